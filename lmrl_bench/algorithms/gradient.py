@@ -1,0 +1,138 @@
+"""One gradient step on one minibatch, computed in micro-batches without changing the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lmrl_bench.algorithms.functional import kl_k3, masked_mean
+from lmrl_bench.algorithms.interface import UpdateStats, require_finite
+from lmrl_bench.text.episodes import EpisodeBatch
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """A micro-batch's share of its minibatch's loss.
+
+    Attributes:
+        loss: `()`, to be minimised; the shares of all micro-batches add up to the minibatch's loss.
+        logprobs: `(N, T)`, of the policy being trained; None where the loss does not look at the policy.
+        terms: parts of the loss for the log, which add up in the same way.
+    """
+
+    loss: Tensor
+    logprobs: Tensor | None
+    terms: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one gradient step met.
+
+    Attributes:
+        terms: the loss and its parts over the minibatch.
+        logprobs: `(B, T)` before the step; zeros where the loss gave none.
+        gradient_norm: before clipping.
+        applied: false where `proceed` refused the step.
+    """
+
+    terms: dict[str, float]
+    logprobs: Tensor
+    gradient_norm: float
+    applied: bool
+
+
+def gradient_step(
+    minibatch: EpisodeBatch,
+    groups: Sequence[Tensor],
+    loss: Callable[[EpisodeBatch, Tensor], LossParts],
+    *,
+    weights: Tensor,
+    optimizer: torch.optim.Optimizer,
+    parameters: Sequence[nn.Parameter],
+    max_grad_norm: float,
+    iteration: int,
+    proceed: Callable[[Tensor], bool] = lambda logprobs: True,
+) -> StepResult:
+    """Accumulates the gradient over the micro-batches `groups`, clips its norm and takes one step.
+
+    Args:
+        minibatch: The episodes of this step.
+        groups: Row indices of each micro-batch; together each row once.
+        loss: Maps a micro-batch and its tokens' weights `(N, T)` to its share of the loss.
+        weights: `(B, T)`, normalised over the whole minibatch, so that the split does not change the gradient.
+        optimizer: Takes the step.
+        parameters: What the optimiser moves.
+        max_grad_norm: Bound of the joint norm of the gradient.
+        iteration: For messages.
+        proceed: Is shown the log-probabilities `(B, T)` before the step and may refuse it.
+
+    Raises:
+        DivergedError: A loss term or the gradient is not finite; nothing was changed.
+    """
+    optimizer.zero_grad(set_to_none=True)
+    terms: dict[str, float] = {}
+    logprobs = torch.zeros_like(minibatch.behaviour_logprobs)
+    for rows in groups:
+        part = minibatch.select(rows)
+        parts = loss(part, weights[rows, : part.response_ids.shape[1]])
+        for name, value in {**parts.terms, "loss": parts.loss}.items():
+            require_finite(value.detach(), f"the term '{name}'", iteration)
+            terms[name] = terms.get(name, 0.0) + float(value.detach())
+        if parts.logprobs is not None:
+            logprobs[rows, : part.response_ids.shape[1]] = parts.logprobs.detach()
+        parts.loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    require_finite(norm, "the norm of the gradient", iteration)
+    applied = proceed(logprobs)
+    if applied:
+        optimizer.step()
+    return StepResult(terms, logprobs, float(norm), applied)
+
+
+@dataclass
+class UpdateRecorder:
+    """Collects the steps of one update into its `UpdateStats`."""
+
+    clip_range: float | None = None
+    _steps: list[StepResult] = field(default_factory=list)
+    _approx_kl: list[float] = field(default_factory=list)
+    _clip_fraction: list[float] = field(default_factory=list)
+    _first_difference: float = 0.0
+
+    def add(self, minibatch: EpisodeBatch, result: StepResult) -> None:
+        """Takes the step's result on `minibatch`."""
+        mask, old = minibatch.action_mask, minibatch.behaviour_logprobs
+        if not self._steps:
+            difference = (result.logprobs - old).masked_fill(~mask, 0.0)
+            self._first_difference = float(difference.abs().max())
+        self._steps.append(result)
+        self._approx_kl.append(float(masked_mean(kl_k3(old, result.logprobs), mask)))
+        self._clip_fraction.append(self._clipped(result.logprobs - old, mask))
+
+    def stats(self, **terms: float) -> UpdateStats:
+        """Returns the means over all steps, with further `terms`."""
+        names = self._steps[0].terms
+        means = {name: _mean([step.terms[name] for step in self._steps]) for name in names}
+        return UpdateStats(
+            terms={**means, **terms},
+            optimiser_steps=sum(step.applied for step in self._steps),
+            gradient_norm=_mean([step.gradient_norm for step in self._steps]),
+            approx_kl=self._approx_kl[-1],
+            clip_fraction=_mean(self._clip_fraction),
+            first_clip_fraction=self._clip_fraction[0],
+            max_logprob_difference=self._first_difference,
+        )
+
+    def _clipped(self, log_ratio: Tensor, mask: Tensor) -> float:
+        if self.clip_range is None:
+            return 0.0
+        outside = (log_ratio.masked_fill(~mask, 0.0).exp() - 1.0).abs() > self.clip_range
+        return float(masked_mean(outside.float(), mask))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

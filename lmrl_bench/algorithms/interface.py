@@ -1,0 +1,192 @@
+"""What the runner knows of any algorithm: a configuration class, `learn`, a state, and the numbers of each iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from lmrl_bench.errors import AlgorithmError, DivergedError
+
+if TYPE_CHECKING:
+    from lmrl_bench.config.sampling import SamplingConfig
+    from lmrl_bench.envs.core import EpisodeCore
+    from lmrl_bench.policies.behaviour import TopPMask
+    from lmrl_bench.policies.policy import LanguageModelPolicy
+
+STATE_FORMAT = 1
+
+
+class AlgorithmConfig(BaseModel):
+    """Base of every algorithm's settings; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class UpdateStats:
+    """What one update did.
+
+    Attributes:
+        terms: means over the update's minibatches, by name: loss terms, entropy (nats per token), learning rate, …
+        optimiser_steps: steps that changed parameters.
+        gradient_norm: mean norm before clipping.
+        approx_kl: nats per token between the policy that sampled and the one after the update's last measurement.
+        clip_fraction: mean share of tokens whose ratio was clipped.
+        first_clip_fraction: the same in the first minibatch, before any step; above 0 the ratio did not start at 1.
+        max_logprob_difference: nats, largest |sampled − scored| in the first minibatch, before any step (over the whole
+            batch, where an algorithm scores another distribution than it draws from).
+    """
+
+    terms: Mapping[str, float]
+    optimiser_steps: int
+    gradient_norm: float
+    approx_kl: float = 0.0
+    clip_fraction: float = 0.0
+    first_clip_fraction: float = 0.0
+    max_logprob_difference: float = 0.0
+
+
+@dataclass(frozen=True)
+class RolloutStats:
+    """What the policy did before the update.
+
+    Attributes:
+        score: the task's reward, mean over episodes, without any KL charge.
+        reward: what the policy was trained on: `score`, dense rewards and the KL charge.
+        components: reward component to its mean.
+        kl: nats per episode against the reference, k1, summed over tokens: exactly what was charged, before β.
+        kl_charged: β × `kl`.
+        kl_coefficient: β of this iteration.
+        entropy: nats per token of the distribution that acted, estimated by −log p of the tokens drawn.
+        length: response tokens, mean.
+        truncated_share: episodes that met the length cap.
+        tokens_per_second: generated response tokens per second of generation.
+    """
+
+    score: float
+    reward: float
+    components: Mapping[str, float]
+    kl: float
+    kl_charged: float
+    kl_coefficient: float
+    entropy: float
+    length: float
+    truncated_share: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True)
+class IterationStats:
+    """One iteration, as the curves have it.
+
+    Attributes:
+        iteration: counted from 1.
+        progress: share of the algorithm's budget that is spent, 0 to 1.
+        tokens, episodes, optimiser_steps: totals since the start of training (tokens are generated response tokens).
+        update: what the update did.
+        rollout: what the policy did before it; None for algorithms that do not act (supervised).
+        seconds: wall time by part: generate, reward, score, update.
+    """
+
+    iteration: int
+    progress: float
+    tokens: int
+    episodes: int
+    optimiser_steps: int
+    update: UpdateStats
+    rollout: RolloutStats | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    def flat(self) -> dict[str, float]:
+        """Returns one row of numbers, nested names joined with a slash; everything under `seconds/` is wall time."""
+        row: dict[str, float] = {}
+        for name, value in vars(self).items():
+            _flatten(name, value, row)
+        return row
+
+
+AfterIteration = Callable[[IterationStats], None]
+
+
+class Algorithm(Protocol):
+    """What the runner uses.
+
+    Attributes:
+        config_class: the settings' class.
+        trains: false where nothing is learnt (`none`).
+        summary: one line for lists.
+    """
+
+    config_class: ClassVar[type[AlgorithmConfig]]
+    trains: ClassVar[bool]
+    summary: ClassVar[str]
+
+    def __init__(
+        self,
+        policy: LanguageModelPolicy,
+        core: EpisodeCore,
+        config: Any,
+        *,
+        sampling: SamplingConfig,
+        total_tokens: int,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None: ...
+
+    @property
+    def action_mask(self) -> TopPMask | None:
+        """The mask that belongs to the trained policy (NLPO), to be evaluated with and without; else None."""
+
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        callback: Any = None,
+        *,
+        after_iteration: AfterIteration | None = None,
+    ) -> Self:
+        """Trains until the budget is spent; `after_iteration` may save `state_dict()`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a bit-exact resume needs, as tensors and plain data (`torch.load(weights_only=True)`)."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved state."""
+
+
+def require_finite(value: torch.Tensor | float, what: str, iteration: int) -> None:
+    """Stops the run at the first value that is not finite.
+
+    Raises:
+        DivergedError: Naming what is not finite, and the iteration.
+    """
+    tensor = torch.as_tensor(value)
+    finite = torch.isfinite(tensor)
+    if bool(finite.all()):
+        return
+    first = float(tensor[~finite].flatten()[0]) if tensor.ndim else float(tensor)
+    count = f" ({int((~finite).sum())} of {tensor.numel()} values)" if tensor.numel() > 1 else ""
+    raise DivergedError(f"{what} is {first}{count} in iteration {iteration}")
+
+
+def check_state(state: Mapping[str, Any], algorithm: str) -> None:
+    """Raises AlgorithmError where a state is not this algorithm's, or of another format."""
+    found = (state.get("format"), state.get("algorithm"))
+    if found != (STATE_FORMAT, algorithm):
+        raise AlgorithmError(
+            f"the saved state is of {found[1]} in format {found[0]}, expected {algorithm} in format {STATE_FORMAT}; "
+            "start again without it"
+        )
+
+
+def _flatten(name: str, value: Any, row: dict[str, float]) -> None:
+    """Adds `value` to `row`, descending into mappings and dataclasses."""
+    if isinstance(value, int | float):
+        row[name] = value
+    elif value is not None:
+        children = value if isinstance(value, Mapping) else vars(value)
+        for key, child in children.items():
+            _flatten(f"{name}/{key}", child, row)

@@ -1,0 +1,39 @@
+"""Which episodes are computed together: rows sorted by length and packed by a token budget, so that little is padding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+
+def pack_rows(prompt_mask: Tensor, response_lengths: Tensor, token_budget: int) -> list[Tensor]:
+    """Splits the rows into groups whose padded size, rows × (longest prompt + longest response), fits the budget.
+
+    Args:
+        prompt_mask: `(B, P)` bool.
+        response_lengths: `(B,)` int64.
+        token_budget: Padded tokens per group; a single row that is longer stands alone.
+
+    Returns:
+        Index tensors `(N,)` int64, long rows first; together each row once. The order is a function of the lengths.
+    """
+    prompts = prompt_mask.sum(dim=1)
+    order = torch.argsort(prompts + response_lengths, descending=True, stable=True).tolist()
+    groups: list[list[int]] = [[]]
+    longest_prompt = longest_response = 0
+    for row in order:
+        prompt = max(longest_prompt, int(prompts[row]))
+        response = max(longest_response, int(response_lengths[row]))
+        if groups[-1] and (len(groups[-1]) + 1) * (prompt + response) > token_budget:
+            groups.append([])
+            prompt, response = int(prompts[row]), int(response_lengths[row])
+        groups[-1].append(row)
+        longest_prompt, longest_response = prompt, response
+    return [torch.tensor(group, dtype=torch.long) for group in groups if group]
+
+
+def shuffled(rows: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Yields index tensors of `size` rows each, in a random order; together each row once."""
+    yield from torch.randperm(rows, generator=rng).split(size)

@@ -1,0 +1,81 @@
+"""NLPO: PPO that acts through a learnt top-p mask.
+
+Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Language Processing?" (arXiv 2210.01241), section 4
+and algorithm 1.
+
+    Z_t   = the smallest set of tokens that holds probability p under the mask policy π_ψ(· | x, y_<t)
+    π̃_θ   = π_θ restricted to Z_t and renormalised; it acts, and it is scored
+    ρ_t   = π̃_θ(y_t) / π̃_old(y_t), both under the mask that was in force when y_t was drawn
+    ψ ← θ every k iterations
+
+Deviations from the paper: EOS always passes the mask, so that a response can end; the KL charge is between masked policy and
+masked reference, because that is the policy that acts. The rest is `ppo`'s. With `top_p` 1 NLPO is PPO (tested).
+
+Deviations from the released code (RL4LMs), which `nlpo_released` reproduces: there the mask is the initial model's for ever
+and masked log-probabilities are not renormalised.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+from torch import nn
+
+from lmrl_bench.algorithms.interface import AlgorithmConfig
+from lmrl_bench.algorithms.ppo import PPO, PPOConfig
+from lmrl_bench.policies.behaviour import TopPMask
+
+
+class MaskedPPOConfig(PPOConfig):
+    """Settings of PPO through a top-p mask."""
+
+    top_p: float = Field(0.9, gt=0.0, le=1.0, description="probability that the mask's set holds")
+    min_tokens_to_keep: int = Field(1, gt=0, description="the mask never keeps fewer tokens")
+
+
+class MaskedPPO(PPO):
+    """PPO that acts through a top-p mask taken from a copy of the policy."""
+
+    config: MaskedPPOConfig
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._mask = TopPMask(
+            self.policy.network,
+            self.behaviour.eos_id,
+            top_p=self.config.top_p,
+            min_tokens_to_keep=self.config.min_tokens_to_keep,
+        )
+
+    @property
+    def action_mask(self) -> TopPMask | None:
+        """The top-p mask of the mask policy."""
+        return self._mask
+
+    def owned_modules(self) -> dict[str, nn.Module]:
+        """Returns the mask policy, which is saved with the policy."""
+        return {"mask": self._mask}
+
+
+class NLPOConfig(MaskedPPOConfig):
+    """Settings of NLPO."""
+
+    mask_update_iterations: int = Field(
+        5, gt=0, description="k: the mask policy takes the policy's weights every k iterations"
+    )
+
+
+class NLPO(MaskedPPO):
+    """Natural language policy optimisation."""
+
+    config_class: ClassVar[type[AlgorithmConfig]] = NLPOConfig
+    summary: ClassVar[str] = (
+        "NLPO (arXiv 2210.01241): PPO through a lagged, renormalised top-p mask"
+    )
+    config: NLPOConfig
+
+    def iteration_finished(self) -> None:
+        """Moves the mask policy, only between one batch's update and the next batch, so that ratios start at 1."""
+        if self.iteration % self.config.mask_update_iterations == 0:
+            self._mask.refresh(self.policy.network)

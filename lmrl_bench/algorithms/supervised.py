@@ -1,0 +1,271 @@
+"""Supervised fine-tuning: maximum likelihood of the references, given the prompts.
+
+    L = −mean log π_θ(y_t | x, y_<t)     over the reference's tokens, EOS included
+
+It is no reinforcement learning and generates nothing: its budget is optimiser steps, not tokens. It is the row that RL has to
+beat, and where RL runs start by default. AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), linear warm-up, then a cosine
+to 0. Where a sample has several references, each epoch takes the next one. Temperature and minimum length of the sampling
+configuration take no part: the model itself is fitted. Dropout stays off, as in all algorithms here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from lmrl_bench.algorithms.functional import token_weights, weighted_sum
+from lmrl_bench.algorithms.gradient import LossParts, gradient_step
+from lmrl_bench.algorithms.interface import (
+    STATE_FORMAT,
+    AfterIteration,
+    AlgorithmConfig,
+    IterationStats,
+    UpdateStats,
+    check_state,
+)
+from lmrl_bench.algorithms.minibatches import pack_rows
+from lmrl_bench.seeding import generator
+from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.text.sample import Sample
+
+if TYPE_CHECKING:
+    from lmrl_bench.config.sampling import SamplingConfig
+    from lmrl_bench.envs.core import EpisodeCore
+    from lmrl_bench.policies.policy import LanguageModelPolicy
+    from lmrl_bench.text.tokenization import TextCodec
+
+
+class SupervisedConfig(AlgorithmConfig):
+    """Settings of supervised fine-tuning."""
+
+    epochs: int = Field(3, gt=0, description="passes over the task's supervised samples")
+    max_steps: int | None = Field(
+        None, gt=0, description="stop after so many steps even if epochs are left"
+    )
+    batch_size: int = Field(
+        16, gt=0, description="samples per step; the last of an epoch may be smaller"
+    )
+    learning_rate: float = Field(3e-4, gt=0.0, description="at its peak, after the warm-up")
+    warmup_share: float = Field(0.05, ge=0.0, lt=1.0, description="share of the steps that warm up")
+    weight_decay: float = Field(0.01, ge=0.0, description="AdamW's")
+    max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's norm")
+    steps_per_iteration: int = Field(50, gt=0, description="steps between two validation losses")
+    validation_samples: int = Field(
+        256, gt=0, description="first rows of the validation split in them"
+    )
+    micro_batch_tokens: int = Field(
+        8192, gt=0, description="padded tokens computed at once; never changes the gradient"
+    )
+
+
+class Supervised:
+    """Fits the policy to the task's references."""
+
+    config_class: ClassVar[type[AlgorithmConfig]] = SupervisedConfig
+    trains: ClassVar[bool] = True
+    summary: ClassVar[str] = "supervised fine-tuning: maximum likelihood of the references"
+
+    def __init__(
+        self,
+        policy: LanguageModelPolicy,
+        core: EpisodeCore,
+        config: SupervisedConfig,
+        *,
+        sampling: SamplingConfig,
+        total_tokens: int,
+        seed: int = 0,
+        device: str = "cpu",
+    ) -> None:
+        del sampling, total_tokens
+        self.policy = policy.to(device)
+        self.policy.set_training_mode(False)
+        self.config = config
+        self.step = 0
+        self._seed = seed
+        self._codec = core.codec
+        self._behaviour = policy.make_behaviour()
+        self._train = core.task.supervised_samples()
+        self._validation = core.task.matching("validation")[: config.validation_samples]
+        self._steps_per_epoch = math.ceil(len(self._train) / config.batch_size)
+        self.total_steps = config.epochs * self._steps_per_epoch
+        if config.max_steps is not None:
+            self.total_steps = min(self.total_steps, config.max_steps)
+        self._parameters = [p for p in policy.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+
+    @property
+    def action_mask(self) -> None:
+        """None: the policy is evaluated as it is."""
+        return
+
+    def learn(
+        self,
+        total_timesteps: int | None = None,
+        callback: Any = None,
+        *,
+        after_iteration: AfterIteration | None = None,
+    ) -> Self:
+        """Takes all steps; the token budget does not apply.
+
+        Raises:
+            DivergedError: The loss or the gradient is not finite.
+        """
+        del total_timesteps, callback
+        while self.step < self.total_steps:
+            stats = self._iterate()
+            if after_iteration is not None:
+                after_iteration(stats)
+        return self
+
+    def validation_loss(self) -> float:
+        """Returns the loss on the first rows of the validation split, nats per token."""
+        batch = reference_batch(self._codec, self._validation, 0, self.policy.device)
+        with torch.no_grad():
+            return -float(self._weighted_logprobs(batch, _weights(batch))[0])
+
+    def _iterate(self) -> IterationStats:
+        """Takes `steps_per_iteration` steps, then measures the validation loss."""
+        started = time.perf_counter()
+        stop = min(self.step + self.config.steps_per_iteration, self.total_steps)
+        losses, norms = [], []
+        while self.step < stop:
+            loss, norm = self._one_step()
+            losses.append(loss)
+            norms.append(norm)
+        terms = {
+            "loss": sum(losses) / len(losses),
+            "validation_loss": self.validation_loss(),
+            "learning_rate": self.learning_rate(self.step - 1),
+        }
+        return IterationStats(
+            iteration=self.iteration,
+            progress=self.step / self.total_steps,
+            tokens=0,
+            episodes=0,
+            optimiser_steps=self.step,
+            update=UpdateStats(terms, len(losses), sum(norms) / len(norms)),
+            seconds={"update": time.perf_counter() - started},
+        )
+
+    @property
+    def iteration(self) -> int:
+        """Iterations so far."""
+        return math.ceil(self.step / self.config.steps_per_iteration)
+
+    def learning_rate(self, step: int) -> float:
+        """Returns the rate of a step, counted from 0: linear warm-up, then a cosine to 0."""
+        warmup = math.ceil(self.config.warmup_share * self.total_steps)
+        if step < warmup:
+            return self.config.learning_rate * (step + 1) / warmup
+        done = (step - warmup) / max(self.total_steps - warmup, 1)
+        return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def _one_step(self) -> tuple[float, float]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        batch = self._batch(self.step)
+        result = gradient_step(
+            batch,
+            pack_rows(batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens),
+            self._loss,
+            weights=_weights(batch),
+            optimizer=self.optimizer,
+            parameters=self._parameters,
+            max_grad_norm=self.config.max_grad_norm,
+            iteration=self.step // self.config.steps_per_iteration + 1,
+        )
+        self.step += 1
+        return result.terms["loss"], result.gradient_norm
+
+    def _batch(self, step: int) -> EpisodeBatch:
+        """Returns a step's samples; a function of seed and step alone, so that a resumed run meets the same ones."""
+        epoch, position = divmod(step, self._steps_per_epoch)
+        order = generator(self._seed, "supervised", epoch).permutation(len(self._train))
+        size = self.config.batch_size
+        samples = [self._train[row] for row in order[position * size : (position + 1) * size]]
+        return reference_batch(self._codec, samples, epoch, self.policy.device)
+
+    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+        total, logprobs = self._weighted_logprobs(part, weights)
+        return LossParts(-total, logprobs, {})
+
+    def _weighted_logprobs(self, part: EpisodeBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.policy.score(
+            part.prompt_ids,
+            part.prompt_mask,
+            part.response_ids,
+            part.action_mask,
+            self._behaviour,
+            values=False,
+            entropy=False,
+        )
+        return weighted_sum(scores.logprobs, weights), scores.logprobs
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything that a bit-exact resume needs."""
+        return {
+            "format": STATE_FORMAT,
+            "algorithm": type(self).__name__,
+            "policy": self.policy.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up a saved state.
+
+        Raises:
+            AlgorithmError: The state is another algorithm's, or of another format.
+        """
+        check_state(state, type(self).__name__)
+        self.policy.load_state_dict(state["policy"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = int(state["step"])
+
+
+def reference_batch(
+    codec: TextCodec, samples: Sequence[Sample], turn: int, device: torch.device
+) -> EpisodeBatch:
+    """Returns samples with a reference as the response; where there are several, number `turn` modulo their count.
+
+    Only ids and masks mean something; the fields of reinforcement learning are 0.
+    """
+    prompts = codec.prompts(samples)
+    rows = [codec.encode_reference(sample, turn % len(sample.references)) for sample in samples]
+    shape = (len(rows), max(len(row) for row in rows))
+    ids = torch.full(shape, codec.pad_id, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.bool)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+        mask[number, : len(row)] = True
+    zeros = torch.zeros(shape, device=device)
+    last = ids[torch.arange(len(rows)), mask.sum(dim=1) - 1]
+    return EpisodeBatch(
+        prompt_ids=prompts.ids.to(device),
+        prompt_mask=prompts.mask.to(device),
+        response_ids=ids.to(device),
+        action_mask=mask.to(device),
+        behaviour_logprobs=zeros,
+        reference_logprobs=zeros,
+        values=zeros,
+        rewards=zeros,
+        advantages=zeros,
+        returns=zeros,
+        scores=zeros[:, 0],
+        terminated=(last == codec.eos_id).to(device),
+        truncated=(last != codec.eos_id).to(device),
+        group_ids=prompts.group_ids,
+        sample_ids=prompts.sample_ids,
+    )
+
+
+def _weights(batch: EpisodeBatch) -> Tensor:
+    return token_weights(batch.action_mask, "token-mean")

@@ -1,0 +1,28 @@
+"""Converter of MiniLM: the published folder, with a tokenizer that fits batches of any length.
+
+Like every converter it is called with the folder of unpacked members and changes it in place; the
+folder is moved into the cache only when it succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+def convert(folder: Path) -> None:
+    """Remove the padding and truncation that are baked into the tokenizer.
+
+    The published `tokenizer.json` truncates to 128 tokens and pads *every* text to 128, which
+    survives into `AutoTokenizer` calls that ask for neither. The limit becomes the model's 512
+    positions.
+    """
+    tokenizer_file = folder / "tokenizer.json"
+    tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    tokenizer["truncation"] = None
+    tokenizer["padding"] = None
+    tokenizer_file.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
+    config_file = folder / "tokenizer_config.json"
+    config = json.loads(config_file.read_text(encoding="utf-8"))
+    config["model_max_length"] = 512
+    config_file.write_text(json.dumps(config, indent=2), encoding="utf-8")

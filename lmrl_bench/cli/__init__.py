@@ -1,0 +1,22 @@
+"""The command line: parses, calls one Python function, prints. No logic, and nothing heavy is imported for --help."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
+    from lmrl_bench.cli.app import app
+    from lmrl_bench.errors import LmrlBenchError
+
+    try:
+        app()
+    except LmrlBenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to resume", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.stderr.close()

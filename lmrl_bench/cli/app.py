@@ -1,0 +1,129 @@
+"""`lmrl-bench run | bench | doctor` and the groups task, algorithm, assets, board."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lmrl_bench.cli import algorithms, assets, boards, tasks
+from lmrl_bench.cli.output import JsonOption, SetOption, note
+
+app = typer.Typer(
+    help="Compare reinforcement-learning algorithms for language models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(tasks.app, name="task")
+app.add_typer(algorithms.app, name="algorithm")
+app.add_typer(assets.app, name="assets")
+app.add_typer(boards.app, name="board")
+
+
+@app.command()
+def run(
+    config: Annotated[
+        Path | None, typer.Argument(help="A run's YAML; flags override it.", show_default=False)
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Task name or folder.")] = None,
+    algorithm: Annotated[str | None, typer.Option(help="Algorithm name.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy: shipped, asset, folder, hub id.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Root seed.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    overrides: SetOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget checkpoint and record.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the resolved configuration.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Trains one algorithm on one task; an interrupted run resumes when called again."""
+    from lmrl_bench.runs.command import given_run
+
+    flags = {"task": task, "algorithm": algorithm, "policy": policy, "seed": seed, "output": output}
+    loaded, given = given_run(config, flags)
+    from lmrl_bench.runs.resolve import resolve
+
+    resolved = resolve(loaded, given, overrides=overrides or [])
+    if dry_run:
+        typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=2))
+        note(f"digest {resolved.digest()}")
+        return
+    from lmrl_bench.runs.execute import execute, run_folder
+    from lmrl_bench.runs.progress import LiveBars, listener
+    from lmrl_bench.runs.starts import ensure_start
+
+    shown = listener(1)
+    with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
+        if resolved.algorithm.name != "supervised":
+            ensure_start(loaded, resolved.policy, progress=shown)
+        record = execute(resolved, loaded, progress=shown, fresh=fresh)
+    _report(record, run_folder(resolved), as_json)
+    if record.status != "completed":
+        raise typer.Exit(1)
+
+
+def _report(record: Any, folder: Path, as_json: bool) -> None:
+    if as_json:
+        typer.echo(record.model_dump_json(indent=2))
+        return
+    typer.echo(f"{record.status}: {record.id}")
+    if record.error:
+        note(f"{record.error.type}: {record.error.message}")
+    for split, result in record.results.items():
+        numbers = "  ".join(f"{name} {value.value:.4f}" for name, value in result.metrics.items())
+        typer.echo(
+            f"{split:14} reward {result.reward:.4f}  KL {result.kl_to_reference:.2f} nats  {numbers}"
+        )
+    typer.echo(f"record: {folder / 'record.json'}")
+
+
+@app.command()
+def bench(
+    board: Annotated[str, typer.Argument(help="Board name or folder.")],
+    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
+    results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
+    overrides: SetOption = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run completed cells again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
+) -> None:
+    """Runs what a board lacks, resumes what was interrupted, then builds the board."""
+    from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.runs.bench import plan, run_grid
+    from lmrl_bench.runs.progress import LiveBars, listener
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    spec = load_board(board)
+    cells = plan(spec, results, overrides=overrides or [], fresh=fresh)
+    if dry_run:
+        for cell in cells:
+            typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")
+        return
+    shown = listener(len(cells))
+    with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
+        outcome = run_grid(cells, workers=jobs, progress=shown)
+    for path in boards.build_files(spec, results):
+        note(f"wrote {path}")
+    bad = {name: status for name, status in outcome.statuses.items() if status != "completed"}
+    for name, status in bad.items():
+        note(f"{status}: {name}{': ' + outcome.errors[name] if name in outcome.errors else ''}")
+    if not outcome.ok:
+        note("some cells did not complete; call the same command again to run those")
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Shows versions, threads, caches and whether the results folder can be written."""
+    from lmrl_bench.cli.output import show
+    from lmrl_bench.runs.doctor import examine
+
+    show(examine(), as_json=as_json)

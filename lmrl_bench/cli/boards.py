@@ -1,0 +1,65 @@
+"""`lmrl-bench board list | build`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmrl_bench.cli.output import JsonOption, note, show
+
+if TYPE_CHECKING:
+    from lmrl_bench.leaderboards.spec import BoardSpec
+
+app = typer.Typer(
+    help="Boards: tables, pages and plots from committed records.", no_args_is_help=True
+)
+
+ResultsOption = Annotated[Path, typer.Option(help="Folder of all results.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Lists the boards."""
+    from lmrl_bench.leaderboards.spec import board_names, load_board
+
+    rows = [{"name": name, "title": load_board(name).title} for name in board_names()]
+    show(rows, as_json=as_json)
+
+
+@app.command()
+def build(
+    board: Annotated[str, typer.Argument(help="Board name or folder.")],
+    results: ResultsOption = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; default: the board's folder.")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether the files are fresh.")
+    ] = False,
+) -> None:
+    """Builds a board's files from the records; with --check, exits with 3 if they are stale."""
+    from lmrl_bench.leaderboards.spec import load_board
+
+    spec = load_board(board)
+    if check:
+        from lmrl_bench.leaderboards.build import check as check_board
+
+        check_board(spec, results, out or board_folder(spec))
+        note(f"{spec.name}: the files are fresh")
+        return
+    for path in build_files(spec, results, out):
+        note(f"wrote {path}")
+
+
+def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list[Path]:
+    """Builds a board into its folder, or into `out`."""
+    from lmrl_bench.leaderboards.build import build as build_board
+
+    return build_board(spec, results, out or board_folder(spec))
+
+
+def board_folder(spec: BoardSpec) -> Path:
+    """Returns ./leaderboards/<board>, where a board's files are written."""
+    return Path("leaderboards") / spec.name

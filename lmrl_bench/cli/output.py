@@ -1,0 +1,47 @@
+"""Printing: data on stdout (a table for people, JSON on request), everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="A.B=C", help="Override any field; may be repeated."),
+]
+
+
+def note(text: str) -> None:
+    """Prints a remark on stderr."""
+    typer.echo(text, err=True)
+
+
+def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    """Prints rows as JSON or as an aligned table of their columns."""
+    if as_json:
+        typer.echo(json.dumps(list(rows), indent=2, ensure_ascii=False))
+        return
+    if not rows:
+        return
+    columns = list(rows[0])
+    lines = [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
+        typer.echo(
+            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        )
+
+
+def show_one(value: Any, *, as_json: bool, text: str) -> None:
+    """Prints one thing as JSON or as prepared text."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

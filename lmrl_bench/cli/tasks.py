@@ -1,0 +1,90 @@
+"""`lmrl-bench task list | show | preview | lint | new`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lmrl_bench.cli.output import JsonOption, note, show, show_one
+
+app = typer.Typer(help="Tasks: text-generation environments.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(help="Task name or folder.")]
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """Lists the tasks."""
+    from lmrl_bench.tasks.catalog import load_task, names
+
+    rows = []
+    for name in names():
+        spec = load_task(name).spec
+        rows.append(
+            {
+                "name": name,
+                "version": spec.version,
+                "policy": spec.policies.default,
+                "primary": spec.metrics.primary.name,
+                "summary": spec.summary,
+            }
+        )
+    show(rows, as_json=as_json)
+
+
+@app.command("show")
+def show_(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Shows a task's definition."""
+    import yaml
+
+    from lmrl_bench.tasks.catalog import load_task
+
+    spec = load_task(name).spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    show_one(spec, as_json=as_json, text=yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+
+
+@app.command()
+def preview(
+    name: NameArgument,
+    count: Annotated[int, typer.Option(min=1, help="Samples.")] = 5,
+    as_json: JsonOption = False,
+) -> None:
+    """Shows prompts, references and the reward of good, empty and shuffled answers."""
+    from lmrl_bench.tasks.catalog import load_task
+    from lmrl_bench.tasks.preview import preview as preview_task
+
+    samples = preview_task(load_task(name), count)
+    text = "\n\n".join(sample.text() for sample in samples)
+    show_one([sample.as_dict() for sample in samples], as_json=as_json, text=text)
+
+
+@app.command()
+def lint(name: NameArgument, as_json: JsonOption = False) -> None:
+    """Checks a task: data, limits, reward, canaries, Gymnasium's checker; exits with 2 on an error."""
+    from lmrl_bench.runs.task_checks import lint_task
+
+    findings = lint_task(name)
+    show([finding.as_dict() for finding in findings], as_json=as_json)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(2)
+    note(f"{name}: no errors, {len(findings)} warnings")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the task, e.g. my-task.")],
+    data: Annotated[
+        Path | None, typer.Option("--from", help="A csv, jsonl or parquet file.")
+    ] = None,
+    prompt_column: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
+    reference_column: Annotated[str | None, typer.Option(help="Column with the reference.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where the task's folder is made.")] = Path("tasks"),
+) -> None:
+    """Makes a ready-to-run task folder."""
+    from lmrl_bench.tasks.scaffold import new_task
+
+    made = new_task(
+        name, folder, from_file=data, prompt_column=prompt_column, reference_column=reference_column
+    )
+    note(f"made {made}; next: lmrl-bench task lint {made}")

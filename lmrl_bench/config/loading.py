@@ -1,0 +1,87 @@
+"""Reading and validating configuration.
+
+YAML file in, pydantic model out, or every problem at once in one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from lmrl_bench.config.located import KeyPath, Located
+from lmrl_bench.config.problems import describe
+from lmrl_bench.config.yaml_core import parse_yaml
+from lmrl_bench.errors import ConfigError
+
+__all__ = ["Located", "find_problems", "load_yaml", "validate"]
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_yaml(path: Path) -> Located:
+    """Reads a YAML file that holds one mapping, keeping line and column of every key.
+
+    Raises:
+        ConfigError: The file is missing, not UTF-8, not YAML (1.2 core schema), repeats a key, or
+            is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    located = parse_yaml(text, str(path))
+    if not isinstance(located.data, dict):
+        raise ConfigError(f"{path}:1: expected a mapping (key: value), got {located.data!r:.60}")
+    return located
+
+
+def validate(model_class: type[M], located: Located | Mapping[str, Any], prefix: str = "") -> M:
+    """Builds the model, or raises one error with a line for every problem.
+
+    Types are strict, as in JSON: text is not a number, `true` is not 1; a whole number is a number
+    and a list a tuple.
+
+    Args:
+        model_class: Any pydantic model: TaskSpec, RunConfig, BoardSpec, an algorithm's settings.
+        located: The data with places, or plain data.
+        prefix: Put before every key in messages (`algorithm.`); a part taken with `Located.sub`
+            knows its own.
+
+    Raises:
+        ConfigError: Lines `file:line: key.path: what is wrong (allowed …); did you mean 'x'?`.
+    """
+    result = _attempt(model_class, located, prefix)
+    if isinstance(result, list):
+        raise ConfigError("\n".join(result))
+    return result
+
+
+def find_problems(
+    model_class: type[BaseModel], located: Located | Mapping[str, Any], prefix: str = ""
+) -> list[str]:
+    """Returns the lines that `validate` would raise, for a caller that joins several models'."""
+    result = _attempt(model_class, located, prefix)
+    return result if isinstance(result, list) else []
+
+
+def _attempt(
+    model_class: type[M], located: Located | Mapping[str, Any], prefix: str
+) -> M | list[str]:
+    located = located if isinstance(located, Located) else Located.plain(located)
+    if prefix:
+        path: KeyPath = tuple(part for part in prefix.split(".") if part)
+        located = Located(located.data, located.places, path)
+    try:
+        return model_class.model_validate_json(
+            to_json(located.data, inf_nan_mode="constants"), strict=True
+        )
+    except ValidationError as error:
+        return describe(error, model_class, located)

@@ -1,0 +1,128 @@
+"""Configuration data that remembers where each key was written.
+
+So that an error about a key can name the file and the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Key = str | int
+KeyPath = tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a key was written: a file with line and column (from 1), or an override."""
+
+    source: str
+    line: int | None = None
+    column: int | None = None
+
+    def __str__(self) -> str:
+        return self.source if self.line is None else f"{self.source}:{self.line}"
+
+
+@dataclass(frozen=True)
+class Located:
+    """Plain data (mappings, lists, scalars) and the place of each key.
+
+    Attributes:
+        data: Mappings with text keys, lists and scalars.
+        places: Key path to place; `()` is the whole document.
+        prefix: Key path of `data` inside the document that it was taken from.
+    """
+
+    data: Any
+    places: Mapping[KeyPath, Place] = field(default_factory=dict)
+    prefix: KeyPath = ()
+
+    @classmethod
+    def plain(cls, data: Any, source: str = "") -> Located:
+        """Wraps plain data; every key stands at `source`."""
+        return cls(data, {(): Place(source)} if source else {})
+
+    def place(self, path: KeyPath) -> Place | None:
+        """Returns the place of the key path, or of the nearest enclosing one that has a place."""
+        for end in range(len(path), -1, -1):
+            if path[:end] in self.places:
+                return self.places[path[:end]]
+        return None
+
+    def sub(self, *keys: Key) -> Located:
+        """Returns the part under `keys`, which keeps its places and its full key path in messages.
+
+        Raises:
+            KeyError: A key of a mapping does not exist.
+            IndexError: An index of a list does not exist.
+        """
+        data = self.data
+        for key in keys:
+            data = data[key]
+        depth = len(keys)
+        places = {path[depth:]: at for path, at in self.places.items() if path[:depth] == keys}
+        enclosing = self.place(keys)
+        if enclosing is not None:
+            places.setdefault((), enclosing)
+        return Located(data, places, (*self.prefix, *keys))
+
+    def without(self, *keys: str) -> Located:
+        """Returns the mapping without some of its keys (for example `name` of an algorithm)."""
+        data = {key: value for key, value in self.data.items() if key not in keys}
+        places = {path: at for path, at in self.places.items() if not path or path[0] not in keys}
+        return Located(data, places, self.prefix)
+
+
+def key_text(path: KeyPath) -> str:
+    """Returns `budget.tokens`, `terms[0].weight` for a key path."""
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
+
+
+def merge(base: Located | Mapping[str, Any], update: Located | Mapping[str, Any]) -> Located:
+    """Returns `base` with the keys of `update` laid over it; mappings merge, all else is replaced.
+
+    Each key keeps the place where its final value was written.
+    """
+    lower = base if isinstance(base, Located) else Located.plain(base)
+    upper = update if isinstance(update, Located) else Located.plain(update)
+    replaced = set(_replaced(lower.data, upper.data))
+    places = {path: at for path, at in lower.places.items() if not _under(path, replaced)}
+    for path, at in upper.places.items():
+        if _under(path, replaced):
+            places[path] = at
+        else:
+            places.setdefault(path, at)
+    for path in replaced:  # data without places of its own must not inherit the lower file's line
+        if path not in places and (enclosing := upper.place(path)) is not None:
+            places[path] = enclosing
+    return Located(_merged(lower.data, upper.data), places, lower.prefix)
+
+
+def _merged(base: Any, update: Any) -> Any:
+    if not (isinstance(base, Mapping) and isinstance(update, Mapping)):
+        return update
+    merged = dict(base)
+    for key, value in update.items():
+        merged[key] = _merged(base[key], value) if key in base else value
+    return merged
+
+
+def _replaced(base: Any, update: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yields the key paths at which the update takes the place of the base."""
+    if isinstance(base, Mapping) and isinstance(update, Mapping):
+        for key, value in update.items():
+            if key in base:
+                yield from _replaced(base[key], value, (*path, key))
+            else:
+                yield (*path, key)
+    else:
+        yield path
+
+
+def _under(path: KeyPath, roots: set[KeyPath]) -> bool:
+    return any(path[:end] in roots for end in range(len(path) + 1))

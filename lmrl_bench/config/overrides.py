@@ -1,0 +1,75 @@
+"""Overrides from the command line: `--set budget.tokens=1000`.
+
+They reach every field, nested ones by dots and list items by index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lmrl_bench.config.located import Key, KeyPath, Located, Place, key_text, merge
+from lmrl_bench.config.yaml_core import parse_yaml
+from lmrl_bench.errors import ConfigError
+
+__all__ = ["apply_overrides", "merge"]
+
+
+def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str]) -> Located:
+    """Returns `data` with each `key.path=value` set; later overrides win.
+
+    The value is YAML (`0.1`, `true`, `[1, 2]`, `{a: 1}`, text); nothing after `=` is null. List
+    items are addressed by index (`reward.terms.0.weight=2`). Whether a key exists is for
+    `validate` to say, which then names the override.
+
+    Raises:
+        ConfigError: No `=`, an empty key, a value that is not YAML, an index beyond a list, or a
+            key inside a scalar.
+    """
+    located = data if isinstance(data, Located) else Located.plain(data)
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        keys = key.strip().split(".")
+        if not separator or not all(keys):
+            raise ConfigError(f"--set {text}: write key=value, for example budget.tokens=1000")
+        source = f"--set {key.strip()}"
+        located = _set(located, keys, parse_yaml(value, source).data, source)
+    return located
+
+
+def _set(located: Located, keys: list[str], value: Any, source: str) -> Located:
+    path: KeyPath = ()
+    root: Any = _copied(located.data)
+    data: Any = root
+    for position, name in enumerate(keys):
+        key = _key(data, name, path, source)
+        path = (*path, key)
+        if position == len(keys) - 1:
+            data[key] = value
+        else:
+            inner = data.get(key) if isinstance(data, dict) else data[key]
+            data[key] = _copied({} if inner is None else inner)
+            data = data[key]
+    places = {old: at for old, at in located.places.items() if old[: len(path)] != path}
+    places[path] = Place(source)
+    return Located(root, places, located.prefix)
+
+
+def _copied(data: Any) -> Any:
+    """A copy of one level, so that the caller's data stays as it is."""
+    if isinstance(data, Mapping):
+        return dict(data)
+    return list(data) if isinstance(data, (list, tuple)) else data
+
+
+def _key(data: Any, name: str, path: KeyPath, source: str) -> Key:
+    if isinstance(data, dict):
+        return name
+    if not isinstance(data, list):
+        raise ConfigError(f"{source}: '{key_text(path)}' is {data!r}, not a mapping or a list")
+    if not name.isdecimal() or int(name) >= len(data):
+        allowed = f"0 to {len(data) - 1}" if data else "none, the list is empty"
+        raise ConfigError(
+            f"{source}: '{key_text(path)}' is a list; '{name}' is no index (allowed: {allowed})"
+        )
+    return int(name)

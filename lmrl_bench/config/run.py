@@ -1,0 +1,107 @@
+"""The configuration of one run.
+
+The scientific part has a digest; the seed, the label and `runtime` take no part in it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.digests import digest
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AlgorithmChoice(BaseModel):
+    """The algorithm's registered name and its own fields.
+
+    The algorithm's configuration class validates the fields.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(description="a registered algorithm; see `lmrl-bench algorithm list`")
+
+
+class PolicyConfig(_Strict):
+    """The policy and where it starts."""
+
+    model: str | None = Field(
+        None, description="shipped policy, asset, folder or hub id; default: the task's"
+    )
+    revision: str | None = Field(None, description="pinned revision of a hub id")
+    start: Literal["supervised", "base"] = Field(
+        "supervised", description="start from the task's supervised policy or from the base model"
+    )
+    value_trunk: Literal["shared", "separate", "frozen"] = Field(
+        "shared",
+        description="value head on the policy's trunk, on a copy of it, or on the detached trunk",
+    )
+
+
+class BudgetConfig(_Strict):
+    """How much a run may generate while training."""
+
+    tokens: int = Field(
+        60_000, gt=0, description="generated response tokens; the last iteration is completed"
+    )
+
+
+class EvaluationConfig(_Strict):
+    """What is evaluated, and when."""
+
+    every: int = Field(
+        5, gt=0, description="iterations between evaluations on the validation split"
+    )
+    validation_samples: int = Field(128, gt=0, description="first rows of the validation split")
+    test_samples: int = Field(256, gt=0, description="first rows of the test split")
+    greedy: bool = Field(True, description="report greedy decoding on the test split as well")
+    batch_size: int = Field(64, gt=0, description="prompts decoded together")
+
+
+class RuntimeConfig(_Strict):
+    """Where and how it runs; cannot change a result on one CPU thread."""
+
+    output: Path | None = Field(
+        None, description="folder of the run; default results/runs/<task>/<label>/<seed>"
+    )
+    device: str = "cpu"
+    threads: int = Field(1, gt=0, description="torch threads")
+    checkpoint_every: int = Field(5, gt=0, description="iterations between checkpoints")
+    tensorboard: bool = Field(False, description="also write TensorBoard files (extra 'trackers')")
+    keep_policy: bool = Field(False, description="keep the trained policy as a Hugging Face folder")
+
+
+class RunConfig(_Strict):
+    """One training run: task × algorithm × policy × budget × seed."""
+
+    task: str = Field(description="task name or folder")
+    algorithm: AlgorithmChoice
+    label: str | None = Field(None, description="row name on boards; default: the algorithm's name")
+    policy: PolicyConfig = Field(default_factory=PolicyConfig)
+    sampling: SamplingConfig = Field(
+        default_factory=SamplingConfig, description="decoding while training"
+    )
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    seed: int = Field(0, ge=0)
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
+
+    @property
+    def row(self) -> str:
+        """The row name: the label, or the algorithm's name."""
+        return self.label or self.algorithm.name
+
+    def scientific(self) -> dict[str, Any]:
+        """The part that defines the experiment: all but the seed, the label and the runtime."""
+        return self.model_dump(mode="json", exclude={"seed", "runtime", "label"})
+
+    def digest(self) -> str:
+        """sha256 (hex) of the scientific part; equal for all seeds of one experiment."""
+        return digest(self.scientific())

@@ -1,0 +1,314 @@
+"""The batched core: prompts out, finished episodes in, scores back. No gymnasium.
+
+The collector of the training algorithms and both Gymnasium views stand on it, so there is one
+order of prompts, one decoding and one reward call per batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
+from lmrl_bench.errors import RecordError, RewardError, TaskError, nearest
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
+from lmrl_bench.seeding import generator
+from lmrl_bench.text.episodes import Completions, Prompts
+from lmrl_bench.text.sample import Sample
+from lmrl_bench.text.tokenization import TextCodec
+
+if TYPE_CHECKING:
+    from lmrl_bench.tasks.spec import Split
+    from lmrl_bench.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `B` finished episodes came to.
+
+    Attributes:
+        texts: The decoded responses, without EOS.
+        scores: `(B,)` float32, the task's reward of the episode, given at its last token.
+        components: Component name to `(B,)` float32.
+        token_rewards: `(B, T)` float32 or None; on top of `scores`, at the tokens, 0 after the end.
+    """
+
+    texts: tuple[str, ...]
+    scores: Tensor
+    components: dict[str, Tensor] = field(default_factory=dict)
+    token_rewards: Tensor | None = None
+
+    @property
+    def totals(self) -> Tensor:
+        """`(B,)` float32, the undiscounted return: the score and the sum of the token rewards."""
+        if self.token_rewards is None:
+            return self.scores
+        return self.scores + self.token_rewards.sum(dim=1)
+
+
+@dataclass
+class Counters:
+    """Events since the core was made.
+
+    Attributes:
+        episodes: Finished episodes.
+        tokens: Tokens that policies chose in them, EOS included.
+        terminated: Episodes that EOS ended.
+        truncated: Episodes that the cap ended.
+        early_eos: Episodes that an illegal EOS (before `min_tokens`) ended.
+    """
+
+    episodes: int = 0
+    tokens: int = 0
+    terminated: int = 0
+    truncated: int = 0
+    early_eos: int = 0
+
+
+class EpisodeCore:
+    """Draws prompts of one split and scores what policies answered.
+
+    Prompts come in a random order without replacement; each epoch has an order of its own, drawn
+    from a stream that nothing else consumes (`lmrl_bench.seeding`).
+
+    Args:
+        task: The task.
+        codec: Its codec, made with the policy's tokenizer and the task's limits.
+        split: Which split.
+        seed: Seed of the order.
+
+    Attributes:
+        rules: When an episode ends.
+        samples: The split's samples, in file order.
+        counters: Events so far.
+
+    Raises:
+        TaskError: The split is empty.
+    """
+
+    def __init__(
+        self, task: Task, codec: TextCodec, *, split: Split = "train", seed: int = 0
+    ) -> None:
+        response = task.spec.response
+        self.task = task
+        self.codec = codec
+        self.split: Split = split
+        self.rules = EpisodeRules(
+            eos_id=codec.eos_id,
+            pad_id=codec.pad_id,
+            n_tokens=codec.vocabulary_size,
+            max_tokens=response.max_tokens,
+            min_tokens=response.min_tokens,
+        )
+        self.samples: Sequence[Sample] = task.samples(split)
+        if not self.samples:
+            raise TaskError(f"task '{task.name}': the split '{split}' has no rows")
+        self.counters = Counters()
+        self._rows = {sample.id: sample for sample in self.samples}
+        self._reward: RewardFunction | None = None
+        self.reseed(seed)
+
+    def reseed(self, seed: int) -> None:
+        """Starts the order of prompts anew, from another seed."""
+        self._seed, self._epoch, self._position = seed, 0, 0
+        self._order = self._epoch_order()
+
+    def sample_prompts(self, n_prompts: int, group_size: int = 1) -> Prompts:
+        """Draws the next prompts and encodes them.
+
+        Args:
+            n_prompts: Number of prompts.
+            group_size: Rows per prompt; they are adjacent and have the same group id.
+
+        Returns:
+            `n_prompts * group_size` rows, padded to the longest, group ids 0 to `n_prompts - 1`.
+        """
+        if n_prompts < 1 or group_size < 1:
+            raise ValueError(f"n_prompts ({n_prompts}) and group_size ({group_size}) must be >= 1")
+        drawn = [self.draw() for _ in range(n_prompts)]
+        samples = [sample for sample in drawn for _ in range(group_size)]
+        return self.codec.prompts(samples, np.repeat(np.arange(n_prompts), group_size).tolist())
+
+    def draw(self) -> Sample:
+        """Draws the next sample of the order."""
+        if self._position == len(self._order):
+            self._epoch, self._position = self._epoch + 1, 0
+            self._order = self._epoch_order()
+        self._position += 1
+        return self.samples[int(self._order[self._position - 1])]
+
+    def sample(self, sample_id: str) -> Sample:
+        """Returns a sample of the split by its id.
+
+        Raises:
+            ValueError: There is no such sample; names the nearest.
+        """
+        if sample_id not in self._rows:
+            raise ValueError(
+                f"no sample '{sample_id}' in the split '{self.split}' of task "
+                f"'{self.task.name}'{nearest(sample_id, self._rows)}"
+            )
+        return self._rows[sample_id]
+
+    def sample_at(self, index: int) -> Sample:
+        """Returns the sample in row `index` of the split.
+
+        Raises:
+            ValueError: There are fewer rows.
+        """
+        if not 0 <= index < len(self.samples):
+            raise ValueError(
+                f"no row {index} in the split '{self.split}' of task '{self.task.name}', which has "
+                f"rows 0 to {len(self.samples) - 1}"
+            )
+        return self.samples[index]
+
+    def samples_of(self, prompts: Prompts) -> list[Sample]:
+        """Returns the `B` samples behind prompts."""
+        return [self.sample(name) for name in prompts.sample_ids]
+
+    def completions(self, ids: IntegerArray) -> Completions:
+        """Reads `(B, T)` response ids by the rules: what stands after EOS becomes padding.
+
+        The log-probabilities are unknown here and 0.
+
+        Raises:
+            ValueError: Wrong width, or an id that the tokenizer does not know.
+        """
+        ends = self.rules.ends_of(ids)
+        return Completions(
+            ids=torch.from_numpy(np.where(ends.mask, ids, self.rules.pad_id).astype(np.int64)),
+            mask=torch.from_numpy(ends.mask),
+            logprobs=torch.zeros(ids.shape, dtype=torch.float32),
+            terminated=torch.from_numpy(ends.terminated),
+            truncated=torch.from_numpy(ends.truncated),
+        )
+
+    def outcome(self, prompts: Prompts, completions: Completions) -> Outcome:
+        """Scores `B` finished episodes: one decoding and one reward call.
+
+        Raises:
+            RewardError: A reward is not finite or has the wrong shape.
+            ValueError: An episode has no token, or ended both ways or neither.
+        """
+        samples = self.samples_of(prompts)
+        _check_ends(completions)
+        batch = RewardBatch(
+            samples=samples,
+            responses=self.codec.decode(completions.ids, completions.mask),
+            lengths=completions.lengths.cpu().numpy(),
+            terminated=completions.terminated.cpu().numpy(),
+        )
+        reward = self._prepared_reward()
+        output = reward(batch)
+        _check_output(reward.name, output, batch)
+        outcome = Outcome(
+            texts=tuple(batch.responses),
+            scores=_float32(output.scores),
+            components={name: _float32(part) for name, part in output.components.items()},
+            token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
+        )
+        self._count(batch)
+        return outcome
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a checkpoint needs to go on with the same prompts; plain numbers."""
+        return {
+            "split": self.split,
+            "n_samples": len(self.samples),
+            "seed": self._seed,
+            "epoch": self._epoch,
+            "position": self._position,
+            "counters": dataclasses.asdict(self.counters),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken.
+
+        Raises:
+            RecordError: The state is of another split or of other data.
+        """
+        here, there = (self.split, len(self.samples)), (state["split"], state["n_samples"])
+        if here != there:
+            raise RecordError(
+                f"the checkpoint has {there[1]} samples of '{there[0]}', task '{self.task.name}' "
+                f"has {here[1]} of '{here[0]}'; resume with the data that the run began with"
+            )
+        self._seed, self._epoch, self._position = state["seed"], state["epoch"], state["position"]
+        self._order = self._epoch_order()
+        self.counters = Counters(**state["counters"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A reward may hold models and files; a copy in another process opens its own.
+        return self.__dict__ | {"_reward": None}
+
+    def _epoch_order(self) -> IntegerArray:
+        rng = generator(self._seed, "prompts", self.split, self._epoch)
+        return rng.permutation(len(self.samples))
+
+    def _prepared_reward(self) -> RewardFunction:
+        if self._reward is None:
+            reward = self.task.reward()
+            reward.prepare(self.samples)
+            self._reward = reward
+        return self._reward
+
+    def _count(self, batch: RewardBatch) -> None:
+        n_terminated = int(batch.terminated.sum())
+        self.counters.episodes += len(batch)
+        self.counters.tokens += int(batch.lengths.sum())
+        self.counters.terminated += n_terminated
+        self.counters.truncated += len(batch) - n_terminated
+        early = batch.terminated & (batch.lengths <= self.rules.min_tokens)
+        self.counters.early_eos += int(early.sum())
+
+
+def _float32(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _check_ends(completions: Completions) -> None:
+    once = completions.terminated ^ completions.truncated
+    if not bool(once.all()):
+        row = int((~once).nonzero()[0])
+        raise ValueError(f"row {row} must be either terminated or truncated")
+    if not bool(completions.mask.any(dim=1).all()):
+        raise ValueError("an episode has no token; even an empty response has its EOS")
+
+
+def _check_output(name: str, output: RewardOutput, batch: RewardBatch) -> None:
+    for what, values in {"scores": output.scores, **output.components}.items():
+        if np.shape(values) != (len(batch),):
+            raise RewardError(
+                f"reward '{name}' gave {what} of shape {np.shape(values)}, expected ({len(batch)},)"
+            )
+    check_finite(name, output.scores, batch)
+
+
+def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | None:
+    """Brings token rewards to the width of the responses; refuses any after the end of a row."""
+    if output.token_rewards is None:
+        return None
+    given = _float32(output.token_rewards)
+    n_rows, n_columns = mask.shape
+    if given.ndim != 2 or given.shape[0] != n_rows:
+        raise RewardError(
+            f"reward '{name}' gave token rewards of shape {tuple(given.shape)}, "
+            f"expected ({n_rows}, T)"
+        )
+    width = min(n_columns, given.shape[1])
+    wide = torch.zeros(mask.shape, dtype=torch.float32)
+    wide[:, :width] = given[:, :width]
+    if not bool(given.isfinite().all()) or bool(wide[~mask].any()) or bool(given[:, width:].any()):
+        raise RewardError(
+            f"reward '{name}' gave token rewards that are not finite or stand after the end of a "
+            "response; they must be 0 there"
+        )
+    return wide

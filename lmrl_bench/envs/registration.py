@@ -1,0 +1,65 @@
+"""Registers both views of every task with Gymnasium.
+
+`LMRL/<task>-v<version>` is the token view, `LMRL/<task>-completion-v<version>` the completion view;
+the version is the task's. Only `task.yaml` files are read here: data, tokenizers and rewards wait
+until an environment is made.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import gymnasium
+
+from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.tasks.catalog import folders
+from lmrl_bench.tasks.task import Task
+
+_VIEWS = {
+    "": (
+        "lmrl_bench.envs.token_env:TextGenerationEnv",
+        "lmrl_bench.envs.vector:TextGenerationVectorEnv",
+    ),
+    "-completion": (
+        "lmrl_bench.envs.completion_env:CompletionEnv",
+        "lmrl_bench.envs.vector:CompletionVectorEnv",
+    ),
+}
+
+
+def register_tasks() -> list[str]:
+    """Registers the tasks of the catalog that are not registered yet; returns the new ids.
+
+    A task whose definition is wrong is left out with a warning that quotes the error, so that it
+    does not take the others with it.
+    """
+    try:
+        known = folders()
+    except LmrlBenchError as error:
+        warnings.warn(f"no task is registered with Gymnasium: {error}", stacklevel=2)
+        return []
+    new: list[str] = []
+    for name, folder in known.items():
+        try:
+            version = Task(folder).spec.version
+        except LmrlBenchError as error:
+            warnings.warn(f"task '{name}' is not registered: {error}", stacklevel=2)
+            continue
+        new += register_task(name, version)
+    return new
+
+
+def register_task(name: str, version: int) -> list[str]:
+    """Registers the two views of one task; returns the ids that are new."""
+    new = []
+    for suffix, (entry_point, vector_entry_point) in _VIEWS.items():
+        identifier = f"LMRL/{name}{suffix}-v{version}"
+        if identifier not in gymnasium.registry:
+            gymnasium.register(
+                identifier,
+                entry_point=entry_point,
+                vector_entry_point=vector_entry_point,
+                kwargs={"task": name},
+            )
+            new.append(identifier)
+    return new

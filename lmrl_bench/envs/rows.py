@@ -1,0 +1,177 @@
+"""`N` running episodes as arrays: what both views observe, push tokens into, and score.
+
+The single environments are the case `N = 1`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from lmrl_bench.envs.core import EpisodeCore, Outcome
+from lmrl_bench.envs.rules import BooleanArray, IntegerArray
+from lmrl_bench.text.episodes import Completions, Prompts
+from lmrl_bench.text.sample import Sample
+
+Observation = dict[str, NDArray[np.int64]]
+Info = dict[str, Any]
+
+
+def observation_space(core: EpisodeCore, vocabulary_size: int) -> spaces.Space[Observation]:
+    """Returns the space of one row.
+
+    Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, padded on the left to the task's limit;
+    `response_ids` and `response_mask` `(T,)`, padded on the right to its cap.
+    """
+
+    def box(length: int, high: int) -> spaces.Box:
+        return spaces.Box(0, high, (length,), np.int64)
+
+    n_prompt, n_response = core.codec.max_prompt_tokens, core.rules.max_tokens
+    space = spaces.Dict(
+        {
+            "prompt_ids": box(n_prompt, vocabulary_size - 1),
+            "prompt_mask": box(n_prompt, 1),
+            "response_ids": box(n_response, vocabulary_size - 1),
+            "response_mask": box(n_response, 1),
+        }
+    )
+    return cast("spaces.Space[Observation]", space)
+
+
+class EpisodeRows:
+    """`N` episodes in progress over one core.
+
+    Args:
+        core: The core.
+        n_rows: `N`.
+
+    Attributes:
+        lengths: `(N,)` int64, tokens chosen so far.
+    """
+
+    def __init__(self, core: EpisodeCore, n_rows: int) -> None:
+        n_prompt, n_response = core.codec.max_prompt_tokens, core.rules.max_tokens
+        self.core = core
+        self.lengths = np.zeros(n_rows, dtype=np.int64)
+        self._prompt_ids = np.full((n_rows, n_prompt), core.codec.pad_id, dtype=np.int64)
+        self._prompt_mask = np.zeros((n_rows, n_prompt), dtype=np.int64)
+        self._response_ids = np.full((n_rows, n_response), core.codec.pad_id, dtype=np.int64)
+        self._samples: list[Sample | None] = [None] * n_rows
+
+    def begin(self, rows: Sequence[int], samples: Sequence[Sample]) -> None:
+        """Starts new episodes in `rows`, with one sample each."""
+        index = np.asarray(rows, dtype=np.int64)
+        prompts = self.core.codec.prompts(samples, width=self.core.codec.max_prompt_tokens)
+        self._prompt_ids[index] = prompts.ids.numpy()
+        self._prompt_mask[index] = prompts.mask.numpy()
+        self._response_ids[index] = self.core.codec.pad_id
+        self.lengths[index] = 0
+        for row, sample in zip(rows, samples, strict=True):
+            self._samples[row] = sample
+
+    def push(self, tokens: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Appends one token to every row; returns terminated and truncated, both `(N,)`.
+
+        Raises:
+            ValueError: A token is not in the tokenizer; nothing has changed then.
+        """
+        self.core.rules.require_tokens(tokens)
+        positions = self.lengths.copy()
+        self._response_ids[np.arange(len(tokens)), positions] = tokens
+        self.lengths += 1
+        return self.core.rules.ends_after(tokens, positions)
+
+    def write(self, responses: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Sets whole responses `(N, T)`; returns terminated and truncated, both `(N,)`.
+
+        Raises:
+            ValueError: Wrong width, or an id that the tokenizer does not know.
+        """
+        completions = self.core.completions(responses)
+        self._response_ids[:] = completions.ids.numpy()
+        self.lengths[:] = completions.lengths.numpy()
+        return completions.terminated.numpy(), completions.truncated.numpy()
+
+    def finish(
+        self, rows: Sequence[int], terminated: BooleanArray
+    ) -> tuple[NDArray[np.float64], list[Info]]:
+        """Scores the finished episodes in `rows` with one reward call.
+
+        Args:
+            rows: Which rows, `M` of them.
+            terminated: `(M,)`; the others are truncated.
+
+        Returns:
+            The rewards `(M,)` and one info each: those of the start, and `text`, `length` (tokens),
+            `early_eos`, `reward_components`.
+        """
+        index = np.asarray(rows, dtype=np.int64)
+        ended = torch.from_numpy(np.asarray(terminated, dtype=np.bool_))
+        mask = torch.from_numpy(self._response_mask()[index].astype(np.bool_))
+        samples = [self.sample(row) for row in rows]
+        prompts = Prompts(
+            ids=torch.from_numpy(self._prompt_ids[index]),
+            mask=torch.from_numpy(self._prompt_mask[index].astype(np.bool_)),
+            sample_ids=tuple(sample.id for sample in samples),
+            group_ids=torch.arange(len(rows)),
+        )
+        completions = Completions(
+            ids=torch.from_numpy(self._response_ids[index]),
+            mask=mask,
+            logprobs=torch.zeros(mask.shape, dtype=torch.float32),
+            terminated=ended,
+            truncated=~ended,
+        )
+        outcome = self.core.outcome(prompts, completions)
+        infos = [self._final_info(place, row, outcome, ended) for place, row in enumerate(rows)]
+        return outcome.totals.double().numpy(), infos
+
+    def observe(self) -> Observation:
+        """Returns the observations `(N, …)`, as copies."""
+        return {
+            "prompt_ids": self._prompt_ids.copy(),
+            "prompt_mask": self._prompt_mask.copy(),
+            "response_ids": self._response_ids.copy(),
+            "response_mask": self._response_mask(),
+        }
+
+    def observe_row(self, row: int) -> Observation:
+        """Returns the observation of one row, as copies."""
+        return {name: value[row] for name, value in self.observe().items()}
+
+    def start_info(self, row: int) -> Info:
+        """Returns `sample_id` and `prompt` (text) of a row's episode."""
+        sample = self.sample(row)
+        return {"sample_id": sample.id, "prompt": sample.prompt}
+
+    def sample(self, row: int) -> Sample:
+        """Returns the sample of a row's episode."""
+        sample = self._samples[row]
+        assert sample is not None, "begin() comes first"
+        return sample
+
+    def text(self, row: int) -> str:
+        """Returns the response so far as text."""
+        mask = self._response_mask()[row : row + 1].astype(np.bool_)
+        ids = torch.from_numpy(self._response_ids[row : row + 1])
+        return self.core.codec.decode(ids, torch.from_numpy(mask))[0]
+
+    def _response_mask(self) -> IntegerArray:
+        positions = np.arange(self._response_ids.shape[1])
+        return (positions < self.lengths[:, None]).astype(np.int64)
+
+    def _final_info(self, place: int, row: int, outcome: Outcome, ended: torch.Tensor) -> Info:
+        length = int(self.lengths[row])
+        parts = {name: float(value[place]) for name, value in outcome.components.items()}
+        return self.start_info(row) | {
+            "text": outcome.texts[place],
+            "length": length,
+            "early_eos": bool(ended[place]) and length <= self.core.rules.min_tokens,
+            "reward_components": parts,
+        }

@@ -1,0 +1,47 @@
+"""From the names in `gymnasium.make` to a core: opens the task and the tokenizer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.text.models import resolve_model
+from lmrl_bench.text.tokenization import TextCodec
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lmrl_bench.tasks.spec import Split
+    from lmrl_bench.tasks.task import Task
+
+
+def open_core(
+    task: Task | str, tokenizer: PreTrainedTokenizerBase | str | None, split: Split
+) -> EpisodeCore:
+    """Opens the core behind an environment.
+
+    Args:
+        task: A task, or the name or folder of one.
+        tokenizer: A tokenizer, or the name or folder of a model (see `lmrl_bench.text.models`);
+            default: the tokenizer of the task's default policy.
+        split: Which split.
+
+    Raises:
+        LmrlBenchError: Unknown name, missing file or asset, tokenizer without EOS.
+    """
+    opened = load_task(task) if isinstance(task, str) else task
+    if tokenizer is None:
+        tokenizer = opened.spec.policies.default
+    if isinstance(tokenizer, str):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(resolve_model(tokenizer))
+    prompt, response = opened.spec.prompt, opened.spec.response
+    codec = TextCodec(
+        tokenizer,
+        max_prompt_tokens=prompt.max_tokens,
+        truncate=prompt.truncate,
+        max_response_tokens=response.max_tokens,
+    )
+    return EpisodeCore(opened, codec, split=split)

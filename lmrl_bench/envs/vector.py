@@ -1,0 +1,202 @@
+"""Both views as native `VectorEnv`s: `N` episodes over one core, one reward call per step.
+
+Rows that end are reset in the same step (`AutoresetMode.SAME_STEP`), so a completion environment
+gives new prompts with every step. All rows draw from one order of prompts.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from lmrl_bench.envs.base_env import render_text, require_options, require_vocabulary
+from lmrl_bench.envs.completion_env import ResponseSpace
+from lmrl_bench.envs.prompt_queue import PromptQueue
+from lmrl_bench.envs.rows import EpisodeRows, Info, Observation, observation_space
+from lmrl_bench.envs.rules import BooleanArray, IntegerArray
+from lmrl_bench.envs.setup import open_core
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from lmrl_bench.tasks.spec import Split
+    from lmrl_bench.tasks.task import Task
+
+StepResult = tuple[Observation, NDArray[np.float64], BooleanArray, BooleanArray, Info]
+
+
+class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+    """`N` episodes side by side; the views add their actions and what a step does to the rows.
+
+    Args:
+        task: A task, or the name or folder of one.
+        tokenizer: A tokenizer, or the name or folder of a model; default: the one of the task's
+            default policy.
+        num_envs: `N`.
+        split: Which split the prompts come from.
+        vocabulary_size: Width of the action space; default: the tokenizer's length.
+        render_mode: None or "ansi".
+
+    Raises:
+        LmrlBenchError: Task, tokenizer or data are not usable.
+        ValueError: `num_envs` is not positive, or `vocabulary_size` is too small.
+    """
+
+    def __init__(
+        self,
+        task: Task | str,
+        tokenizer: PreTrainedTokenizerBase | str | None = None,
+        *,
+        num_envs: int = 1,
+        split: Split = "train",
+        vocabulary_size: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        self.metadata = {
+            "render_modes": ["ansi"],
+            "render_fps": 4,
+            "autoreset_mode": AutoresetMode.SAME_STEP,
+        }
+        self.core = open_core(task, tokenizer, split)
+        self.vocabulary_size = require_vocabulary(self.core.rules.n_tokens, vocabulary_size)
+        self.num_envs = num_envs
+        self.render_mode = render_mode
+        self.single_observation_space = observation_space(self.core, self.vocabulary_size)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.single_action_space = self.make_single_action_space()
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._rows = EpisodeRows(self.core, num_envs)
+        self._queue = PromptQueue(self.core, num_envs)
+        self._group_ids = [0] * num_envs
+        self._seeded = False
+        self._started = False
+
+    @abstractmethod
+    def make_single_action_space(self) -> spaces.Space[Any]:
+        """Returns what one row of `step`'s actions is."""
+
+    @abstractmethod
+    def apply(self, actions: NDArray[np.int64]) -> tuple[BooleanArray, BooleanArray]:
+        """Changes the rows; returns terminated and truncated, both `(N,)`."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, Info]:
+        """Starts `N` episodes.
+
+        Args:
+            seed: Starts the order of prompts anew. Without any seed so far, it is random.
+            options: `{"group_size": G}`: adjacent rows in groups of `G` answer the same prompt,
+                also after they end and go on (until the next `reset`; default 1).
+                `{"sample_ids": [...]}`: the `N` prompts of the first episodes.
+
+        Returns:
+            Observations `(N, …)`, and `sample_id`, `prompt`, `group_id` (equal for one drawing).
+
+        Raises:
+            ValueError: Unknown option or sample, or `G` does not divide `N`.
+        """
+        super().reset(seed=seed)
+        options = options or {}
+        require_options(options, ("group_size", "sample_ids"))
+        if seed is not None or not self._seeded:
+            self.core.reseed(int(self.np_random.integers(2**63)) if seed is None else seed)
+            self._seeded = True
+        self._queue = PromptQueue(self.core, self.num_envs, options.get("group_size", 1))
+        if "sample_ids" in options:
+            self._queue.force(options["sample_ids"])
+        self._started = True
+        infos = self._begin(range(self.num_envs), {})
+        return self._rows.observe(), infos
+
+    def step(self, actions: NDArray[np.int64]) -> StepResult:
+        """Steps all rows; those that end are scored together and start anew.
+
+        Returns:
+            Observations `(N, …)` (of the new episodes where the old ones ended), rewards,
+            terminated, truncated `(N,)`, and infos in Gymnasium's vector form: `final_obs` and
+            `final_info` of ended rows, `sample_id`, `prompt`, `group_id` of the new ones.
+
+        Raises:
+            ValueError: Wrong shape, or a token that the tokenizer does not know.
+            ResetNeeded: `reset` has not been called.
+        """
+        if not self._started:
+            raise ResetNeeded("call reset() before step()")
+        terminated, truncated = self.apply(np.asarray(actions, dtype=np.int64))
+        rewards = np.zeros(self.num_envs, dtype=np.float64)
+        infos: Info = {}
+        ended = np.flatnonzero(terminated | truncated).tolist()
+        if ended:
+            rewards[ended], final_infos = self._rows.finish(ended, terminated[ended])
+            last = self._rows.observe()
+            for row, info in zip(ended, final_infos, strict=True):
+                final_obs = {name: value[row].copy() for name, value in last.items()}
+                info["group_id"] = self._group_ids[row]
+                infos = self._add_info(infos, {"final_obs": final_obs, "final_info": info}, row)
+            infos = self._begin(ended, infos)
+        return self._rows.observe(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[str, ...] | None:
+        """Returns prompt and response so far of every row as text."""
+        if self.render_mode is None:
+            gymnasium.logger.warn("render() needs an environment made with render_mode='ansi'")
+            return None
+        if not self._started:
+            raise ResetNeeded("reset() must come before render()")
+        rows = range(self.num_envs)
+        return tuple(render_text(self._rows, row, 0.0, done=False) for row in rows)
+
+    def _begin(self, rows: Sequence[int], infos: Info) -> Info:
+        samples = []
+        for row in rows:
+            sample, self._group_ids[row] = self._queue.next(row)
+            samples.append(sample)
+        self._rows.begin(rows, samples)
+        for row in rows:
+            info = self._rows.start_info(row) | {"group_id": self._group_ids[row]}
+            infos = self._add_info(infos, info, row)
+        return infos
+
+
+class TextGenerationVectorEnv(EpisodeVectorEnv):
+    """The token view, `N` rows: one step is one token in each row; see `EpisodeVectorEnv`."""
+
+    def make_single_action_space(self) -> spaces.Discrete[np.int64]:
+        """Returns the tokens."""
+        return spaces.Discrete(self.vocabulary_size)
+
+    def apply(self, actions: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Appends one token `(N,)` to every row."""
+        if actions.shape != (self.num_envs,):
+            raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
+        return self._rows.push(actions)
+
+    def action_masks(self) -> BooleanArray:
+        """Returns `(N, vocabulary_size)`, true at the legal next tokens (sb3-contrib's name)."""
+        return self.core.rules.legal_tokens(self._rows.lengths, self.vocabulary_size)
+
+
+class CompletionVectorEnv(EpisodeVectorEnv):
+    """The completion view, `N` rows: one step is one response in each; see `EpisodeVectorEnv`."""
+
+    def make_single_action_space(self) -> ResponseSpace:
+        """Returns the padded responses `(T,)`."""
+        return ResponseSpace(self.core.rules, self.vocabulary_size)
+
+    def apply(self, actions: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Sets the responses `(N, T)`."""
+        if actions.shape[:1] != (self.num_envs,):
+            raise ValueError(f"{len(actions)} responses for {self.num_envs} rows")
+        return self._rows.write(actions)

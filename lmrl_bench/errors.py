@@ -1,0 +1,68 @@
+"""The errors that users meet.
+
+Every message says what is wrong, where it stands (file, line, key), what is allowed and what to do. The command line
+prints the message without a traceback and exits with `exit_code`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LmrlBenchError(Exception):
+    """Base of all errors that are the user's to mend; `exit_code` is the command line's."""
+
+    exit_code = 2
+
+
+class ConfigError(LmrlBenchError):
+    """A configuration (YAML file, override, board) is wrong; several problems are shown together."""
+
+
+class TaskError(LmrlBenchError):
+    """A task folder or its definition is wrong."""
+
+
+class DataError(LmrlBenchError):
+    """A data file is missing, corrupt, has the wrong digest, or holds an unusable row."""
+
+
+class AssetError(LmrlBenchError):
+    """A model or data set that lives outside the repository is not installed."""
+
+
+class MetricError(LmrlBenchError):
+    """A metric was asked for something it cannot compute."""
+
+
+class RewardError(LmrlBenchError):
+    """A reward is not finite or has the wrong shape."""
+
+
+class PolicyError(LmrlBenchError):
+    """A policy does not fit the task (kind, vocabulary, EOS, positions)."""
+
+
+class AlgorithmError(LmrlBenchError):
+    """An algorithm's settings do not fit together."""
+
+
+class RecordError(LmrlBenchError):
+    """A run record or a results folder cannot be read or written."""
+
+
+class VerificationError(LmrlBenchError):
+    """A check of committed files or records failed."""
+
+    exit_code = 3
+
+
+class DivergedError(Exception):
+    """Training met a value that is not finite; the run is recorded as `diverged`."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Returns the hint "; did you mean 'x'?" for the nearest allowed name, or an empty string."""
+    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f"; did you mean '{matches[0]}'?" if matches else ""

@@ -1,0 +1,82 @@
+"""From records to the files of a board, and the check that committed files still say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmrl_bench.errors import VerificationError
+from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex
+from lmrl_bench.leaderboards.render.markdown import markdown
+from lmrl_bench.leaderboards.render.page import page
+from lmrl_bench.leaderboards.render.plots import curves_svg
+from lmrl_bench.leaderboards.render.words import rebuild_command
+from lmrl_bench.leaderboards.spec import BoardSpec
+from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.records.files import check_writable, write_atomic
+
+_CURVES = "curves-*.svg"
+
+
+def build(board: BoardSpec, results_root: Path, out: Path) -> list[Path]:
+    """Writes a board's files; the same records give the same bytes.
+
+    Args:
+        board: The board.
+        results_root: The folder of all results.
+        out: The folder of the board; curves of tasks that the board no longer has are removed.
+
+    Returns:
+        The files, sorted.
+
+    Raises:
+        RecordError: Records cannot be read or do not belong together, or `out` is not writable.
+    """
+    files = render(collect(board, results_root))
+    check_writable(out)
+    for name, content in files.items():
+        write_atomic(out / name, content)
+    for left_over in set(out.glob(_CURVES)) - {out / name for name in files}:
+        left_over.unlink()
+    return [out / name for name in sorted(files)]
+
+
+def check(board: BoardSpec, results_root: Path, out: Path) -> None:
+    """Builds in memory and compares with the files.
+
+    Raises:
+        RecordError: As in `build`.
+        VerificationError: Lists the files that are missing, stale or left over, and the remedy.
+    """
+    table = collect(board, results_root)
+    files = render(table)
+    problems = []
+    for name, content in sorted(files.items()):
+        path = out / name
+        if not path.is_file():
+            problems.append(f"{path}: missing")
+        elif path.read_bytes() != content:
+            problems.append(f"{path}: stale")
+    left_over = set(out.glob(_CURVES)) - {out / name for name in files}
+    problems += [f"{path}: left over" for path in sorted(left_over)]
+    if problems:
+        raise VerificationError(
+            "\n".join(
+                [*problems, f"the records say otherwise; mend with: {rebuild_command(table)}"]
+            )
+        )
+
+
+def render(table: BoardTable) -> dict[str, bytes]:
+    """Returns the content of every file by its name."""
+    curves = {t.task: curves_svg(table, t) for t in table.tasks if t.curves}
+    files = {
+        "README.md": markdown(table),
+        "index.html": page(table, curves),
+        "board.json": json_text(table),
+        "table.csv": csv_long(table),
+        "table_wide.csv": csv_wide(table),
+        "table.tex": latex(table),
+    }
+    files |= {f"curves-{task}.svg": svg for task, svg in curves.items()}
+    return {name: text.encode() for name, text in files.items()}

@@ -1,0 +1,179 @@
+"""Records in, `BoardTable` out.
+
+Every number comes from a record; a missing record is missing, not zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lmrl_bench.leaderboards.consistency import check_cell, check_row, check_task
+from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
+from lmrl_bench.leaderboards.ranking import ranked
+from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
+from lmrl_bench.leaderboards.table import (
+    STATUSES,
+    BoardTable,
+    Row,
+    Run,
+    SplitSummary,
+    Summary,
+    TaskTable,
+    significant,
+)
+from lmrl_bench.records.record import RunRecord, SplitResults
+from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
+
+
+def collect(board: BoardSpec, results_root: Path) -> BoardTable:
+    """Reads the records of a board and sums them up.
+
+    Args:
+        board: The board.
+        results_root: The folder of all results; the board's runs lie in
+            `<board>/<task>/<label>/<seed>` below it.
+
+    Raises:
+        RecordError: No results folder; a record that is corrupt, changed, misplaced or made with
+            other settings; mixed versions or digests in one table.
+    """
+    grid = cells(board)
+    folders = find_folders(results_root / board.name)
+    records = {
+        cell.folder(results_root, board.name): _record(cell, results_root, board.name)
+        for cell in grid
+    }
+    return BoardTable(
+        name=board.name,
+        title=board.title,
+        description=board.description,
+        seeds=list(board.seeds),
+        labels=[entry.label for entry in board.entries],
+        reference=board.reference,
+        tasks=[
+            _task_table(
+                board, task.task, [c for c in grid if c.task == task.task], records, results_root
+            )
+            for task in board.tasks
+        ],
+        unlisted=[f.relative_to(results_root).as_posix() for f in folders if f not in records],
+    )
+
+
+def _record(cell: Cell, results_root: Path, board: str) -> RunRecord | None:
+    folder = cell.folder(results_root, board)
+    if not (folder / RECORD).exists():
+        return None
+    record = read_record(folder)
+    check_cell(folder, record, cell)
+    check_files(folder, record)
+    return record
+
+
+def _task_table(
+    board: BoardSpec,
+    task: str,
+    grid: Sequence[Cell],
+    records: Mapping[Path, RunRecord | None],
+    results_root: Path,
+) -> TaskTable:
+    folders = [cell.folder(results_root, board.name) for cell in grid]
+    found = {folder: record for folder in folders if (record := records[folder]) is not None}
+    check_task(found)
+    completed = [record for record in found.values() if record.status == "completed"]
+    info = completed[0].task if completed else None
+    rows = []
+    for entry in board.entries:
+        check_row({f: r for f, r in found.items() if r.row == entry.label})
+        seeds = [
+            (c, records[f]) for c, f in zip(grid, folders, strict=True) if c.label == entry.label
+        ]
+        rows.append(_row(entry.label, entry.algorithm, seeds, board.name))
+    lower = set(info.lower_is_better) if info else set()
+    return TaskTable(
+        task=task,
+        info=info,
+        rows=ranked(rows, info, lower, board.reference),
+        curves=collect_curves(found, info),
+        samples=collect_samples(found, board.seeds[0], [e.label for e in board.entries]),
+        samples_seed=board.seeds[0],
+    )
+
+
+def _row(
+    label: str, algorithm: str, seeds: Sequence[tuple[Cell, RunRecord | None]], board: str
+) -> Row:
+    runs = [_run(cell, record, board) for cell, record in seeds]
+    completed = [r for _, r in seeds if r is not None and r.status == "completed"]
+    policy = next((r.policy for _, r in seeds if r is not None and r.policy), None)
+    decodings = sorted({name for record in completed for name in record.results})
+    return Row(
+        label=label,
+        algorithm=algorithm,
+        policy=policy.model if policy else None,
+        start=policy.start if policy else None,
+        parameters=policy.parameters if policy else None,
+        config_digest=next((r.config_digest for _, r in seeds if r is not None), None),
+        evaluation_only=algorithm == "none",
+        complete=len(completed) == len(seeds),
+        counts={status: sum(run.status == status for run in runs) for status in STATUSES},
+        runs=runs,
+        splits={name: _split([record.results[name] for record in completed]) for name in decodings},
+        tokens=_optional(completed, lambda record: record.budget.tokens),
+        wall_s=_optional(completed, lambda record: record.time.wall_s),
+        cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),
+    )
+
+
+def _run(cell: Cell, record: RunRecord | None, board: str) -> Run:
+    folder = cell.folder(Path(), board).as_posix()
+    if record is None:
+        return Run(seed=cell.seed, status="missing", folder=folder)
+    error, source = record.error, record.provenance
+    return Run(
+        seed=cell.seed,
+        status=record.status,
+        folder=folder,
+        error=f"{error.type}: {error.message}" if error else None,
+        record_digest=record.digest(),
+        command=source.command,
+        package_version=source.package_version,
+        commit=source.commit,
+        dirty=source.dirty,
+        platform=source.platform,
+        python=source.python,
+        device=source.device,
+        packages=source.packages,
+        events=record.events,
+        flags=record.fidelity.flags,
+    )
+
+
+def _split(results: Sequence[SplitResults]) -> SplitSummary:
+    return SplitSummary(
+        metrics={
+            name: summary([r.metrics[name].value for r in results]) for name in results[0].metrics
+        },
+        reward=summary([r.reward for r in results]),
+        kl_to_reference=summary([r.kl_to_reference for r in results]),
+        mean_length=summary([r.mean_length for r in results]),
+        truncated_share=summary([r.truncated_share for r in results]),
+    )
+
+
+def _optional(records: Sequence[RunRecord], value: Callable[[RunRecord], float]) -> Summary | None:
+    return summary([value(record) for record in records]) if records else None
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Returns points, mean and interval; below three seeds the points only.
+
+    Numbers are kept to ten significant digits, so that every platform writes the same file.
+    """
+    points = [significant(value) for value in values]
+    if len(points) < MINIMUM_SEEDS:
+        return Summary(points=points, n=len(points), mean=None, interval=None)
+    mean, low, high = (significant(value) for value in mean_interval(values))
+    return Summary(points=points, n=len(points), mean=mean, interval=(low, high))

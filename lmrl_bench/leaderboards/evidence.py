@@ -1,0 +1,121 @@
+"""What stands behind the numbers.
+
+Learning curves of every seed, and the answers of all rows to the same prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
+from lmrl_bench.records.curves import ValidationPoint
+from lmrl_bench.records.record import RunRecord, TaskInfo
+from lmrl_bench.records.store import SHOWN_SAMPLES, read_curves, read_samples
+
+_SPLIT = "test"
+
+
+def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> list[Curve]:
+    """Returns the validation curves of all completed training runs, by row.
+
+    Raises:
+        RecordError: A curve lacks what a board draws.
+    """
+    if info is None:
+        return []
+    found: dict[str, list[CurveOfSeed]] = {}
+    for folder, record in records.items():
+        if record.status != "completed" or record.curves is None:
+            continue
+        lines = [line for line in read_curves(folder) if line.get("kind") == "validation"]
+        points = [_point(folder, line) for line in lines]
+        if len(points) < 2:
+            continue  # nothing was trained: there is no curve to draw
+        metric = f"metric/{info.primary_metric}"
+        missing = [p.iteration for p in points if metric not in (p.model_extra or {})]
+        if missing:
+            raise RecordError(
+                f"{folder}/curves.jsonl: iteration {missing[0]} lacks {metric}; "
+                "run again with --fresh"
+            )
+        found.setdefault(record.row, []).append(
+            CurveOfSeed(
+                seed=record.seed,
+                tokens=[p.tokens for p in points],
+                reward=[significant(p.reward) for p in points],
+                primary=[significant((p.model_extra or {})[metric]) for p in points],
+            )
+        )
+    return [Curve(label=label, seeds=seeds) for label, seeds in found.items()]
+
+
+def _point(folder: Path, line: Mapping[str, Any]) -> ValidationPoint:
+    try:
+        return ValidationPoint.model_validate(line)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RecordError(
+            f"{folder}/curves.jsonl: iteration {line.get('iteration')}: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}; run again with --fresh"
+        ) from error
+
+
+def collect_samples(
+    records: Mapping[Path, RunRecord], seed: int, labels: Sequence[str]
+) -> list[ShownSample]:
+    """Returns the first test prompts with the answers of every row that completed the given seed.
+
+    Raises:
+        RecordError: Two rows answered different prompts.
+    """
+    shown: dict[str, dict[str, Any]] = {}
+    answers: dict[str, list[Answer]] = {}
+    by_label = {
+        r.row: (f, r) for f, r in records.items() if r.seed == seed and r.samples is not None
+    }
+    for label in labels:
+        if label not in by_label or by_label[label][1].status != "completed":
+            continue
+        folder = by_label[label][0]
+        for row in _first_rows(folder):
+            known = shown.setdefault(row["sample_id"], {**row, "folder": folder})
+            if known["prompt_sha256"] != row["prompt_sha256"]:
+                raise RecordError(
+                    f"the sample {row['sample_id']} has different prompts in {known['folder']} and "
+                    f"{folder}; run these cells again"
+                )
+            answers.setdefault(row["sample_id"], []).append(_answer(label, row))
+    return [
+        ShownSample(
+            sample_id=sample_id,
+            prompt=shown[sample_id]["prompt"],
+            references=shown[sample_id]["references"],
+            answers=found,
+        )
+        for sample_id, found in answers.items()
+    ]
+
+
+def _first_rows(folder: Path) -> list[dict[str, Any]]:
+    rows = [row for row in read_samples(folder).to_pylist() if row["decoding"] == _SPLIT]
+    return [row for row in rows[:SHOWN_SAMPLES] if row["prompt"] is not None]
+
+
+def _answer(label: str, row: Mapping[str, Any]) -> Answer:
+    scores = {
+        name.removeprefix("metric/"): significant(value)
+        for name, value in row.items()
+        if name.startswith("metric/") and value is not None
+    }
+    return Answer(
+        label=label,
+        output=row["output"],
+        terminated=row["terminated"],
+        reward=significant(row["reward"]),
+        scores=scores,
+    )

@@ -1,0 +1,150 @@
+"""The columns of a task's table, shared by every format: name, explanation, values, decimals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from lmrl_bench.leaderboards.table import Row, SplitSummary, Summary, TaskTable
+
+UNMASKED = "test-unmasked"
+NOTHING = "\N{EN DASH}"
+GREEDY = "test-greedy"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: Name in files ("test/reward").
+        title: Name in tables.
+        explanation: One sentence for the legend.
+        value: The summary of a row; None where it was not measured.
+        measure: Name in `Row.best`, for columns in which the best rows are marked.
+        kind: "estimate" is printed with its interval, "cost" as the mean of the completed seeds.
+    """
+
+    key: str
+    title: str
+    explanation: str
+    value: Callable[[Row], Summary | None]
+    measure: str | None = None
+    kind: Literal["estimate", "cost"] = "estimate"
+
+
+def columns(table: TaskTable, *, everything: bool = False) -> list[Column]:
+    """Returns the columns of a task.
+
+    Args:
+        table: The task.
+        everything: Also the metrics that are neither primary nor held out.
+    """
+    info = table.info
+    if info is None:
+        return []
+    shown = [info.primary_metric, *info.held_out_metrics]
+    found = [_metric(table, "test", info.primary_metric)]
+    found += [
+        _part("test", "reward", "reward ↑", "mean reward on the test split", measure="reward")
+    ]
+    found += [_metric(table, "test", name) for name in info.held_out_metrics]
+    found += [_metric(table, name, info.primary_metric) for name in (GREEDY, UNMASKED)]
+    if everything:
+        found += [_metric(table, "test", name) for name in table.metrics if name not in shown]
+    found += [
+        _part("test", "kl_to_reference", "KL", "nats per episode to the start policy: its drift"),
+        _part("test", "mean_length", "length", "mean response length in tokens"),
+        _part("test", "truncated_share", "cut", "share of responses that reached the length cap"),
+        Column("tokens", "tokens", "response tokens generated while training",
+               lambda row: row.tokens, kind="cost"),
+        Column("wall_s", "wall s", "seconds of wall time, training and evaluation",
+               lambda row: row.wall_s, kind="cost"),
+        Column("cpu_s", "CPU s", "seconds of processor time", lambda row: row.cpu_s, kind="cost"),
+    ]  # fmt: skip
+    return [column for column in found if any(column.value(row) for row in table.rows)]
+
+
+def decimals(column: Column, table: TaskTable) -> int:
+    """Returns how many decimals the column is printed with: about four digits in all."""
+    if column.kind == "cost":
+        return 0
+    summaries = [found for row in table.rows if (found := column.value(row)) is not None]
+    largest = max((abs(point) for summary in summaries for point in summary.points), default=0.0)
+    return 3 if largest < 10 else 2 if largest < 100 else 1
+
+
+def cell_text(column: Column, row: Row, table: TaskTable, *, count: bool = False) -> str:
+    """Returns "0.612 ± 0.021 (n=3)", the points below three seeds, or a dash for nothing.
+
+    Args:
+        column: The column.
+        row: The row.
+        table: The task, whose values set the decimals.
+        count: Always add the number of seeds; else only where seeds are missing.
+    """
+    summary = column.value(row)
+    if summary is None or not summary.points:
+        return NOTHING
+    places = decimals(column, table)
+    if column.kind == "cost":
+        return f"{sum(summary.points) / summary.n:,.0f}"
+    if summary.mean is None:
+        points = ", ".join(number(point, places) for point in summary.points)
+        return f"{points} (n={summary.n})"
+    text = f"{number(summary.mean, places)} ± {number(summary.half_width, places)}"
+    return f"{text} (n={summary.n})" if count or not row.complete else text
+
+
+def number(value: float, places: int) -> str:
+    """Returns the number with fixed decimals; never "-0.000"."""
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def seeds_text(row: Row) -> str:
+    """Returns "3/3", or which seeds are missing and why: "1/3: seed 1 diverged, seed 2 missing"."""
+    share = f"{row.counts['completed']}/{len(row.runs)}"
+    others = [f"seed {run.seed} {run.status}" for run in row.runs if run.status != "completed"]
+    return f"{share}: {', '.join(others)}" if others else share
+
+
+def arrow(table: TaskTable, metric: str) -> str:
+    """Returns the direction in which a metric is better."""
+    lower = table.info is not None and metric in table.info.lower_is_better
+    return "↓" if lower else "↑"
+
+
+def _metric(table: TaskTable, split: str, name: str) -> Column:
+    decoding = {"test": "", GREEDY: ", greedy", UNMASKED: ", no mask"}[split]
+    primary = table.info is not None and name == table.info.primary_metric
+    held_out = table.info is not None and name in table.info.held_out_metrics
+    role = "primary metric" if primary else "held-out metric" if held_out else "metric"
+    how = {
+        "test": "the task's decoding",
+        GREEDY: "greedy decoding",
+        UNMASKED: "the task's decoding without NLPO's mask",
+    }[split]
+
+    def value(row: Row) -> Summary | None:
+        found = row.splits.get(split)
+        return found.metrics.get(name) if found else None
+
+    return Column(
+        key=f"{split}/{name}",
+        title=f"{name}{decoding} {arrow(table, name)}",
+        explanation=f"{role} on the test split, {how}",
+        value=value,
+        measure=name if split == "test" and role != "metric" else None,
+    )
+
+
+def _part(
+    split: str, name: str, title: str, explanation: str, measure: str | None = None
+) -> Column:
+    def value(row: Row) -> Summary | None:
+        found: SplitSummary | None = row.splits.get(split)
+        return getattr(found, name) if found else None
+
+    return Column(f"{split}/{name}", title, explanation, value, measure)

@@ -1,0 +1,105 @@
+"""The board as Markdown: the README of its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmrl_bench.leaderboards.render.columns import cell_text, columns, seeds_text
+from lmrl_bench.leaderboards.render.words import (
+    LEGEND,
+    VERDICT_HEADS,
+    rebuild_command,
+    untrained_note,
+    verdicts,
+)
+from lmrl_bench.leaderboards.table import BoardTable, TaskTable
+
+FILES = "[page](index.html) · [table.csv](table.csv) · [table_wide.csv](table_wide.csv) · " \
+    "[table.tex](table.tex) · [board.json](board.json)"  # fmt: skip
+
+
+def markdown(board: BoardTable) -> str:
+    """Returns README.md."""
+    parts = [
+        f"<!-- Made by `{rebuild_command(board)}`; do not edit. -->",
+        f"# {board.title}",
+        board.description,
+        FILES,
+        *_overview(board),
+        untrained_note(board),
+    ]
+    for table in board.tasks:
+        parts += _task(board, table)
+    parts += ["## How to read this", "\n".join(f"- {line}" for line in LEGEND)]
+    if board.unlisted:
+        parts += [
+            "Records in the results folder that this board does not ask for (not used): "
+            + ", ".join(f"`{name}`" for name in board.unlisted)
+        ]
+    parts += [
+        "## Rebuild",
+        f"```\n{rebuild_command(board)}\n{rebuild_command(board)} --check\n```",
+        "The first line makes these files from the committed records; the second fails if they are "
+        "stale.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _overview(board: BoardTable) -> list[str]:
+    """The primary metric of every task in one table."""
+    heads, cells = ["row"], {label: [_escape(label)] for label in board.labels}
+    for table in board.tasks:
+        found = columns(table)
+        heads.append(f"{table.task}<br>{found[0].title}" if found else table.task)
+        for row in table.rows:
+            if not found:
+                cells[row.label].append("missing")
+                continue
+            text = cell_text(found[0], row, table, count=True)
+            cells[row.label].append(_marked(text, found[0].measure in row.best))
+    return [_table(heads, [cells[label] for label in board.labels])]
+
+
+def _task(board: BoardTable, table: TaskTable) -> list[str]:
+    if table.info is None:
+        return [f"## {table.task}", "No run of this task has completed yet."]
+    shown = columns(table)
+    rows = []
+    for row in table.rows:
+        texts = [
+            _marked(cell_text(c, row, table), c.measure is not None and c.measure in row.best)
+            for c in shown
+        ]
+        rows.append([_escape(row.label), *texts, seeds_text(row)])
+    parts = [
+        f"## {table.task}",
+        f"Task version {table.info.version}, reward `{_code(table.info.reward_signature)}`.",
+        _table(["row", *(c.title for c in shown), "seeds"], rows),
+    ]
+    if found := verdicts(table):
+        parts += [
+            f"Against the supervised policy (row `{board.reference.supervised}`):",
+            _table(VERDICT_HEADS, found),
+        ]
+    if table.curves:
+        parts.append(
+            f"![Validation reward by generated tokens, {table.task}](curves-{table.task}.svg)"
+        )
+    return parts
+
+
+def _marked(text: str, best: bool) -> str:
+    return f"**{text}**" if best else text
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, [":--", *(["--:"] * (len(heads) - 1))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _code(text: str) -> str:
+    return text.replace("`", "'").replace("\n", " ")

@@ -1,0 +1,194 @@
+"""`leaderboard.yaml` as data, and the grid of runs that it stands for.
+
+A board fixes tasks, rows, seeds and the configuration that all rows share, so that rows compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from lmrl_bench.config.loading import Located, load_yaml, validate
+from lmrl_bench.config.overrides import merge
+from lmrl_bench.errors import ConfigError, nearest
+from lmrl_bench.paths import bundled
+
+BOARD_FILE = "leaderboard.yaml"
+_NAME = r"^[a-z0-9][a-z0-9_.-]*$"
+_FIXED = ("task", "label", "seed", "runtime")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BoardTask(_Strict):
+    """A task of the board."""
+
+    task: str = Field(pattern=_NAME, description="a registered task")
+    overrides: dict[str, Any] = Field(
+        default_factory=dict, description="run configuration for this task, under the rows' own"
+    )
+
+
+class BoardEntry(_Strict):
+    """A row of every task's table."""
+
+    label: str = Field(pattern=_NAME, description="name of the row")
+    algorithm: str = Field(
+        description="a registered algorithm; 'none' evaluates an untrained start"
+    )
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="run configuration of this row, e.g. policy.start"
+    )
+
+
+class ReferenceRows(_Strict):
+    """The rows that the others are compared with; null if the board has no such row."""
+
+    zero_shot: str | None = "zero-shot"
+    supervised: str | None = "supervised"
+
+    def labels(self) -> list[str]:
+        """The labels that are given."""
+        return [label for label in (self.zero_shot, self.supervised) if label]
+
+
+class BoardSpec(_Strict):
+    """A board: tasks × rows × seeds under one shared configuration."""
+
+    name: str = Field(pattern=_NAME)
+    title: str
+    description: str = ""
+    tasks: Annotated[list[BoardTask], Field(min_length=1)]
+    entries: Annotated[list[BoardEntry], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    config: dict[str, Any] = Field(
+        default_factory=dict,
+        description="run configuration of all cells: budget, evaluation, policy, sampling",
+    )
+    reference: ReferenceRows = Field(default_factory=ReferenceRows)
+    _source: Located | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BoardSpec:
+        labels = [entry.label for entry in self.entries]
+        for what, values in (
+            ("tasks", [task.task for task in self.tasks]),
+            ("labels", labels),
+            ("seeds", [str(seed) for seed in self.seeds]),
+        ):
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+        for label in self.reference.labels():
+            if label not in labels:
+                raise ValueError(
+                    f"reference: no entry has the label '{label}'{nearest(label, labels)}; "
+                    "write null if the board has no such row"
+                )
+        parts = [self.config, *(t.overrides for t in self.tasks), *(e.set for e in self.entries)]
+        fixed = sorted({key for part in parts for key in _FIXED if key in part})
+        if fixed:
+            raise ValueError(
+                f"{', '.join(fixed)} cannot be configured here: tasks, labels and seeds are the "
+                "board's, and `runtime` belongs to the command line"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a board.
+
+    Attributes:
+        task: Task name.
+        label: Row.
+        seed: Root seed of the run.
+        located: The run configuration as the board gives it, with the places in `leaderboard.yaml`;
+            defaults and the task's tuned settings go below it.
+    """
+
+    task: str
+    label: str
+    seed: int
+    located: Located
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The run configuration as plain data."""
+        data: dict[str, Any] = self.located.data
+        return data
+
+    def folder(self, results_root: Path, board: str) -> Path:
+        """Returns results/<board>/<task>/<label>/<seed>."""
+        return results_root / board / self.task / self.label / str(self.seed)
+
+
+def cells(spec: BoardSpec) -> list[Cell]:
+    """Returns every run of the board: tasks × entries × seeds, in the order of the file."""
+    source = spec._source or Located.plain(spec.model_dump(mode="json"), f"board '{spec.name}'")
+    shared = _part(source, "config")
+    grid = []
+    for t, task in enumerate(spec.tasks):
+        below = merge(shared, _part(source, "tasks", t, "overrides"))
+        for e, entry in enumerate(spec.entries):
+            row = merge(below, _part(source, "entries", e, "set"))
+            for seed in spec.seeds:
+                given = {
+                    "task": task.task,
+                    "label": entry.label,
+                    "seed": seed,
+                    "algorithm": {"name": entry.algorithm},
+                }
+                here = Located.plain(given, str(source.place(("entries", e)) or ""))
+                grid.append(Cell(task.task, entry.label, seed, merge(row, here)))
+    return grid
+
+
+def load_board(name_or_path: str | Path) -> BoardSpec:
+    """Reads a bundled board by name, or any `leaderboard.yaml` or folder that holds one.
+
+    Raises:
+        ConfigError: Unknown name (lists the boards and the nearest one), or problems in the file.
+    """
+    path = _board_file(name_or_path)
+    located = load_yaml(path)
+    spec = validate(BoardSpec, located)
+    spec._source = located
+    return spec
+
+
+def board_names() -> list[str]:
+    """Returns the names of the bundled boards, sorted."""
+    return sorted(path.parent.name for path in bundled("leaderboards").glob(f"*/{BOARD_FILE}"))
+
+
+def _board_file(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    packaged = bundled("leaderboards") / path
+    for candidate in (path, path / BOARD_FILE, packaged / BOARD_FILE):
+        if candidate.is_file():
+            here = Path.cwd()  # messages show short paths
+            inside = candidate.is_relative_to(here)
+            return candidate.relative_to(here) if inside else candidate
+    names = board_names()
+    raise ConfigError(
+        f"unknown board '{name_or_path}'{nearest(str(name_or_path), names)} (known: "
+        f"{', '.join(names) or 'none'}; or give the folder of a {BOARD_FILE})"
+    )
+
+
+def _part(source: Located, *keys: str | int) -> Located:
+    """The configuration under `keys`; empty if the file does not give it."""
+    data: Any = source.data
+    for key in keys:
+        if isinstance(data, Mapping) and key not in data:
+            return Located({})
+        data = data[key]
+    part = source.sub(*keys)
+    return Located(part.data, part.places)  # it becomes the root of a run configuration

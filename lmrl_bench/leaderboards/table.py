@@ -1,0 +1,184 @@
+"""The board as data: one object from which every page, file and plot is made (`board.json`)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmrl_bench.leaderboards.spec import ReferenceRows
+from lmrl_bench.records.record import TaskInfo
+
+CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
+STATUSES: tuple[CellStatus, ...] = ("completed", "failed", "diverged", "interrupted", "missing")
+
+
+def significant(value: float) -> float:
+    """Rounds to ten significant digits, so that every platform writes the same file."""
+    return float(f"{value:.10g}") + 0.0  # no negative zero
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Summary(_Strict):
+    """One number per completed seed, and what they say together."""
+
+    points: list[float] = Field(description="one per completed seed, in the order of the seeds")
+    n: int
+    mean: float | None = Field(description="null below three seeds: then only the points count")
+    interval: tuple[float, float] | None = Field(description="95 % Student-t interval of the mean")
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval's width.
+
+        Raises:
+            ValueError: There is no interval.
+        """
+        if self.interval is None:
+            raise ValueError("no interval below three seeds")
+        return (self.interval[1] - self.interval[0]) / 2
+
+
+class SplitSummary(_Strict):
+    """What was measured on one split under one decoding."""
+
+    metrics: dict[str, Summary]
+    reward: Summary
+    kl_to_reference: Summary = Field(description="nats per episode, against the start policy")
+    mean_length: Summary = Field(description="response tokens")
+    truncated_share: Summary
+
+
+class Run(_Strict):
+    """One seed of one row."""
+
+    seed: int
+    status: CellStatus
+    folder: str = Field(description="of the record, below the results folder")
+    error: str | None = None
+    record_digest: str | None = None
+    command: str | None = None
+    package_version: str | None = None
+    commit: str | None = None
+    dirty: bool | None = None
+    platform: str | None = None
+    python: str | None = None
+    device: str | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    events: dict[str, int] = Field(default_factory=dict)
+    flags: list[str] = Field(default_factory=list, description="fidelity bounds that were passed")
+
+
+class Comparison(_Strict):
+    """A row against a reference row, on one measure."""
+
+    measure: str = Field(description="'reward', or the name of the primary metric")
+    reference: str
+    difference: float
+    interval: tuple[float, float] = Field(description="95 % Welch interval of the difference")
+    intervals_overlap: bool = Field(description="of the two rows' own 95 % intervals")
+    verdict: Literal["better", "worse", "not separated"] = Field(
+        description="'not separated' where the interval of the difference contains 0"
+    )
+
+
+class Row(_Strict):
+    """One row of a task's table."""
+
+    label: str
+    algorithm: str
+    policy: str | None = None
+    start: str | None = None
+    parameters: int | None = None
+    config_digest: str | None = None
+    evaluation_only: bool = Field(
+        description="nothing was trained: intervals are over evaluation sampling only"
+    )
+    complete: bool = Field(description="every seed of the board completed")
+    counts: dict[CellStatus, int]
+    runs: list[Run]
+    splits: dict[str, SplitSummary] = Field(default_factory=dict)
+    tokens: Summary | None = Field(None, description="generated response tokens while training")
+    wall_s: Summary | None = None
+    cpu_s: Summary | None = None
+    best: list[str] = Field(
+        default_factory=list, description="measures in which the row is best or tied with the best"
+    )
+    comparisons: list[Comparison] = Field(default_factory=list)
+
+
+class CurveOfSeed(_Strict):
+    """Validation values of one run by generated tokens."""
+
+    seed: int
+    tokens: list[int]
+    reward: list[float]
+    primary: list[float]
+
+
+class Curve(_Strict):
+    """The learning curves of one row."""
+
+    label: str
+    seeds: list[CurveOfSeed]
+
+
+class Answer(_Strict):
+    """What one row answered to a shown prompt."""
+
+    label: str
+    output: str
+    terminated: bool
+    reward: float
+    scores: dict[str, float] = Field(description="metrics and reward components of this sample")
+
+
+class ShownSample(_Strict):
+    """A test prompt with the answers of all rows side by side."""
+
+    sample_id: str
+    prompt: str
+    references: list[str]
+    answers: list[Answer]
+
+
+class TaskTable(_Strict):
+    """Everything about one task of the board."""
+
+    task: str
+    info: TaskInfo | None = Field(description="null while no run of the task has completed")
+    rows: list[Row]
+    curves: list[Curve]
+    samples: list[ShownSample]
+    samples_seed: int = Field(description="the seed whose answers are shown")
+
+    @property
+    def metrics(self) -> list[str]:
+        """Primary, held-out and other metrics, in that order."""
+        if self.info is None:
+            return []
+        first = [self.info.primary_metric, *self.info.held_out_metrics]
+        return [*first, *sorted(set(self.info.metric_signatures) - set(first))]
+
+
+class BoardTable(_Strict):
+    """A board with all its tables."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    name: str
+    title: str
+    description: str
+    seeds: list[int]
+    labels: list[str]
+    reference: ReferenceRows
+    tasks: list[TaskTable]
+    unlisted: list[str] = Field(
+        default_factory=list, description="records in the folder that the board does not ask for"
+    )
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )

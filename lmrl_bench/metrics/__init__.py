@@ -1,0 +1,73 @@
+"""Metrics: texts in, numbers out.
+
+`METRICS` names them, `make_metric` builds one from its name and arguments.
+
+Plug-ins come in through the entry-point group `lmrl_bench.metrics`. Importing this package loads no
+torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.arguments import construct
+from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.registry import Registry
+
+__all__ = ["METRICS", "Metric", "MetricResult", "make_metric"]
+
+_HERE = "lmrl_bench.metrics"
+_PATHS = ("model", "script")
+
+METRICS: Registry[type[Metric]] = Registry(
+    "metric",
+    {
+        "bertscore": f"{_HERE}.embedding:BertScore",
+        "bleu": f"{_HERE}.overlap:Bleu",
+        "chrf": f"{_HERE}.overlap:ChrF",
+        "classifier": f"{_HERE}.learned:LearnedClassifier",
+        "distinct": f"{_HERE}.diversity:Distinct",
+        "distinct-1": f"{_HERE}.diversity:Distinct1",
+        "distinct-2": f"{_HERE}.diversity:Distinct2",
+        "evaluate": f"{_HERE}.external:EvaluateMetric",
+        "length": f"{_HERE}.diversity:Length",
+        "meteor-exact-stem": f"{_HERE}.meteor:MeteorExactStem",
+        "msttr": f"{_HERE}.diversity:Msttr",
+        "perplexity": f"{_HERE}.perplexity:Perplexity",
+        "rouge-1": f"{_HERE}.rouge:Rouge1",
+        "rouge-2": f"{_HERE}.rouge:Rouge2",
+        "rouge-l": f"{_HERE}.rouge:RougeL",
+        "ter": f"{_HERE}.overlap:Ter",
+    },
+    group=_HERE,
+)
+
+
+def make_metric(
+    name: str, args: Mapping[str, Any] | None = None, folder: Path | None = None
+) -> Metric:
+    """Builds a metric.
+
+    Args:
+        name: As in `METRICS`.
+        args: Arguments of the metric's constructor.
+        folder: The task folder; a relative `model` or `script` that exists in it is taken from
+            there.
+
+    Raises:
+        ConfigError: Unknown name.
+        MetricError: Unknown, missing or wrong argument.
+    """
+    return construct("metric", name, METRICS.get(name), _placed(args or {}, folder), MetricError)
+
+
+def _placed(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+    placed = dict(args)
+    for key in _PATHS:
+        value = placed.get(key)
+        if folder is not None and isinstance(value, str | Path) and (folder / value).exists():
+            placed[key] = str((folder / value).resolve())
+    return placed

@@ -1,0 +1,73 @@
+"""The contract of a metric: texts in, numbers out; nothing here knows of policies or tokens."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """What a metric says of `B` responses.
+
+    Attributes:
+        value: the corpus value, in the metric's own scale.
+        per_sample: `(B,)`, or None where the metric only exists for a corpus. Its mean need not
+            equal `value`.
+        details: further corpus values by name (precision, brevity penalty, …).
+    """
+
+    value: float
+    per_sample: FloatArray | None = None
+    details: dict[str, float] | None = None
+
+
+class Metric(ABC):
+    """Scores responses against samples.
+
+    Attributes:
+        name: as in the registry ("rouge-l"); the key in records and boards.
+        bounds: smallest and largest possible value (may be infinite).
+        higher_is_better: direction.
+        needs: what it reads of a sample: "prompt", "references" or both; the columns of
+            `as_evaluate`.
+        signature: everything that can move a value (library, version, options), like sacrebleu's;
+            stands in the record.
+    """
+
+    name: str
+    bounds: tuple[float, float]
+    higher_is_better: bool = True
+    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+
+    @property
+    @abstractmethod
+    def signature(self) -> str:
+        """Library, version and options, in one line."""
+
+    @abstractmethod
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses against their `B` samples.
+
+        Raises:
+            MetricError: Lengths differ, or a sample lacks what the metric needs.
+        """
+
+    def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional hook
+        """Called once with all samples of a split before scoring, to cache the reference side."""
+
+    def as_evaluate(self) -> Any:
+        """Returns this metric as an `evaluate.Metric` with the columns that it needs."""
+        from lmrl_bench.metrics.external import to_evaluate
+
+        return to_evaluate(self)

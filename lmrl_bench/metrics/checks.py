@@ -1,0 +1,40 @@
+"""What every metric refuses, said the same way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lmrl_bench.errors import MetricError
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+
+def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Refuses batches that cannot be scored.
+
+    Raises:
+        MetricError: The lengths differ, or there is nothing to score.
+    """
+    if len(responses) != len(samples):
+        raise MetricError(
+            f"metric '{name}': {len(responses)} responses for {len(samples)} samples; "
+            "give one response for each"
+        )
+    if not responses:
+        raise MetricError(f"metric '{name}': there is no response to score")
+
+
+def check_references(name: str, samples: Sequence[Sample]) -> None:
+    """Refuses samples that cannot be compared with anything.
+
+    Raises:
+        MetricError: A sample has no reference, or an empty one.
+    """
+    for sample in samples:
+        if not sample.references or not all(text.strip() for text in sample.references):
+            raise MetricError(
+                f"metric '{name}': sample '{sample.id}' has an empty reference or none; "
+                "mend or remove its row in the task's data"
+            )

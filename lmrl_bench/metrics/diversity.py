@@ -1,0 +1,157 @@
+"""How varied and how long the responses are; references are not looked at.
+
+Words are runs of letters, digits and underscores of any script, in lower case; punctuation is no
+word. Papers: Li et al. 2016 (distinct-n), Johnson 1944 (segmental type-token ratio).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+_WORD = re.compile(r"\w+")
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, in lower case."""
+    return _WORD.findall(text.lower())
+
+
+class Distinct(Metric):
+    """Distinct n-grams of all responses, divided by all their n-grams; 0 where there is none.
+
+    Li et al. divide by the number of words instead; with n-grams as the divisor the value can reach
+    1 for every `n`.
+    The corpus value falls as the corpus grows: compare it only between equal numbers of responses.
+        The value of one
+    sample is the ratio within that response.
+
+    Args:
+        n: Length of the n-grams, in words.
+    """
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    bounds = (0.0, 1.0)
+
+    def __init__(self, n: int) -> None:
+        if n < 1:
+            raise MetricError(f"metric 'distinct': n is {n}; it must be at least 1")
+        self.n = n
+        self.name = f"distinct-{n}"
+
+    @property
+    def signature(self) -> str:
+        """The n-gram's length, the divisor and the rule for words."""
+        return f"distinct|n:{self.n}|divisor:n-grams|words:\\w+|case:lc"
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses.
+
+        Raises:
+            MetricError: Lengths differ, or `B` is 0.
+        """
+        check_batch(self.name, responses, samples)
+        rows = [self._ngrams(response) for response in responses]
+        per_sample = np.array([_type_token_ratio(row) for row in rows], dtype=np.float64)
+        return MetricResult(
+            _type_token_ratio([gram for row in rows for gram in row]),
+            per_sample,
+        )
+
+    def _ngrams(self, text: str) -> list[tuple[str, ...]]:
+        tokens = words(text)
+        return list(zip(*(tokens[start:] for start in range(self.n)), strict=False))
+
+
+class Distinct1(Distinct):
+    """Distinct single words."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class Distinct2(Distinct):
+    """Distinct pairs of words."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+
+class Msttr(Metric):
+    """Mean segmental type-token ratio: distinct words per segment of all responses in a row.
+
+    The last, incomplete segment is left out, except where it is the only one. Unlike distinct-1 the
+    value does not fall as the corpus grows. It exists for a corpus only, so it cannot be a reward.
+
+    Args:
+        segment: Words in a segment.
+    """
+
+    name = "msttr"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    bounds = (0.0, 1.0)
+
+    def __init__(self, segment: int = 50) -> None:
+        if segment < 1:
+            raise MetricError(f"metric 'msttr': segment is {segment}; it must be at least 1")
+        self._segment = segment
+
+    @property
+    def signature(self) -> str:
+        """Length of a segment and the rule for words."""
+        return f"msttr|segment:{self._segment}|words:\\w+|case:lc"
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses in their order; `details` counts the segments and words.
+
+        Raises:
+            MetricError: Lengths differ, or `B` is 0.
+        """
+        check_batch(self.name, responses, samples)
+        tokens = [word for response in responses for word in words(response)]
+        complete = max(len(tokens) // self._segment, 1)
+        segments = [tokens[i * self._segment : (i + 1) * self._segment] for i in range(complete)]
+        value = float(np.mean([_type_token_ratio(segment) for segment in segments]))
+        return MetricResult(
+            value, details={"segments": float(complete), "words": float(len(tokens))}
+        )
+
+
+class Length(Metric):
+    """Words in a response, mean over responses; a description, neither direction is better."""
+
+    name = "length"
+    needs: ClassVar[frozenset[str]] = frozenset()
+    bounds = (0.0, math.inf)
+
+    @property
+    def signature(self) -> str:
+        """The rule for words."""
+        return "length|words:\\w+"
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Counts the words of `B` responses.
+
+        Raises:
+            MetricError: Lengths differ, or `B` is 0.
+        """
+        check_batch(self.name, responses, samples)
+        rows = np.array([len(words(response)) for response in responses], dtype=np.float64)
+        details = {"empty": float((rows == 0).sum())}
+        return MetricResult(float(rows.mean()), rows, details)
+
+
+def _type_token_ratio(tokens: Iterable[object]) -> float:
+    everything = list(tokens)
+    return len(set(everything)) / len(everything) if everything else 0.0

@@ -1,0 +1,232 @@
+"""The bridge to the `evaluate` library, in both directions and without a network.
+
+`EvaluateMetric` makes any `evaluate` module a metric of ours; `to_evaluate` makes any metric of
+ours an `evaluate.Metric`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import evaluate
+import numpy as np
+from datasets import Features, Value
+from datasets import Sequence as SequenceFeature
+
+from lmrl_bench.digests import canonical_json, file_sha256
+from lmrl_bench.errors import MetricError, nearest
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.text.sample import Sample
+
+_COLUMNS = {"predictions", "references"}
+
+
+class EvaluateMetric(Metric):
+    """One value of an `evaluate` module that compares texts with references.
+
+    A module says nothing of bounds and direction, so they are arguments. Its value exists for a
+    corpus only, unless it returns a list with one number per response, or `per_sample` is set,
+    which runs the module once for each response.
+
+    Args:
+        key: The entry of the module's result to read; a list of `B` numbers is averaged.
+        script: A local script `metric.py`, or a folder with a script of its own name.
+        module: An `evaluate.Metric` object instead of a script (from Python only).
+        options: Further arguments of the module's `compute`.
+        per_sample: Run the module once for each response; needed for rewards where the value is no
+            list.
+        bounds: Smallest and largest possible value.
+        higher_is_better: Direction.
+        name: Key in records; by default `evaluate-<module>-<key>`.
+    """
+
+    def __init__(
+        self,
+        key: str,
+        script: str | None = None,
+        module: Any = None,
+        options: Mapping[str, Any] | None = None,
+        per_sample: bool = False,
+        bounds: tuple[float, float] = (-math.inf, math.inf),
+        higher_is_better: bool = True,
+        name: str | None = None,
+    ) -> None:
+        if (script is None) == (module is None):
+            raise MetricError("metric 'evaluate': give either `script` or `module`")
+        self._module = module if script is None else _load(script)
+        self.name = name or f"evaluate-{self._module.name}-{key}"
+        self.bounds = bounds
+        self.higher_is_better = higher_is_better
+        self._key = key
+        self._options = dict(options or {})
+        self._each = per_sample
+        self._source = "" if script is None else f"|script:{_script_digest(Path(script))}"
+        self._several = _takes_several_references(self.name, self._module)
+
+    @property
+    def signature(self) -> str:
+        """Module, key, options, the script's digest and the library."""
+        return (
+            f"evaluate|module:{self._module.name}|key:{self._key}|options:{canonical_json(self._options)}"
+            f"|per-sample:{'yes' if self._each else 'no'}{self._source}"
+            f"|evaluate:{version('evaluate')}"
+        )
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses with the module.
+
+        Raises:
+            MetricError: Lengths differ, `B` is 0, a reference is empty, a sample has more
+                references than the module takes, or the result has no such key or no number there.
+        """
+        check_batch(self.name, responses, samples)
+        check_references(self.name, samples)
+        references = [self._references(sample) for sample in samples]
+        value = self._compute(list(responses), references)
+        per_sample = value if isinstance(value, np.ndarray) else None
+        if self._each and per_sample is None:
+            pairs = zip(responses, references, strict=True)
+            rows = [np.mean(self._compute([text], [reference])) for text, reference in pairs]
+            per_sample = np.array(rows, dtype=np.float64)
+        return MetricResult(float(np.mean(value)), per_sample)
+
+    def _references(self, sample: Sample) -> str | list[str]:
+        if self._several:
+            return list(sample.references)
+        if len(sample.references) > 1:
+            raise MetricError(
+                f"metric '{self.name}': sample '{sample.id}' has {len(sample.references)} "
+                "references, but the module takes one"
+            )
+        return sample.references[0]
+
+    def _compute(
+        self, responses: list[str], references: list[str | list[str]]
+    ) -> float | FloatArray:
+        """The value at the key: a number, or `(B,)` numbers."""
+        result = self._module.compute(predictions=responses, references=references, **self._options)
+        if self._key not in result:
+            raise MetricError(
+                f"metric '{self.name}': the module's result has no key '{self._key}'"
+                f"{nearest(self._key, result)} (it has: {', '.join(result)})"
+            )
+        try:
+            value = np.asarray(result[self._key], dtype=np.float64)
+        except (TypeError, ValueError):
+            value = np.empty((0, 0))
+        if value.shape == ():
+            return float(value)
+        if value.shape != (len(responses),):
+            raise MetricError(
+                f"metric '{self.name}': the module's '{self._key}' is neither one number nor one "
+                f"for each of the {len(responses)} responses"
+            )
+        return value
+
+
+def to_evaluate(metric: Metric) -> evaluate.Metric:
+    """Wraps a metric as an `evaluate.Metric`: `compute(predictions=…, references=…)`.
+
+    `references` are texts, or lists of texts; the columns `references` and `prompts` exist where
+    the metric reads them. The result holds the corpus value under the metric's name, its further
+    values, and `per_sample` where it exists.
+    """
+    return _AsEvaluate(metric)
+
+
+class _AsEvaluate(evaluate.Metric):  # type: ignore[misc]
+    """A metric of ours in `evaluate`'s clothes."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+        super().__init__(config_name=metric.name, keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = [_features(self._metric, several=several) for several in (True, False)]
+        return evaluate.MetricInfo(
+            description=(type(self._metric).__doc__ or "").strip(),
+            citation="",
+            inputs_description=f"Columns: {', '.join(features[0])}. {self._metric.signature}",
+            features=features if "references" in self._metric.needs else features[:1],
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[Any] | None = None,
+        prompts: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        samples = [
+            Sample(
+                id=str(row),
+                prompt="" if prompts is None else prompts[row],
+                references=() if references is None else _as_tuple(references[row]),
+            )
+            for row in range(len(predictions))
+        ]
+        result = self._metric.score(list(predictions), samples)
+        output: dict[str, Any] = {self._metric.name: result.value, **(result.details or {})}
+        if result.per_sample is not None:
+            output["per_sample"] = result.per_sample.tolist()
+        return output
+
+
+def _features(metric: Metric, *, several: bool) -> Features:
+    text = Value("string")
+    columns: dict[str, Any] = {"predictions": text}
+    if "references" in metric.needs:
+        columns["references"] = SequenceFeature(text) if several else text
+    if "prompt" in metric.needs:
+        columns["prompts"] = text
+    return Features(columns)
+
+
+def _as_tuple(references: str | Sequence[str]) -> tuple[str, ...]:
+    return (references,) if isinstance(references, str) else tuple(references)
+
+
+def _load(script: str) -> Any:
+    if not _script_file(Path(script)).is_file():
+        raise MetricError(
+            f"metric 'evaluate': no script at '{script}'; give a local file, or a folder with a "
+            "script of its own name, relative to the task folder"
+        )
+    try:
+        return evaluate.load(script, module_type="metric", keep_in_memory=True)
+    except Exception as error:
+        raise MetricError(
+            f"metric 'evaluate': the script '{script}' cannot be loaded: {error!r}"
+        ) from error
+
+
+def _script_file(path: Path) -> Path:
+    return path / f"{path.name}.py" if path.is_dir() else path
+
+
+def _script_digest(path: Path) -> str:
+    return file_sha256(_script_file(path))[:12]
+
+
+def _takes_several_references(name: str, module: Any) -> bool:
+    """Whether a reference may be a list of texts; refuses modules that do not compare texts."""
+    features = module.features if isinstance(module.features, list) else [module.features]
+    texts = [
+        columns
+        for columns in features
+        if set(columns) == _COLUMNS and _is_text(columns["predictions"])
+    ]
+    if not texts:
+        raise MetricError(
+            f"metric '{name}': the module takes {features[0]}; only modules with the columns "
+            "predictions and references, both texts, can be used"
+        )
+    return any(not _is_text(columns["references"]) for columns in texts)
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")

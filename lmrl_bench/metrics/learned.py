@@ -1,0 +1,221 @@
+"""Learned classifiers as metrics: the probability that a classification model gives to one label.
+
+A model is a plain Hugging Face folder, a hub id with its revision, or a folder that holds only the
+trained part of a model whose base is a registry asset (`base.json` names it). One copy of a model
+is loaded per process.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from lmrl_bench.assets import asset_path, catalog
+from lmrl_bench.errors import MetricError, nearest
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.text.models import model_identity, resolve_model
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+BASE_FILE: Final = "base.json"
+
+
+class Classifier(NamedTuple):
+    """A loaded model, its tokenizer and the identity of its weights."""
+
+    model: Any
+    tokenizer: Any
+    identity: str
+
+
+class LearnedClassifier(Metric):
+    """Probability of one label under a text-classification model, mean over the responses.
+
+    Args:
+        model: Folder or hub id.
+        label: The label whose probability is the score; one of the model's `id2label`.
+        text: What the model reads: the prompt followed by the response, or the response alone.
+        max_tokens: Longer texts lose tokens on the left, so that the end of the response stays;
+            they are counted in `details["truncated"]`.
+        batch_size: Texts per forward pass.
+        revision: Commit of a hub id, which must be pinned.
+
+    Raises:
+        MetricError: Unknown label, a limit above the model's positions, or a hub id not pinned.
+        PolicyError: There is no such model.
+        AssetError: The base asset is not installed.
+    """
+
+    name = "classifier"
+    bounds = (0.0, 1.0)
+
+    def __init__(
+        self,
+        model: str | Path,
+        label: str,
+        text: Literal["prompt_response", "response"] = "prompt_response",
+        max_tokens: int = 128,
+        batch_size: int = 64,
+        revision: str | None = None,
+    ) -> None:
+        self.max_tokens = max_tokens
+        self.batch_size = batch_size
+        self._label = label
+        self._text = text
+        self._classifier = load_classifier(str(model), revision)
+        self._column = _label_column(self._classifier.model.config, label, str(model))
+        positions = getattr(self._classifier.model.config, "max_position_embeddings", max_tokens)
+        if max_tokens > positions:
+            raise MetricError(
+                f"metric '{self.name}': max_tokens is {max_tokens}, "
+                f"but model '{model}' has {positions} positions"
+            )
+
+    @property
+    def signature(self) -> str:
+        """Model identity, label, text, limit, and the version of the library that runs it."""
+        return (
+            f"classifier|model:{self._classifier.identity}|label:{self._label}|text:{self._text}"
+            f"|max_tokens:{self.max_tokens}|transformers:{transformers.__version__}"
+        )
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses; `per_sample` is `(B,)`, each independent of its batch mates.
+
+        Raises:
+            MetricError: Lengths differ, or there is no response.
+        """
+        check_batch(self.name, responses, samples)
+        texts = [
+            join(sample.prompt, response) if self._text == "prompt_response" else response
+            for response, sample in zip(responses, samples, strict=True)
+        ]
+        rows, n_truncated = self._encode(texts)
+        scores = self._probabilities(rows)
+        return MetricResult(float(scores.mean()), scores, {"truncated": float(n_truncated)})
+
+    def _encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
+        """Token ids of each text within the limit, and how many texts had to be cut."""
+        tokenizer = self._classifier.tokenizer
+        full = tokenizer(list(texts), verbose=False)["input_ids"]
+        long = [index for index, row in enumerate(full) if len(row) > self.max_tokens]
+        for index in long:
+            full[index] = tokenizer(texts[index], truncation=True, max_length=self.max_tokens)[
+                "input_ids"
+            ]
+        # Without special tokens an empty response has no ids, and a policy may well produce one.
+        specials = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
+        alone = next(token for token in specials if token is not None)
+        return [row or [alone] for row in full], len(long)
+
+    @torch.inference_mode()
+    def _probabilities(self, rows: Sequence[list[int]]) -> FloatArray:
+        """Probability of the label for each row; batches hold rows of similar length."""
+        model, tokenizer, _ = self._classifier
+        scores = np.empty(len(rows), dtype=np.float64)
+        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+        activation = _activation(model.config)
+        for start in range(0, len(order), self.batch_size):
+            chosen = order[start : start + self.batch_size]
+            batch = tokenizer.pad(
+                {"input_ids": [rows[index] for index in chosen]}, return_tensors="pt"
+            )
+            logits = model(**batch).logits.double()
+            scores[chosen] = activation(logits)[:, self._column].numpy()
+        return scores
+
+
+def join(prompt: str, response: str) -> str:
+    """The text that a reader sees: one space between two words, none before punctuation."""
+    touching = prompt and response and not prompt[-1].isspace() and response[0].isalnum()
+    return f"{prompt} {response}" if touching else prompt + response
+
+
+@functools.cache
+def load_classifier(model: str, revision: str | None) -> Classifier:
+    """Loads a model in single precision and evaluation mode, once per process.
+
+    Raises:
+        MetricError: A hub id without revision, or weights that do not fit their configuration.
+        PolicyError: There is no such model.
+        AssetError: The base asset is not installed.
+    """
+    place = resolve_model(model, revision)
+    if not Path(place).is_dir() and revision is None:
+        raise MetricError(f"classifier '{model}' comes from a hub: pin it with `revision`")
+    identity = model_identity(place, revision)
+    if (Path(place) / BASE_FILE).is_file():
+        return _ready(*_load_on_asset(Path(place)), identity)
+    network = AutoModelForSequenceClassification.from_pretrained(
+        place, revision=revision, dtype=torch.float32
+    )
+    return _ready(network, AutoTokenizer.from_pretrained(place, revision=revision), identity)
+
+
+def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
+    tokenizer.truncation_side = "left"
+    tokenizer.padding_side = "right"
+    # A response that spells "[PAD]" or "</s>" is text; read as a token it would change the pooling.
+    tokenizer.split_special_tokens = True
+    if tokenizer.pad_token_id is None or network.config.pad_token_id is None:
+        raise MetricError(f"classifier '{identity}': tokenizer and config must name a pad token")
+    return Classifier(network.eval().requires_grad_(False), tokenizer, identity)
+
+
+def _load_on_asset(folder: Path) -> tuple[Any, Any]:
+    """Base weights from the asset, overlaid by the trained ones of `folder`; none left random."""
+    base = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    source = asset_path(base["asset"])
+    if catalog()[base["asset"]].version != base["version"]:
+        raise MetricError(
+            f"{folder / BASE_FILE}: trained on asset {base['asset']} {base['version']}, but the "
+            f"catalogue has {catalog()[base['asset']].version}; train the classifier again"
+        )
+    network = AutoModelForSequenceClassification.from_config(
+        AutoConfig.from_pretrained(folder), dtype=torch.float32
+    )
+    wanted = network.state_dict()
+    prefix = network.base_model_prefix
+    state = {
+        f"{prefix}.{key}": value for key, value in load_file(source / "model.safetensors").items()
+    }
+    trained = load_file(folder / base["weights"])
+    state = {key: value for key, value in state.items() if key in wanted} | trained
+    if state.keys() != wanted.keys():
+        wrong = sorted(state.keys() ^ wanted.keys())
+        raise MetricError(
+            f"{folder}: weights do not fit config.json, first: {wrong[0]} ({len(wrong)} in all)"
+        )
+    network.load_state_dict({key: value.float() for key, value in state.items()})
+    return network, AutoTokenizer.from_pretrained(source)
+
+
+def _label_column(config: Any, label: str, model: str) -> int:
+    labels: dict[str, int] = config.label2id
+    if label not in labels:
+        raise MetricError(
+            f"classifier '{model}' has no label '{label}'{nearest(label, labels)}; "
+            f"its labels: {', '.join(labels)}"
+        )
+    if len(labels) == 1:
+        raise MetricError(
+            f"classifier '{model}' has one output (regression), which is no probability"
+        )
+    return int(labels[label])
+
+
+def _activation(config: Any) -> Any:
+    if config.problem_type == "multi_label_classification":
+        return torch.sigmoid
+    return functools.partial(torch.softmax, dim=-1)

@@ -1,0 +1,96 @@
+"""METEOR's formula on exact and stem matches, without synonyms.
+
+METEOR proper also matches WordNet synonyms. Its data cannot be had from a package registry, so this
+is another metric under another name: its values are at most METEOR's matches, and must not be
+compared with published METEOR scores.
+
+Papers: Banerjee & Lavie 2005; Lavie & Agarwal 2007 (parameters alpha, beta, gamma). Implementation:
+nltk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import numpy as np
+from nltk.tokenize import wordpunct_tokenize
+from nltk.translate.meteor_score import meteor_score
+
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+
+class _NoSynonyms:
+    """A WordNet without entries."""
+
+    @staticmethod
+    def synsets(word: str) -> list[str]:  # noqa: ARG004 - nltk's interface
+        """Returns the synonym sets of a word: none."""
+        return []
+
+
+class MeteorExactStem(Metric):
+    """METEOR without synonyms, 0 to just below 1; best over references, mean over samples.
+
+    The fragmentation penalty keeps even an identical text below 1: by `gamma / matches ** beta`.
+
+    Args:
+        alpha: Weight of precision in the harmonic mean (0.9: recall counts nine times).
+        beta: Exponent of the fragmentation penalty.
+        gamma: Greatest penalty.
+    """
+
+    name = "meteor-exact-stem"
+    bounds = (0.0, 1.0)
+
+    def __init__(self, alpha: float = 0.9, beta: float = 3.0, gamma: float = 0.5) -> None:
+        if not (0 <= alpha <= 1 and beta >= 0 and 0 <= gamma <= 1):
+            raise MetricError(
+                "metric 'meteor-exact-stem': alpha and gamma must lie in [0, 1], beta must not be "
+                f"negative; got alpha {alpha}, beta {beta}, gamma {gamma}"
+            )
+        self._parameters = {"alpha": alpha, "beta": beta, "gamma": gamma}
+
+    @property
+    def signature(self) -> str:
+        """Parameters, tokenizer, stemmer and library."""
+        parameters = "|".join(f"{key}:{value:g}" for key, value in self._parameters.items())
+        return (
+            f"meteor|match:exact+stem|{parameters}|tok:wordpunct|case:lc|stemmer:{STEMMER_SIGNATURE}"
+            f"|references:best|nltk:{version('nltk')}"
+        )
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses; an empty one scores 0.
+
+        Raises:
+            MetricError: Lengths differ, `B` is 0, or a reference is empty.
+        """
+        check_batch(self.name, responses, samples)
+        check_references(self.name, samples)
+        rows = np.array(
+            [
+                self._sample(response, sample.references)
+                for response, sample in zip(responses, samples, strict=True)
+            ],
+            dtype=np.float64,
+        )
+        return MetricResult(float(rows.mean()), rows)
+
+    def _sample(self, response: str, references: Sequence[str]) -> float:
+        return float(
+            meteor_score(
+                [wordpunct_tokenize(text) for text in references],
+                wordpunct_tokenize(response),
+                stemmer=MemoisedStemmer,
+                wordnet=_NoSynonyms,
+                **self._parameters,
+            )
+        )

@@ -1,0 +1,213 @@
+"""Perplexity of the responses under a frozen causal language model: are they still fluent?
+
+Of each response, every token is scored given the prompt and the tokens before it, by a model that
+is not trained.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import transformers
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.text.models import model_identity, resolve_model
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+
+class _FrozenModel(NamedTuple):
+    """A loaded model, its tokenizer, the name of its weights, and the tokens it can see at once."""
+
+    network: Any
+    tokenizer: Any
+    identity: str
+    positions: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    """Scored ids, their context, and whether the context was cut."""
+
+    context: list[int]
+    scored: list[int]
+    truncated: bool
+
+    def __len__(self) -> int:
+        return len(self.context) + len(self.scored)
+
+
+class Perplexity(Metric):
+    """Perplexity of the responses given their prompts; lower is better.
+
+    The corpus value is `exp(sum of negative log-likelihoods / number of scored tokens)` over all
+    responses together, so long responses weigh more. The value of one sample is its mean negative
+    log-likelihood in **nats per token** (its logarithmic perplexity), which is what a reward should
+    use.
+
+    Prompt and response are tokenised apart and their ids joined. The response's tokens are scored,
+    EOS is not (a text cut at the length cap has none); of an empty response EOS alone is scored, so
+    no response is left out. The model's opening token stands before the prompt if its tokenizer
+    puts it there, or if the prompt is empty. A prompt that does not fit before its response loses
+    its beginning. A response that alone is longer than the model's positions is scored in windows
+    of half of them, each given the tokens before it that still fit. `details` counts both.
+
+    Args:
+        model: A causal language model: a shipped policy, an asset, a folder, or a hub id.
+        revision: Commit of a hub id; required for one.
+        batch_size: Texts per forward pass.
+
+    Raises:
+        AssetError: The asset is not installed.
+        MetricError: The model is not causal, or a hub id comes without its revision.
+        PolicyError: Unknown model.
+    """
+
+    name = "perplexity"
+    bounds = (1.0, math.inf)
+    higher_is_better = False
+    needs: ClassVar[frozenset[str]] = frozenset({"prompt"})
+
+    def __init__(
+        self, model: str = "nano-causal", revision: str | None = None, batch_size: int = 32
+    ) -> None:
+        source = resolve_model(model, revision)
+        if not Path(source).is_dir() and revision is None:
+            raise MetricError(
+                f"metric 'perplexity': model '{model}' is a hub id; pin it with `revision`"
+            )
+        self._model = _load(source, revision)
+        self._batch_size = batch_size
+
+    @property
+    def signature(self) -> str:
+        """The model's weights, what is scored, and the library that runs it."""
+        return (
+            f"perplexity|model:{self._model.identity}|scored:response (eos if empty)|given:prompt"
+            f"|transformers:{transformers.__version__}"
+        )
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses.
+
+        Raises:
+            MetricError: Lengths differ, or `B` is 0.
+        """
+        check_batch(self.name, responses, samples)
+        prompts = self._tokens([sample.prompt for sample in samples])
+        rows = [
+            self._windows(*texts) for texts in zip(prompts, self._tokens(responses), strict=True)
+        ]
+        sums = np.zeros(len(rows))
+        owners = [row for row, windows in enumerate(rows) for _ in windows]
+        np.add.at(sums, owners, self._negative_log_likelihoods([w for row in rows for w in row]))
+        counts = np.array([sum(len(window.scored) for window in row) for row in rows])
+        nats = float(sums.sum() / counts.sum())
+        details = {
+            "nats_per_token": nats,
+            "tokens": float(counts.sum()),
+            "empty_responses": float(sum(not response for response in responses)),
+            "truncated_prompts": float(sum(row[0].truncated for row in rows)),
+            "windowed_responses": float(sum(len(row) > 1 for row in rows)),
+        }
+        return MetricResult(math.exp(nats), sums / counts, details)
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._model.tokenizer(
+            list(texts), add_special_tokens=False, verbose=False
+        )["input_ids"]
+        return ids
+
+    def _windows(self, prompt: list[int], response: list[int]) -> list[_Window]:
+        """One window, or several where the response alone is longer than the model's positions."""
+        tokenizer, positions = self._model.tokenizer, self._model.positions
+        scored = response or [tokenizer.eos_token_id]
+        opening = _opening(tokenizer) or ([] if prompt else [_start(tokenizer)])
+        fits = len(scored) <= positions - max(len(opening), 1)
+        stride = len(scored) if fits else positions // 2
+        ids = prompt + scored
+        windows = []
+        for start in range(len(prompt), len(ids), stride):
+            chunk = ids[start : start + stride]
+            first = max(start - (positions - len(opening) - len(chunk)), 0)
+            windows.append(_Window([*opening, *ids[first:start]], chunk, first > 0))
+        return windows
+
+    def _negative_log_likelihoods(self, windows: Sequence[_Window]) -> FloatArray:
+        """Sums over the scored tokens of each window, in nats; batches hold similar lengths."""
+        sums = np.empty(len(windows), dtype=np.float64)
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+        for start in range(0, len(order), self._batch_size):
+            chosen = order[start : start + self._batch_size]
+            sums[chosen] = _sums(self._model.network, [windows[index] for index in chosen]).numpy()
+        return sums
+
+
+@torch.inference_mode()
+def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
+    """`(B,)` negative log-likelihoods; padding on the right, where no scored token sees it."""
+    shape = len(windows), max(len(window) for window in windows)
+    ids = torch.zeros(shape, dtype=torch.long)
+    mask = torch.zeros(shape, dtype=torch.long)
+    scored = torch.zeros(shape, dtype=torch.bool)
+    for row, window in enumerate(windows):
+        ids[row, : len(window)] = torch.tensor([*window.context, *window.scored])
+        mask[row, : len(window)] = 1
+        scored[row, len(window.context) : len(window)] = True
+    logits = network(input_ids=ids, attention_mask=mask).logits[:, :-1]
+    chosen = scored[:, 1:]
+    losses = torch.zeros(chosen.shape, dtype=torch.float64)
+    losses[chosen] = F.cross_entropy(
+        logits[chosen].float(), ids[:, 1:][chosen], reduction="none"
+    ).double()
+    return losses.sum(dim=1)
+
+
+@functools.lru_cache(maxsize=2)
+def _load(source: str, revision: str | None) -> _FrozenModel:
+    """Loads a model in single precision, once per process."""
+    config = AutoConfig.from_pretrained(source, revision=revision)
+    if config.is_encoder_decoder:
+        raise MetricError(
+            f"metric 'perplexity': model '{source}' is an encoder-decoder ({config.model_type}); "
+            "give a causal language model"
+        )
+    network: Any = AutoModelForCausalLM.from_pretrained(
+        source, revision=revision, dtype=torch.float32
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    if tokenizer.eos_token_id is None:
+        raise MetricError(f"metric 'perplexity': the tokenizer of '{source}' has no EOS token")
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return _FrozenModel(
+        network.eval().requires_grad_(False),
+        tokenizer,
+        model_identity(source, revision),
+        int(positions),
+    )
+
+
+def _opening(tokenizer: Any) -> list[int]:
+    """The token that the tokenizer itself puts before a text, as Llama's does."""
+    ids = tokenizer("a")["input_ids"]
+    opens = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
+    return [tokenizer.bos_token_id] if opens else []
+
+
+def _start(tokenizer: Any) -> int:
+    """What an empty prompt stands for: something must come before the first scored token."""
+    start = tokenizer.bos_token_id
+    return int(tokenizer.eos_token_id if start is None else start)

@@ -1,0 +1,117 @@
+"""The distribution that acts: one function from raw logits to behaviour logits.
+
+Sampling, update and reference scoring all go through `Behaviour`, so that the ratio before the
+first update is exactly 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lmrl_bench.policies.networks import Network
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Temperature, vocabulary and minimum length.
+
+    Attributes:
+        temperature: the logits are divided by it.
+        vocabulary_size: length of the tokenizer; the model's outputs beyond it have probability 0.
+        eos_id: the token that ends a response.
+        min_tokens: EOS has probability 0 at the response positions below it.
+    """
+
+    temperature: float
+    vocabulary_size: int
+    eos_id: int
+    min_tokens: int = 0
+
+    def __call__(self, logits: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """Returns the behaviour logits `(..., V)`, float32; impossible tokens are -inf.
+
+        Args:
+            logits: `(..., V)`, of the model.
+            positions: `(...)` int64, response position of the token that is drawn, from 0.
+            allowed: `(..., V)` bool, the tokens that an action mask lets pass, or None for all.
+        """
+        logits = logits.float()
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        forbidden = self._forbidden(logits, positions, allowed)
+        return logits if forbidden is None else logits.masked_fill(forbidden, -torch.inf)
+
+    def _forbidden(
+        self, logits: Tensor, positions: Tensor, allowed: Tensor | None
+    ) -> Tensor | None:
+        """Returns a mask that broadcasts to the logits, or None where everything is possible."""
+        width = logits.shape[-1]
+        tokens = torch.arange(width, device=logits.device)
+        forbidden = None if allowed is None else ~allowed
+        if width > self.vocabulary_size:
+            beyond = tokens >= self.vocabulary_size
+            forbidden = beyond if forbidden is None else forbidden | beyond
+        if self.min_tokens > 0:
+            early = (positions < self.min_tokens).unsqueeze(-1) & (tokens == self.eos_id)
+            forbidden = early if forbidden is None else forbidden | early
+        return forbidden
+
+
+class TopPMask(nn.Module):
+    """NLPO's action mask: the top-p set of a lagged copy of the policy.
+
+    As in arXiv 2210.01241, section 4. The set is taken from the copy's behaviour distribution, at
+    every state; the masked distribution is renormalised by the softmax that follows. A module, so
+    that the copy is saved with a checkpoint.
+
+    Args:
+        network: the policy's network; its model is copied and frozen.
+        eos_id: always allowed, so that a response can end.
+        top_p: the smallest set of tokens whose probability reaches it is allowed; at 1 every token
+            is.
+        min_tokens_to_keep: so many of the most probable tokens are always allowed.
+    """
+
+    def __init__(
+        self, network: Network, eos_id: int, *, top_p: float, min_tokens_to_keep: int = 1
+    ) -> None:
+        super().__init__()
+        if not 0.0 < top_p <= 1.0 or min_tokens_to_keep < 1:
+            raise ValueError("top_p must be in (0, 1] and min_tokens_to_keep at least 1")
+        self.network = network.frozen_copy()
+        self.model = self.network.model
+        self.eos_id = eos_id
+        self.top_p = top_p
+        self.min_tokens_to_keep = min_tokens_to_keep
+
+    @torch.no_grad()
+    def refresh(self, network: Network) -> None:
+        """Copies the weights of the policy's network."""
+        for own, new in zip(self.model.parameters(), network.model.parameters(), strict=True):
+            own.copy_(new)
+        for kept, moved in zip(self.model.buffers(), network.model.buffers(), strict=True):
+            kept.copy_(moved)
+
+    def allowed(self, logits: Tensor) -> Tensor:
+        """Returns the allowed tokens `(..., V)`, bool.
+
+        Args:
+            logits: `(..., V)`, behaviour logits of the lagged copy.
+        """
+        if self.top_p >= 1.0:
+            return torch.ones_like(logits, dtype=torch.bool)
+        probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+        mass_before = probabilities.cumsum(dim=-1) - probabilities
+        kept = mass_before < self.top_p
+        kept[..., : self.min_tokens_to_keep] = True
+        allowed = torch.zeros_like(kept).scatter(-1, order, kept)
+        allowed[..., self.eos_id] = True
+        return allowed
+
+    def train(self, mode: bool = True) -> TopPMask:
+        """Does nothing: the copy never trains and its dropout is always off."""
+        del mode
+        return self

@@ -1,0 +1,95 @@
+"""Causal (decoder-only) language models: the response continues the prompt."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
+
+
+class CausalNetwork(Network):
+    """A causal language model.
+
+    Positions are counted from the attention mask, so that left padding shifts nothing, whether the
+    model has learned or rotary positions.
+    """
+
+    kind = "causal"
+
+    def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        super().__init__(model, pad_id)
+
+    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
+        """See `Network.states`; prompts that occur several times are read once."""
+        ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
+        if len(ids) < len(prompt_ids) and response_ids.shape[1] > 0:
+            decoder = CausalDecoder(self, ids, mask, response_ids.shape[1])
+            decoder.keep(rows)
+            first = decoder.states.unsqueeze(1)
+            return torch.cat([first, decoder.extend(response_ids)], dim=1)
+        ids = torch.cat([prompt_ids, response_ids], dim=1)
+        mask = torch.cat([prompt_mask, torch.ones_like(response_ids, dtype=torch.bool)], dim=1)
+        states, _ = self.run(slice(0, 1), **self.inputs(ids, mask), use_cache=False)
+        return states[:, prompt_ids.shape[1] - 1 :]
+
+    def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> CausalDecoder:
+        """See `Network.decoder`."""
+        return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
+
+    def inputs(self, ids: Tensor, mask: Tensor) -> dict[str, Any]:
+        """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`.
+
+        A full mask is left out: attention is faster without one.
+        """
+        if bool(mask.all()):
+            return {"input_ids": ids}
+        inputs = {"input_ids": ids, "attention_mask": mask.long()}
+        if self._takes_positions:
+            positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            inputs["position_ids"] = positions[:, mask.shape[1] - ids.shape[1] :]
+        return inputs
+
+    def _one_token(self) -> dict[str, Any]:
+        ids = torch.full((1, 1), self.pad_id, device=self.head.weight.device)
+        return {"input_ids": ids, "use_cache": False}
+
+
+class CausalDecoder(Decoder):
+    """Decoding with the key-value cache of a causal model."""
+
+    def __init__(
+        self, network: CausalNetwork, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int
+    ) -> None:
+        self._network = network
+        future = prompt_mask.new_ones(len(prompt_mask), max_tokens)
+        self._mask = torch.cat([prompt_mask, future], dim=1)
+        self._length = 0
+        self._cache: Any = None
+        self.extend(prompt_ids)
+
+    def advance(self, tokens: Tensor) -> None:
+        """See `Decoder.advance`."""
+        self.extend(tokens.unsqueeze(1))
+
+    def extend(self, ids: Tensor) -> Tensor:
+        """Appends tokens `(B, L)` and returns the states `(B, L, D)` after each of them."""
+        self._length += ids.shape[1]
+        inputs = self._network.inputs(ids, self._mask[:, : self._length])
+        states, output = self._network.run(
+            slice(-1, None), **inputs, past_key_values=self._cache, use_cache=True
+        )
+        self._cache = output.past_key_values
+        self.states, self.logits = states[:, -1], output.logits[:, -1].float()
+        return states
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Decoder.keep`."""
+        self._cache.batch_select_indices(rows)
+        self._mask = self._mask[rows]
+        self.states, self.logits = self.states[rows], self.logits[rows]

@@ -1,0 +1,228 @@
+"""Log-probability and entropy of given tokens, without logits where no token was chosen.
+
+Every function here is a pure map from a network and token ids to numbers; which gradients flow is
+the caller's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.networks import Network
+
+CHUNK_ELEMENTS = 2**24
+"""Logits computed at once without gradients, in elements (64 MiB in float32)."""
+MICRO_BATCH_TOKENS = 4096
+"""Padded tokens read at once without gradients."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a policy says about given responses.
+
+    Attributes:
+        logprobs: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false.
+        values: `(B, T)`, of the states before the tokens; 0 where the mask is false, or if not
+            asked for.
+        entropy: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false, or if not
+            asked for.
+        logits: `(N, V)`, normalised behaviour logits (log-probabilities; impossible tokens -inf) at
+            the `N` tokens where the mask is true, row by row; None if not asked for.
+    """
+
+    logprobs: Tensor
+    values: Tensor
+    entropy: Tensor
+    logits: Tensor | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prompts and responses to score.
+
+    Attributes:
+        prompt_ids, prompt_mask: `(B, P)`, padded on the left.
+        response_ids: `(B, T)`, padded on the right.
+        mask: `(B, T)` bool, the tokens to score.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    mask: Tensor
+
+    def __post_init__(self) -> None:
+        if self.prompt_mask.shape != self.prompt_ids.shape:
+            raise ValueError(
+                f"prompt_mask {tuple(self.prompt_mask.shape)} does not fit "
+                f"prompt_ids {tuple(self.prompt_ids.shape)}"
+            )
+        if self.mask.shape != self.response_ids.shape or len(self.mask) != len(self.prompt_ids):
+            raise ValueError(
+                f"response_mask {tuple(self.mask.shape)}, response_ids "
+                f"{tuple(self.response_ids.shape)} and {len(self.prompt_ids)} prompts do not fit"
+            )
+
+    def to(self, device: torch.device) -> Rows:
+        """Returns the rows on a device, ids as int64 and masks as bool."""
+        return Rows(
+            self.prompt_ids.to(device).long(),
+            self.prompt_mask.to(device).bool(),
+            self.response_ids.to(device).long(),
+            self.mask.to(device).bool(),
+        )
+
+    def __len__(self) -> int:
+        return int(self.mask.shape[0])
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)` int64, response columns up to the last token that is scored."""
+        if self.mask.shape[1] == 0:
+            return torch.zeros(len(self.mask), dtype=torch.long, device=self.mask.device)
+        columns = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
+        return (self.mask * columns).amax(dim=1)
+
+    def select(self, rows: Tensor) -> Rows:
+        """Returns the rows `(N,)`, without columns that are padding in all of them."""
+        start = int(self.prompt_mask[rows].any(dim=0).int().argmax())
+        stop = int(self.lengths[rows].max())
+        return Rows(
+            self.prompt_ids[rows, start:],
+            self.prompt_mask[rows, start:],
+            self.response_ids[rows, :stop],
+            self.mask[rows, :stop],
+        )
+
+    def micro_batches(self) -> list[Tensor]:
+        """Returns row indices of like length, `MICRO_BATCH_TOKENS` padded tokens at most."""
+        if len(self.mask) == 0:
+            return []
+        prompts, responses = self.prompt_mask.sum(dim=1), self.lengths
+        order = (prompts + responses).argsort(stable=True)
+        groups: list[list[int]] = [[]]
+        width = [0, 0]
+        for row in order.tolist():
+            width = [max(width[0], int(prompts[row])), max(width[1], int(responses[row]))]
+            if groups[-1] and sum(width) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
+                groups.append([])
+                width = [int(prompts[row]), int(responses[row])]
+            groups[-1].append(row)
+        return [torch.tensor(group, device=self.mask.device) for group in groups]
+
+
+def score_tokens(
+    network: Network,
+    rows: Rows,
+    behaviour: Behaviour,
+    *,
+    mask: TopPMask | None = None,
+    value: Callable[[Tensor, Rows], Tensor] | None = None,
+    entropy: bool = False,
+    full_logits: bool = False,
+) -> TokenScores:
+    """Scores the rows; one forward of the network, and one of the mask's if there is one.
+
+    Args:
+        network: The language model.
+        rows: What to score.
+        behaviour: Turns logits into the distribution that acted.
+        mask: NLPO's action mask. The tokens that were chosen count as allowed: they were drawn
+            through it, and a rounding difference at the edge of the set must not make them
+            impossible.
+        value: Maps the network's states `(N, D)` and the rows to values `(N,)`.
+        entropy: Whether to compute it.
+        full_logits: Whether to keep the logits; memory grows with `N` times `V`.
+    """
+    states = chosen_states(network, rows)
+    with torch.no_grad():
+        mask_states = None if mask is None else chosen_states(mask.network, rows)
+    tokens = rows.response_ids[rows.mask]
+    positions = _positions(rows.mask)
+    size = len(tokens)
+    if not (torch.is_grad_enabled() or full_logits):
+        size = max(1, CHUNK_ELEMENTS // network.width)
+    logprobs, entropies, logits = [], [], []
+    for start in range(0, len(tokens), max(size, 1)):
+        part = slice(start, start + size)
+        allowed = None
+        if mask is not None and mask_states is not None:
+            allowed = _allowed(mask, mask_states[part], behaviour, tokens[part], positions[part])
+        log_softmax = behaviour(network.logits(states[part]), positions[part], allowed).log_softmax(
+            dim=-1
+        )
+        logprobs.append(log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1))
+        if entropy:
+            entropies.append(entropy_of(log_softmax))
+        if full_logits:
+            logits.append(log_softmax)
+    empty = states.new_zeros(0)
+    return TokenScores(
+        logprobs=place(torch.cat([empty, *logprobs]), rows.mask),
+        values=place(value(states, rows) if value else empty, rows.mask),
+        entropy=place(torch.cat([empty, *entropies]), rows.mask),
+        logits=torch.cat([states.new_zeros(0, network.width), *logits]) if full_logits else None,
+    )
+
+
+def place(flat: Tensor, mask: Tensor) -> Tensor:
+    """Puts values `(N,)`, if there are any, where the mask `(B, T)` is true; zeros elsewhere."""
+    zeros = flat.new_zeros(mask.shape)
+    return zeros.masked_scatter(mask, flat) if len(flat) else zeros
+
+
+def gather_rows(parts: Sequence[Tensor], order: Sequence[Tensor], shape: torch.Size) -> Tensor:
+    """Puts parts `(N, T')`, their rows numbered in `order`, into `(B, T)`; zeros elsewhere."""
+    if len(order) == 1:
+        missing = shape[1] - parts[0].shape[1]
+        back = order[0].argsort()
+        return torch.nn.functional.pad(parts[0], (0, missing))[back]
+    result = torch.zeros(shape, device=parts[0].device if parts else None)
+    for part, rows in zip(parts, order, strict=True):
+        result[rows, : part.shape[1]] = part
+    return result
+
+
+def entropy_of(log_probabilities: Tensor) -> Tensor:
+    """Returns the entropy `(...)`, nats, of log-probabilities `(..., V)`.
+
+    Impossible tokens count 0, and so do their gradients.
+    """
+    impossible = log_probabilities == -torch.inf
+    return -(log_probabilities.exp() * log_probabilities.masked_fill(impossible, 0.0)).sum(dim=-1)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Makes forwards inside it differentiable twice, as Fisher-vector products need.
+
+    The fused attention kernels have no second derivative; the plain one has.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def chosen_states(network: Network, rows: Rows) -> Tensor:
+    """Returns the states `(N, D)`, float32, before the tokens that are scored."""
+    states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids[:, :-1])
+    return states[:, : rows.mask.shape[1]][rows.mask].float()
+
+
+def _positions(mask: Tensor) -> Tensor:
+    """Returns the response positions `(N,)` of the true places."""
+    return torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
+
+
+@torch.no_grad()
+def _allowed(
+    mask: TopPMask, states: Tensor, behaviour: Behaviour, tokens: Tensor, positions: Tensor
+) -> Tensor:
+    allowed = mask.allowed(behaviour(mask.network.logits(states), positions))
+    return allowed.scatter(1, tokens.unsqueeze(1), True)

@@ -1,0 +1,58 @@
+"""Observations and actions of the token view, as the policy needs them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.policies.networks import Network
+from lmrl_bench.policies.storage import check_positions
+
+TOKEN_KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
+
+
+def token_space(max_prompt_tokens: int, max_response_tokens: int, width: int) -> spaces.Dict:
+    """Returns the observation space of the token view."""
+
+    def box(columns: int, high: int) -> spaces.Box:
+        return spaces.Box(0, high, (columns,), dtype=np.int64)
+
+    return spaces.Dict(
+        {
+            "prompt_ids": box(max_prompt_tokens, width - 1),
+            "prompt_mask": box(max_prompt_tokens, 1),
+            "response_ids": box(max_response_tokens, width - 1),
+            "response_mask": box(max_response_tokens, 1),
+        }
+    )
+
+
+def check_spaces(
+    observations: spaces.Space[Any],
+    actions: spaces.Space[Any],
+    network: Network,
+    vocabulary_size: int,
+) -> None:
+    """Checks that the spaces are the token view's and fit the model.
+
+    Raises:
+        PolicyError: They do not.
+    """
+    if not isinstance(observations, spaces.Dict) or set(observations.spaces) != set(TOKEN_KEYS):
+        raise PolicyError(
+            f"the policy observes {', '.join(TOKEN_KEYS)} (the token view), not {observations}"
+        )
+    fits = isinstance(actions, spaces.Discrete) and (vocabulary_size <= actions.n <= network.width)
+    if not fits:
+        raise PolicyError(
+            f"the policy acts in Discrete(n), n from {vocabulary_size} (the tokenizer's length) to "
+            f"{network.width} (the model's outputs), not in {actions}; make the environment with "
+            "this policy's tokenizer"
+        )
+    prompt, response = (observations[key].shape for key in ("prompt_ids", "response_ids"))
+    assert prompt is not None
+    assert response is not None
+    check_positions(network, prompt[0], response[0])

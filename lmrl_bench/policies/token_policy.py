@@ -1,0 +1,209 @@
+"""The language model as a Stable-Baselines3 policy on the token view: one step is one token.
+
+Stock PPO and sb3-contrib's TRPO train it unmodified. The algorithms of this package do not step
+tokens; they use what `LanguageModelPolicy` adds.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.distributions import CategoricalDistribution
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.policies.behaviour import Behaviour
+from lmrl_bench.policies.networks import Network
+from lmrl_bench.policies.scoring import Rows, twice_differentiable
+from lmrl_bench.policies.spaces import TOKEN_KEYS, check_spaces
+from lmrl_bench.policies.storage import (
+    ValueTrunk,
+    make_network,
+    read_model,
+    read_value_head,
+    read_value_trunk,
+)
+
+
+class TokenPolicy(BasePolicy):
+    """A language model with a value head as an actor-critic policy.
+
+    Dropout is off while collecting and while updating, unless `dropout` says otherwise.
+
+    Parameters of the critic have "value" in their name, and in GPT-2, Llama, T5 and BART no others
+    do: sb3-contrib's TRPO tells actor and critic apart by that.
+
+    Args:
+        observation_space: the token view's, a `Dict` of `prompt_ids` and `prompt_mask` `(P,)`,
+            `response_ids` and `response_mask` `(T,)`.
+        action_space: `Discrete`, at least as wide as the tokenizer, at most as wide as the model's
+            output.
+        lr_schedule: its value at 1 is the first learning rate.
+        model: a name (shipped policy, asset, folder, hub id), or a model, which is trained in
+            place.
+        tokenizer: default: the one of the named model.
+        revision: commit of a hub id.
+        value_trunk: where the value head sits: on the policy's trunk ("shared"), on the same trunk
+            without sending gradients into it ("frozen"), or on a copy of the model ("separate").
+        temperature: of the behaviour on the token view; see `Behaviour`.
+        min_tokens: of the behaviour on the token view; see `Behaviour`.
+        dropout: whether training mode turns dropout on.
+        optimizer_class: as in SB3.
+        optimizer_kwargs: as in SB3.
+        use_sde: refused if true; tokens are discrete.
+
+    Attributes:
+        network: the model as a map to states and logits.
+        behaviour: the distribution that acts on the token view.
+        value_head: `D` to 1, zero at the start.
+        value_trunk: the separate trunk, or None.
+        value_mode: "shared", "frozen" or "separate".
+
+    Raises:
+        PolicyError: Model, tokenizer and spaces do not fit together.
+    """
+
+    model: PreTrainedModel
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        lr_schedule: Schedule,
+        *,
+        model: str | PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        revision: str | None = None,
+        value_trunk: ValueTrunk = "shared",
+        temperature: float = 1.0,
+        min_tokens: int = 0,
+        dropout: bool = False,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        use_sde: bool = False,
+    ) -> None:
+        if use_sde:
+            raise PolicyError("use_sde=True explores in continuous actions; tokens are discrete")
+        super().__init__(
+            observation_space,
+            action_space,
+            optimizer_class=optimizer_class,
+            optimizer_kwargs=optimizer_kwargs,
+        )
+        folder: Path | None = None
+        if isinstance(model, str):
+            model, own_tokenizer, folder = read_model(model, revision)
+            tokenizer = tokenizer or own_tokenizer
+        if tokenizer is None:
+            raise PolicyError("a model object was given without its tokenizer; pass tokenizer=…")
+        self.dropout = dropout
+        self.model = model
+        self.tokenizer = tokenizer
+        self.network = make_network(model, tokenizer)
+        self.behaviour = self.make_behaviour(temperature, min_tokens)
+        check_spaces(observation_space, action_space, self.network, len(tokenizer))
+        self.value_mode: ValueTrunk = value_trunk
+        self.value_head = nn.Linear(self.network.state_size, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.value_trunk: PreTrainedModel | None = None
+        self._value_network = self.network
+        if value_trunk == "separate":
+            self._value_network = copy.deepcopy(self.network)
+            self.value_trunk = self._value_network.model
+        if folder is not None:
+            self._restore_critic(folder)
+        self.eval()
+        self.optimizer = optimizer_class(
+            self.parameters(),
+            lr=lr_schedule(1),  # type: ignore[call-arg]
+            **self.optimizer_kwargs,
+        )
+
+    def make_behaviour(self, temperature: float = 1.0, min_tokens: int = 0) -> Behaviour:
+        """Returns the behaviour of this policy's vocabulary."""
+        return Behaviour(
+            temperature=temperature,
+            vocabulary_size=len(self.tokenizer),
+            eos_id=int(self.tokenizer.eos_token_id),
+            min_tokens=min_tokens,
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """As in torch, but dropout stays off unless the policy was made with `dropout=True`."""
+        return super().train(mode and self.dropout)
+
+    def head_values(self, states: Tensor) -> Tensor:
+        """Returns the values `(N,)` of states `(N, D)` of the critic's trunk."""
+        states = states.detach() if self.value_mode == "frozen" else states
+        values: Tensor = self.value_head(states.float()).squeeze(-1)
+        return values
+
+    def forward(
+        self, obs: dict[str, Tensor], deterministic: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns actions `(B,)`, values `(B, 1)` and log-probabilities `(B,)`."""
+        states, lengths = self._token_states(self.network, obs)
+        distribution = self._distribution(states, lengths)
+        actions = distribution.get_actions(deterministic=deterministic)
+        return actions, self._token_values(obs, states), distribution.log_prob(actions)
+
+    def evaluate_actions(
+        self, obs: dict[str, Tensor], actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns values `(B, 1)`, log-probabilities `(B,)` and entropy `(B,)`."""
+        states, lengths = self._token_states(self.network, obs)
+        distribution = self._distribution(states, lengths)
+        values = self._token_values(obs, states)
+        return values, distribution.log_prob(actions), distribution.entropy()
+
+    def get_distribution(self, obs: dict[str, Tensor]) -> CategoricalDistribution:
+        """Returns the distribution of the next token; differentiable twice, as TRPO needs."""
+        with twice_differentiable():
+            states, lengths = self._token_states(self.network, obs)
+        return self._distribution(states, lengths)
+
+    def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
+        """Returns the values `(B, 1)`."""
+        states, _ = self._token_states(self._value_network, obs)
+        return self.head_values(states).unsqueeze(1)
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        if not isinstance(observation, dict):
+            raise TypeError(
+                "the policy takes the token view's observations, which are dictionaries"
+            )
+        return self.get_distribution(observation).get_actions(deterministic=deterministic)
+
+    def _token_values(self, obs: dict[str, Tensor], states: Tensor) -> Tensor:
+        if self.value_mode == "separate":
+            return self.predict_values(obs)
+        return self.head_values(states).unsqueeze(1)
+
+    def _token_states(self, network: Network, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the states `(B, D)` before the next token, and its response position `(B,)`."""
+        rows = Rows(*(obs[key] for key in TOKEN_KEYS)).to(self.device)
+        rows = rows.select(torch.arange(len(rows), device=self.device))
+        states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids)
+        return states[torch.arange(len(rows)), rows.lengths], rows.lengths
+
+    def _distribution(self, states: Tensor, positions: Tensor) -> CategoricalDistribution:
+        """The next token's distribution, as SB3 wants it: impossible tokens have a finite logit."""
+        n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
+        logits = self.behaviour(self.network.logits(states), positions)[:, :n_actions]
+        # Differences of infinities would make the KL divergence of torch's Categorical NaN.
+        logits = logits.clamp(min=torch.finfo(logits.dtype).min)
+        return CategoricalDistribution(n_actions).proba_distribution(action_logits=logits)
+
+    def _restore_critic(self, folder: Path) -> None:
+        """Reads the critic from a folder that `save` wrote; other folders leave it untrained."""
+        read_value_head(folder, self.value_mode, self.value_head)
+        if self.value_trunk is not None:
+            read_value_trunk(folder, self.value_trunk)

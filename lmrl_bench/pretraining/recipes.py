@@ -1,0 +1,69 @@
+"""The hyper-parameters of the two pretraining runs; the training log quotes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lmrl_bench.pretraining.objectives import CorruptionSpec
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """Muon and AdamW; linear warm-up, cosine decay to `final_ratio` of the peak learning rate."""
+
+    n_steps: int
+    peak_learning_rate: float
+    warmup_steps: int = 50
+    final_ratio: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.98)
+    momentum: float = 0.95
+    weight_decay: float = 0.05
+    clip_norm: float = 1.0
+    seed: int = 0
+
+
+_CAUSAL_OPTIMISER: Final = OptimiserRecipe(n_steps=1_100, peak_learning_rate=3e-3)
+_SEQ2SEQ_OPTIMISER: Final = OptimiserRecipe(n_steps=1_000, peak_learning_rate=3e-3)
+
+# Half of a pair is hidden, in spans of a phrase: most of what is missing can only be read off the
+# other language. A monolingual text keeps enough context to guess from.
+_PAIRS: Final = CorruptionSpec(density=0.5, mean_span=5.0)
+_DOCUMENTATION: Final = CorruptionSpec(density=0.25, mean_span=3.0)
+_DESCRIPTIONS: Final = CorruptionSpec(density=0.3, mean_span=4.0)
+
+
+@dataclass(frozen=True)
+class CausalRecipe:
+    """A Llama model on packed film reviews and, one token in seven, package descriptions."""
+
+    vocabulary_size: int = 4_096
+    n_layers: int = 4
+    hidden_size: int = 192
+    feed_forward_size: int = 512
+    n_heads: int = 4
+    sequence_length: int = 128
+    batch_size: int = 16
+    optimiser: OptimiserRecipe = _CAUSAL_OPTIMISER
+
+
+@dataclass(frozen=True)
+class Seq2SeqRecipe:
+    """A T5 model on span corruption of documentation, its translations and descriptions."""
+
+    vocabulary_size: int = 6_144
+    n_layers: int = 3
+    hidden_size: int = 192
+    feed_forward_size: int = 512
+    n_heads: int = 4
+    maximum_length: int = 128
+    tokens_per_batch: int = 2_048
+    pair_repeats: int = 2
+    pairs: CorruptionSpec = _PAIRS
+    documentation: CorruptionSpec = _DOCUMENTATION
+    descriptions: CorruptionSpec = _DESCRIPTIONS
+    optimiser: OptimiserRecipe = _SEQ2SEQ_OPTIMISER
+
+
+CAUSAL: Final = CausalRecipe()
+SEQ2SEQ: Final = Seq2SeqRecipe()

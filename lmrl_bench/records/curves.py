@@ -1,0 +1,133 @@
+"""`curves.jsonl`: one JSON object per line, appended while a run learns.
+
+Two kinds of line: `"kind": "train"` (what training logs, free fields) and `"kind": "validation"`,
+which boards draw and which has the fields of `ValidationPoint`. Every line has `iteration`.
+A last line that a kill has torn is dropped, and counted, on resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmrl_bench.digests import canonical_json
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.files import write_atomic
+from lmrl_bench.records.record import FileInfo
+
+CURVES = "curves.jsonl"
+
+
+class ValidationPoint(BaseModel):
+    """One evaluation on the validation split; further fields are `metric/<name>`."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    kind: Literal["validation"] = "validation"
+    iteration: int
+    tokens: int = Field(description="generated response tokens so far")
+    reward: float = Field(description="mean reward on the validation split")
+    kl_to_reference: float = Field(description="nats per episode")
+    mean_length: float = Field(description="response tokens")
+
+
+def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
+    """Writes all lines at once, atomically."""
+    texts = [_text(folder / CURVES, line) for line in lines]
+    write_atomic(folder / CURVES, "".join(texts).encode())
+    return file_info(folder / CURVES)
+
+
+def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
+    """Appends one line with a single write.
+
+    Raises:
+        RecordError: A number is not finite, or the file cannot be written.
+    """
+    path = folder / CURVES
+    content = _text(path, line).encode()
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(handle, content)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def read_curves(folder: Path) -> list[dict[str, Any]]:
+    """Returns all lines.
+
+    Raises:
+        RecordError: The file is missing, or a line is not a JSON object (names file and line).
+    """
+    path = folder / CURVES
+    lines, torn = _read(path)
+    if torn:
+        raise RecordError(f"{path}:{len(lines) + 1}: the last line is torn; resume the run")
+    return lines
+
+
+def resume_curves(folder: Path, iteration: int) -> int:
+    """Cuts the file back to a checkpoint: drops a torn last line and the lines after `iteration`.
+
+    Args:
+        folder: The folder of the run.
+        iteration: The last iteration that the checkpoint holds; 0 keeps the evaluation before
+            training.
+
+    Returns:
+        How many torn lines were dropped (0 or 1).
+
+    Raises:
+        RecordError: A line before the last one is not a JSON object.
+    """
+    path = folder / CURVES
+    if not path.exists():
+        return 0
+    lines, torn = _read(path)
+    write_curves(folder, [line for line in lines if line.get("iteration", 0) <= iteration])
+    return torn
+
+
+def file_info(path: Path) -> FileInfo:
+    """Returns name, digest and number of lines of a text file beside the record."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    return FileInfo(path=path.name, sha256=digest, rows=content.count(b"\n"))
+
+
+def _text(path: Path, line: Mapping[str, Any]) -> str:
+    try:
+        return canonical_json(dict(line)) + "\n"
+    except (ValueError, TypeError) as error:
+        raise RecordError(f"{path}: a line cannot be written ({error}): {dict(line)!r}") from error
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Returns the whole lines and the number of torn ones."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
+    raw = content.split(b"\n")
+    torn = 1 if raw.pop() else 0  # a whole file ends with a line break, so the last part is empty
+    lines = []
+    for number, text in enumerate(raw, start=1):
+        try:
+            line = json.loads(text)
+        except ValueError as error:
+            raise RecordError(
+                f"{path}:{number}: not JSON: {error}; run again with --fresh"
+            ) from error
+        if not isinstance(line, dict):
+            raise RecordError(f"{path}:{number}: not a JSON object; run again with --fresh")
+        lines.append(line)
+    return lines, torn

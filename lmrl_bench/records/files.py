@@ -1,0 +1,59 @@
+"""Writing files so that a reader sees the old one or the new one, never half of one."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from lmrl_bench.errors import RecordError
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Writes a file through a temporary one beside it, flushed to the disk before it is renamed.
+
+    Raises:
+        RecordError: The folder cannot be written.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)  # mkstemp makes it private to the user
+        Path(temporary).replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and proves that a file can be written in it, before any work is done.
+
+    Raises:
+        RecordError: It cannot; names the folder and the remedy.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
+            pass
+    except OSError as error:
+        raise RecordError(
+            f"{folder}: results cannot be written here ({error.strerror or error}); "
+            "make the folder writable or choose another with --output"
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flushes the folder's entries, so that the renaming survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,128 @@
+"""Where a run came from: versions, commit, command and machine.
+
+The user's folders and host are not named.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from lmrl_bench.paths import PACKAGE
+from lmrl_bench.records.record import Provenance
+
+PACKAGES = (
+    "bert-score",
+    "evaluate",
+    "gymnasium",
+    "numpy",
+    "pyarrow",
+    "pydantic",
+    "rouge-score",
+    "sacrebleu",
+    "safetensors",
+    "scikit-learn",
+    "scipy",
+    "stable-baselines3",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_CODE = ("lmrl_bench", "tasks", "pyproject.toml")
+
+
+def collect(device: str, threads: int) -> Provenance:
+    """Returns the provenance of the running process.
+
+    Args:
+        device: As the run uses it ("cpu", "cuda:0").
+        threads: Torch threads.
+    """
+    commit, dirty = _checkout(PACKAGE.parent)
+    libc = " ".join(platform.libc_ver()).strip()
+    return Provenance(
+        package_version=version("lmrl-bench"),
+        commit=commit,
+        dirty=dirty,
+        command=command_line(sys.argv),
+        python=platform.python_version(),
+        platform=" ".join(filter(None, (platform.system(), platform.machine(), libc))),
+        packages=_versions(PACKAGES),
+        device=device,
+        threads=threads,
+    )
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Returns the command as typed, with absolute paths reduced.
+
+    Paths below the working folder become relative, other absolute paths their last part.
+    """
+    program = Path(arguments[0]).name if arguments else ""
+    if program == "__main__.py":
+        program = "lmrl-bench"
+    return " ".join([program, *map(_quoted, map(_reduced, arguments[1:]))]).strip()
+
+
+def format_traceback(error: BaseException) -> str:
+    """Returns the traceback with file names only: a record names no folder of the user's."""
+    text = "".join(traceback.format_exception(error))
+    return re.sub(r'(?<=File ")[^"\n]*[/\\]([^"\n/\\]+)(?=")', r"\1", text)
+
+
+def _reduced(argument: str) -> str:
+    head, separator, value = argument.rpartition("=")
+    path = Path(value)
+    if not path.is_absolute():
+        return argument
+    here = Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else Path(path.name)
+    return f"{head}{separator}{shown.as_posix()}"
+
+
+def _quoted(argument: str) -> str:
+    plain = argument and not set(argument) & set(" \t\n'\"\\$*?[]{}()<>|&;`#~!")
+    return argument if plain else "'" + argument.replace("'", "'\\''") + "'"
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # an optional package
+    return found
+
+
+def _checkout(folder: Path) -> tuple[str | None, bool | None]:
+    """Returns commit and whether the code differs from it, or (None, None) outside a checkout."""
+    if not (folder / ".git").exists():
+        return None, None
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", *_CODE)
+    return commit or None, None if changes is None else bool(changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Returns git's output, or None if git is not installed or fails."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # read only, beside other workers
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            env=environment,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,188 @@
+"""The record of a run (`record.json`): configuration in, facts out.
+
+Written last and atomically. No torch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lmrl_bench.digests import digest
+
+Status = Literal["completed", "failed", "diverged", "interrupted"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ErrorInfo(_Strict):
+    """Why a run did not complete."""
+
+    type: str
+    message: str
+    iteration: int | None = None
+    traceback: str | None = None
+
+
+class TaskInfo(_Strict):
+    """Which task, exactly."""
+
+    name: str
+    version: int
+    digest: str = Field(description="sha256 of the resolved task.yaml")
+    data: dict[str, dict[str, Any]] = Field(description="split to sha256 and rows")
+    metric_signatures: dict[str, str] = Field(default_factory=dict)
+    reward_signature: str = ""
+    primary_metric: str = Field(description="the metric that boards rank by")
+    held_out_metrics: list[str] = Field(
+        default_factory=list, description="metrics that are no part of the reward"
+    )
+    lower_is_better: list[str] = Field(
+        default_factory=list, description="metrics of which less is better"
+    )
+    score_range: dict[str, Any] | None = None
+
+
+class PolicyInfo(_Strict):
+    """Which weights the run started from."""
+
+    model: str
+    start: str
+    revision: str | None = None
+    weights_sha256: str
+    tokenizer_sha256: str
+    parameters: int
+    kind: str
+
+
+class BudgetInfo(_Strict):
+    """Planned and used."""
+
+    planned_tokens: int
+    tokens: int = 0
+    episodes: int = 0
+    iterations: int = 0
+    optimiser_steps: int = 0
+
+
+class MetricValue(_Strict):
+    """One number with the number of samples behind it."""
+
+    value: float
+    n: int
+    per_sample: bool = Field(False, description="samples.parquet holds it per sample")
+
+
+class SplitResults(_Strict):
+    """Everything measured on one split under one decoding."""
+
+    metrics: dict[str, MetricValue]
+    reward: float
+    reward_components: dict[str, float] = Field(default_factory=dict)
+    kl_to_reference: float = Field(
+        description="nats per episode, k1 estimate against the start policy"
+    )
+    mean_length: float = Field(description="response tokens")
+    truncated_share: float
+    n: int
+
+
+class Fidelity(_Strict):
+    """Whether the policy that was scored is the policy that sampled."""
+
+    max_logprob_difference: float = Field(
+        0.0, description="nats, largest |sampled - scored| over the run"
+    )
+    first_clip_fraction: float = Field(
+        0.0, description="largest share clipped before the first step of an update"
+    )
+    truncated_share: float = 0.0
+    flags: list[str] = Field(default_factory=list, description="bounds that were passed")
+
+
+class FileInfo(_Strict):
+    """A file beside the record."""
+
+    path: str
+    sha256: str
+    rows: int
+
+
+class Provenance(_Strict):
+    """Where, when and with what."""
+
+    package_version: str
+    commit: str | None = None
+    dirty: bool | None = None
+    command: str = ""
+    python: str = ""
+    platform: str = ""
+    packages: dict[str, str] = Field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+
+
+class TimeInfo(_Strict):
+    """Seconds; not part of the digest."""
+
+    started: str
+    finished: str
+    wall_s: float
+    train_s: float = 0.0
+    generate_s: float = 0.0
+    reward_s: float = 0.0
+    evaluate_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+class RunRecord(_Strict):
+    """One run, as a fact."""
+
+    schema_: Literal[1] = Field(1, alias="schema")
+    id: str = Field(
+        description="<task>/<row>/<policy>/s<seed>-<first 8 digits of the configuration's digest>"
+    )
+    status: Status
+    row: str
+    seed: int
+    error: ErrorInfo | None = None
+    task: TaskInfo
+    algorithm: dict[str, Any] = Field(description="name and every resolved field")
+    policy: PolicyInfo | None = None
+    config: dict[str, Any] = Field(description="scientific part, resolved")
+    config_digest: str
+    budget: BudgetInfo
+    results: dict[str, SplitResults] = Field(
+        default_factory=dict,
+        description="validation, test, test-greedy, and test-unmasked for NLPO",
+    )
+    fidelity: Fidelity = Field(default_factory=Fidelity)
+    events: dict[str, int] = Field(
+        default_factory=dict, description="counted events, e.g. prompts cut at the limit"
+    )
+    curves: FileInfo | None = None
+    samples: FileInfo | None = None
+    provenance: Provenance
+    time: TimeInfo
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+    )
+
+    def facts(self) -> dict[str, Any]:
+        """The part that must be equal when the same configuration and seed run again.
+
+        The promise holds on one CPU thread.
+        """
+        facts = self.model_dump(mode="json", exclude={"provenance", "time"})
+        if facts["error"]:
+            facts["error"].pop("traceback")
+        return facts
+
+    def digest(self) -> str:
+        """sha256 (hex) of `facts()`."""
+        return digest(self.facts())

@@ -1,0 +1,108 @@
+"""`samples.parquet`: what a run answered to every test prompt, so that anyone can score again.
+
+Columns: sample_id; decoding ("test", "test-greedy", "test-unmasked"); seed_index (0 unless a prompt
+is answered several times); prompt_sha256; prompt and references (text of the first `SHOWN_SAMPLES`
+rows of each decoding, for pages; else null); output; output_ids; terminated; reward; one
+`metric/<name>` per metric that scores single samples; one `reward/<name>` per part of the reward.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmrl_bench.digests import file_sha256
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.files import write_atomic
+from lmrl_bench.records.record import FileInfo
+
+SAMPLES = "samples.parquet"
+SHOWN_SAMPLES = 8
+_COLUMNS: dict[str, pa.DataType] = {
+    "sample_id": pa.string(),
+    "decoding": pa.string(),
+    "seed_index": pa.int32(),
+    "prompt_sha256": pa.string(),
+    "prompt": pa.string(),
+    "references": pa.list_(pa.string()),
+    "output": pa.string(),
+    "output_ids": pa.list_(pa.int32()),
+    "terminated": pa.bool_(),
+    "reward": pa.float64(),
+}
+_GIVEN = tuple(name for name in _COLUMNS if name not in ("seed_index", "prompt_sha256"))
+
+
+def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
+    """Writes the rows atomically; the same rows give the same bytes.
+
+    Args:
+        folder: The folder of the run.
+        rows: Mappings with `sample_id`, `decoding`, `prompt`, `references`, `output`, `output_ids`,
+            `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, and `seed_index` if
+            not 0. The prompt's digest is made here; its text is kept for the first rows only.
+
+    Raises:
+        RecordError: A column is missing or unknown, a value has the wrong type, or the folder
+            cannot be written.
+    """
+    path = folder / SAMPLES
+    scores = sorted({name for row in rows for name in row if name not in _COLUMNS})
+    _check(path, rows, scores)
+    schema = pa.schema([*_COLUMNS.items(), *((name, pa.float64()) for name in scores)])
+    try:
+        table = pa.Table.from_pylist(list(_completed(rows)), schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise RecordError(f"{path}: a sample cannot be written: {error}") from error
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd", row_group_size=65_536)
+    write_atomic(path, buffer.getvalue())
+    return FileInfo(path=SAMPLES, sha256=file_sha256(path), rows=table.num_rows)
+
+
+def read_samples(folder: Path) -> pa.Table:
+    """Returns the samples as an Arrow table (`.to_pandas()`, `.to_pylist()`).
+
+    Raises:
+        RecordError: The file is missing or is not such a file.
+    """
+    path = folder / SAMPLES
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+    missing = [name for name in _COLUMNS if name not in table.column_names]
+    if missing:
+        raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
+    return table
+
+
+def _check(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:
+    unknown = [name for name in scores if not name.startswith(("metric/", "reward/"))]
+    if unknown:
+        allowed = ", ".join([*_COLUMNS, "metric/…", "reward/…"])
+        raise RecordError(f"{path}: unknown columns {', '.join(unknown)} (allowed: {allowed})")
+    for number, row in enumerate(rows):
+        missing = [name for name in _GIVEN if name not in row]
+        if missing:
+            raise RecordError(f"{path}: row {number} lacks {', '.join(missing)}")
+
+
+def _completed(rows: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
+    shown: dict[str, int] = {}
+    for row in rows:
+        count = shown[row["decoding"]] = shown.get(row["decoding"], 0) + 1
+        keep = count <= SHOWN_SAMPLES
+        yield {
+            **row,
+            "seed_index": row.get("seed_index", 0),
+            "prompt_sha256": hashlib.sha256(row["prompt"].encode()).hexdigest(),
+            "prompt": row["prompt"] if keep else None,
+            "references": list(row["references"]) if keep else None,
+        }

@@ -1,0 +1,159 @@
+"""Folders of runs: `record.json` beside `config.yaml`, `curves.jsonl` and `samples.parquet`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lmrl_bench.digests import file_sha256
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.curves import (
+    CURVES,
+    ValidationPoint,
+    append_curve,
+    file_info,
+    read_curves,
+    resume_curves,
+    write_curves,
+)
+from lmrl_bench.records.files import check_writable, write_atomic
+from lmrl_bench.records.lock import RunLock
+from lmrl_bench.records.provenance import format_traceback
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.samples import SAMPLES, SHOWN_SAMPLES, read_samples, write_samples
+
+__all__ = [
+    "CONFIG",
+    "CURVES",
+    "RECORD",
+    "SAMPLES",
+    "SHOWN_SAMPLES",
+    "RunLock",
+    "ValidationPoint",
+    "append_curve",
+    "check_files",
+    "check_writable",
+    "file_info",
+    "find_folders",
+    "find_records",
+    "format_traceback",
+    "read_curves",
+    "read_record",
+    "read_samples",
+    "resume_curves",
+    "write_atomic",
+    "write_curves",
+    "write_record",
+    "write_samples",
+    "write_text",
+]
+
+RECORD = "record.json"
+CONFIG = "config.yaml"
+SCHEMA = 1
+
+
+def write_record(folder: Path, record: RunRecord) -> Path:
+    """Writes `record.json` atomically; call it last, when every other file of the run is there.
+
+    Raises:
+        RecordError: A number of the record is not finite, or the folder cannot be written.
+    """
+    path = folder / RECORD
+    try:
+        text = json.dumps(
+            record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
+        )
+    except ValueError as error:
+        raise RecordError(f"{path}: a number of the record is not finite ({error})") from error
+    write_atomic(path, f"{text}\n".encode())
+    return path
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Reads the record of a run.
+
+    Raises:
+        RecordError: Missing, not JSON, of another schema, or with wrong fields; names the file and
+            the remedy.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise RecordError(f"{path}: there is no record; the run has not finished, run or resume it")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise RecordError(
+            f"{path}: corrupt ({error}); restore it or run again with --fresh"
+        ) from error
+    _check_schema(path, content)
+    try:
+        return RunRecord.model_validate(content)
+    except ValidationError as error:
+        details = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_url=False)[:5]
+        )
+        raise RecordError(
+            f"{path}: not a valid record ({details}); restore it or run again with --fresh"
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file atomically (UTF-8), for example `config.yaml`.
+
+    Raises:
+        RecordError: The folder cannot be written.
+    """
+    write_atomic(path, text.encode())
+
+
+def find_folders(root: Path) -> list[Path]:
+    """Returns the folders below `root` that hold a record, sorted.
+
+    Raises:
+        RecordError: `root` is not a folder.
+    """
+    if not root.is_dir():
+        raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
+    return sorted(path.parent for path in root.rglob(RECORD))
+
+
+def find_records(root: Path) -> list[RunRecord]:
+    """Returns all records below `root`, sorted by folder.
+
+    Raises:
+        RecordError: `root` is not a folder, or a record cannot be read.
+    """
+    return [read_record(folder) for folder in find_folders(root)]
+
+
+def check_files(folder: Path, record: RunRecord) -> None:
+    """Proves that the files beside the record are the ones that it was written with.
+
+    Raises:
+        RecordError: A file is missing or has another digest.
+    """
+    for info in (record.curves, record.samples):
+        if info is None:
+            continue
+        path = folder / info.path
+        if not path.is_file():
+            raise RecordError(f"{path}: missing, but the record names it; restore it or run again")
+        if file_sha256(path) != info.sha256:
+            raise RecordError(
+                f"{path}: changed since the record was written (sha256 differs); "
+                "restore it or run again with --fresh"
+            )
+
+
+def _check_schema(path: Path, content: Any) -> None:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        raise RecordError(
+            f"{path}: record schema {schema!r}, but this version of lmrl-bench reads {SCHEMA}; "
+            "use the version that wrote it, or run again"
+        )

@@ -1,0 +1,91 @@
+"""The contract of a reward: one call per batch of finished episodes, texts in, numbers out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmrl_bench.errors import RewardError
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RewardBatch:
+    """`B` finished episodes.
+
+    Attributes:
+        samples: the `B` samples.
+        responses: the `B` decoded responses, without EOS.
+        lengths: `(B,)` int, response tokens, EOS included.
+        terminated: `(B,)` bool, the response ended with EOS (false: cut at the length cap).
+    """
+
+    samples: Sequence[Sample]
+    responses: Sequence[str]
+    lengths: NDArray[np.int64]
+    terminated: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.responses)
+
+
+@dataclass(frozen=True)
+class RewardOutput:
+    """Rewards of `B` episodes.
+
+    Attributes:
+        scores: `(B,)`, the whole reward of each episode.
+        components: name to `(B,)`, each already weighted; they sum to `scores` before clipping.
+        token_rewards: `(B, T)` or None; given at the tokens instead of at the end, on top of
+            `scores` (dense rewards).
+    """
+
+    scores: FloatArray
+    components: dict[str, FloatArray] = field(default_factory=dict)
+    token_rewards: FloatArray | None = None
+
+
+class RewardFunction(ABC):
+    """Maps finished episodes to rewards.
+
+    Attributes:
+        name: as in the registry; the component's name in logs and records.
+    """
+
+    name: str
+
+    @property
+    @abstractmethod
+    def signature(self) -> str:
+        """Everything that can move a value, in one line."""
+
+    @abstractmethod
+    def __call__(self, batch: RewardBatch) -> RewardOutput:
+        """Scores `B` episodes; each row is independent of its batch mates.
+
+        Raises:
+            RewardError: A value is not finite.
+        """
+
+    def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional hook
+        """Called once with all samples of a split before the first batch, to cache references."""
+
+
+def check_finite(name: str, scores: FloatArray, batch: RewardBatch) -> None:
+    """Raises RewardError naming the first sample whose reward is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        row = int(bad[0])
+        raise RewardError(
+            f"reward '{name}' is {scores[row]} for sample '{batch.samples[row].id}' "
+            f"({len(bad)} of {len(scores)} rows); response: {batch.responses[row][:80]!r}"
+        )

@@ -1,0 +1,160 @@
+"""A weighted sum of rewards, each clipped before its weight, the sum clipped at the end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from lmrl_bench.errors import RewardError
+from lmrl_bench.rewards.base import (
+    FloatArray,
+    RewardBatch,
+    RewardFunction,
+    RewardOutput,
+    check_finite,
+)
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+
+class Term(NamedTuple):
+    """One summand: `weight * clip(reward)`.
+
+    Attributes:
+        reward: the reward.
+        weight: its factor; negative to punish.
+        clip: smallest and largest value before the weight.
+    """
+
+    reward: RewardFunction
+    weight: float = 1.0
+    clip: tuple[float, float] | None = None
+
+
+class CompositeReward(RewardFunction):
+    """`scores = clip(sum of weight * clip(term))`; `components` holds each weighted term.
+
+    Token rewards of a term are weighted and summed too; clipping is for whole episodes, so a
+    clipped term may not have any, and the clip of the sum does not touch them. A second term of the
+    same name is called `name-2`, and so on.
+
+    Args:
+        terms: At least one.
+        clip: Bounds of the sum.
+
+    Raises:
+        RewardError: No term, a weight that is not finite, or bounds in the wrong order.
+    """
+
+    name = "reward"
+
+    def __init__(self, terms: Sequence[Term], clip: tuple[float, float] | None = None) -> None:
+        if not terms:
+            raise RewardError("a reward needs at least one term")
+        for term in terms:
+            if not math.isfinite(term.weight):
+                raise RewardError(f"reward '{term.reward.name}': weight is {term.weight}")
+            _check_bounds(f"reward '{term.reward.name}'", term.clip)
+        _check_bounds("the whole reward", clip)
+        self.terms = dict(zip(_unique([term.reward.name for term in terms]), terms, strict=True))
+        self.clip = clip
+
+    @property
+    def signature(self) -> str:
+        """Each term's signature with its weight and bounds, then the bounds of the sum."""
+        terms = [
+            f"{term.weight:g}*[{term.reward.signature}{_bounds_text(term.clip)}]"
+            for term in self.terms.values()
+        ]
+        return " + ".join(terms) + _bounds_text(self.clip)
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Hands the samples to every term."""
+        for term in self.terms.values():
+            term.reward.prepare(samples)
+
+    def __call__(self, batch: RewardBatch) -> RewardOutput:
+        """Scores `B` episodes; `B` may be 0.
+
+        Raises:
+            RewardError: The batch is ragged, or a term's values have the wrong shape or are not
+                finite.
+        """
+        _check_batch(batch)
+        if not len(batch):
+            return RewardOutput(np.zeros(0), {name: np.zeros(0) for name in self.terms})
+        components: dict[str, FloatArray] = {}
+        token_rewards: FloatArray | None = None
+        for name, term in self.terms.items():
+            output = term.reward(batch)
+            components[name] = term.weight * self._term_scores(name, term, output, batch)
+            if output.token_rewards is not None:
+                dense = term.weight * _dense(name, term, output.token_rewards, batch)
+                token_rewards = dense if token_rewards is None else token_rewards + dense
+        total = np.sum(list(components.values()), axis=0)
+        scores = total if self.clip is None else np.clip(total, *self.clip)
+        return RewardOutput(scores, components, token_rewards)
+
+    @staticmethod
+    def _term_scores(name: str, term: Term, output: RewardOutput, batch: RewardBatch) -> FloatArray:
+        """`(B,)` scores of one term, checked and clipped."""
+        scores = np.asarray(output.scores, dtype=np.float64)
+        if scores.shape != (len(batch),):
+            raise RewardError(
+                f"reward '{name}' gave scores of shape {scores.shape} for {len(batch)} episodes"
+            )
+        check_finite(name, scores, batch)
+        return scores if term.clip is None else np.clip(scores, *term.clip)
+
+
+def _dense(name: str, term: Term, token_rewards: FloatArray, batch: RewardBatch) -> FloatArray:
+    """`(B, T)` token rewards of one term, checked."""
+    if term.clip is not None:
+        raise RewardError(
+            f"reward '{name}' gives token rewards, which `clip` does not cover; remove its clip"
+        )
+    dense = np.asarray(token_rewards, dtype=np.float64)
+    if dense.ndim != 2 or len(dense) != len(batch):
+        raise RewardError(
+            f"reward '{name}' gave token rewards of shape {dense.shape} for {len(batch)} episodes"
+        )
+    check_finite(name, dense.sum(axis=1), batch)
+    return dense
+
+
+def _check_batch(batch: RewardBatch) -> None:
+    sizes = {
+        "responses": len(batch.responses),
+        "samples": len(batch.samples),
+        "lengths": len(batch.lengths),
+        "terminated": len(batch.terminated),
+    }
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{size} {name}" for name, size in sizes.items())
+        raise RewardError(f"a reward batch has {listed}; all must be equally many")
+
+
+def _check_bounds(place: str, bounds: tuple[float, float] | None) -> None:
+    # Written so that NaN fails too.
+    if bounds is not None and not bounds[0] <= bounds[1]:
+        raise RewardError(
+            f"{place}: clip is [{bounds[0]:g}, {bounds[1]:g}]; "
+            "the first number must not be the larger"
+        )
+
+
+def _bounds_text(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"|clip:{bounds[0]:g}..{bounds[1]:g}"
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Numbers the second and later ones of equal names."""
+    unique: list[str] = []
+    for position, name in enumerate(names):
+        earlier = names[:position].count(name)
+        unique.append(f"{name}-{earlier + 1}" if earlier else name)
+    return unique

@@ -1,0 +1,106 @@
+"""Any metric as a reward: its value for each response, in [0, 1], more is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from lmrl_bench.errors import RewardError
+from lmrl_bench.metrics.base import FloatArray, Metric
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+Scale = bool | tuple[float, float]
+
+USUAL_RANGES: Final[dict[str, tuple[float, float]]] = {
+    "bertscore": (0.0, 1.0),  # cosines of real encoders are positive
+    "ter": (
+        0.0,
+        100.0,
+    ),  # 100 edits per 100 words is as bad as an empty response; worse earns no less
+}
+"""Ranges of metrics whose bounds are infinite or never met."""
+
+
+class MetricReward(RewardFunction):
+    """The per-sample value of a metric, scaled.
+
+    With `scale` true the value is mapped linearly from the metric's range to [0, 1] and clipped
+    there, and turned round
+    where lower is better: BLEU and chrF become `x / 100`, TER becomes `max(0, 1 - x / 100)`. The
+        range is the metric's
+    bounds, or `USUAL_RANGES`; metrics without finite bounds need it given. Note that the per-sample
+    value of `perplexity` is in nats per token.
+
+    Args:
+        metric: The metric; it must give per-sample values.
+        scale: True, false (the raw value, negated where lower is better), or the range `(low,
+            high)`.
+
+    Raises:
+        RewardError: The metric has no finite range and none is given, or the range is empty.
+    """
+
+    def __init__(self, metric: Metric, scale: Scale = True) -> None:
+        self.metric = metric
+        self.name = metric.name
+        self._range = _range(metric, scale)
+
+    @property
+    def signature(self) -> str:
+        """The metric's signature, the range and the direction."""
+        scale = "no" if self._range is None else f"{self._range[0]:g}..{self._range[1]:g}"
+        sign = "+" if self.metric.higher_is_better else "-"
+        return f"{self.metric.signature}|scale:{scale}|sign:{sign}"
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Hands the samples to the metric."""
+        self.metric.prepare(samples)
+
+    def __call__(self, batch: RewardBatch) -> RewardOutput:
+        """Scores `B` episodes.
+
+        Raises:
+            RewardError: A value is not finite, or the metric exists for a corpus only.
+        """
+        if not len(batch):
+            return RewardOutput(np.zeros(0))
+        values = self.metric.score(batch.responses, batch.samples).per_sample
+        if values is None:
+            raise RewardError(
+                f"metric '{self.name}' exists for a corpus only and cannot be a reward; "
+                "choose one with per-sample values"
+            )
+        # Before scaling, which would clip an infinite value to a harmless one.
+        check_finite(self.name, values, batch)
+        return RewardOutput(self._scaled(values))
+
+    def _scaled(self, values: FloatArray) -> FloatArray:
+        if self._range is None:
+            return values if self.metric.higher_is_better else -values
+        low, high = self._range
+        scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
+        return scaled if self.metric.higher_is_better else 1.0 - scaled
+
+
+def _range(metric: Metric, scale: Scale) -> tuple[float, float] | None:
+    if scale is False:
+        return None
+    low, high = USUAL_RANGES.get(metric.name, metric.bounds) if scale is True else scale
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise RewardError(
+            f"reward '{metric.name}': the metric's values have no finite bounds "
+            f"({low:g} to {high:g}); give the range that counts as `scale: [low, high]`, "
+            "or `scale: false` for the raw value"
+        )
+    if low >= high:
+        raise RewardError(
+            f"reward '{metric.name}': scale is [{low:g}, {high:g}]; "
+            "the first number must be the smaller"
+        )
+    return low, high

@@ -1,0 +1,221 @@
+"""Batched decoding with a key-value cache that keeps what training needs.
+
+The log-probabilities of the drawn tokens, and the critic's values where its head sits on the trunk
+that samples, fall off on the way, so an update needs no second forward for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.errors import DataError
+from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
+from lmrl_bench.policies.policy import LanguageModelPolicy
+from lmrl_bench.rollouts.draw import draw_tokens
+from lmrl_bench.text.episodes import Completions, Prompts
+
+FINISHED_SHARE = 0.25
+"""Finished rows leave the batch when they are this share of it; sooner, copying the cache costs
+more than the rows do."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What stays the same for all batches of one call; see `RolloutEngine.generate`."""
+
+    sampling: SamplingConfig
+    behaviour: Behaviour
+    mask: TopPMask | None
+    max_tokens: int
+    uniforms: Tensor | None
+
+
+class RolloutEngine:
+    """Generates responses with a policy as it is at the moment of the call.
+
+    Args:
+        policy: The policy; its weights are read, never copied.
+    """
+
+    def __init__(self, policy: LanguageModelPolicy) -> None:
+        self.policy = policy
+
+    @torch.no_grad()
+    def generate(
+        self,
+        prompts: Prompts,
+        sampling: SamplingConfig,
+        behaviour: Behaviour,
+        rng: torch.Generator,
+        *,
+        max_tokens: int,
+        mask: TopPMask | None = None,
+        batch_size: int | None = None,
+    ) -> Completions:
+        """Draws one response for each prompt.
+
+        Each row has random numbers of its own, drawn before decoding starts. What a row answers
+        thus depends neither on the rows beside it nor on the batch size, apart from rounding.
+
+        Args:
+            prompts: `B` prompts; equal ones are read once.
+            sampling: How tokens are chosen from the behaviour distribution.
+            behaviour: The distribution that acts.
+            rng: Where the random numbers come from; untouched if greedy.
+            max_tokens: Longest response, EOS included; longer ones are truncated.
+            mask: NLPO's action mask.
+            batch_size: Prompts decoded together; default all.
+
+        Returns:
+            The responses, on the device of the prompts, `T` being the longest of them.
+
+        Raises:
+            DataError: A prompt has no tokens.
+            ValueError: `sampling` and `behaviour` disagree about the temperature.
+        """
+        if sampling.temperature != behaviour.temperature:
+            raise ValueError(
+                f"sampling has temperature {sampling.temperature}, "
+                f"behaviour {behaviour.temperature}"
+            )
+        _require_tokens(prompts)
+        uniforms = None
+        if not sampling.greedy:
+            uniforms = torch.rand(
+                len(prompts), max_tokens, generator=rng, device=rng.device, dtype=torch.float64
+            ).to(self.policy.device)
+        request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
+        responses = _Responses(len(prompts), max_tokens, self.policy)
+        for rows in _batches(prompts, batch_size):
+            ids, present = _trimmed(prompts, rows)
+            _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
+        return responses.completions(prompts.ids.device)
+
+
+class _Responses:
+    """The responses so far, one row for each prompt."""
+
+    def __init__(self, rows: int, max_tokens: int, policy: LanguageModelPolicy) -> None:
+        shape, device = (rows, max_tokens), policy.device
+        self.ids = torch.full(shape, policy.network.pad_id, device=device)
+        self.mask = torch.zeros(shape, dtype=torch.bool, device=device)
+        self.logprobs = torch.zeros(shape, device=device)
+        self.values = None if policy.value_mode == "separate" else torch.zeros(shape, device=device)
+        self.terminated = torch.zeros(rows, dtype=torch.bool, device=device)
+
+    def add(
+        self, rows: Tensor, step: int, tokens: Tensor, logprobs: Tensor, values: Tensor | None
+    ) -> None:
+        """Puts one token each `(N,)` into the given rows."""
+        self.ids[rows, step] = tokens
+        self.mask[rows, step] = True
+        self.logprobs[rows, step] = logprobs
+        if self.values is not None and values is not None:
+            self.values[rows, step] = values
+
+    def completions(self, device: torch.device) -> Completions:
+        """Returns the responses without columns that no row reached."""
+        stop = max(int(self.mask.sum(dim=1).max()), 1) if len(self.mask) else 1
+        values = None if self.values is None else self.values[:, :stop].to(device)
+        return Completions(
+            ids=self.ids[:, :stop].to(device),
+            mask=self.mask[:, :stop].to(device),
+            logprobs=self.logprobs[:, :stop].to(device),
+            terminated=self.terminated.to(device),
+            truncated=~self.terminated.to(device),
+            values=values,
+        )
+
+
+def _decode(
+    policy: LanguageModelPolicy,
+    ids: Tensor,
+    present: Tensor,
+    rows: Tensor,
+    request: _Request,
+    responses: _Responses,
+) -> None:
+    """Decodes one batch of prompts `(N, P)`, whose numbers among all are `rows`, to the end."""
+    networks = [policy.network] if request.mask is None else [policy.network, request.mask.network]
+    decoders = [_start(network, ids, present, request.max_tokens) for network in networks]
+    finished = torch.zeros_like(rows, dtype=torch.bool)
+    for step in range(request.max_tokens):
+        log_probabilities = _log_probabilities(decoders, step, request)
+        if request.uniforms is None:
+            tokens = log_probabilities.argmax(dim=-1)
+        else:
+            tokens = draw_tokens(log_probabilities, request.uniforms[rows, step])
+        logprobs = log_probabilities.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        values = None if responses.values is None else policy.head_values(decoders[0].states)
+        open_ = ~finished
+        responses.add(
+            rows[open_],
+            step,
+            tokens[open_],
+            logprobs[open_],
+            None if values is None else values[open_],
+        )
+        ended = open_ & (tokens == request.behaviour.eos_id)
+        responses.terminated[rows[ended]] = True
+        finished |= ended
+        n_finished = int(finished.sum())
+        if n_finished == len(rows) or step + 1 == request.max_tokens:
+            return
+        if n_finished >= FINISHED_SHARE * len(rows):
+            kept = (~finished).nonzero().squeeze(1)
+            rows, tokens, finished = rows[kept], tokens[kept], finished[kept]
+            for decoder in decoders:
+                decoder.keep(kept)
+        for decoder in decoders:
+            decoder.advance(tokens)
+
+
+def _log_probabilities(decoders: list[Decoder], step: int, request: _Request) -> Tensor:
+    """Returns the behaviour distribution of the next tokens, `(N, V)`, nats."""
+    logits = decoders[0].logits
+    positions = torch.full((len(logits),), step, device=logits.device)
+    allowed = None
+    if request.mask is not None:
+        allowed = request.mask.allowed(request.behaviour(decoders[1].logits, positions))
+    return request.behaviour(logits, positions, allowed).log_softmax(dim=-1)
+
+
+def _start(network: Network, ids: Tensor, present: Tensor, max_tokens: int) -> Decoder:
+    """Reads the prompts, each distinct one once."""
+    device = network.head.weight.device
+    ids, present = ids.to(device), present.to(device)
+    distinct_ids, distinct_mask, numbers = distinct_prompts(ids, present, network.pad_id)
+    decoder = network.decoder(distinct_ids, distinct_mask, max_tokens)
+    if len(distinct_ids) < len(ids):
+        decoder.keep(numbers)
+    return decoder
+
+
+def _batches(prompts: Prompts, batch_size: int | None) -> Iterator[Tensor]:
+    """Yields row numbers, prompts of like length together."""
+    if len(prompts) == 0:
+        return
+    order = prompts.mask.sum(dim=1).argsort(stable=True)
+    yield from torch.split(order, batch_size or len(order))
+
+
+def _trimmed(prompts: Prompts, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns ids and mask of some rows without columns that are padding in all of them."""
+    mask = prompts.mask[rows]
+    start = int(mask.any(dim=0).int().argmax())
+    return prompts.ids[rows, start:], mask[:, start:]
+
+
+def _require_tokens(prompts: Prompts) -> None:
+    for name, n_tokens in zip(prompts.sample_ids, prompts.mask.sum(dim=1).tolist(), strict=True):
+        if n_tokens == 0:
+            raise DataError(
+                f"sample '{name}' has a prompt without tokens, from which the policy cannot start; "
+                "give it text or drop the row"
+            )

@@ -1,0 +1,49 @@
+"""Checkpoints of a run: one file, written atomically, holding tensors and plain data only (no code is loaded)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmrl_bench.errors import RecordError
+
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
+    """Writes `folder/checkpoint/state.pt`; `key` names the run it belongs to (digest and seed)."""
+    target = folder / "checkpoint" / "state.pt"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_suffix(".tmp")
+    torch.save({"format": FORMAT, "key": key, "state": state}, temporary)
+    temporary.replace(target)
+
+
+def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
+    """Returns the state of the run's checkpoint, or None if there is none.
+
+    Raises:
+        RecordError: The file is corrupt, or belongs to another configuration or seed.
+    """
+    path = folder / "checkpoint" / "state.pt"
+    if not path.exists():
+        return None
+    remedy = "start again with --fresh, or choose another --output"
+    try:
+        stored = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise RecordError(f"{path}: the checkpoint cannot be read ({error}); {remedy}") from error
+    if stored.get("format") != FORMAT or stored.get("key") != key:
+        raise RecordError(f"{path}: the checkpoint belongs to another run configuration; {remedy}")
+    state: dict[str, Any] = stored["state"]
+    return state
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes the checkpoint of a run that completed."""
+    path = folder / "checkpoint" / "state.pt"
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir() and not any(path.parent.iterdir()):
+        path.parent.rmdir()

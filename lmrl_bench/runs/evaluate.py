@@ -1,0 +1,155 @@
+"""Evaluates a policy on a split: one decoding for everybody, its own random stream, nothing of training touched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.metrics.base import MetricResult
+from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.policy import LanguageModelPolicy
+from lmrl_bench.records.record import MetricValue, SplitResults
+from lmrl_bench.rewards.base import RewardBatch, RewardOutput
+from lmrl_bench.rollouts.engine import RolloutEngine
+from lmrl_bench.seeding import derive_seed
+from lmrl_bench.tasks.spec import Split
+from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.episodes import Completions, Prompts
+from lmrl_bench.text.sample import Sample
+from lmrl_bench.text.tokenization import TextCodec
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one split under one decoding, and the rows behind them (for samples.parquet)."""
+
+    results: SplitResults
+    rows: list[dict[str, Any]] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluates one policy on one task.
+
+    Args:
+        batch_size: prompts decoded together; does not change a result.
+        seed: the run's root seed; sampling has a stream of its own per split.
+    """
+
+    task: Task
+    codec: TextCodec
+    policy: LanguageModelPolicy
+    batch_size: int
+    seed: int
+
+    def __call__(
+        self, split: Split, n: int, *, greedy: bool = False, mask: TopPMask | None = None
+    ) -> Evaluation:
+        """Evaluates the first `n` rows of a split.
+
+        Args:
+            split: which split.
+            n: rows, or all if there are fewer.
+            greedy: most probable tokens in place of the task's declared decoding.
+            mask: NLPO's mask, for the policy that acts through it.
+        """
+        samples = self.task.samples(split)[:n]
+        sampling = self.task.spec.evaluation.model_copy(update={"greedy": True} if greedy else {})
+        prompts, completions, log_ratios = self._respond(split, samples, sampling, mask)
+        texts = self.codec.decode(completions.ids, completions.mask)
+        reward = self.task.reward()(_reward_batch(samples, texts, completions))
+        metrics = {
+            name: metric.score(texts, samples) for name, metric in self.task.metrics().items()
+        }
+        results = _results(metrics, reward, log_ratios, completions)
+        return Evaluation(results, _rows(prompts, texts, completions, reward, metrics))
+
+    def _respond(
+        self,
+        split: Split,
+        samples: Sequence[Sample],
+        sampling: SamplingConfig,
+        mask: TopPMask | None,
+    ) -> tuple[Prompts, Completions, torch.Tensor]:
+        """Returns the prompts, the responses and `(B,)` log-ratios to the reference policy, nats."""
+        response = self.task.spec.response
+        behaviour = Behaviour(
+            temperature=sampling.temperature,
+            vocabulary_size=self.codec.vocabulary_size,
+            eos_id=self.codec.eos_id,
+            min_tokens=response.min_tokens,
+        )
+        rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))
+        prompts = self.codec.prompts(samples)
+        completions = RolloutEngine(self.policy).generate(
+            prompts, sampling, behaviour, rng,
+            max_tokens=response.max_tokens, mask=mask, batch_size=self.batch_size,
+        )  # fmt: skip
+        with torch.no_grad():
+            reference = self.policy.score_reference(
+                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour
+            )
+        log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
+        return prompts, completions, log_ratios
+
+
+def _reward_batch(
+    samples: Sequence[Sample], texts: Sequence[str], completions: Completions
+) -> RewardBatch:
+    return RewardBatch(
+        samples, texts, completions.lengths.numpy().astype(np.int64), completions.terminated.numpy()
+    )
+
+
+def _results(
+    metrics: dict[str, MetricResult],
+    reward: RewardOutput,
+    log_ratios: torch.Tensor,
+    completions: Completions,
+) -> SplitResults:
+    n = len(log_ratios)
+    return SplitResults(
+        metrics={
+            name: MetricValue(
+                value=float(result.value), n=n, per_sample=result.per_sample is not None
+            )
+            for name, result in metrics.items()
+        },
+        reward=float(np.mean(reward.scores)),
+        reward_components={name: float(np.mean(part)) for name, part in reward.components.items()},
+        kl_to_reference=float(log_ratios.double().mean()),
+        mean_length=float(completions.lengths.double().mean()),
+        truncated_share=float(completions.truncated.double().mean()),
+        n=n,
+    )
+
+
+def _rows(
+    prompts: Prompts,
+    texts: Sequence[str],
+    completions: Completions,
+    reward: RewardOutput,
+    metrics: dict[str, MetricResult],
+) -> list[dict[str, Any]]:
+    rows = []
+    for index, text in enumerate(texts):
+        row: dict[str, Any] = {
+            "sample_id": prompts.sample_ids[index],
+            "output": text,
+            "output_ids": completions.ids[index][completions.mask[index]].tolist(),
+            "terminated": bool(completions.terminated[index]),
+            "reward": float(reward.scores[index]),
+        }
+        row |= {
+            f"metric/{name}": float(result.per_sample[index])
+            for name, result in metrics.items()
+            if result.per_sample is not None
+        }
+        row |= {f"reward/{name}": float(part[index]) for name, part in reward.components.items()}
+        rows.append(row)
+    return rows

@@ -1,0 +1,284 @@
+"""Keeps what a run did: curves as they come, results, counters and times; at the end, the record."""
+
+from __future__ import annotations
+
+import datetime
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmrl_bench.algorithms.interface import IterationStats
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.records import store
+from lmrl_bench.records.provenance import collect
+from lmrl_bench.records.record import (
+    BudgetInfo,
+    ErrorInfo,
+    FileInfo,
+    PolicyInfo,
+    RunRecord,
+    SplitResults,
+    Status,
+    TaskInfo,
+    TimeInfo,
+)
+from lmrl_bench.runs.evaluate import Evaluation
+from lmrl_bench.runs.fidelity import FidelityWatch
+from lmrl_bench.runs.session import Session
+from lmrl_bench.runs.trackers import Tracker, make_tracker
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+
+SECONDS = ("generate", "reward", "score", "update", "evaluate")
+
+
+class Journal:
+    """The written side of one run.
+
+    Args:
+        folder: the run's folder; made here.
+        session: the run's parts.
+    """
+
+    def __init__(self, folder: Path, session: Session) -> None:
+        self.folder = folder
+        self.session = session
+        self.results: dict[str, SplitResults] = {}
+        self.samples: dict[str, list[dict[str, Any]]] = {}
+        self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
+        self.earlier_wall_s = 0.0
+        self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimiser_steps": 0}
+        self.validated = -1
+        self.torn_lines = 0
+        self.fidelity = FidelityWatch()
+        self.clock = time.perf_counter()
+        self.started = _now()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
+
+    def begin(self) -> None:
+        """Starts the files of a fresh run."""
+        store.write_curves(self.folder, [])
+        resolved = self.session.config.model_dump(mode="json", exclude={"runtime"})
+        store.write_text(self.folder / store.CONFIG, yaml.safe_dump(resolved, sort_keys=False))
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to go on, as plain data."""
+        return {
+            "used": dict(self.used),
+            "seconds": dict(self.seconds),
+            "validated": self.validated,
+            "validation": {
+                name: results.model_dump(mode="json") for name, results in self.results.items()
+            },
+            "fidelity": self.fidelity.state(),
+            "wall_s": self.earlier_wall_s + time.perf_counter() - self.clock,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state()`; curve lines written after it are dropped, they will be written again."""
+        self.used = dict(state["used"])
+        self.seconds = dict(state["seconds"])
+        self.validated = int(state["validated"])
+        self.results = {
+            name: SplitResults.model_validate(results)
+            for name, results in state["validation"].items()
+        }
+        self.fidelity.restore(state["fidelity"])
+        self.earlier_wall_s = float(state["wall_s"])
+        self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
+
+    def add_iteration(self, stats: IterationStats) -> None:
+        """Appends an iteration to the curves; times go to the totals, not to the curves."""
+        flat = stats.flat()
+        numbers = {name: value for name, value in flat.items() if not name.startswith("seconds/")}
+        numbers.pop("rollout/tokens_per_second", None)
+        for name, value in stats.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+        self.used = {
+            "tokens": stats.tokens,
+            "episodes": stats.episodes,
+            "iterations": stats.iteration,
+            "optimiser_steps": stats.optimiser_steps,
+        }
+        self.fidelity.watch(stats)
+        store.append_curve(self.folder, {"kind": "train", **numbers})
+        self.tracker.write(stats.tokens, flat)
+
+    def add_validation(
+        self, iteration: int, tokens: int, results: SplitResults, seconds: float
+    ) -> None:
+        """Appends an evaluation to the curves and keeps it as the latest."""
+        self.seconds["evaluate"] += seconds
+        self.validated = iteration
+        self.results["validation"] = results
+        numbers: dict[str, Any] = {
+            "reward": results.reward,
+            "kl_to_reference": results.kl_to_reference,
+            "mean_length": results.mean_length,
+            "truncated_share": results.truncated_share,
+        }
+        numbers |= {f"metric/{name}": metric.value for name, metric in results.metrics.items()}
+        line = {"kind": "validation", "iteration": iteration, "tokens": tokens, **numbers}
+        store.append_curve(self.folder, line)
+        self.tracker.write(tokens, {f"validation/{name}": value for name, value in numbers.items()})
+
+    def add_results(self, name: str, evaluation: Evaluation, seconds: float) -> None:
+        """Keeps a final evaluation and its samples."""
+        self.seconds["evaluate"] += seconds
+        self.results[name] = evaluation.results
+        self.samples[name] = evaluation.rows
+
+    def record(self, status: Status, error: BaseException | None, trace: str | None) -> RunRecord:
+        """Writes the samples and returns the record (which the caller writes last)."""
+        session, config = self.session, self.session.config
+        self.tracker.close()
+        events = {
+            "prompts_truncated": session.codec.truncated_prompts,
+            "references_truncated": session.codec.truncated_references,
+            "torn_curve_lines": self.torn_lines,
+        }
+        return RunRecord(
+            id=record_id(config),
+            status=status,
+            row=config.row,
+            seed=config.seed,
+            error=_error(error, self.used["iterations"], trace),
+            task=task_info(session.task),
+            algorithm=config.algorithm.model_dump(mode="json"),
+            policy=_policy_info(session),
+            config=config.scientific(),
+            config_digest=config.digest(),
+            budget=BudgetInfo(planned_tokens=config.budget.tokens, **self.used),
+            results=self.results,
+            fidelity=self.fidelity.summary(),
+            events={name: count for name, count in events.items() if count},
+            curves=store.file_info(self.folder / store.CURVES),
+            samples=self._write_samples(),
+            provenance=collect(config.runtime.device, config.runtime.threads),
+            time=self._time(),
+        )
+
+    def _write_samples(self) -> FileInfo | None:
+        if not self.samples:
+            return None
+        samples = {sample.id: sample for sample in self.session.task.samples("test")}
+        rows = [
+            {
+                "decoding": name,
+                "prompt": samples[row["sample_id"]].prompt,
+                "references": samples[row["sample_id"]].references,
+                **row,
+            }
+            for name, rows in self.samples.items()
+            for row in rows
+        ]
+        return store.write_samples(self.folder, rows)
+
+    def _time(self) -> TimeInfo:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        unit = 1024 if sys.platform != "darwin" else 1024 * 1024
+        return TimeInfo(
+            started=self.started,
+            finished=_now(),
+            wall_s=self.earlier_wall_s + time.perf_counter() - self.clock,
+            train_s=self.seconds["update"] + self.seconds["score"],
+            generate_s=self.seconds["generate"],
+            reward_s=self.seconds["reward"],
+            evaluate_s=self.seconds["evaluate"],
+            peak_memory_mb=usage.ru_maxrss / unit,
+        )
+
+
+def record_id(config: RunConfig) -> str:
+    """Returns <task>/<row>/<policy>/s<seed>-<digest>."""
+    model = Path(config.policy.model or "default").name
+    return f"{config.task}/{config.row}/{model}/s{config.seed}-{config.digest()[:8]}"
+
+
+def task_info(task: Task) -> TaskInfo:
+    """Returns which task it was, exactly."""
+    metrics = task.metrics()
+    score_range = task.spec.score_range
+    return TaskInfo(
+        name=task.name,
+        version=task.spec.version,
+        digest=task.digest,
+        data=task.data_info(),
+        metric_signatures={name: metric.signature for name, metric in metrics.items()},
+        reward_signature=task.reward().signature,
+        primary_metric=task.spec.metrics.primary.key,
+        held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
+        lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
+        score_range=score_range.model_dump() if score_range else None,
+    )
+
+
+def _bare_task_info(task: Task) -> TaskInfo:
+    """The same without metrics and rewards, which may be what failed."""
+    return TaskInfo(
+        name=task.name,
+        version=task.spec.version,
+        digest=task.digest,
+        data={},
+        primary_metric=task.spec.metrics.primary.key,
+        held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
+    )
+
+
+def write_failure(config: RunConfig, error: BaseException) -> RunRecord:
+    """Writes the record of a run that failed before it could begin, or whose process died."""
+    from lmrl_bench.runs.execute import run_folder
+
+    folder = run_folder(config)
+    task = load_task(config.task)
+    now = _now()
+    record = RunRecord(
+        id=record_id(config),
+        status="failed",
+        row=config.row,
+        seed=config.seed,
+        error=_error(error, None, store.format_traceback(error)),
+        task=_bare_task_info(task),
+        algorithm=config.algorithm.model_dump(mode="json"),
+        config=config.scientific(),
+        config_digest=config.digest(),
+        budget=BudgetInfo(planned_tokens=config.budget.tokens),
+        provenance=collect(config.runtime.device, config.runtime.threads),
+        time=TimeInfo(started=now, finished=now, wall_s=0.0),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    store.write_record(folder, record)
+    return record
+
+
+def _error(
+    error: BaseException | None, iteration: int | None, trace: str | None
+) -> ErrorInfo | None:
+    if error is None:
+        return None
+    return ErrorInfo(
+        type=type(error).__name__, message=str(error), iteration=iteration, traceback=trace
+    )
+
+
+def _policy_info(session: Session) -> PolicyInfo:
+    facts = session.start_facts
+    return PolicyInfo(
+        model=session.start.model,
+        start=session.start.kind,
+        revision=session.config.policy.revision,
+        weights_sha256=facts.weights_sha256,
+        tokenizer_sha256=facts.tokenizer_sha256,
+        parameters=facts.parameters,
+        kind=session.policy.kind,
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

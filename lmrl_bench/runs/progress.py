@@ -1,0 +1,129 @@
+"""What a user sees while a run works: events, and two listeners (a terminal's live bar, a log's plain lines)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a run.
+
+    Attributes:
+        run: the run's name, task/row/seed.
+        kind: started, iteration, evaluation, or finished.
+        done: share of the budget used, 0 to 1.
+        values: numbers of that kind (reward, kl, tokens_per_s, …).
+        text: a status for people.
+    """
+
+    run: str
+    kind: str
+    done: float = 0.0
+    values: dict[str, float] = field(default_factory=dict)
+    text: str = ""
+
+    def line(self) -> str:
+        """One line for a log."""
+        numbers = " ".join(f"{name}={value:.4g}" for name, value in self.values.items())
+        return " ".join(part for part in (f"[{self.run}]", self.text or self.kind, numbers) if part)
+
+
+Listener = Callable[[Event], None]
+"""Takes events: shows or forwards them."""
+
+
+def silent(event: Event) -> None:
+    """Shows nothing."""
+
+
+class PlainLines:
+    """One line per event on stderr, at most one iteration line per run every `every` seconds."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
+        self.stream = stream or sys.stderr
+        self.every = every
+        self._last: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Writes the event's line."""
+        now = time.monotonic()
+        if event.kind == "iteration":
+            if now - self._last.get(event.run, now - self.every) < self.every:
+                return
+            self._last[event.run] = now
+        print(event.line(), file=self.stream, flush=True)
+
+
+class LiveBars:
+    """A live display on a terminal: one bar per running cell and one for the whole grid."""
+
+    def __init__(self, total_runs: int) -> None:
+        self.progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.whole = self.progress.add_task("all runs", total=float(total_runs), numbers="")
+        self.bars: dict[str, TaskID] = {}
+        self.finished = 0
+
+    def __enter__(self) -> LiveBars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.progress.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Moves the bars."""
+        if event.kind == "finished":
+            self._finish(event)
+            return
+        if event.run not in self.bars:
+            self.bars[event.run] = self.progress.add_task(event.run, total=1.0, numbers="")
+        shown = ("reward", "kl", "tokens_per_s")
+        numbers = "  ".join(f"{k} {event.values[k]:.3g}" for k in shown if k in event.values)
+        if event.kind == "iteration":
+            self.progress.update(self.bars[event.run], completed=event.done, numbers=numbers)
+        self._move_whole()
+
+    def _finish(self, event: Event) -> None:
+        bar = self.bars.pop(event.run, None)
+        if bar is not None:
+            self.progress.remove_task(bar)
+        self.finished += 1
+        self.progress.console.print(event.line())
+        self._move_whole()
+
+    def _move_whole(self) -> None:
+        running = sum(self.progress.tasks[self._index(bar)].completed for bar in self.bars.values())
+        self.progress.update(
+            self.whole, completed=self.finished + running, numbers=f"{self.finished} done"
+        )
+
+    def _index(self, bar: TaskID) -> int:
+        return next(i for i, task in enumerate(self.progress.tasks) if task.id == bar)
+
+
+def listener(total_runs: int) -> LiveBars | PlainLines:
+    """Returns live bars on a terminal, else plain lines."""
+    return LiveBars(total_runs) if sys.stderr.isatty() else PlainLines()

@@ -1,0 +1,62 @@
+"""From what a user names to one resolved configuration: every default written out, every name checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lmrl_bench.algorithms import ALGORITHMS
+from lmrl_bench.config.loading import Located, load_yaml, validate
+from lmrl_bench.config.overrides import apply_overrides, merge
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.errors import ConfigError
+from lmrl_bench.tasks.task import Task
+
+
+def tuned_settings(task: Task, algorithm: str) -> Path | None:
+    """Returns the task's tuned settings of an algorithm (`algorithms/<name>.yaml`), if it has any."""
+    path = task.folder / "algorithms" / f"{algorithm}.yaml"
+    return path if path.exists() else None
+
+
+def resolve(
+    task: Task,
+    given: Mapping[str, Any] | Located,
+    *,
+    overrides: Sequence[str] = (),
+) -> RunConfig:
+    """Merges defaults < the task's tuned settings < `given` < `overrides`, and validates the whole.
+
+    Args:
+        task: the task of the run; its name replaces `given["task"]`.
+        given: the user's part, e.g. `{"algorithm": {"name": "ppo"}, "seed": 1}`.
+        overrides: `"a.b=c"` strings.
+
+    Raises:
+        ConfigError: All problems together, each with its place.
+    """
+    mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
+    mine = apply_overrides(mine, overrides)
+    name = _algorithm_name(mine)
+    algorithm_class = ALGORITHMS.get(name)
+    tuned = tuned_settings(task, name)
+    merged = merge(load_yaml(tuned), mine) if tuned else mine
+    merged = merge(merged, Located.plain({"task": task.name}, "task"))
+    config = validate(RunConfig, merged)
+    algorithm = validate(algorithm_class.config_class, merged.sub("algorithm").without("name"))
+    model = config.policy.model or task.spec.policies.default
+    settings = {"name": name, **algorithm.model_dump(mode="json")}
+    resolved = config.model_dump(mode="json") | {"algorithm": settings}
+    resolved["policy"]["model"] = model
+    return RunConfig.model_validate(resolved)
+
+
+def _algorithm_name(given: Located) -> str:
+    algorithm = given.data.get("algorithm")
+    name = algorithm.get("name") if isinstance(algorithm, Mapping) else None
+    if not isinstance(name, str):
+        raise ConfigError(
+            "the configuration names no algorithm; add `algorithm: {name: ppo}` or --algorithm ppo"
+        )
+    return name

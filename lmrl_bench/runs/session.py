@@ -1,0 +1,108 @@
+"""The parts of one run, put together: task, codec, policy, episode core, algorithm."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+
+from lmrl_bench.algorithms import ALGORITHMS
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.policies.policy import LanguageModelPolicy
+from lmrl_bench.runs.evaluate import Evaluator
+from lmrl_bench.runs.starts import Start, find_start
+from lmrl_bench.seeding import derive_seed
+from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.tokenization import TextCodec
+
+if TYPE_CHECKING:
+    from lmrl_bench.algorithms.interface import Algorithm
+
+
+@dataclass(frozen=True)
+class StartFacts:
+    """Which weights and tokenizer a run starts from, by content."""
+
+    weights_sha256: str
+    tokenizer_sha256: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything that a run works with."""
+
+    config: RunConfig
+    task: Task
+    start: Start
+    start_facts: StartFacts
+    codec: TextCodec
+    policy: LanguageModelPolicy
+    core: EpisodeCore
+    algorithm: Algorithm
+    evaluator: Evaluator
+
+
+def start_facts(policy: LanguageModelPolicy) -> StartFacts:
+    """Returns digests over the model's tensors by name and over the tokenizer's definition."""
+    weights = hashlib.sha256()
+    parameters = 0
+    for name, tensor in sorted(policy.model.state_dict().items()):
+        weights.update(f"{name} {tuple(tensor.shape)}".encode())
+        weights.update(tensor.detach().cpu().float().numpy().tobytes())
+        parameters += tensor.numel()
+    definition: str = policy.tokenizer.backend_tokenizer.to_str()
+    tokenizer = hashlib.sha256(definition.encode()).hexdigest()
+    return StartFacts(weights.hexdigest(), tokenizer, parameters)
+
+
+def make_codec(task: Task, tokenizer: Any) -> TextCodec:
+    """Returns the codec of a task for a tokenizer."""
+    prompt, response = task.spec.prompt, task.spec.response
+    return TextCodec(
+        tokenizer,
+        max_prompt_tokens=prompt.max_tokens,
+        truncate=prompt.truncate,
+        max_response_tokens=response.max_tokens,
+    )
+
+
+def open_session(config: RunConfig, task: Task) -> Session:
+    """Loads the start policy and builds the run's parts.
+
+    Raises:
+        LmrlBenchError: The policy does not fit the task, an asset or a data file is missing, …
+    """
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    torch.set_num_threads(config.runtime.threads)
+    torch.manual_seed(derive_seed(config.seed, "torch"))
+    start = find_start(task, config.policy)
+    policy = LanguageModelPolicy.load(
+        start.location,
+        revision=config.policy.revision if start.kind == "base" else None,
+        value_trunk=config.policy.value_trunk,
+        max_prompt_tokens=task.spec.prompt.max_tokens,
+        max_response_tokens=task.spec.response.max_tokens,
+        device=config.runtime.device,
+    )
+    policy.require_kind(task.spec.policies.kinds, task.name)
+    policy.make_reference()
+    facts = start_facts(policy)
+    codec = make_codec(task, policy.tokenizer)
+    core = EpisodeCore(task, codec, split="train", seed=derive_seed(config.seed, "data"))
+    algorithm_class = ALGORITHMS.get(config.algorithm.name)
+    algorithm = algorithm_class(
+        policy,
+        core,
+        algorithm_class.config_class.model_validate(config.algorithm.model_dump(exclude={"name"})),
+        sampling=config.sampling,
+        total_tokens=config.budget.tokens,
+        seed=derive_seed(config.seed, "sampling"),
+        device=config.runtime.device,
+    )
+    evaluator = Evaluator(task, codec, policy, config.evaluation.batch_size, config.seed)
+    return Session(config, task, start, facts, codec, policy, core, algorithm, evaluator)

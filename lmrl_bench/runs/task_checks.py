@@ -1,0 +1,78 @@
+"""`lmrl-bench task lint`: the task's own checks, and those that need an environment."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer
+
+from lmrl_bench.envs.completion_env import CompletionEnv
+from lmrl_bench.envs.token_env import TextGenerationEnv
+from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.lint import Finding, TokenCounter, lint
+from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.models import resolve_model
+
+
+def lint_task(name: str | Path) -> list[Finding]:
+    """Returns all findings of a task; an error that stops a check is a finding, too."""
+    task = load_task(name)
+    return lint(task, _token_counter(task), [_gymnasium_checks, _views_agree])
+
+
+def _token_counter(task: Task) -> TokenCounter:
+    """Counts tokens as the task's default policy does."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(task.spec.policies.default))
+    return lambda texts: [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+
+
+def _gymnasium_checks(task: Task) -> list[Finding]:
+    """Runs Gymnasium's own checker on both views."""
+    from gymnasium.utils.env_checker import check_env
+
+    findings = []
+    for view in (TextGenerationEnv, CompletionEnv):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                check_env(view(task), skip_render_check=True)
+        except LmrlBenchError:
+            raise
+        except Exception as error:
+            findings.append(
+                Finding(
+                    "error", view.__name__, f"Gymnasium's check_env: {error}", "see the message"
+                )
+            )
+    return findings
+
+
+def _views_agree(task: Task) -> list[Finding]:
+    """Steps one reference through both views; the rewards must be equal."""
+    tokens, completion = TextGenerationEnv(task), CompletionEnv(task)
+    for env in (tokens, completion):
+        env.reset(seed=0, options={"index": 0})
+    codec = tokens.core.codec
+    ids = codec.encode_reference(tokens.core.sample_at(0))
+    stepped = 0.0
+    for token in ids:
+        _, reward, terminated, truncated, _ = tokens.step(int(token))
+        stepped += float(reward)
+        if terminated or truncated:
+            break
+    padded = np.full(task.spec.response.max_tokens, codec.pad_id, dtype=np.int64)
+    padded[: len(ids)] = ids
+    whole = float(completion.step(padded)[1])
+    if np.isclose(stepped, whole, atol=1e-6):
+        return []
+    return [
+        Finding(
+            "error",
+            "envs",
+            f"token view and completion view disagree: {stepped} and {whole}",
+            "the reward must depend on the finished text alone",
+        )
+    ]

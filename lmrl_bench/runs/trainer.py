@@ -1,0 +1,105 @@
+"""The life of a run between start and record: learn, evaluate every k iterations, checkpoint, test."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lmrl_bench.algorithms.interface import IterationStats
+from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.runs.checkpoint import save_checkpoint
+from lmrl_bench.runs.journal import Journal
+from lmrl_bench.runs.progress import Event, Listener
+from lmrl_bench.runs.session import Session
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the user asked
+    """The user stopped the run; a checkpoint was written."""
+
+
+class Trainer:
+    """Drives one algorithm; `stop_requested` ends the run after the running iteration."""
+
+    def __init__(self, session: Session, journal: Journal, progress: Listener, *, key: str) -> None:
+        self.session = session
+        self.journal = journal
+        self.progress = progress
+        self.key = key
+        self.stop_requested = False
+        config = session.config
+        self.name = f"{config.task}/{config.row}/{config.seed}"
+
+    def train(self, state: dict[str, Any] | None) -> None:
+        """Learns until the budget is spent; `state` is a checkpoint's.
+
+        Raises:
+            Interrupted: `stop_requested` was set; the checkpoint is written.
+            DivergedError: A loss, gradient or reward is not finite.
+        """
+        algorithm = self.session.algorithm
+        if state is not None:
+            algorithm.load_state_dict(state["algorithm"])
+            self.journal.restore(state["journal"])
+        else:
+            self.journal.begin()
+            if algorithm.trains:
+                self._validate(0, 0)
+        if algorithm.trains:
+            algorithm.learn(after_iteration=self._after_iteration)
+            if self.journal.validated != self.journal.used["iterations"]:
+                self._validate(self.journal.used["iterations"], self.journal.used["tokens"])
+
+    def test(self) -> None:
+        """Evaluates on the test split: the task's decoding, greedy, and without NLPO's mask."""
+        mask = self.session.algorithm.action_mask
+        self._test("test", mask=mask)
+        if self.session.config.evaluation.greedy:
+            self._test("test-greedy", mask=mask, greedy=True)
+        if mask is not None:
+            self._test("test-unmasked", mask=None)
+
+    def _test(self, name: str, *, mask: TopPMask | None, greedy: bool = False) -> None:
+        started = time.perf_counter()
+        n = self.session.config.evaluation.test_samples
+        evaluation = self.session.evaluator("test", n, greedy=greedy, mask=mask)
+        self.journal.add_results(name, evaluation, time.perf_counter() - started)
+
+    def _after_iteration(self, stats: IterationStats) -> None:
+        """Logs, evaluates and checkpoints at an iteration's end, the only place where a run may stop."""
+        config = self.session.config
+        self.journal.add_iteration(stats)
+        self.progress(self._iteration_event(stats))
+        if stats.iteration % config.evaluation.every == 0:
+            self._validate(stats.iteration, stats.tokens)
+        if self.stop_requested or stats.iteration % config.runtime.checkpoint_every == 0:
+            self._checkpoint()
+        if self.stop_requested:
+            raise Interrupted("stopped by the user; run the same command again to resume")
+
+    def _iteration_event(self, stats: IterationStats) -> Event:
+        done = min(1.0, stats.tokens / self.session.config.budget.tokens)
+        values = dict(stats.update.terms)
+        if stats.rollout is not None:
+            rollout = stats.rollout
+            seconds = sum(stats.seconds.values())
+            tokens = rollout.length * self._episodes(stats)
+            values = {"reward": rollout.score, "kl": rollout.kl}
+            values["tokens_per_s"] = tokens / max(seconds, 1e-9)
+        return Event(self.name, "iteration", done, values)
+
+    def _episodes(self, stats: IterationStats) -> float:
+        return stats.episodes / stats.iteration
+
+    def _validate(self, iteration: int, tokens: int) -> None:
+        started = time.perf_counter()
+        config = self.session.config.evaluation
+        mask = self.session.algorithm.action_mask
+        evaluation = self.session.evaluator("validation", config.validation_samples, mask=mask)
+        seconds = time.perf_counter() - started
+        self.journal.add_validation(iteration, tokens, evaluation.results, seconds)
+        values = {"reward": evaluation.results.reward, "kl": evaluation.results.kl_to_reference}
+        self.progress(Event(self.name, "evaluation", values=values, text="validation"))
+
+    def _checkpoint(self) -> None:
+        state = {"algorithm": self.session.algorithm.state_dict(), "journal": self.journal.state()}
+        save_checkpoint(self.journal.folder, state, key=self.key)

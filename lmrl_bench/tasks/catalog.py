@@ -1,0 +1,113 @@
+"""Which tasks there are: bundled ones, those of `LMRL_BENCH_TASKS`, those of packages.
+
+A package offers its tasks with an entry point in the group `lmrl_bench.tasks` whose value names a
+folder of task folders: `my_tasks = "my_package:TASKS_DIR"`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+
+from lmrl_bench.errors import TaskError, nearest
+from lmrl_bench.paths import bundled
+from lmrl_bench.tasks.task import Task
+
+VARIABLE = "LMRL_BENCH_TASKS"
+GROUP = "lmrl_bench.tasks"
+
+_log = logging.getLogger(__name__)
+
+
+def names() -> list[str]:
+    """Returns the names of all known tasks, sorted; no `task.yaml` is parsed.
+
+    Raises:
+        TaskError: Two folders have the same name, or a folder of `LMRL_BENCH_TASKS` does not exist.
+    """
+    return sorted(folders())
+
+
+def folders() -> dict[str, Path]:
+    """Returns the folder of every known task by name.
+
+    Raises:
+        TaskError: Two folders have the same name, or a folder of `LMRL_BENCH_TASKS` does not exist.
+    """
+    found: dict[str, Path] = {}
+    for root in _roots():
+        for file in sorted(root.glob("*/task.yaml")):
+            folder = file.parent.resolve()
+            other = found.setdefault(folder.name, folder)
+            if other != folder:
+                raise TaskError(
+                    f"two tasks are named '{folder.name}': {other} and {folder}; rename one of them"
+                )
+    return found
+
+
+def load_task(name: str | Path) -> Task:
+    """Opens a task by name, or by the path of its folder.
+
+    A known name wins; otherwise a text with a path separator, or the path of a folder that holds
+    `task.yaml`, is a path, and everything else is a name.
+
+    Raises:
+        TaskError: Unknown name, or the folder holds no `task.yaml`.
+        ConfigError: `task.yaml` is wrong.
+    """
+    text = str(name)
+    known = folders()
+    if isinstance(name, str) and name in known:
+        return Task(known[name])
+    path = Path(name).expanduser()
+    if (path / "task.yaml").is_file():
+        return Task(path)
+    if isinstance(name, Path) or "/" in text or os.sep in text or path.is_dir():
+        raise TaskError(
+            f"{path}: no task folder (no file task.yaml in it); make one with: lmrl-bench task "
+            f"new {path.name}"
+        )
+    raise TaskError(
+        f"unknown task '{text}'{nearest(text, known)} (known: "
+        f"{', '.join(sorted(known)) or 'none'}); a task of your own "
+        f"is named by the path of its folder, or found through {VARIABLE}{_failures()}"
+    )
+
+
+def _roots() -> list[Path]:
+    roots = [bundled("tasks")]
+    for part in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        root = Path(part).expanduser()
+        if not root.is_dir():
+            raise TaskError(f"{VARIABLE} names {root}, which is no folder; correct the variable")
+        roots.append(root)
+    for entry in entry_points(group=GROUP):
+        root_or_reason = _entry_root(entry)
+        if isinstance(root_or_reason, Path):
+            roots.append(root_or_reason)
+        else:
+            _log.warning("%s; skipped", root_or_reason)
+    return roots
+
+
+def _entry_root(entry: EntryPoint) -> Path | str:
+    """Returns the folder that an entry point names, or the reason why it is unusable."""
+    distribution = entry.dist.name if entry.dist else "an unknown distribution"
+    place = f"the task folder '{entry.name}' of {distribution} ({entry.value})"
+    try:
+        root = Path(entry.load())
+    except Exception as error:  # a plug-in may fail in any way
+        return f"{place} does not import: {type(error).__name__}: {error}"
+    return root if root.is_dir() else f"{place} is no folder: {root}"
+
+
+def _failures() -> str:
+    reasons = [
+        reason
+        for entry in entry_points(group=GROUP)
+        if isinstance(reason := _entry_root(entry), str)
+    ]
+    return "".join(f"\nskipped: {reason}" for reason in reasons)

@@ -1,0 +1,57 @@
+"""Where a task's data files lie, and the check that they are the files the task was written for."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from lmrl_bench.assets import asset_path
+from lmrl_bench.digests import file_sha256
+from lmrl_bench.errors import DataError
+from lmrl_bench.tasks.spec import DataSpec, Split
+
+
+def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
+    """Returns the checked file of a split.
+
+    Args:
+        folder: The task folder; files lie below it, or below the asset that the task names.
+        data: The task's data section.
+        split: Which file.
+
+    Raises:
+        AssetError: The asset is not installed.
+        DataError: The file is missing or has another sha256.
+    """
+    file = data.file(split)
+    root = asset_path(data.asset) if data.asset else folder
+    path = root / str(file.path)
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file (data.{split}.path of {folder / 'task.yaml'}); " + _remedy(data)
+        )
+    if file.sha256 is not None and (found := file_digest(path)) != file.sha256:
+        raise DataError(
+            f"{path}: sha256 is {found}, expected {file.sha256} (data.{split}.sha256 of "
+            f"{folder / 'task.yaml'}); "
+            + _remedy(data)
+            + ", or, if the change is meant, raise the task's version and write the new sha256"
+        )
+    return path
+
+
+def file_digest(path: Path) -> str:
+    """Returns a file's sha256 (hex); computed once per process unless the file changes."""
+    state = path.stat()
+    return _file_digest(path.resolve(), state.st_mtime_ns, state.st_size)
+
+
+@functools.cache
+def _file_digest(path: Path, _modified: int, _size: int) -> str:
+    return file_sha256(path)
+
+
+def _remedy(data: DataSpec) -> str:
+    if data.asset:
+        return f"install it again: lmrl-bench assets install {data.asset}"
+    return "restore it (git checkout, or reinstall lmrl-bench), or run the task's build.py"

@@ -1,0 +1,79 @@
+"""The reader `hf-datasets`: Hugging Face `datasets`, local or from the hub at a pinned revision.
+
+`datasets` is the extra `data`; it is imported only for tasks that use it, and honours
+HF_HUB_OFFLINE itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lmrl_bench.errors import DataError, nearest
+from lmrl_bench.tasks.readers import Row
+from lmrl_bench.tasks.spec import DataSpec, Split
+
+_SAVED = ("dataset_dict.json", "dataset_info.json", "state.json")
+
+
+def read_dataset(folder: Path, data: DataSpec, split: Split) -> Iterator[Row]:
+    """Yields the rows of one split of a `datasets` data set.
+
+    Args:
+        folder: The task folder; a relative local path starts there.
+        data: `dataset` is a folder written by `save_to_disk`, a folder of csv, json or
+            parquet files, or a hub id, which needs `revision`.
+        split: The task's split; `data.<split>.split` names the data set's.
+
+    Raises:
+        DataError: `datasets` is not installed, the revision is missing, the data set does not load,
+            or it has no such split.
+    """
+    if importlib.util.find_spec("datasets") is None:
+        raise DataError(
+            f"data set '{data.dataset}': the reader hf-datasets needs the package `datasets`; "
+            "install it with: pip install 'lmrl-bench[data]'"
+        )
+    splits = _load(folder, data)
+    name = str(data.file(split).split)
+    if name not in splits:
+        found = [str(key) for key in splits]
+        raise DataError(
+            f"data set '{data.dataset}' has no split '{name}'{nearest(name, found)} "
+            f"(it has: {', '.join(found)}); change data.{split}.split"
+        )
+    for number, values in enumerate(splits[name], start=1):
+        yield Row(f"{data.dataset}[{name}], row {number}", values)
+
+
+def _load(folder: Path, data: DataSpec) -> Any:
+    """Loads all splits of a data set: a mapping of split name to rows."""
+    import datasets
+
+    local = folder / str(data.dataset)
+    try:
+        if local.is_dir() and any((local / name).is_file() for name in _SAVED):
+            saved = datasets.load_from_disk(str(local))
+            return saved if isinstance(saved, dict) else {"train": saved}
+        if local.is_dir():
+            return datasets.load_dataset(str(local))
+        if str(data.dataset).startswith((".", "/", "~")):
+            raise DataError(f"{local}: no such folder (data.dataset)")
+        if data.revision is None:
+            raise DataError(
+                f"data set '{data.dataset}': a hub id needs data.revision, the commit (40 hex "
+                "digits) that was used; "
+                f"and there is no local folder {local}"
+            )
+        return datasets.load_dataset(str(data.dataset), revision=data.revision)
+    except DataError:
+        raise
+    except Exception as error:  # datasets raises errors of a dozen unrelated classes
+        raise DataError(
+            f"data set '{data.dataset}' does not load ({type(error).__name__}: {error}); if this "
+            "machine has no "
+            "network (or HF_HUB_OFFLINE is set), save it elsewhere with `save_to_disk` and name "
+            "that folder in data.dataset"
+        ) from error

@@ -1,0 +1,216 @@
+"""`task.yaml` as data. No torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lmrl_bench.config.sampling import SamplingConfig
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataFile(_Strict):
+    """One split: a file in the task folder (or of an asset), or a split of a `datasets` data set.
+
+    For the readers of files `path` is required; for `hf-datasets` it is `split`.
+    """
+
+    path: str | None = Field(None, description="relative to the task folder, or to the asset")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
+    split: str | None = Field(None, description="split name, for the reader 'hf-datasets'")
+    rows: int | None = Field(
+        None, gt=0, description="expected number of rows; a difference is an error"
+    )
+
+
+class DataSpec(_Strict):
+    """Where the rows come from and how a row becomes a sample."""
+
+    reader: str = Field(
+        description="jsonl, csv, parquet, hf-datasets, or plugin (`read` of the task's plugin.py)"
+    )
+    train: DataFile
+    validation: DataFile
+    test: DataFile
+    asset: str | None = Field(
+        None, description="asset that holds the files (lmrl-bench assets install NAME)"
+    )
+    dataset: str | None = Field(None, description="hf-datasets: local path or hub id")
+    revision: str | None = Field(
+        None, description="hf-datasets: pinned revision; required for a hub id"
+    )
+    id: str | None = Field(
+        None, description="column with the identifier; default: split and row number"
+    )
+    references: str | list[str] = Field(
+        "references", description="column(s) with the reference text(s)"
+    )
+    meta: list[str] = Field(
+        default_factory=list, description="further columns kept with the sample"
+    )
+
+    def file(self, split: Split) -> DataFile:
+        """Returns the description of one split."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[split]
+
+    @model_validator(mode="after")
+    def _fields_fit_the_reader(self) -> DataSpec:
+        needed = "split" if self.reader == "hf-datasets" else "path"
+        for name in SPLITS:
+            if getattr(self.file(name), needed) is None:
+                raise ValueError(f"data.{name}.{needed} is required by the reader '{self.reader}'")
+        if self.reader == "hf-datasets" and self.dataset is None:
+            raise ValueError("data.dataset is required by the reader 'hf-datasets'")
+        if self.reader != "hf-datasets" and (self.dataset or self.revision):
+            raise ValueError("data.dataset and data.revision belong to the reader 'hf-datasets'")
+        return self
+
+
+class PromptSpec(_Strict):
+    """How a row becomes the prompt text, and how long it may be."""
+
+    template: str = Field("{{ prompt }}", description="Jinja2 over the row's columns")
+    max_tokens: int = Field(gt=0)
+    truncate: Literal["error", "left", "right"] = Field(
+        "error",
+        description="what to do with a longer prompt: refuse it, or cut that side (counted)",
+    )
+
+
+class ResponseSpec(_Strict):
+    """How long a response may be."""
+
+    max_tokens: int = Field(gt=0)
+    min_tokens: int = Field(0, ge=0, description="EOS is impossible before so many tokens")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ResponseSpec:
+        if self.min_tokens >= self.max_tokens:
+            raise ValueError(
+                f"min_tokens ({self.min_tokens}) must be below max_tokens ({self.max_tokens})"
+            )
+        return self
+
+
+class ComponentSpec(_Strict):
+    """A named metric or reward with its arguments."""
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    as_: str | None = Field(
+        None,
+        alias="as",
+        pattern=r"^[a-z0-9][a-z0-9-]*$",
+        description="name in records and boards; tells two uses of one metric apart",
+    )
+
+    @property
+    def key(self) -> str:
+        """The name in records and boards: `as`, or the registered name."""
+        return self.as_ or self.name
+
+
+class RewardTerm(ComponentSpec):
+    """One term of the reward: any registered reward, or any metric by its name."""
+
+    weight: float = 1.0
+    clip: tuple[float, float] | None = Field(
+        None, description="bounds of this term before its weight"
+    )
+
+
+class RewardSpec(_Strict):
+    """The reward: a weighted sum of terms, then the whole clipped."""
+
+    terms: Annotated[list[RewardTerm], Field(min_length=1)]
+    clip: tuple[float, float] | None = None
+
+
+class MetricsSpec(_Strict):
+    """What is measured on the evaluation splits."""
+
+    primary: ComponentSpec
+    held_out: Annotated[
+        list[ComponentSpec], Field(min_length=1, description="at least one that is not the reward")
+    ]
+    others: list[ComponentSpec] = Field(default_factory=list)
+
+    def all(self) -> list[ComponentSpec]:
+        """Primary, held-out and other metrics, in that order."""
+        return [self.primary, *self.held_out, *self.others]
+
+    @model_validator(mode="after")
+    def _keys_are_unique(self) -> MetricsSpec:
+        keys = [metric.key for metric in self.all()]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(
+                f"metrics: {', '.join(twice)} is listed twice; tell the uses apart with `as: "
+                "<name>`"
+            )
+        return self
+
+
+class PoliciesSpec(_Strict):
+    """Which policies fit the task."""
+
+    default: str = Field(
+        description="a shipped policy (nano-causal, nano-seq2seq), an asset, a folder, or a hub id"
+    )
+    kinds: Annotated[list[Literal["causal", "seq2seq"]], Field(min_length=1)]
+
+
+class SupervisedSpec(_Strict):
+    """Which training rows the supervised policy learns from."""
+
+    where: dict[str, Any] = Field(
+        default_factory=dict, description="meta field to the value it must have"
+    )
+
+
+class ScoreRange(_Strict):
+    """Frozen numbers that normalise the primary metric on boards."""
+
+    floor: float
+    ceiling: float
+    source: str = Field(description="record id or reason of the numbers")
+
+
+class TaskSpec(_Strict):
+    """A task: data, prompt, response, reward, metrics, evaluation."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: int = Field(gt=0, description="bump on any change that can move a score")
+    summary: str
+    licence: str = Field(description="of the data")
+    citation: str = ""
+    language: str = Field("en", description="of the responses")
+    data: DataSpec
+    prompt: PromptSpec
+    response: ResponseSpec
+    reward: RewardSpec
+    metrics: MetricsSpec
+    policies: PoliciesSpec
+    evaluation: SamplingConfig = Field(default_factory=lambda: SamplingConfig())
+    supervised: SupervisedSpec = Field(default_factory=lambda: SupervisedSpec())
+    score_range: ScoreRange | None = None
+
+    @model_validator(mode="after")
+    def _held_out_is_not_the_reward(self) -> TaskSpec:
+        reward = {(term.name, str(sorted(term.args.items()))) for term in self.reward.terms}
+        held_out = {
+            (metric.name, str(sorted(metric.args.items()))) for metric in self.metrics.held_out
+        }
+        if held_out <= reward:
+            raise ValueError(
+                "metrics.held_out: at least one must differ from every term of the reward"
+            )
+        return self

@@ -1,0 +1,200 @@
+"""`Task`: a task folder opened - its samples, its reward, its metrics and its digest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lmrl_bench.config.loading import load_yaml, validate
+from lmrl_bench.digests import digest
+from lmrl_bench.errors import DataError, TaskError, nearest
+from lmrl_bench.metrics import METRICS, make_metric
+from lmrl_bench.metrics.base import Metric
+from lmrl_bench.rewards import REWARDS, make_reward
+from lmrl_bench.rewards.base import RewardFunction
+from lmrl_bench.tasks.files import data_file, file_digest
+from lmrl_bench.tasks.plugin import FILE as PLUGIN_FILE
+from lmrl_bench.tasks.plugin import Plugin
+from lmrl_bench.tasks.samples import read_samples
+from lmrl_bench.tasks.self_test import SelfTest, self_test
+from lmrl_bench.tasks.spec import SPLITS, Split, TaskSpec
+from lmrl_bench.text.sample import Sample
+
+# Words about a task, which no score depends on: correcting one must not make old records unequal.
+_WORDS = {"summary", "licence", "citation", "score_range"}
+
+
+class Task:
+    """A task, read from its folder. Data, reward and metrics are made on first use and kept.
+
+    Args:
+        folder: Folder that holds `task.yaml`.
+
+    Attributes:
+        folder: That folder, absolute.
+        spec: The validated `task.yaml`.
+
+    Raises:
+        ConfigError: `task.yaml` is missing or wrong; all problems with file and line.
+        TaskError: The name in `task.yaml` is not the folder's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        file = self.folder / "task.yaml"
+        self.spec = validate(TaskSpec, load_yaml(file))
+        if self.spec.name != self.folder.name:
+            raise TaskError(
+                f"{file}: name is '{self.spec.name}', but the folder is '{self.folder.name}'; "
+                "make them equal"
+            )
+        self._samples: dict[Split, tuple[Sample, ...]] = {}
+        self._reward: RewardFunction | None = None
+        self._metrics: dict[str, Metric] = {}
+
+    @property
+    def name(self) -> str:
+        """The task's name, equal to its folder's."""
+        return self.spec.name
+
+    @property
+    def digest(self) -> str:
+        """sha256 (hex) of all that can move a score: definition, data digests, plug-in, models."""
+        definition = self.spec.model_dump(mode="json", by_alias=True, exclude=_WORDS)
+        code = [path for path in [self.folder / PLUGIN_FILE] if path.is_file()]
+        models = sorted(path for path in (self.folder / "models").rglob("*") if path.is_file())
+        return digest(
+            [
+                definition,
+                {
+                    path.relative_to(self.folder).as_posix(): file_digest(path)
+                    for path in [*code, *models]
+                },
+            ]
+        )
+
+    def samples(self, split: Split) -> tuple[Sample, ...]:
+        """Returns all samples of a split, in file order; read once.
+
+        Raises:
+            TaskError: There is no such split.
+            DataError: A file or a row is unusable; see `read_samples`.
+        """
+        if split not in SPLITS:
+            raise TaskError(
+                f"task '{self.name}' has no split '{split}'{nearest(split, SPLITS)} (allowed: "
+                f"{', '.join(SPLITS)})"
+            )
+        if split not in self._samples:
+            samples = read_samples(self.folder, self.spec, split)
+            self._require_new_ids(split, samples)
+            self._samples[split] = samples
+        return self._samples[split]
+
+    def _require_new_ids(self, split: Split, samples: tuple[Sample, ...]) -> None:
+        """Refuses an id of another split: encoded prompts, for one, are kept by id."""
+        for other, known in self._samples.items():
+            shared = {sample.id for sample in known} & {sample.id for sample in samples}
+            if shared:
+                raise DataError(
+                    f"{self.folder / 'task.yaml'}: {len(shared)} ids are in both '{other}' and "
+                    f"'{split}', for example '{min(shared)}'; ids must be unique in the task"
+                )
+
+    def supervised_samples(self) -> tuple[Sample, ...]:
+        """Returns the training rows that the supervised policy learns from (`supervised.where`).
+
+        Raises:
+            TaskError: A field of `supervised.where` is not in `data.meta`, or no row matches.
+        """
+        return self.matching("train")
+
+    def matching(self, split: Split) -> tuple[Sample, ...]:
+        """Returns the samples of a split that `supervised.where` asks for; by default all.
+
+        Raises:
+            TaskError: A field of `supervised.where` is not in `data.meta`, or no row matches.
+        """
+        where = self.spec.supervised.where
+        missing = sorted(set(where) - set(self.spec.data.meta))
+        if missing:
+            raise TaskError(
+                f"{self.folder / 'task.yaml'}: supervised.where asks for {', '.join(missing)}; "
+                "list it in data.meta"
+            )
+        chosen = tuple(
+            sample
+            for sample in self.samples(split)
+            if all(sample.meta[name] == value for name, value in where.items())
+        )
+        if not chosen:
+            raise TaskError(
+                f"{self.folder / 'task.yaml'}: no row of '{split}' matches supervised.where {where}"
+            )
+        return chosen
+
+    def reward(self) -> RewardFunction:
+        """Returns the task's reward function; made once.
+
+        Raises:
+            ConfigError: An unknown reward or a wrong argument.
+        """
+        if self._reward is None:
+            self._load_plugin()
+            self._reward = make_reward(self.spec.reward, self.folder)
+        return self._reward
+
+    def metrics(self) -> dict[str, Metric]:
+        """Returns the metrics by key (`as`, or the name): primary, held-out, others; made once.
+
+        Raises:
+            ConfigError: An unknown metric.
+            MetricError: A wrong argument.
+            AssetError: A metric's model is not installed.
+        """
+        return {component.key: self.metric(component.key) for component in self.spec.metrics.all()}
+
+    def metric(self, key: str) -> Metric:
+        """Returns one metric by its key; made once. The others' models need not be installed.
+
+        Raises:
+            TaskError: The task has no metric of that key.
+        """
+        components = {component.key: component for component in self.spec.metrics.all()}
+        if key not in components:
+            raise TaskError(
+                f"task '{self.name}' has no metric '{key}'{nearest(key, components)} "
+                f"(it has: {', '.join(components)})"
+            )
+        if key not in self._metrics:
+            self._load_plugin()
+            component = components[key]
+            self._metrics[key] = make_metric(component.name, component.args, self.folder)
+        return self._metrics[key]
+
+    def self_test(self) -> SelfTest:
+        """Scores the references as if a policy had written them; a good task has no `problems`.
+
+        Raises:
+            LmrlBenchError: The task's data, reward or metrics are unusable.
+        """
+        return self_test(self)
+
+    def data_info(self) -> dict[str, dict[str, str | int]]:
+        """Returns each split's sha256 (of its file; of its samples for `hf-datasets`) and rows."""
+        return {
+            split: {"sha256": self._data_digest(split), "rows": len(self.samples(split))}
+            for split in SPLITS
+        }
+
+    def _data_digest(self, split: Split) -> str:
+        if self.spec.data.reader != "hf-datasets":
+            return file_digest(data_file(self.folder, self.spec.data, split))
+        return digest(
+            [[sample.id, sample.prompt, list(sample.references)] for sample in self.samples(split)]
+        )
+
+    def _load_plugin(self) -> None:
+        if (self.folder / PLUGIN_FILE).is_file():
+            plugin = Plugin(self.folder)
+            plugin.register("METRICS", METRICS)
+            plugin.register("REWARDS", REWARDS)

@@ -1,0 +1,174 @@
+"""The data that flows from the sampler to the update: whole episodes, one row each.
+
+Shapes: `B` episodes, `P` prompt tokens (padded on the left), `T` response tokens (padded on the right).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Encoded prompts.
+
+    Attributes:
+        ids: `(B, P)` int64, padded on the left.
+        mask: `(B, P)` bool, true at real tokens; never rebuilt from the ids.
+        sample_ids: the `B` sample identifiers.
+        group_ids: `(B,)` int64; rows with equal numbers answer the same prompt (group baselines).
+    """
+
+    ids: Tensor
+    mask: Tensor
+    sample_ids: tuple[str, ...]
+    group_ids: Tensor
+
+    def __post_init__(self) -> None:
+        _check("mask", self.mask, self.ids.shape)
+        _check("group_ids", self.group_ids, self.ids.shape[:1])
+        if len(self.sample_ids) != self.ids.shape[0]:
+            raise ValueError(f"{len(self.sample_ids)} sample ids for {self.ids.shape[0]} prompts")
+
+    def __len__(self) -> int:
+        return int(self.ids.shape[0])
+
+    def select(self, rows: Tensor) -> Prompts:
+        """Returns the rows `(N,)` int64, in that order."""
+        names = tuple(self.sample_ids[int(row)] for row in rows)
+        return Prompts(self.ids[rows], self.mask[rows], names, self.group_ids[rows])
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What the sampler drew; ids are never decoded and encoded again.
+
+    Attributes:
+        ids: `(B, T)` int64, padded on the right with the pad token; EOS included where it was drawn.
+        mask: `(B, T)` bool, true at the tokens that the policy chose, EOS included.
+        logprobs: `(B, T)` float32, nats, of the behaviour distribution; 0 where the mask is false.
+        terminated: `(B,)` bool, EOS was drawn.
+        truncated: `(B,)` bool, the length cap was met without EOS.
+        values: `(B, T)` float32 or None; the critic's estimate of the state before each token, where
+            the value head sits on the trunk that sampled and so costs nothing.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    logprobs: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    values: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mask", "logprobs"):
+            _check(name, getattr(self, name), self.ids.shape)
+        if self.values is not None:
+            _check("values", self.values, self.ids.shape)
+        for name in ("terminated", "truncated"):
+            _check(name, getattr(self, name), self.ids.shape[:1])
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)` int64, response tokens."""
+        return self.mask.sum(dim=1)
+
+
+@dataclass(frozen=True)
+class EpisodeBatch:
+    """Finished episodes with everything that an update needs.
+
+    Attributes:
+        prompt_ids, prompt_mask: `(B, P)`, padded on the left.
+        response_ids: `(B, T)`, padded on the right.
+        action_mask: `(B, T)` bool, tokens that the policy chose (environment text inside a response is false).
+        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform.
+        values: `(B, T)`, rollout-time estimates of the state before each token.
+        rewards: `(B, T)`, the task's reward and the KL charge, per token.
+        advantages, returns: `(B, T)`.
+        scores: `(B,)`, the task's reward of the episode, without any KL charge.
+        terminated, truncated: `(B,)` bool.
+        group_ids: `(B,)` int64.
+        sample_ids, texts: `B` strings each.
+        components: reward component name to `(B,)` float32.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    action_mask: Tensor
+    behaviour_logprobs: Tensor
+    reference_logprobs: Tensor
+    values: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    returns: Tensor
+    scores: Tensor
+    terminated: Tensor
+    truncated: Tensor
+    group_ids: Tensor
+    sample_ids: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    components: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    _TOKEN_FIELDS = (
+        "action_mask", "behaviour_logprobs", "reference_logprobs", "values", "rewards", "advantages", "returns",
+    )  # fmt: skip
+    _EPISODE_FIELDS = ("scores", "terminated", "truncated", "group_ids")
+
+    def __post_init__(self) -> None:
+        _check("prompt_mask", self.prompt_mask, self.prompt_ids.shape)
+        for name in self._TOKEN_FIELDS:
+            _check(name, getattr(self, name), self.response_ids.shape)
+        for name in self._EPISODE_FIELDS:
+            _check(name, getattr(self, name), self.response_ids.shape[:1])
+
+    def __len__(self) -> int:
+        return int(self.response_ids.shape[0])
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)` int64, response tokens up to and including the last one that is not padding."""
+        positions = torch.arange(1, self.response_ids.shape[1] + 1, device=self.response_ids.device)
+        return (self.action_mask * positions).amax(dim=1)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens that the policy chose."""
+        return int(self.action_mask.sum())
+
+    def replace(self, **changes: Any) -> EpisodeBatch:
+        """Returns a copy with some fields replaced; shapes are checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def select(self, rows: Tensor | Sequence[int], *, trim: bool = True) -> EpisodeBatch:
+        """Returns the rows `(N,)`, in that order; with `trim`, without columns that are padding in all of them."""
+        index = torch.as_tensor(rows, dtype=torch.long)
+        start, stop = 0, self.response_ids.shape[1]
+        if trim and len(index):
+            start = int(self.prompt_mask[index].any(dim=0).int().argmax())
+            stop = max(int(self.lengths[index].max()), 1)
+        changes: dict[str, Any] = {
+            "prompt_ids": self.prompt_ids[index, start:],
+            "prompt_mask": self.prompt_mask[index, start:],
+            "response_ids": self.response_ids[index, :stop],
+        }
+        changes |= {name: getattr(self, name)[index, :stop] for name in self._TOKEN_FIELDS}
+        changes |= {name: getattr(self, name)[index] for name in self._EPISODE_FIELDS}
+        changes["components"] = {name: value[index] for name, value in self.components.items()}
+        for name in ("sample_ids", "texts"):
+            strings = getattr(self, name)
+            changes[name] = tuple(strings[int(row)] for row in index) if strings else ()
+        return dataclasses.replace(self, **changes)
+
+
+def _check(name: str, value: Tensor, shape: torch.Size) -> None:
+    """One place for shape checks, so that nothing is broadcast or cut in silence."""
+    if value.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")

@@ -1,0 +1,97 @@
+"""What must not change an update: the split into micro-batches, what stands after EOS, padding."""
+
+import math
+
+import pytest
+import torch
+from fixtures.training import ACTING, largest_difference, make_algorithm, weights_of
+
+
+def ragged(batch):
+    """The batch with responses cut to many lengths; what policies said of the rest stays true."""
+    lengths = torch.tensor([8, 3, 1, 5, 2, 8, 6, 4])[:, None]
+    mask = batch.action_mask & (torch.arange(batch.response_ids.shape[1])[None, :] < lengths)
+    fields = {
+        name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch._TOKEN_FIELDS[1:]
+    }
+    return batch.replace(action_mask=mask, **fields)
+
+
+def updated(name, batch=None, **settings):
+    """One update; returns the parameters after it and the batch."""
+    algorithm = make_algorithm(name, learning_rate=1e-3, **settings)
+    collected = ragged(algorithm.collect())
+    stats = algorithm.update(collected if batch is None else batch)
+    return weights_of(algorithm.policy), collected, stats
+
+
+@pytest.mark.parametrize("aggregation", ["token-mean", "sequence-mean"])
+@pytest.mark.parametrize("name", ["a2c", "ppo", "trpo"])
+def test_the_split_into_micro_batches_changes_nothing(name, aggregation):
+    """Pitfall D2, with ragged prompts and responses."""
+    # TRPO's conjugate gradient multiplies rounding; its steps are of the order 1e-2.
+    bound = 1e-5 if name == "trpo" else 1e-6
+    whole, batch, _ = updated(name, aggregation=aggregation)
+    assert len(set(batch.lengths.tolist())) > 1
+    for budget in (1, 50):
+        split, _, _ = updated(name, aggregation=aggregation, micro_batch_tokens=budget)
+        assert largest_difference(whole, split) < bound
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_garbage_after_the_end_changes_nothing(name):
+    """Pitfall B2: bit for bit, in parameters and numbers."""
+    clean, batch, stats = updated(name)
+    assert not bool(batch.action_mask.all())
+    dead = ~batch.action_mask
+    garbage = {
+        field: getattr(batch, field).masked_fill(dead, math.nan)
+        for field in (
+            "behaviour_logprobs",
+            "reference_logprobs",
+            "values",
+            "rewards",
+            "advantages",
+            "returns",
+        )
+    }
+    noise = torch.randint(
+        2, 45, batch.response_ids.shape, generator=torch.Generator().manual_seed(0)
+    )
+    dirty_batch = batch.replace(
+        response_ids=torch.where(dead, noise, batch.response_ids), **garbage
+    )
+    dirty, _, dirty_stats = updated(name, dirty_batch)
+    assert stats == dirty_stats
+    assert all(torch.equal(clean[key], dirty[key]) for key in clean)
+
+
+@pytest.mark.parametrize("name", ["a2c", "trpo"])
+def test_more_padding_and_another_order_change_nothing(name):
+    plain, batch, _ = updated(name, fisher_fraction=1.0) if name == "trpo" else updated(name)
+    wide = {
+        field: torch.nn.functional.pad(getattr(batch, field), (0, 3))
+        for field in (*batch._TOKEN_FIELDS, "response_ids")
+    }
+    prompts = {
+        field: torch.nn.functional.pad(getattr(batch, field), (2, 0))
+        for field in ("prompt_ids", "prompt_mask")
+    }
+    moved = batch.replace(**wide, **prompts).select([3, 1, 7, 0, 2, 6, 5, 4], trim=False)
+    settings = {"fisher_fraction": 1.0} if name == "trpo" else {}
+    other, _, _ = updated(name, moved, **settings)
+    model = [key for key in plain if "value" not in key]  # TRPO's critic shuffles rows
+    assert max(float((plain[key] - other[key]).abs().max()) for key in model) < 1e-5
+
+
+def test_a_lone_eos_is_a_response():
+    """Pitfall B10: length-1 replies give finite numbers."""
+    algorithm = make_algorithm("ppo")
+    batch = algorithm.collect()
+    first = torch.arange(batch.response_ids.shape[1]) == 0
+    short = batch.replace(
+        action_mask=first.expand_as(batch.action_mask).clone(),
+        advantages=batch.advantages.masked_fill(~first, 0.0),
+    )
+    stats = algorithm.update(short)
+    assert all(math.isfinite(value) for value in stats.terms.values())

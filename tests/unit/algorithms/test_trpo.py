@@ -1,0 +1,116 @@
+"""TRPO's parts: the Fisher product, the line search, the critic that leaves the policy alone (pitfall D7)."""
+
+import math
+
+import pytest
+import torch
+from fixtures.training import make_algorithm, make_policy, weights_of
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from lmrl_bench.algorithms.functional import categorical_kl, conjugate_gradient
+
+
+def test_conjugate_gradient_solves():
+    rng = torch.Generator().manual_seed(0)
+    root = torch.randn(6, 6, generator=rng, dtype=torch.float64)
+    matrix = root @ root.T + torch.eye(6)
+    target = torch.randn(6, generator=rng, dtype=torch.float64)
+    solution = conjugate_gradient(lambda v: matrix @ v, target, steps=20)
+    torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
+    assert not conjugate_gradient(lambda v: matrix @ v, torch.zeros(6), steps=3).any()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
+def test_fisher_product_equals_finite_differences(family):
+    """F v is the change of ∇KL along v; min_tokens makes EOS impossible at some positions."""
+    policy = make_policy(family)
+    algorithm = make_algorithm("trpo", policy=policy, fisher_fraction=1.0, damping=0.0)
+    batch = algorithm.collect()
+    parameters = algorithm.policy_parameters
+    old = parameters_to_vector(parameters).detach().clone()
+    rng = torch.Generator().manual_seed(1)
+    gradient, _, _ = algorithm._surrogate_gradient(algorithm.normalized(batch))
+    # Embeddings give their padding row no gradient, so that it is no direction of the policy.
+    vector = torch.randn(old.shape, generator=rng) * (gradient != 0.0)
+    vector /= vector.norm()
+    with torch.no_grad():
+        before = algorithm._distribution(batch)
+    product = algorithm._fisher_product(batch)(vector)
+
+    def slope(distance):
+        vector_to_parameters(old + distance * vector, parameters)
+        after = algorithm._distribution(batch)
+        kl = (categorical_kl(before, after) * algorithm.weights(batch)[batch.action_mask]).sum()
+        gradient = torch.autograd.grad(kl, parameters, allow_unused=True, materialize_grads=True)
+        return torch.cat([part.reshape(-1) for part in gradient])
+
+    # Behaviour logits are float32, so the step is not as small as float64 would allow.
+    step = 1e-2
+    numeric = (slope(step) - slope(-step)) / (2 * step)
+    error = float((numeric - product).norm() / product.norm())
+    assert error < 2e-3
+    assert float(product.dot(vector)) > 0.0
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_an_accepted_step_keeps_its_promises(family):
+    algorithm = make_algorithm("trpo", family=family, max_kl=0.005)
+    batch = algorithm.collect()
+    with torch.no_grad():
+        before = algorithm._distribution(batch)
+    stats = algorithm.update(batch)
+    with torch.no_grad():
+        after = algorithm._distribution(batch)
+        ratio = (algorithm.score(batch).logprobs - batch.behaviour_logprobs).exp()
+    weights = algorithm.weights(batch)
+    kl = float((categorical_kl(before, after) * weights[batch.action_mask]).sum())
+    assert 0.0 < kl <= 0.005
+    assert stats.approx_kl == pytest.approx(kl, rel=1e-3)
+    advantages = algorithm.normalized(batch).advantages
+    surrogate = float((ratio * advantages * weights).sum())
+    assert surrogate == pytest.approx(stats.terms["surrogate_after"], abs=1e-4)
+    assert surrogate > float((advantages * weights).sum())
+
+
+def test_without_an_acceptable_step_the_policy_stays_bit_for_bit():
+    algorithm = make_algorithm("trpo", max_kl=0.05)
+    batch = algorithm.collect()
+    before = weights_of(algorithm.policy)
+    algorithm._compare = lambda *_: (0.0, -math.inf)  # nothing improves
+    stats = algorithm.update(batch)
+    after = weights_of(algorithm.policy)
+    assert stats.terms["step_fraction"] == 0.0
+    assert stats.optimiser_steps == 4  # the critic's: two epochs of two minibatches
+    for name in before:
+        assert torch.equal(before[name], after[name]) == ("value" not in name)
+
+
+def test_equal_advantages_move_nothing():
+    algorithm = make_algorithm("trpo")
+    batch = algorithm.collect()
+    before = weights_of(algorithm.policy)
+    stats = algorithm.update(batch.replace(advantages=torch.zeros_like(batch.advantages)))
+    after = weights_of(algorithm.policy)
+    assert stats.gradient_norm == 0.0
+    assert all(torch.equal(before[n], after[n]) for n in before if "value" not in n)
+
+
+@pytest.mark.parametrize("value_trunk", ["shared", "frozen", "separate"])
+def test_the_critic_learns_without_moving_the_policy(value_trunk):
+    algorithm = make_algorithm(
+        "trpo", value_trunk=value_trunk, critic_epochs=20, learning_rate=1e-2
+    )
+    batch = algorithm.collect()
+    before = weights_of(algorithm.policy)
+    first, _ = algorithm._fit_critic(batch)
+    last, _ = algorithm._fit_critic(batch)
+    after = weights_of(algorithm.policy)
+    assert last < first
+    for name in before:
+        if "value" not in name:
+            assert torch.equal(before[name], after[name])
+    assert all(p.requires_grad for p in algorithm.policy_parameters)
+    if value_trunk == "separate":
+        assert any(
+            not torch.equal(before[n], after[n]) for n in before if n.startswith("value_trunk")
+        )

@@ -1,0 +1,123 @@
+"""`--set` reaches every field, and layers of configuration keep the places of their keys."""
+
+import copy
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmrl_bench.config.loading import Located, validate
+from lmrl_bench.config.overrides import apply_overrides, merge
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
+from lmrl_bench.errors import ConfigError
+
+BASE = {"task": "t", "algorithm": {"name": "ppo"}}
+
+
+def leaves(data, path=()):
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+def test_every_field_of_a_run_can_be_set():
+    default = validate(RunConfig, BASE).model_dump(mode="json")
+    names = [name for name, _ in leaves(default)]
+    assert {"budget.tokens", "policy.value_trunk", "runtime.keep_policy", "label"} <= set(names)
+    texts = [f"{name}={dump_yaml(value)}" for name, value in leaves(default)]
+    assert validate(RunConfig, apply_overrides(BASE, texts)).model_dump(mode="json") == default
+
+
+def test_values_are_yaml_and_the_last_one_wins():
+    texts = ["budget.tokens=5", "budget.tokens=1_000", "algorithm.kl.coefficient=1e-3", "label=no",
+             "algorithm.betas=[0.9, 0.99]", "policy.model="]  # fmt: skip
+    data = apply_overrides(BASE, texts).data
+    assert data["budget"] == {"tokens": 1000}
+    assert data["algorithm"] == {"name": "ppo", "kl": {"coefficient": 1e-3}, "betas": [0.9, 0.99]}
+    assert data["label"] == "no"
+    assert data["policy"] == {"model": None}
+
+
+def test_list_items_by_index():
+    data = {"terms": [{"weight": 1}, {"weight": 2}]}
+    before = copy.deepcopy(data)
+    assert apply_overrides(data, ["terms.1.weight=5"]).data == {
+        "terms": [{"weight": 1}, {"weight": 5}]
+    }
+    assert data == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("budget.tokens", "--set budget.tokens: write key=value"),
+        ("=3", "--set =3: write key=value"),
+        ("a..b=3", "--set a..b=3: write key=value"),
+        ("a=[1", "--set a:1: not valid YAML"),
+        ("terms.2.w=1", "--set terms.2.w: 'terms' is a list; '2' is no index (allowed: 0 to 0)"),
+        ("terms.x=1", "--set terms.x: 'terms' is a list; 'x' is no index"),
+        ("task.x=1", "--set task.x: 'task' is 't', not a mapping or a list"),
+    ],
+)  # fmt: skip
+def test_refusals(text, message):
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides({"terms": [{"weight": 1}], **BASE}, [text])
+    assert str(caught.value).startswith(message)
+
+
+def test_an_unknown_key_names_the_override():
+    located = apply_overrides(parse_yaml("task: t\nalgorithm: {name: a}\nbudget: {tokens: 3}", "f"),
+                              ["budget.tokns=1000", "evaluation={evry: 3}", "seed=-1"])  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        validate(RunConfig, located)
+    assert str(caught.value).splitlines() == [
+        "--set budget.tokns: unknown key (allowed: tokens); did you mean 'tokens'?",
+        "--set evaluation: evaluation.evry: unknown key (allowed: batch_size, every, greedy, "
+        "test_samples, validation_samples); did you mean 'every'?",
+        "--set seed: must be at least 0, got -1",
+    ]
+
+
+def test_merge_is_deep_and_keeps_places():
+    base = parse_yaml("a: {x: 1, y: {z: 1}}\nb: [1, 2]\nc: 1", "base")
+    update = parse_yaml("\n\na: {y: 5}\nb: [3]\nd: {e: 1}", "update")
+    merged = merge(base, update)
+    assert merged.data == {"a": {"x": 1, "y": 5}, "b": [3], "c": 1, "d": {"e": 1}}
+    shown = {
+        path: str(merged.place(path)) for path in [("a", "x"), ("a", "y"), ("b", 0), ("d", "e")]
+    }
+    assert shown == {("a", "x"): "base:1", ("a", "y"): "update:3", ("b", 0): "update:4",
+                     ("d", "e"): "update:5"}  # fmt: skip
+    assert ("b", 1) not in merged.places
+    assert ("a", "y", "z") not in merged.places
+
+
+def test_merged_plain_data_does_not_inherit_the_lower_place():
+    merged = merge(parse_yaml("a: {x: 1}", "base"), Located.plain({"a": {"x": 2}}, "board"))
+    assert str(merged.place(("a", "x"))) == "board"
+
+
+_TREE = st.recursive(
+    st.integers(0, 3) | st.lists(st.integers(0, 3), max_size=2),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    max_leaves=8,
+)
+_MAPPING = st.dictionaries(st.sampled_from("abc"), _TREE, max_size=3)
+
+
+@settings(deadline=None, max_examples=40)
+@given(_MAPPING, _MAPPING, _MAPPING)
+def test_merge_laws(first, second, third):
+    assert merge(first, {}).data == first
+    assert merge({}, first).data == first
+    assert merge(first, first).data == first
+    left = merge(merge(first, second), second).data
+    assert left == merge(first, second).data
+    for text, value in leaves(third):
+        data = merge(first, third).data
+        for key in text.split("."):
+            data = data[key]
+        assert data == value

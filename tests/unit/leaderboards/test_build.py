@@ -1,0 +1,238 @@
+"""The files of a board: all formats from one table, equal bytes, safe text, and the drift gate."""
+
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+from fixtures.boards import fake_spec, write_board
+
+from lmrl_bench.errors import VerificationError
+from lmrl_bench.leaderboards.build import build, check, render
+from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.render.columns import number
+from lmrl_bench.leaderboards.table import BoardTable
+
+SPEC = fake_spec()
+HOLES = {
+    ("docs-en-de", "a2c", 1): "diverged",
+    ("docs-en-de", "nlpo", 0): None,
+    ("docs-en-de", "nlpo", 2): "failed",
+}
+NAMES = ["README.md", "board.json", "curves-docs-en-de.svg", "curves-imdb-continuation.svg",
+         "index.html", "table.csv", "table.tex", "table_wide.csv"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    write_board(folder, SPEC, HOLES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def files(root):
+    return {name: content.decode() for name, content in render(collect(SPEC, root)).items()}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A board of one task and two rows, where a test builds several times."""
+    spec = fake_spec(
+        tasks=[{"task": "docs-en-de"}],
+        entries=[
+            {"label": "supervised", "algorithm": "none"},
+            {"label": "ppo", "algorithm": "ppo"},
+        ],
+        reference={"zero_shot": None},
+    )
+    folder = tmp_path_factory.mktemp("small")
+    write_board(folder, spec, {})
+    return spec, folder
+
+
+def test_build_then_check(root, tmp_path):
+    paths = build(SPEC, root, tmp_path)
+    assert [p.name for p in paths] == NAMES
+    assert sorted(p.name for p in tmp_path.iterdir()) == NAMES
+    check(SPEC, root, tmp_path)
+
+
+def test_check_lists_what_is_stale_and_how_to_mend_it(small, tmp_path):
+    spec, root = small
+    build(spec, root, tmp_path)
+    (tmp_path / "table.csv").write_text("edited")
+    (tmp_path / "table.tex").unlink()
+    (tmp_path / "curves-old-task.svg").write_text("<svg/>")
+    with pytest.raises(VerificationError) as caught:
+        check(spec, root, tmp_path)
+    assert caught.value.exit_code == 3
+    assert str(caught.value).splitlines() == [
+        f"{tmp_path}/table.csv: stale",
+        f"{tmp_path}/table.tex: missing",
+        f"{tmp_path}/curves-old-task.svg: left over",
+        "the records say otherwise; mend with: lmrl-bench board build fake",
+    ]
+    assert (tmp_path / "table.csv").read_text() == "edited"
+    build(spec, root, tmp_path)
+    assert not (tmp_path / "curves-old-task.svg").exists()
+    check(spec, root, tmp_path)
+
+
+def test_a_changed_record_makes_the_board_stale(small, tmp_path):
+    spec, results, out = small[0], tmp_path / "results", tmp_path / "out"
+    write_board(results, spec, {})
+    build(spec, results, out)
+    write_board(results, spec, {("docs-en-de", "ppo", 2): "failed"})
+    with pytest.raises(VerificationError, match=r"README\.md: stale"):
+        check(spec, results, out)
+
+
+def test_bytes_are_the_same_in_another_process(root, files, tmp_path):
+    code = (
+        "import sys, matplotlib; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
+        "matplotlib.rcParams['lines.linewidth'] = 9;"
+        "from fixtures.boards import fake_spec; from lmrl_bench.leaderboards.build import build;"
+        "build(fake_spec(), Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    tests = next(p for p in sys.path if p.endswith("tests"))
+    subprocess.run([sys.executable, "-c", code, str(root), str(tmp_path), tests], check=True)
+    for name, text in files.items():
+        assert (tmp_path / name).read_text() == text, name
+
+
+def test_markdown(files):
+    text = files["README.md"]
+    assert re.search(r"\| ppo \| \*\*0\.\d{3} ± 0\.\d{3} \(n=3\)\*\* \|", text)
+    assert "| 1/3: seed 0 missing, seed 2 failed |" in text
+    assert "| 2/3: seed 1 diverged |" in text
+    assert re.search(r"\| a2c \|.*\| 0\.\d{3}, 0\.\d{3} \(n=2\) \|", text)
+    assert "lmrl-bench board build fake --check" in text
+    assert "perplexity ↓" in text
+    assert "Rows that train nothing: zero-shot, supervised." in text
+    assert "aaaaaaa" not in text  # no commit: the file changes only when the numbers do
+
+
+def test_json_is_the_table(root, files):
+    content = json.loads(files["board.json"])
+    assert BoardTable.model_validate(content) == collect(SPEC, root)
+    reward = content["tasks"][0]["rows"][2]["splits"]["test"]["reward"]
+    assert reward["interval"][0] < reward["mean"] < reward["interval"][1]
+
+
+def test_csv_long_has_every_number_once(files):
+    lines = list(csv.DictReader(io.StringIO(files["table.csv"])))
+    keys = [(x["task"], x["row"], x["seed"], x["decoding"], x["measure"]) for x in lines]
+    assert len(keys) == len(set(keys))
+    holes = [x for x in lines if x["status"] != "completed"]
+    assert [(x["row"], x["seed"], x["status"], x["value"]) for x in holes] == [
+        ("a2c", "1", "diverged", ""), ("nlpo", "0", "missing", ""), ("nlpo", "2", "failed", ""),
+    ]  # fmt: skip
+    # the value of a seed stands at that seed, also where an earlier seed is missing
+    record = json.loads(files["board.json"])["tasks"][1]["rows"][4]["splits"]["test"]["reward"]
+    values = {key: line["value"] for key, line in zip(keys, lines, strict=True)}
+    value = values["docs-en-de", "nlpo", "1", "test", "reward"]
+    assert float(value) == record["points"][0]
+
+
+def test_csv_wide(files):
+    lines = {(x["task"], x["row"]): x for x in csv.DictReader(io.StringIO(files["table_wide.csv"]))}
+    full, holes = lines["imdb-continuation", "ppo"], lines["docs-en-de", "nlpo"]
+    assert (
+        float(full["test/reward:low"])
+        < float(full["test/reward:mean"])
+        < float(full["test/reward:high"])
+    )
+    assert (holes["test/reward:mean"], holes["test/reward:n"], holes["completed"]) == ("", "1", "1")
+
+
+def test_latex(files):
+    text = files["table.tex"]
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert r"\label{tab:fake-imdb-continuation}" in text
+    assert r"\textbf{0." in text
+    columns = {line.count("&") for line in text.splitlines() if line.endswith(r"\\")}
+    assert len(columns) == 1
+
+
+class _Page(HTMLParser):
+    """Collects tags, ids and addresses, and checks that tags nest."""
+
+    VOID = ("meta", "link", "br", "input", "img", "hr")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.ids, self.addresses, self.tags = [], [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
+        self.addresses += [found[k] for k in ("href", "src", "xlink:href", "action") if k in found]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_the_network_for_nothing(files):
+    page = _Page(files["index.html"])
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    allowed = {"table.csv", "table_wide.csv", "table.tex", "board.json", "data:,"}
+    assert {a for a in page.addresses if not a.startswith("#")} <= allowed
+    assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
+    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", files["index.html"])
+    assert page.tags.count("script") == 1
+
+
+def test_texts_are_escaped(files):
+    assert "&lt;script&gt;alert(1)" in files["index.html"]
+    assert "<script>alert(1)" not in files["index.html"]
+    assert "<b>was</b>" not in files["index.html"]
+
+
+def test_the_page_shows_provenance_and_samples(files):
+    text = files["index.html"]
+    assert "lmrl-bench bench fake --jobs 2" in text
+    assert "there is no record in <code>fake/docs-en-de/nlpo/0</code>" in text
+    assert text.count('class="sample"') == 16
+    assert 'class="best"' in text
+
+
+def test_plots_are_xml_without_dates(files):
+    for name in NAMES:
+        if name.endswith(".svg"):
+            ElementTree.fromstring(files[name])
+            assert "dc:date" not in files[name]
+            assert "validation reward" in files[name]
+
+
+def test_a_task_without_completed_runs_is_said(tmp_path):
+    gone = {(c, label, s): None for c in ("docs-en-de",) for label in
+            ("zero-shot", "supervised", "ppo", "a2c", "nlpo") for s in (0, 1, 2)}  # fmt: skip
+    write_board(tmp_path, SPEC, gone)
+    files = {k: v.decode() for k, v in render(collect(SPEC, tmp_path)).items()}
+    assert "No run of this task has completed yet." in files["README.md"]
+    assert "No run of this task has completed yet." in files["index.html"]
+    assert "| missing |" in files["README.md"]
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"), [(-0.0001, 3, "0.000"), (0.6125, 2, "0.61"), (-1.5, 1, "-1.5")]
+)
+def test_number(value, places, text):
+    assert number(value, places) == text

@@ -1,0 +1,89 @@
+"""Samples come back as they were, and the same rows give the same bytes."""
+
+import hashlib
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.store import SHOWN_SAMPLES, read_samples, write_samples
+
+
+def row(**changes):
+    return {
+        "sample_id": "a", "decoding": "test", "prompt": "p", "references": ["r"], "output": "o",
+        "output_ids": [1, 2], "terminated": True, "reward": 0.5, **changes,
+    }  # fmt: skip
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+ROWS = st.lists(
+    st.builds(
+        row,
+        sample_id=TEXT,
+        decoding=st.sampled_from(["test", "test-greedy"]),
+        prompt=TEXT,
+        references=st.lists(TEXT, max_size=2),
+        output=TEXT,
+        output_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4),
+        terminated=st.booleans(),
+        reward=st.floats(allow_nan=False),
+    ),
+    max_size=12,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(ROWS)
+def test_round_trip_and_equal_bytes(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("s")
+    first = write_samples(folder, rows)
+    assert write_samples(folder, rows) == first
+    assert first.rows == len(rows)
+    for before, after in zip(rows, read_samples(folder).to_pylist(), strict=True):
+        same = ("sample_id", "decoding", "output", "output_ids", "terminated", "reward")
+        assert {name: after[name] for name in same} == {name: before[name] for name in same}
+        assert after["prompt_sha256"] == hashlib.sha256(before["prompt"].encode()).hexdigest()
+        assert after["seed_index"] == 0
+
+
+def test_columns_types_and_missing_scores(tmp_path):
+    write_samples(tmp_path, [row(**{"metric/b": 1.0, "reward/a": 2.0}), row(**{"metric/b": 3.0})])
+    schema = pq.read_schema(tmp_path / "samples.parquet")
+    assert schema.names[-2:] == ["metric/b", "reward/a"]
+    assert str(schema.field("output_ids").type) == "list<element: int32>"
+    assert read_samples(tmp_path).column("reward/a").to_pylist() == [2.0, None]
+
+
+def test_prompt_texts_are_kept_for_the_first_rows_of_each_decoding(tmp_path):
+    rows = [row(sample_id=str(i), decoding=d) for d in ("test", "test-greedy") for i in range(20)]
+    write_samples(tmp_path, rows)
+    table = read_samples(tmp_path)
+    kept = [text is not None for text in table.column("prompt").to_pylist()]
+    assert kept == ([True] * SHOWN_SAMPLES + [False] * (20 - SHOWN_SAMPLES)) * 2
+    assert [refs is not None for refs in table.column("references").to_pylist()] == kept
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{k: v for k, v in row().items() if k != "references"}], "row 0 lacks references"),
+        ([row(bleu=1.0)], "unknown columns bleu"),
+        ([row(output_ids=["x"])], "a sample cannot be written"),
+        ([row(output_ids=[2**40])], "a sample cannot be written"),
+    ],
+)
+def test_wrong_rows_are_refused(tmp_path, rows, message):
+    with pytest.raises(RecordError, match=message):
+        write_samples(tmp_path, rows)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unreadable_files(tmp_path):
+    with pytest.raises(RecordError, match=r"samples\.parquet: cannot be read"):
+        read_samples(tmp_path)
+    (tmp_path / "samples.parquet").write_bytes(b"nothing")
+    with pytest.raises(RecordError, match=r"samples\.parquet: cannot be read"):
+        read_samples(tmp_path)

