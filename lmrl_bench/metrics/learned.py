@@ -182,7 +182,7 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
             f"{folder / BASE_FILE}: trained on asset {base['asset']} {base['version']}, but the "
             f"catalogue has {catalog()[base['asset']].version}; train the classifier again"
         )
-    network = AutoModelForSequenceClassification.from_config(
+    network = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
         AutoConfig.from_pretrained(folder), dtype=torch.float32
     )
     wanted = network.state_dict()

@@ -103,17 +103,17 @@ class Rows:
 
     def micro_batches(self) -> list[Tensor]:
         """Returns row indices of like length, `MICRO_BATCH_TOKENS` padded tokens at most."""
-        if len(self.mask) == 0:
-            return []
         prompts, responses = self.prompt_mask.sum(dim=1), self.lengths
         order = (prompts + responses).argsort(stable=True)
-        groups: list[list[int]] = [[]]
-        width = [0, 0]
-        for row in order.tolist():
-            width = [max(width[0], int(prompts[row])), max(width[1], int(responses[row]))]
-            if groups[-1] and sum(width) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
+        groups: list[list[int]] = []
+        widest = (0, 0)
+        for row, *widths in zip(
+            order.tolist(), prompts[order].tolist(), responses[order].tolist(), strict=True
+        ):
+            widest = (max(widest[0], widths[0]), max(widest[1], widths[1]))
+            if not groups or sum(widest) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
                 groups.append([])
-                width = [int(prompts[row]), int(responses[row])]
+                widest = (widths[0], widths[1])
             groups[-1].append(row)
         return [torch.tensor(group, device=self.mask.device) for group in groups]
 

@@ -1,4 +1,4 @@
-"""Command line: `python -m lmrl_bench.pretraining causal|seq2seq`."""
+"""Command line: `python -m lmrl_bench.pretraining causal|seq2seq|start`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import torch
 import typer
 
 from lmrl_bench.assets import asset_path
-from lmrl_bench.paths import bundled
+from lmrl_bench.paths import PACKAGE, bundled
 from lmrl_bench.pretraining import export
 from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimiserRecipe
 from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
+from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.pretraining.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -31,6 +32,7 @@ Rate = Annotated[float | None, typer.Option(help="Peak learning rate instead of 
 
 DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
 DOCS_DATA: Final = bundled("tasks") / "docs-en-de" / "data"
+ASSETS: Final = PACKAGE / "policies" / "assets"
 N_THREADS: Final = 1
 
 
@@ -65,6 +67,15 @@ def seq2seq(
     run = prepare_seq2seq(recipe, docs, debian)
     data = {"documentation pairs": docs, "descriptions": debian}
     _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output)
+
+
+@app.command()
+def start(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `supervised`.")],
+    assets: Annotated[Path, typer.Option(help="Folder of the shipped policies.")] = ASSETS,
+) -> None:
+    """Ship the policy of a supervised run as the start of its task."""
+    logging.info("wrote %s", ship_start(run, assets))
 
 
 def _changed(recipe: OptimiserRecipe, steps: int | None, rate: float | None) -> OptimiserRecipe:

@@ -55,7 +55,7 @@ def write_policy(
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         losses = _validation_losses(run, run.model)
-        _save_half(run.model, temporary)
+        save_half(run.model, temporary)
         run.tokenizer.save_pretrained(temporary)
         reloaded = load_policy(temporary, seq2seq=run.model.config.is_encoder_decoder)
         losses_half = _validation_losses(run, reloaded)
@@ -65,7 +65,7 @@ def write_policy(
         (temporary / "README.md").write_text(
             model_card(log, reloaded, run.tokenizer), encoding="utf-8"
         )
-        _make_readable(temporary)
+        make_readable(temporary)
         shutil.rmtree(output, ignore_errors=True)
         temporary.replace(output)
     finally:
@@ -79,7 +79,7 @@ def load_policy(folder: Path, *, seq2seq: bool) -> PreTrainedModel:
     return model
 
 
-def _save_half(model: PreTrainedModel, folder: Path) -> None:
+def save_half(model: PreTrainedModel, folder: Path) -> None:
     # A tied weight must stay one tensor, or it would be stored twice.
     halves: dict[int, torch.Tensor] = {}
     weights = {
@@ -149,7 +149,7 @@ def _training_log(
     }
 
 
-def _make_readable(folder: Path) -> None:
+def make_readable(folder: Path) -> None:
     # mkdtemp gives 0700, which would otherwise be carried into the wheel.
     folder.chmod(0o755)
     for file in folder.iterdir():

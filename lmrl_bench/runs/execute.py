@@ -35,6 +35,10 @@ from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
 
+POLICY = "policy"
+"""Folder of the trained policy below the run's, with `runtime.keep_policy`."""
+
+
 def run(
     task: str | Path | Task,
     algorithm: str,
@@ -111,6 +115,8 @@ def _finish(
         with _stop_on_signal(trainer):
             trainer.train(state)
         trainer.test()
+        if config.runtime.keep_policy:
+            session.policy.save(journal.folder / POLICY)
     except (DivergedError, RewardError) as caught:
         status, error = "diverged", caught
     except (Interrupted, KeyboardInterrupt) as caught:

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.run import RunConfig
+from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.records import store
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.record import (
@@ -51,12 +50,12 @@ class Journal:
         self.results: dict[str, SplitResults] = {}
         self.samples: dict[str, list[dict[str, Any]]] = {}
         self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
-        self.earlier_wall_s = 0.0
+        self.earlier = {"wall_s": 0.0, "cpu_s": 0.0}
         self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimiser_steps": 0}
         self.validated = -1
         self.torn_lines = 0
         self.fidelity = FidelityWatch()
-        self.clock = time.perf_counter()
+        self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         self.started = _now()
         folder.mkdir(parents=True, exist_ok=True)
         self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
@@ -65,7 +64,7 @@ class Journal:
         """Starts the files of a fresh run."""
         store.write_curves(self.folder, [])
         resolved = self.session.config.model_dump(mode="json", exclude={"runtime"})
-        store.write_text(self.folder / store.CONFIG, yaml.safe_dump(resolved, sort_keys=False))
+        store.write_text(self.folder / store.CONFIG, dump_yaml(resolved))
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to go on, as plain data."""
@@ -77,7 +76,7 @@ class Journal:
                 name: results.model_dump(mode="json") for name, results in self.results.items()
             },
             "fidelity": self.fidelity.state(),
-            "wall_s": self.earlier_wall_s + time.perf_counter() - self.clock,
+            "elapsed": self._elapsed(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -90,7 +89,7 @@ class Journal:
             for name, results in state["validation"].items()
         }
         self.fidelity.restore(state["fidelity"])
-        self.earlier_wall_s = float(state["wall_s"])
+        self.earlier = dict(state["elapsed"])
         self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
 
     def add_iteration(self, stats: IterationStats) -> None:
@@ -141,7 +140,6 @@ class Journal:
         events = {
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
-            "torn_curve_lines": self.torn_lines,
         }
         return RunRecord(
             id=record_id(config),
@@ -180,13 +178,18 @@ class Journal:
         ]
         return store.write_samples(self.folder, rows)
 
+    def _elapsed(self) -> dict[str, float]:
+        """Wall and CPU seconds of this run, earlier sittings included."""
+        now = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
+        return {name: self.earlier[name] + now[name] - self.clock[name] for name in now}
+
     def _time(self) -> TimeInfo:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         unit = 1024 if sys.platform != "darwin" else 1024 * 1024
         return TimeInfo(
             started=self.started,
             finished=_now(),
-            wall_s=self.earlier_wall_s + time.perf_counter() - self.clock,
+            **self._elapsed(),
             train_s=self.seconds["update"] + self.seconds["score"],
             generate_s=self.seconds["generate"],
             reward_s=self.seconds["reward"],

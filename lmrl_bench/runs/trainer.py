@@ -40,6 +40,8 @@ class Trainer:
         if state is not None:
             algorithm.load_state_dict(state["algorithm"])
             self.journal.restore(state["journal"])
+            if self.journal.torn_lines:
+                self.progress(Event(self.name, "note", text="dropped a torn line of curves.jsonl"))
         else:
             self.journal.begin()
             if algorithm.trains:

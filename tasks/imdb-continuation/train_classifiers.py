@@ -461,6 +461,9 @@ def reward() -> None:
     folder = empty_folder("reward")
     model.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = "float32"  # stored in half precision, run in single
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     finish(folder, REWARD, splits, started)
 
 

@@ -163,7 +163,7 @@ def test_the_kl_charge_pulls_the_policy_back_to_the_reference():
     rows = []
     algorithm = make_algorithm(
         "ppo", policy=policy, task=toy_task(reward=Nothing()), kl={"coefficient": 1.0},
-        episodes_per_iteration=64, minibatch_episodes=16, learning_rate=1e-3, total_tokens=20 * 500,
+        episodes_per_iteration=32, minibatch_episodes=16, learning_rate=2e-3, total_tokens=12 * 256,
     )  # fmt: skip
     algorithm.learn(after_iteration=rows.append)
     kl = [row.rollout.kl for row in rows]

@@ -8,11 +8,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lmrl_bench import assets
 from lmrl_bench.assets import minilm, store
-from lmrl_bench.assets.catalog import Asset
+from lmrl_bench.assets.catalog import EMBEDDED_TASKS, Asset
 from lmrl_bench.errors import AssetError
+from lmrl_bench.paths import bundled
 
 CALLS: list[str] = []
 
@@ -206,6 +208,12 @@ def test_catalogue_is_pinned_and_complete():
         assert asset.used_by
         if asset.converter is not None:
             assert callable(store._converter(asset.converter))
+
+
+def test_tasks_said_to_run_without_assets_are_all_those_that_need_none():
+    tasks = {file.parent.name: file.read_text() for file in bundled("tasks").glob("*/task.yaml")}
+    without = {name for name, text in tasks.items() if "asset" not in yaml.safe_load(text)["data"]}
+    assert set(EMBEDDED_TASKS) == without
 
 
 def test_minilm_tokenizer_neither_pads_nor_truncates_by_itself(tmp_path):

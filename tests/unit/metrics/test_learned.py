@@ -17,7 +17,7 @@ from transformers import (
     pipeline,
 )
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.errors import MetricError, PolicyError
 from lmrl_bench.metrics import learned
 from lmrl_bench.metrics.learned import LearnedClassifier, join
 from lmrl_bench.text.sample import Sample

@@ -1,0 +1,103 @@
+"""Ships a supervised policy: from a finished `supervised` run to a small Hugging Face folder beside the nano policies."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import read_curves, read_record
+
+
+def ship_start(run: Path, assets: Path) -> Path:
+    """Writes `<assets>/<model>--<task>`: weights in float16, tokenizer, training log, card; whole or not at all.
+
+    Args:
+        run: folder of a completed run of `supervised` with `runtime.keep_policy`.
+        assets: folder of the shipped policies.
+
+    Raises:
+        PolicyError: The run is not a completed supervised one, or kept no policy.
+        RecordError: There is no record.
+    """
+    record = read_record(run)
+    policy = run / "policy"
+    if (
+        record.status != "completed"
+        or record.algorithm["name"] != "supervised"
+        or not policy.is_dir()
+    ):
+        raise PolicyError(
+            f"{run}: not a completed run of 'supervised' that kept its policy; run "
+            "lmrl-bench run --task TASK --algorithm supervised --set policy.start=base "
+            "--set runtime.keep_policy=true"
+        )
+    if record.policy is None:
+        raise PolicyError(f"{run}: the record names no policy")
+    output = assets / f"{record.policy.model}--{record.task.name}"
+    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=assets))
+    try:
+        save_half(load_policy(policy, seq2seq=record.policy.kind == "seq2seq"), temporary)
+        for file in sorted(policy.glob("*token*.json")) + sorted(
+            policy.glob("generation_config.json")
+        ):
+            shutil.copy(file, temporary / file.name)
+        log = training_log(record, read_curves(run))
+        (temporary / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(_card(record), encoding="utf-8")
+        make_readable(temporary)
+        shutil.rmtree(output, ignore_errors=True)
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return output
+
+
+def training_log(record: RunRecord, curves: list[dict[str, Any]]) -> dict[str, Any]:
+    """Returns what made the policy: task, data digests, settings, results, loss curve."""
+    return {
+        "name": f"{record.policy.model if record.policy else ''}--{record.task.name}",
+        "task": {
+            "name": record.task.name,
+            "version": record.task.version,
+            "data": record.task.data,
+        },
+        "base_weights_sha256": record.policy.weights_sha256 if record.policy else None,
+        "algorithm": record.algorithm,
+        "record_id": record.id,
+        "optimiser_steps": record.budget.optimiser_steps,
+        "wall_seconds": round(record.time.wall_s, 1),
+        "results_float32": {
+            split: {"reward": results.reward, **{k: v.value for k, v in results.metrics.items()}}
+            for split, results in record.results.items()
+        },
+        "versions": {k: record.provenance.packages[k] for k in ("torch", "transformers")},
+        "loss_curve": [
+            {
+                "step": line["optimiser_steps"],
+                **{
+                    k.rpartition("/")[2]: v for k, v in line.items() if k.startswith("update/terms")
+                },
+            }
+            for line in curves
+            if line["kind"] == "train"
+        ],
+    }
+
+
+def _card(record: RunRecord) -> str:
+    model = record.policy.model if record.policy else ""
+    return (
+        f"# {model}--{record.task.name}\n\n"
+        f"The supervised policy of the task `{record.task.name}` (version {record.task.version}): "
+        f"`{model}` fine-tuned on the training references by the algorithm `supervised`. RL starts here by "
+        "default.\n\nMade by `lmrl-bench run --task "
+        f"{record.task.name} --algorithm supervised --set policy.start=base "
+        "--set runtime.keep_policy=true --output RUN` and `python -m lmrl_bench.pretraining start RUN`. "
+        "Settings, data digests, results and the loss curve are in `training.json`; weights are float16.\n"
+    )

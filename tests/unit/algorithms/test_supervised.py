@@ -1,0 +1,106 @@
+"""Supervised fine-tuning: the loss, the schedule, the data, resume."""
+
+import io
+import math
+
+import pytest
+import torch
+from fixtures.training import largest_difference, make_algorithm, weights_of
+
+from lmrl_bench.algorithms.supervised import reference_batch
+
+
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_the_loss_is_hugging_faces_on_the_response_tokens(family):
+    """Their own loss with labels -100 at prompt and padding, one unpadded row at a time."""
+    algorithm = make_algorithm("supervised", family=family)
+    model, codec = algorithm.policy.model, algorithm._codec
+    total, count = 0.0, 0
+    for sample in algorithm._validation:
+        prompt, response = codec.encode(sample), codec.encode_reference(sample)
+        if algorithm.policy.kind == "causal":
+            ids = torch.tensor([[*prompt, *response]])
+            labels = torch.tensor([[-100] * len(prompt) + response])
+        else:
+            ids, labels = torch.tensor([prompt]), torch.tensor([response])
+        with torch.no_grad():
+            total += float(model(input_ids=ids, labels=labels).loss) * len(response)
+        count += len(response)
+    assert algorithm.validation_loss() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_warm_up_then_cosine():
+    algorithm = make_algorithm(
+        "supervised", epochs=10, batch_size=6, warmup_share=0.2, learning_rate=1.0
+    )
+    assert algorithm.total_steps == 20
+    rates = [algorithm.learning_rate(step) for step in range(20)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[4] == 1.0
+    assert rates[12] == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.5)))
+    assert rates[4:] == sorted(rates[4:], reverse=True)
+    assert rates[-1] > 0.0
+
+
+def test_every_sample_once_an_epoch_and_iterations_are_counted():
+    algorithm = make_algorithm("supervised", epochs=2, batch_size=5, steps_per_iteration=4)
+    batches = [algorithm._batch(step) for step in range(algorithm.total_steps)]
+    assert [len(batch) for batch in batches] == [5, 5, 2] * 2
+    epochs = [[name for batch in batches[i : i + 3] for name in batch.sample_ids] for i in (0, 3)]
+    assert set(epochs[0]) == set(epochs[1])
+    assert epochs[0] != epochs[1]
+    rows = []
+    algorithm.learn(after_iteration=rows.append)
+    assert [(row.iteration, row.optimiser_steps, row.progress) for row in rows] == [
+        (1, 4, pytest.approx(4 / 6)), (2, 6, 1.0),
+    ]  # fmt: skip
+    assert rows[0].rollout is None
+    assert rows[0].tokens == 0
+    assert "update/terms/validation_loss" in rows[0].flat()
+
+
+def test_max_steps_and_micro_batches():
+    whole = make_algorithm("supervised", max_steps=3)
+    split = make_algorithm("supervised", max_steps=3, micro_batch_tokens=1)
+    assert whole.total_steps == 3
+    whole.learn()
+    split.learn()
+    # Parameters themselves differ: AdamW's steps are as large for a gradient that is nothing but rounding.
+    assert whole.validation_loss() == pytest.approx(split.validation_loss(), abs=1e-5)
+
+
+def test_eos_is_learnt_and_several_references_take_turns():
+    algorithm = make_algorithm("supervised")
+    sample = algorithm._train[0]
+    twice = type(sample)("x", sample.prompt, ("a", "a b a"))
+    one, two = (
+        reference_batch(algorithm._codec, [twice], turn, torch.device("cpu")) for turn in (0, 1)
+    )
+    assert one.tokens < two.tokens
+    assert int(one.response_ids[0, one.tokens - 1]) == algorithm._codec.eos_id
+    assert bool(one.terminated[0])
+
+
+def test_resume_equals_uninterrupted():
+    whole = make_algorithm("supervised", steps_per_iteration=2)
+    whole.learn()
+    states = []
+
+    class Stop(Exception):
+        pass
+
+    def stop(stats):
+        buffer = io.BytesIO()
+        torch.save(broken.state_dict(), buffer)
+        states.append(buffer.getvalue())
+        if stats.iteration == 2:
+            raise Stop
+
+    broken = make_algorithm("supervised", steps_per_iteration=2)
+    with pytest.raises(Stop):
+        broken.learn(after_iteration=stop)
+    resumed = make_algorithm("supervised", steps_per_iteration=2)
+    resumed.load_state_dict(torch.load(io.BytesIO(states[-1]), weights_only=True))
+    assert resumed.step == 4
+    resumed.learn()
+    assert largest_difference(weights_of(whole.policy), weights_of(resumed.policy)) == 0.0

@@ -1,0 +1,38 @@
+"""The examples of the READMEs work as printed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fixtures.boards import fake_spec, write_board
+
+from lmrl_bench.config.yaml_core import parse_yaml
+from lmrl_bench.leaderboards.build import build
+from lmrl_bench.leaderboards.spec import BoardSpec, cells
+
+ROOT = Path(__file__).resolve().parents[3]
+SPEC = fake_spec(name="quickstart", tasks=[{"task": "debian-synopsis"}])
+
+
+def blocks(name, language):
+    text = (ROOT / name).read_text()
+    return re.findall(rf"^ *```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["results/README.md", "leaderboards/README.md"])
+def test_python_examples(name, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("pandas")
+    write_board(tmp_path / "results", SPEC, {})
+    build(SPEC, tmp_path / "results", tmp_path / "leaderboards" / "quickstart")
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(name, "python"):
+        exec(compile(code, name, "exec"), {})
+    printed = capsys.readouterr().out
+    assert "supervised" in printed
+    assert "Empty" not in printed
+
+
+def test_the_example_board_is_valid():
+    (text,) = blocks("leaderboards/README.md", "yaml")
+    board = BoardSpec.model_validate(parse_yaml(text, "README.md").data)
+    assert len(cells(board)) == 24
