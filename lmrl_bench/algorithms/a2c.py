@@ -1,17 +1,18 @@
 """A2C: one policy-gradient step on the whole batch.
 
-Paper: Mnih et al. 2016, "Asynchronous Methods for Deep Reinforcement Learning" (arXiv 1602.01783), section 4, in its synchronous
-form.
+Paper: Mnih et al. 2016, "Asynchronous Methods for Deep Reinforcement Learning" (arXiv 1602.01783), section 4,
+in its synchronous form.
 
     L = −mean (log π_θ(y_t | x, y_<t) A_t) + c_v mean (V − R)² − c_H mean H
 
-Deviations from the paper: episodes are finished before the update, so that advantages are GAE's (λ = 1 gives the paper's
-n-step return with n the length of the response); advantages are whitened; the optimiser is Adam unless `optimizer` says
-RMSprop; the reward holds a KL charge.
+Deviations from the paper: episodes are finished before the update, so that advantages are GAE's (λ = 1 gives
+the paper's n-step return with n the length of the response); advantages are whitened; the optimiser is Adam
+unless `optimizer` says RMSprop; the reward holds a KL charge.
 
-Deviations from Stable-Baselines3: the batch is made of whole episodes and may be split for memory without changing the step;
-dropout stays off; a linear learning rate is set by the tokens at the iteration's start. On one-token episodes an update equals
-SB3's (tests/oracle). A2C is PPO with one epoch, one minibatch and no clip (tested, as arXiv 2205.09123 shows).
+Deviations from Stable-Baselines3: the batch is made of whole episodes and may be split for memory without
+changing the step; dropout stays off; a linear learning rate is set by the tokens at the iteration's start. On
+one-token episodes an update equals SB3's (tests/oracle). A2C is PPO with one epoch, one minibatch and no clip
+(tested, as arXiv 2205.09123 shows).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class A2CConfig(ActorCriticConfig):
     """Settings of A2C."""
 
     optimizer: Literal["adam", "rmsprop"] = Field(
-        "adam", description="rmsprop: PyTorch's with α = 0.99, as in Stable-Baselines3"
+        "adam", description="rmsprop: PyTorch's with decay 0.99, as in Stable-Baselines3"
     )
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pydantic import Field
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import OnPolicyConfig, TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
 from lmrl_bench.algorithms.functional import value_error, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts
+from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.text.episodes import EpisodeBatch
 
 

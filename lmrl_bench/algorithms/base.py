@@ -1,32 +1,31 @@
 """What all algorithms that act share: collect episodes, charge the KL, estimate advantages, count, save, resume.
 
-This is the one module that touches the internals of Stable-Baselines3. Of `OnPolicyAlgorithm` and `BaseAlgorithm` it uses:
-`policy`, `device`, `env` (may be None), `observation_space`, `action_space`, `n_envs`, `num_timesteps` (generated response
-tokens), `_num_timesteps_at_start`, `_n_updates` (optimiser steps), `lr_schedule`, `_setup_lr_schedule`,
-`_update_current_progress_remaining`, `_update_learning_rate`, `_setup_learn`, `_last_obs` (a placeholder, so that
-`_setup_learn` does not ask for an environment), `ep_info_buffer`, `set_logger`, `logger`, `dump_logs`, `predict`. Replaced are
-`_setup_model` (the policy exists already), `learn`, `save` and `load`; `collect_rollouts` and `train` are not used.
+This is the one module that touches the internals of Stable-Baselines3. Of `OnPolicyAlgorithm` and
+`BaseAlgorithm` it uses: `policy`, `device`, `env` (may be None), `observation_space`, `action_space`,
+`n_envs`, `num_timesteps` (generated response tokens), `_num_timesteps_at_start`, `_n_updates` (optimiser
+steps), `lr_schedule`, `_setup_lr_schedule`, `_update_current_progress_remaining`, `_update_learning_rate`,
+`_setup_learn`, `_last_obs` (a placeholder, so that `_setup_learn` does not ask for an environment),
+`ep_info_buffer`, `set_logger`, `logger`, `dump_logs`, `predict`. Replaced are `_setup_model` (the policy
+exists already), `learn`, `save` and `load`; `collect_rollouts` and `train` are not used.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import torch
-from pydantic import Field, model_validator
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor, nn
 
 from lmrl_bench.algorithms.collection import Collector
-from lmrl_bench.algorithms.functional import Aggregation, token_weights, whiten
+from lmrl_bench.algorithms.functional import token_weights, whiten
 from lmrl_bench.algorithms.gradient import LossParts, StepResult, gradient_step
 from lmrl_bench.algorithms.interface import (
     STATE_FORMAT,
@@ -36,8 +35,9 @@ from lmrl_bench.algorithms.interface import (
     UpdateStats,
     check_state,
 )
-from lmrl_bench.algorithms.kl import KLConfig, KLController
+from lmrl_bench.algorithms.kl import KLController
 from lmrl_bench.algorithms.minibatches import pack_rows
+from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.errors import AlgorithmError
 from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
@@ -50,51 +50,6 @@ if TYPE_CHECKING:
 
     from lmrl_bench.config.sampling import SamplingConfig
     from lmrl_bench.envs.core import EpisodeCore
-
-
-class OnPolicyConfig(AlgorithmConfig):
-    """Settings that every on-policy algorithm has."""
-
-    episodes_per_iteration: int = Field(64, gt=0, description="episodes collected per iteration")
-    group_size: int = Field(
-        1, gt=0, description="responses per prompt; divides episodes_per_iteration"
-    )
-    learning_rate: float = Field(1e-4, gt=0.0, description="of Adam, at the start")
-    learning_rate_schedule: Literal["constant", "linear"] = Field(
-        "constant",
-        description="linear: to 0 over the token budget, by the tokens at the iteration's start",
-    )
-    adam_epsilon: float = Field(1e-5, gt=0.0, description="ε of the optimiser")
-    max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's joint norm")
-    gamma: float = Field(1.0, gt=0.0, le=1.0, description="discount per token")
-    gae_lambda: float = Field(0.95, ge=0.0, le=1.0, description="λ of the advantage estimate")
-    normalize_advantage: bool = Field(
-        True, description="shift and scale advantages over the tokens of each minibatch"
-    )
-    aggregation: Aggregation = Field(
-        "token-mean",
-        description="token-mean: every token of a minibatch counts the same; sequence-mean: every episode",
-    )
-    bootstrap_truncated: bool = Field(
-        False,
-        description="add the critic's value after the last token of episodes cut at the length cap",
-    )
-    kl: KLConfig = Field(
-        default_factory=lambda: KLConfig(), description="the KL charge in the reward"
-    )
-    micro_batch_tokens: int = Field(
-        8192,
-        gt=0,
-        description="padded tokens computed at once; bounds memory, never changes the gradient",
-    )
-
-    @model_validator(mode="after")
-    def _groups_fill_an_iteration(self) -> Self:
-        if self.episodes_per_iteration % self.group_size:
-            raise ValueError(
-                f"group_size ({self.group_size}) must divide episodes_per_iteration ({self.episodes_per_iteration})"
-            )
-        return self
 
 
 class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
@@ -114,7 +69,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         AlgorithmError: Greedy sampling, or a policy without a reference.
     """
 
-    config_class: ClassVar[type[OnPolicyConfig]]
+    config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool] = True
     summary: ClassVar[str]
     policy: LanguageModelPolicy  # type: ignore[assignment]
@@ -245,7 +200,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         self,
         minibatch: EpisodeBatch,
         loss: Callable[[EpisodeBatch, Tensor], LossParts],
-        proceed: Callable[[Tensor], bool] = lambda logprobs: True,
+        proceed: Callable[[Tensor], bool] = lambda _: True,
     ) -> StepResult:
         """Takes one optimiser step on one minibatch; see `gradient.gradient_step`."""
         return gradient_step(
@@ -390,15 +345,16 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(target.name + ".tmp")
         torch.save(self.state_dict(), temporary)
-        os.replace(temporary, target)
+        temporary.replace(target)
 
     @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]
+    def load(cls, *args: Any, **kwargs: Any) -> NoReturn:
         """Refuses: a state holds no task and no policy to build from.
 
         Raises:
             AlgorithmError: Always, with the way to go.
         """
+        del args, kwargs
         raise AlgorithmError(
             f"{cls.__name__}.load: build the algorithm as before, then "
             "load_state_dict(torch.load(path, weights_only=True))"

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Collector:
     """Collects one iteration's episodes for an algorithm.
 
-    The sampler's own log-probabilities are kept, and its values where the value head sits on the trunk that sampled; the
-    only further forward is the reference's (and the critic's, where it has a trunk of its own).
+    The sampler's own log-probabilities are kept, and its values where the value head sits on the trunk that sampled;
+    the only further forward is the reference's (and the critic's, where it has a trunk of its own).
 
     Attributes:
         rollout_stats: numbers of the latest iteration.
@@ -59,8 +59,7 @@ class Collector:
             outcome = self.core.outcome(prompts, completions)
         with self._clock("score"):
             batch = self._score(self._skeleton(prompts, completions, outcome), completions)
-            batch = self._reward(batch, outcome)
-        return batch
+            return self._reward(batch, outcome)
 
     def _generate(self, prompts: Prompts) -> Completions:
         algorithm = self._algorithm

@@ -1,7 +1,8 @@
 """The pure mathematics of policy-gradient algorithms: tensors in, tensors out, nothing remembered.
 
-Shapes: `B` episodes, `T` response tokens (padded on the right), `V` vocabulary. Every function that takes a `mask` (true at
-the tokens that the policy chose) gives the same result whatever stands where the mask is false, NaN included.
+Shapes: `B` episodes, `T` response tokens (padded on the right), `V` vocabulary. Every function that takes a
+`mask` (true at the tokens that the policy chose) gives the same result whatever stands where the mask is
+false, NaN included.
 """
 
 from __future__ import annotations
@@ -38,9 +39,9 @@ def whiten(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
 def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
     """Returns the weight of each token in the loss of one whole minibatch, `(B, T)`; the weights sum to 1.
 
-    `token-mean` weighs every token equally; `sequence-mean` every episode equally (then short replies weigh more per token:
-    the length bias that Dr. GRPO, arXiv 2503.20783, describes). Micro-batches slice these weights, so that the
-    gradient does not depend on the split.
+    `token-mean` weighs every token equally; `sequence-mean` every episode equally (then short replies weigh more
+    per token: the length bias that Dr. GRPO, arXiv 2503.20783, describes). Micro-batches slice these weights, so
+    that the gradient does not depend on the split.
     """
     weights = mask.float()
     if aggregation == "token-mean":
@@ -97,8 +98,8 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation, Schulman et al. 2016 (arXiv 1506.02438), eq. 16, over the policy's tokens only.
 
-    `δ_t = r_t + γ V_{t+1} − V_t` and `A_t = δ_t + γ λ A_{t+1}`, where t+1 is the next token that the policy chose: tokens of
-    the environment inside a response change nothing.
+    `δ_t = r_t + γ V_{t+1} − V_t` and `A_t = δ_t + γ λ A_{t+1}`, where t+1 is the next token that the policy chose:
+    tokens of the environment inside a response change nothing.
 
     Args:
         rewards: `(B, T)`.
@@ -106,8 +107,8 @@ def gae(
         mask: `(B, T)` bool.
         gamma: Discount per token.
         gae_lambda: 1 gives the Monte-Carlo return, 0 the one-step estimate.
-        bootstrap: `(B,)`, the value after the last token: 0 for episodes that terminated and for truncated ones that do not
-            bootstrap; None stands for zeros.
+        bootstrap: `(B,)`, the value after the last token: 0 for episodes that terminated and for truncated ones that
+            do not bootstrap; None stands for zeros.
 
     Returns:
         Advantages and returns (`A + V`), `(B, T)` each, 0 where the mask is false.
@@ -170,8 +171,8 @@ def value_error(
 ) -> Tensor:
     """The squared error of the critic per token, `(V − R)²`.
 
-    With `clip_range`, V is first kept within that distance of the estimate made at rollout time, as Stable-Baselines3 does
-    (OpenAI's code takes the maximum of the clipped and the unclipped error instead).
+    With `clip_range`, V is first kept within that distance of the estimate made at rollout time, as
+    Stable-Baselines3 does (OpenAI's code takes the maximum of the clipped and the unclipped error instead).
     """
     if clip_range is not None:
         if rollout_values is None:

@@ -55,7 +55,7 @@ def gradient_step(
     parameters: Sequence[nn.Parameter],
     max_grad_norm: float,
     iteration: int,
-    proceed: Callable[[Tensor], bool] = lambda logprobs: True,
+    proceed: Callable[[Tensor], bool] = lambda _: True,
 ) -> StepResult:
     """Accumulates the gradient over the micro-batches `groups`, clips its norm and takes one step.
 

@@ -1,4 +1,4 @@
-"""What the runner knows of any algorithm: a configuration class, `learn`, a state, and the numbers of each iteration."""
+"""What the runner knows of any algorithm: settings, `learn`, a state, and the numbers of each iteration."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class KLConfig(BaseModel):
     horizon: int = Field(
         640,
         gt=0,
-        description="episodes over which an error of 1 would double β; 64 episodes an iteration give the paper's K = 0.1",
+        description="episodes over which an error of 1 would double β; 64 an iteration give the paper's K = 0.1",
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Which episodes are computed together: rows sorted by length and packed by a token budget, so that little is padding."""
+"""Which episodes are computed together: like lengths, packed by a token budget, so that little is padding."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ def pack_rows(prompt_mask: Tensor, response_lengths: Tensor, token_budget: int) 
 
 def shuffled(rows: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
     """Yields index tensors of `size` rows each, in a random order; together each row once."""
-    yield from torch.randperm(rows, generator=rng).split(size)
+    yield from torch.split(torch.randperm(rows, generator=rng), size)

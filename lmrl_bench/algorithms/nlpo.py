@@ -1,18 +1,19 @@
 """NLPO: PPO that acts through a learnt top-p mask.
 
-Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Language Processing?" (arXiv 2210.01241), section 4
-and algorithm 1.
+Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Language Processing?" (arXiv
+2210.01241), section 4 and algorithm 1.
 
     Z_t   = the smallest set of tokens that holds probability p under the mask policy π_ψ(· | x, y_<t)
     π̃_θ   = π_θ restricted to Z_t and renormalised; it acts, and it is scored
     ρ_t   = π̃_θ(y_t) / π̃_old(y_t), both under the mask that was in force when y_t was drawn
     ψ ← θ every k iterations
 
-Deviations from the paper: EOS always passes the mask, so that a response can end; the KL charge is between masked policy and
-masked reference, because that is the policy that acts. The rest is `ppo`'s. With `top_p` 1 NLPO is PPO (tested).
+Deviations from the paper: EOS always passes the mask, so that a response can end; the KL charge is between
+masked policy and masked reference, because that is the policy that acts. The rest is `ppo`'s. With `top_p` 1
+NLPO is PPO (tested).
 
-Deviations from the released code (RL4LMs), which `nlpo_released` reproduces: there the mask is the initial model's for ever
-and masked log-probabilities are not renormalised.
+Deviations from the released code (RL4LMs), which `nlpo_released` reproduces: there the mask is the initial
+model's for ever and masked log-probabilities are not renormalised.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No learning: the start policy itself, as a row to compare with (zero-shot, or supervised where a run starts from there)."""
+"""No learning: the start policy itself, as a row to compare with (zero-shot or supervised)."""
 
 from __future__ import annotations
 

@@ -1,19 +1,20 @@
 """PPO: several epochs on a clipped surrogate.
 
-Paper: Schulman et al. 2017, "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), eq. 7 and 9; for language models
-Ziegler et al. 2019 (arXiv 1909.08593).
+Paper: Schulman et al. 2017, "Proximal Policy Optimization Algorithms" (arXiv 1707.06347), eq. 7 and 9; for
+language models Ziegler et al. 2019 (arXiv 1909.08593).
 
     ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)
     J_t = min(ρ_t A_t, clip(ρ_t, 1 − ε, 1 + ε) A_t)
     L   = −mean J + c_v mean (V − R)² − c_H mean H
 
-Deviations from the paper: advantages are whitened per minibatch; the gradient's norm is clipped; Adam's ε is 1e-5; the reward
-holds a KL charge (Ziegler). The critic's coefficient multiplies the squared error itself, not its half.
+Deviations from the paper: advantages are whitened per minibatch; the gradient's norm is clipped; Adam's ε is
+1e-5; the reward holds a KL charge (Ziegler). The critic's coefficient multiplies the squared error itself,
+not its half.
 
-Deviations from Stable-Baselines3: minibatches are made of whole episodes, not of tokens, so that one forward serves a
-sequence; means are over the tokens of the whole minibatch however it is split for memory; a linear learning rate is set by the
-tokens at the iteration's start, so that the last update still moves; dropout stays off. On one-token episodes an update equals
-SB3's (tests/oracle).
+Deviations from Stable-Baselines3: minibatches are made of whole episodes, not of tokens, so that one forward
+serves a sequence; means are over the tokens of the whole minibatch however it is split for memory; a linear
+learning rate is set by the tokens at the iteration's start, so that the last update still moves; dropout
+stays off. On one-token episodes, and on whole responses in one minibatch, an update equals SB3's (tests/oracle).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class PPOConfig(ActorCriticConfig):
     target_kl: float | None = Field(
         None,
         gt=0.0,
-        description="nats per token: the update ends before a step once the policy is 1.5 × as far from the one that sampled",
+        description="nats per token: the update ends before a step at 1.5 times this distance from the old policy",
     )
 
     @model_validator(mode="after")

@@ -2,10 +2,11 @@
 
     L = −mean log π_θ(y_t | x, y_<t)     over the reference's tokens, EOS included
 
-It is no reinforcement learning and generates nothing: its budget is optimiser steps, not tokens. It is the row that RL has to
-beat, and where RL runs start by default. AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), linear warm-up, then a cosine
-to 0. Where a sample has several references, each epoch takes the next one. Temperature and minimum length of the sampling
-configuration take no part: the model itself is fitted. Dropout stays off, as in all algorithms here.
+It is no reinforcement learning and generates nothing: its budget is optimiser steps, not tokens. It is the
+row that RL has to beat, and where RL runs start by default. AdamW (Loshchilov and Hutter 2019, arXiv
+1711.05101), linear warm-up, then a cosine to 0. Where a sample has several references, each epoch takes the
+next one. Temperature and minimum length of the sampling configuration take no part: the model itself is
+fitted. Dropout stays off, as in all algorithms here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -58,6 +59,9 @@ class SupervisedConfig(AlgorithmConfig):
     steps_per_iteration: int = Field(50, gt=0, description="steps between two validation losses")
     validation_samples: int = Field(
         256, gt=0, description="first rows of the validation split in them"
+    )
+    autocast: Literal["none", "bfloat16"] = Field(
+        "none", description="precision of the training forward; weights and sums stay float32"
     )
     micro_batch_tokens: int = Field(
         8192, gt=0, description="padded tokens computed at once; never changes the gradient"
@@ -194,7 +198,9 @@ class Supervised:
         return reference_batch(self._codec, samples, epoch, self.policy.device)
 
     def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
-        total, logprobs = self._weighted_logprobs(part, weights)
+        bfloat16 = self.config.autocast == "bfloat16"
+        with torch.autocast(self.policy.device.type, dtype=torch.bfloat16, enabled=bfloat16):
+            total, logprobs = self._weighted_logprobs(part, weights)
         return LossParts(-total, logprobs, {})
 
     def _weighted_logprobs(self, part: EpisodeBatch, weights: Tensor) -> tuple[Tensor, Tensor]:

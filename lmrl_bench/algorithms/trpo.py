@@ -6,15 +6,17 @@ Paper: Schulman et al. 2015, "Trust Region Policy Optimization" (arXiv 1502.0547
     direction  s = (F + c I)⁻¹ ∇J      by conjugate gradient; F v = ∇ (∇KL · v), differentiated twice
     step       θ = θ_old + b^j √(2 δ / sᵀ(F + c I)s) s,   the first j = 0, 1, … with KL ≤ δ and J(θ) > J(θ_old)
 
-The KL is the exact one over the vocabulary, at every policy token of the batch; causal and encoder-decoder policies alike. F is
-measured on the share `fisher_fraction` of the episodes, drawn anew each iteration. Without an acceptable step the policy stays.
+The KL is the exact one over the vocabulary, at every policy token of the batch; causal and encoder-decoder
+policies alike. F is measured on the share `fisher_fraction` of the episodes, drawn anew each iteration.
+Without an acceptable step the policy stays.
 
 Deviations from the paper: damping `c`; advantages are GAE's, whitened over the batch; the reward holds a KL charge.
 
-Deviations from sb3-contrib: the constraint is KL(old ‖ new) as in the paper, not KL(new ‖ old) (the two have the same F);
-conjugate gradient starts at 0, not at random; the sub-sample is random episodes, and only F uses it. The critic is trained by
-Adam on its own parameters alone: the separate trunk and the head, or only the head where it sits on the policy's trunk, so that
-its steps never move the policy. On one-token episodes the step equals sb3-contrib's (tests/oracle).
+Deviations from sb3-contrib: the constraint is KL(old ‖ new) as in the paper, not KL(new ‖ old) (the two have
+the same F); conjugate gradient starts at 0, not at random; the sub-sample is random episodes, and only F uses
+it. The critic is trained by Adam on its own parameters alone: the separate trunk and the head, or only the
+head where it sits on the policy's trunk, so that its steps never move the policy. On one-token episodes the
+step equals sb3-contrib's (tests/oracle).
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from lmrl_bench.algorithms.base import OnPolicyConfig, TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
 from lmrl_bench.algorithms.functional import (
     categorical_kl,
     conjugate_gradient,
@@ -40,6 +42,7 @@ from lmrl_bench.algorithms.functional import (
 )
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
 from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.policies.scoring import twice_differentiable
 from lmrl_bench.text.episodes import EpisodeBatch
 
@@ -182,7 +185,7 @@ class TRPO(TextOnPolicyAlgorithm):
     def _line_search(
         self, batch: EpisodeBatch, full_step: Tensor, surrogate: float
     ) -> tuple[float, float, float, int]:
-        """Moves the policy by the longest acceptable step; returns its fraction, KL, surrogate and the number of tries."""
+        """Moves the policy by the longest acceptable step; returns its fraction, KL, surrogate and tries."""
         old = parameters_to_vector(self.policy_parameters)
         for tries in range(self.config.backtracks):
             fraction = self.config.backtrack_factor**tries

@@ -56,15 +56,12 @@ def run(
         typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=2))
         note(f"digest {resolved.digest()}")
         return
-    from lmrl_bench.runs.execute import execute, run_folder
+    from lmrl_bench.runs.execute import execute_with_start, run_folder
     from lmrl_bench.runs.progress import LiveBars, listener
-    from lmrl_bench.runs.starts import ensure_start
 
     shown = listener(1)
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
-        if resolved.algorithm.name != "supervised":
-            ensure_start(loaded, resolved.policy, progress=shown)
-        record = execute(resolved, loaded, progress=shown, fresh=fresh)
+        record = execute_with_start(resolved, loaded, progress=shown, fresh=fresh)
     _report(record, run_folder(resolved), as_json)
     if record.status != "completed":
         raise typer.Exit(1)
@@ -96,6 +93,7 @@ def bench(
 ) -> None:
     """Runs what a board lacks, resumes what was interrupted, then builds the board."""
     from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.records.store import check_writable
     from lmrl_bench.runs.bench import plan, run_grid
     from lmrl_bench.runs.progress import LiveBars, listener
 
@@ -107,6 +105,7 @@ def bench(
         for cell in cells:
             typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")
         return
+    check_writable(results, option="--results")
     shown = listener(len(cells))
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         outcome = run_grid(cells, workers=jobs, progress=shown)

@@ -80,6 +80,7 @@ def load_policy(folder: Path, *, seq2seq: bool) -> PreTrainedModel:
 
 
 def save_half(model: PreTrainedModel, folder: Path) -> None:
+    """Save a model with float16 weights and a configuration that makes them load as float32."""
     # A tied weight must stay one tensor, or it would be stored twice.
     halves: dict[int, torch.Tensor] = {}
     weights = {
@@ -150,6 +151,7 @@ def _training_log(
 
 
 def make_readable(folder: Path) -> None:
+    """Give a folder from `mkdtemp` and its files the usual permissions."""
     # mkdtemp gives 0700, which would otherwise be carried into the wheel.
     folder.chmod(0o755)
     for file in folder.iterdir():

@@ -1,4 +1,4 @@
-"""Ships a supervised policy: from a finished `supervised` run to a small Hugging Face folder beside the nano policies."""
+"""Ships a supervised policy: from a finished `supervised` run to a small folder beside the nano policies."""
 
 from __future__ import annotations
 

@@ -33,8 +33,12 @@ def write_atomic(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, option: str = "--output") -> None:
     """Makes the folder and proves that a file can be written in it, before any work is done.
+
+    Args:
+        folder: The folder.
+        option: The command line's option that names it, for the message.
 
     Raises:
         RecordError: It cannot; names the folder and the remedy.
@@ -46,7 +50,7 @@ def check_writable(folder: Path) -> None:
     except OSError as error:
         raise RecordError(
             f"{folder}: results cannot be written here ({error.strerror or error}); "
-            "make the folder writable or choose another with --output"
+            f"make the folder writable or choose another with {option}"
         ) from error
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
+from lmrl_bench.errors import LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
 from lmrl_bench.records.record import Status
-from lmrl_bench.runs.pool import run_jobs
+from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.tasks.catalog import load_task
@@ -65,23 +68,30 @@ def plan(
 def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = silent) -> GridResult:
     """Runs the cells that have no completed record yet; a bad cell does not stop the others.
 
-    The supervised starts that are missing are trained first, each once.
+    The supervised starts that are missing are trained first, each once. After Ctrl-C or TERM, cells that did not
+    run count as interrupted.
     """
-    outcome = GridResult()
+    outcome, stop = GridResult(), Stop()
     starts = {
         f"{job.config.task}/{job.config.policy.model}": job
         for job in jobs
         if job.config.policy.start == "supervised"
     }
-    for _ in run_jobs(_prepare, list(starts.values()), workers=workers, on_event=progress):
-        pass  # a start that fails shows again in its cells, with the reason
-    for result in run_jobs(_run_cell, jobs, workers=workers, on_event=progress):
+    begin = functools.partial(run_jobs, workers=workers, on_event=progress, stop=stop)
+    for result in begin(_prepare, list(starts.values())):
+        if (
+            result.error is not None and not stop.requested
+        ):  # its cells will only say that it is missing
+            name = list(starts)[result.index]
+            progress(Event(name, "note", text=f"no supervised start: {result.error}"))
+    for result in begin(_run_cell, jobs):
         job = jobs[result.index]
         if result.error is None:
             outcome.statuses[job.name] = result.value
-        else:
+        elif not (result.died and stop.requested):
+            outcome.statuses[job.name] = "failed"
             outcome.errors[job.name] = result.error
-            outcome.statuses[job.name] = _record_crash(job, result.error)
+            _record_death(job, result)
             progress(Event(job.name, "finished", text=f"failed: {result.error}"))
     for job in jobs:
         outcome.statuses.setdefault(job.name, "interrupted")
@@ -96,12 +106,19 @@ def _prepare(job: CellJob, emit: Listener) -> str:
 
 
 def _run_cell(job: CellJob, emit: Listener) -> Status:
-    """Worker: runs one cell; whatever goes wrong before training becomes a failed record."""
+    """Worker: runs one cell; whatever goes wrong before training becomes a failed record.
+
+    Raises:
+        RecordError: The folder cannot be written, another process works in it, or it holds another run's record,
+            which must stay as it is.
+    """
     from lmrl_bench.runs.execute import execute
 
     try:
         task = load_task(job.config.task)
         return execute(job.config, task, progress=emit, fresh=job.fresh).status
+    except RecordError:
+        raise
     except Exception as error:
         from lmrl_bench.runs.journal import write_failure
 
@@ -109,8 +126,10 @@ def _run_cell(job: CellJob, emit: Listener) -> Status:
         return write_failure(job.config, error).status
 
 
-def _record_crash(job: CellJob, message: str) -> Status:
-    """Writes the record of a cell whose process died."""
+def _record_death(job: CellJob, result: JobResult) -> None:
+    """Writes the record of a cell whose process died, if the folder can be written at all."""
     from lmrl_bench.runs.journal import write_failure
 
-    return write_failure(job.config, RuntimeError(message)).status
+    if result.died:
+        with suppress(OSError, LmrlBenchError):
+            write_failure(job.config, RuntimeError(result.error))

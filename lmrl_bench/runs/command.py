@@ -8,7 +8,7 @@ from typing import Any
 
 from lmrl_bench.config.loading import Located, load_yaml
 from lmrl_bench.config.overrides import merge
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.errors import ConfigError, TaskError
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
@@ -22,13 +22,18 @@ def given_run(path: Path | None, flags: Mapping[str, Any]) -> tuple[Task, Locate
 
     Raises:
         ConfigError: Neither the file nor the flags name a task.
+        TaskError: The task is unknown.
     """
     given = load_yaml(path) if path else Located.plain({}, "command line")
     given = merge(given, Located.plain(_from_flags(flags), "command line"))
     name = given.data.get("task")
     if not isinstance(name, str):
         raise ConfigError("no task named; add --task NAME (see `lmrl-bench task list`)")
-    return load_task(name), given
+    try:
+        return load_task(name), given
+    except TaskError as error:
+        place = given.place(("task",))
+        raise TaskError(f"{place}: {error}" if place and place.line else str(error)) from None
 
 
 def _from_flags(flags: Mapping[str, Any]) -> dict[str, Any]:

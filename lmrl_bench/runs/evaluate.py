@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import MetricResult
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -48,7 +49,13 @@ class Evaluator:
     seed: int
 
     def __call__(
-        self, split: Split, n: int, *, greedy: bool = False, mask: TopPMask | None = None
+        self,
+        split: Split,
+        n: int,
+        *,
+        greedy: bool = False,
+        mask: TopPMask | None = None,
+        primary_only: bool = False,
     ) -> Evaluation:
         """Evaluates the first `n` rows of a split.
 
@@ -57,6 +64,7 @@ class Evaluator:
             n: rows, or all if there are fewer.
             greedy: most probable tokens in place of the task's declared decoding.
             mask: NLPO's mask, for the policy that acts through it.
+            primary_only: leave the other metrics out, which may cost more than the decoding.
         """
         samples = self.task.samples(split)[:n]
         sampling = self.task.spec.evaluation.model_copy(update={"greedy": True} if greedy else {})
@@ -64,7 +72,9 @@ class Evaluator:
         texts = self.codec.decode(completions.ids, completions.mask)
         reward = self.task.reward()(_reward_batch(samples, texts, completions))
         metrics = {
-            name: metric.score(texts, samples) for name, metric in self.task.metrics().items()
+            name: metric.score(texts, samples)
+            for name, metric in self.task.metrics().items()
+            if not primary_only or name == self.task.spec.metrics.primary.key
         }
         results = _results(metrics, reward, log_ratios, completions)
         return Evaluation(results, _rows(prompts, texts, completions, reward, metrics))
@@ -113,6 +123,11 @@ def _results(
     completions: Completions,
 ) -> SplitResults:
     n = len(log_ratios)
+    for name, result in metrics.items():
+        if not np.isfinite(result.value):
+            raise MetricError(
+                f"metric '{name}' is {result.value} on {n} responses; it must be a finite number"
+            )
     return SplitResults(
         metrics={
             name: MetricValue(

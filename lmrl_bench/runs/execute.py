@@ -18,6 +18,7 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import DivergedError, RecordError, RewardError
 from lmrl_bench.records.record import RunRecord, Status
 from lmrl_bench.records.store import (
+    RECORD,
     RunLock,
     check_writable,
     format_traceback,
@@ -33,7 +34,6 @@ from lmrl_bench.runs.starts import ensure_start
 from lmrl_bench.runs.trainer import Interrupted, Trainer
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
-
 
 POLICY = "policy"
 """Folder of the trained policy below the run's, with `runtime.keep_policy`."""
@@ -68,9 +68,22 @@ def run(
     if given and given.get("algorithm", {}).get("name") == algorithm:
         base["algorithm"] = given["algorithm"]
     config = resolve(loaded, base, overrides=overrides)
+    return execute_with_start(config, loaded, progress=progress, fresh=fresh)
+
+
+def execute_with_start(
+    config: RunConfig, task: Task, *, progress: Listener = silent, fresh: bool = False
+) -> RunRecord:
+    """Runs a resolved configuration; trains the task's supervised policy first if the run needs it.
+
+    Raises:
+        LmrlBenchError: The run cannot start.
+        KeyboardInterrupt: The user stopped while the supervised policy was trained.
+    """
+    check_writable(run_folder(config))  # before minutes are spent on a start
     if config.algorithm.name != "supervised":
-        ensure_start(loaded, config.policy, progress)
-    return execute(config, loaded, progress=progress, fresh=fresh)
+        ensure_start(task, config.policy, progress)
+    return execute(config, task, progress=progress, fresh=fresh)
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -94,8 +107,9 @@ def execute(
         if done is not None:
             progress(Event(_name(config), "finished", 1.0, text="already completed"))
             return done
-        if fresh:
+        if fresh:  # the old record would stand beside new curves if this run were killed
             remove_checkpoint(folder)
+            (folder / RECORD).unlink(missing_ok=True)
         state = load_checkpoint(folder, key=_key(config, task))
         session = open_session(config, task)
         journal = Journal(folder, session)
@@ -114,7 +128,7 @@ def _finish(
     try:
         with _stop_on_signal(trainer):
             trainer.train(state)
-        trainer.test()
+            trainer.test()
         if config.runtime.keep_policy:
             session.policy.save(journal.folder / POLICY)
     except (DivergedError, RewardError) as caught:
@@ -134,7 +148,7 @@ def _finish(
 
 def _completed(folder: Path, config: RunConfig, task: Task) -> RunRecord | None:
     """Returns the completed record of exactly this run, if it is there."""
-    if not (folder / "record.json").exists():
+    if not (folder / RECORD).exists():
         return None
     record = read_record(folder)
     same = record.config_digest == config.digest() and record.seed == config.seed

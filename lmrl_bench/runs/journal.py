@@ -76,6 +76,7 @@ class Journal:
                 name: results.model_dump(mode="json") for name, results in self.results.items()
             },
             "fidelity": self.fidelity.state(),
+            "truncated": self.session.codec.state_dict(),
             "elapsed": self._elapsed(),
         }
 
@@ -89,6 +90,7 @@ class Journal:
             for name, results in state["validation"].items()
         }
         self.fidelity.restore(state["fidelity"])
+        self.session.codec.load_state_dict(state["truncated"])
         self.earlier = dict(state["elapsed"])
         self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from types import FrameType
 from typing import Any
 
@@ -21,31 +21,54 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: `value` as returned, or `error` as text (crash of the function or of its process)."""
+    """What became of a job: `value` as returned, or `error` as text; `died` if its process was lost with it."""
 
     index: int
     value: Any = None
     error: str | None = None
+    died: bool = False
+
+
+@dataclass
+class Stop:
+    """Whether the user asked to stop; one object may be shared by several calls of `run_jobs`."""
+
+    requested: bool = False
 
 
 class _Worker:
-    """A process that takes one job at a time from its own pipe; reused, so that imports are paid once."""
+    """A process that takes one job at a time; reused, so that imports are paid once.
 
-    def __init__(self, context: Any, work: Callable[..., Any], outbox: Any) -> None:
-        self.jobs = context.SimpleQueue()
+    It has a pipe of its own: a queue shared by all would stay locked if one of them died while it writes.
+    """
+
+    def __init__(self, context: SpawnContext, work: Callable[..., Any]) -> None:
+        self.pipe, theirs = context.Pipe()
         self.index: int | None = None
-        self.process: SpawnProcess = context.Process(
-            target=_serve, args=(work, self.jobs, outbox), daemon=False
-        )
+        self.process = context.Process(target=_serve, args=(work, theirs), daemon=False)
         self.process.start()
+        theirs.close()  # so that the pipe ends when the process does
 
     def give(self, index: int, job: Any) -> None:
         self.index = index
-        self.jobs.put((index, job))
+        with suppress(BrokenPipeError):  # it died while idle: `receive` will say so
+            self.pipe.send((index, job))
+
+    def receive(self) -> Event | JobResult:
+        """Returns its next message, or the result of a job that was lost with the process."""
+        assert self.index is not None
+        try:
+            message: Event | JobResult = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            code = self.process.exitcode
+            error = f"the worker process died with exit code {code}"
+            return JobResult(self.index, error=error, died=True)
+        return message
 
     def end(self) -> None:
-        with suppress(OSError, ValueError):
-            self.jobs.put(None)
+        with suppress(OSError):
+            self.pipe.send(None)
         self.process.join(timeout=30)
         if self.process.is_alive():
             self.process.terminate()
@@ -58,6 +81,7 @@ def run_jobs(
     *,
     workers: int,
     on_event: Callable[[Event], None],
+    stop: Stop | None = None,
 ) -> Iterator[JobResult]:
     """Yields a result for every job that was begun, in order of completion.
 
@@ -69,40 +93,46 @@ def run_jobs(
         jobs: picklable jobs.
         workers: processes.
         on_event: gets the events of all jobs, in this process.
+        stop: is set by the first Ctrl-C or TERM; nothing is begun once it is.
     """
+    stop = stop or Stop()
+    if stop.requested or not jobs:
+        return
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
     context = multiprocessing.get_context("spawn")
-    outbox = context.Queue()
     waiting = list(enumerate(jobs))[::-1]
-    crew = [_Worker(context, work, outbox) for _ in range(min(workers, len(jobs)))]
+    crew = [_Worker(context, work) for _ in range(min(workers, len(jobs)))]
     try:
-        with _forwarded_signals(crew, waiting):
+        with _forwarded_signals(crew, stop):
             for worker in crew:
                 worker.give(*waiting.pop())
-            while any(worker.index is not None for worker in crew):
-                for result in _next_results(crew, outbox, on_event):
-                    yield result
-                    position = next(i for i, w in enumerate(crew) if w.index == result.index)
-                    crew[position].index = None
-                    if waiting:
-                        if not crew[position].process.is_alive():
-                            crew[position] = _Worker(context, work, outbox)
-                        crew[position].give(*waiting.pop())
+            while busy := [worker for worker in crew if worker.index is not None]:
+                for worker in _ready(busy):
+                    message = worker.receive()
+                    if isinstance(message, Event):
+                        on_event(message)
+                        continue
+                    yield message
+                    worker.index = None
+                    if waiting and not stop.requested:
+                        if message.died:
+                            crew[crew.index(worker)] = worker = _Worker(context, work)
+                        worker.give(*waiting.pop())
     finally:
         for worker in crew:
             worker.end()
 
 
 @contextmanager
-def _forwarded_signals(crew: list[_Worker], waiting: list[Any]) -> Iterator[None]:
-    """While open, Ctrl-C and TERM empty the queue and are passed to the running workers as TERM."""
+def _forwarded_signals(crew: list[_Worker], stop: Stop) -> Iterator[None]:
+    """While open, Ctrl-C and TERM ask to stop and are passed to the running workers as TERM."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(_number: int, _frame: FrameType | None) -> None:
-        waiting.clear()
+        stop.requested = True
         for worker in crew:
             if worker.index is not None and worker.process.is_alive():
                 worker.process.terminate()
@@ -115,33 +145,18 @@ def _forwarded_signals(crew: list[_Worker], waiting: list[Any]) -> Iterator[None
             signal.signal(number, handler)
 
 
-def _next_results(
-    crew: list[_Worker], outbox: Any, on_event: Callable[[Event], None]
-) -> list[JobResult]:
-    """Waits for messages; returns finished jobs, those of dead processes included."""
-    try:
-        message = outbox.get(timeout=1.0)
-    except queue.Empty:
-        return [
-            JobResult(
-                worker.index,
-                error=f"the worker process died with exit code {worker.process.exitcode}",
-            )
-            for worker in crew
-            if worker.index is not None and not worker.process.is_alive()
-        ]
-    if isinstance(message, Event):
-        on_event(message)
-        return []
-    return [message]
+def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
+    """Waits until some worker has a message or has died; returns those."""
+    ready = wait([worker.pipe for worker in busy])
+    return [worker for worker in busy if worker.pipe in ready]
 
 
-def _serve(work: Callable[..., Any], jobs: Any, outbox: Any) -> None:
+def _serve(work: Callable[..., Any], pipe: Connection) -> None:
     """The worker's loop; Ctrl-C is the parent's, which passes it on as TERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while (item := jobs.get()) is not None:
+    while (item := pipe.recv()) is not None:
         index, job = item
         try:
-            outbox.put(JobResult(index, value=work(job, outbox.put)))
+            pipe.send(JobResult(index, value=work(job, pipe.send)))
         except BaseException as error:
-            outbox.put(JobResult(index, error=f"{type(error).__name__}: {error}"))
+            pipe.send(JobResult(index, error=f"{type(error).__name__}: {error}"))

@@ -25,7 +25,7 @@ class Event:
 
     Attributes:
         run: the run's name, task/row/seed.
-        kind: started, iteration, evaluation, or finished.
+        kind: started, iteration, evaluation, note, or finished.
         done: share of the budget used, 0 to 1.
         values: numbers of that kind (reward, kl, tokens_per_s, …).
         text: a status for people.
@@ -98,6 +98,9 @@ class LiveBars:
         if event.kind == "finished":
             self._finish(event)
             return
+        if event.kind == "note":
+            self.progress.console.print(event.line(), markup=False)
+            return
         if event.run not in self.bars:
             self.bars[event.run] = self.progress.add_task(event.run, total=1.0, numbers="")
         shown = ("reward", "kl", "tokens_per_s")
@@ -111,7 +114,7 @@ class LiveBars:
         if bar is not None:
             self.progress.remove_task(bar)
         self.finished += 1
-        self.progress.console.print(event.line())
+        self.progress.console.print(event.line(), markup=False)  # "[run]" is no markup
         self._move_whole()
 
     def _move_whole(self) -> None:

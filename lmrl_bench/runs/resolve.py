@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.algorithms import ALGORITHMS
-from lmrl_bench.config.loading import Located, load_yaml, validate
+from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError
 from lmrl_bench.tasks.task import Task
+
+if TYPE_CHECKING:
+    from lmrl_bench.algorithms.interface import Algorithm
 
 
 def tuned_settings(task: Task, algorithm: str) -> Path | None:
@@ -39,12 +42,18 @@ def resolve(
     mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
     mine = apply_overrides(mine, overrides)
     name = _algorithm_name(mine)
-    algorithm_class = ALGORITHMS.get(name)
+    algorithm_class = _algorithm(name, mine)
     tuned = tuned_settings(task, name)
     merged = merge(load_yaml(tuned), mine) if tuned else mine
     merged = merge(merged, Located.plain({"task": task.name}, "task"))
-    config = validate(RunConfig, merged)
-    algorithm = validate(algorithm_class.config_class, merged.sub("algorithm").without("name"))
+    fields = merged.sub("algorithm").without("name")
+    problems = [
+        *find_problems(RunConfig, merged),
+        *find_problems(algorithm_class.config_class, fields),
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    config, algorithm = validate(RunConfig, merged), validate(algorithm_class.config_class, fields)
     model = config.policy.model or task.spec.policies.default
     settings = {"name": name, **algorithm.model_dump(mode="json")}
     resolved = config.model_dump(mode="json") | {"algorithm": settings}
@@ -60,3 +69,11 @@ def _algorithm_name(given: Located) -> str:
             "the configuration names no algorithm; add `algorithm: {name: ppo}` or --algorithm ppo"
         )
     return name
+
+
+def _algorithm(name: str, given: Located) -> type[Algorithm]:
+    try:
+        return ALGORITHMS.get(name)
+    except ConfigError as error:
+        place = given.place(("algorithm", "name"))
+        raise ConfigError(f"{place}: {error}" if place else str(error)) from None

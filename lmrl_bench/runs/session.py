@@ -16,6 +16,7 @@ from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.runs.evaluate import Evaluator
 from lmrl_bench.runs.starts import Start, find_start
 from lmrl_bench.seeding import derive_seed
+from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.text.tokenization import TextCodec
 
@@ -71,6 +72,24 @@ def make_codec(task: Task, tokenizer: Any) -> TextCodec:
     )
 
 
+def _check_inputs(config: RunConfig, task: Task, codec: TextCodec) -> None:
+    """Meets every row, reward, metric and limit that the run will, before any time is spent.
+
+    The codec keeps what it encodes, so nothing is done twice. Where long prompts are cut, none of them can fail,
+    and the training split is left for when it is drawn.
+    """
+    rows = {
+        "train": len(task.samples("train")) if codec.truncate == "error" else 0,
+        "validation": config.evaluation.validation_samples,
+        "test": config.evaluation.test_samples,
+    }
+    for split in SPLITS:
+        for sample in task.samples(split)[: rows[split]]:
+            codec.encode(sample)
+    task.reward()
+    task.metrics()
+
+
 def open_session(config: RunConfig, task: Task) -> Session:
     """Loads the start policy and builds the run's parts.
 
@@ -93,6 +112,7 @@ def open_session(config: RunConfig, task: Task) -> Session:
     policy.make_reference()
     facts = start_facts(policy)
     codec = make_codec(task, policy.tokenizer)
+    _check_inputs(config, task, codec)
     core = EpisodeCore(task, codec, split="train", seed=derive_seed(config.seed, "data"))
     algorithm_class = ALGORITHMS.get(config.algorithm.name)
     algorithm = algorithm_class(

@@ -54,7 +54,12 @@ def find_start(task: Task, policy: PolicyConfig) -> Start:
 
 
 def ensure_start(task: Task, policy: PolicyConfig, progress: Listener = silent) -> Start:
-    """Returns the start of a run; trains the supervised policy first if nobody has."""
+    """Returns the start of a run; trains the supervised policy first if nobody has.
+
+    Raises:
+        LmrlBenchError: It cannot be trained.
+        KeyboardInterrupt: The user stopped the training; it resumes with the next call.
+    """
     try:
         return find_start(task, policy)
     except PolicyError:
@@ -68,6 +73,8 @@ def ensure_start(task: Task, policy: PolicyConfig, progress: Listener = silent) 
         "runtime": {"output": str(trained_start(task, policy).parent), "keep_policy": True},
     }
     record = execute(resolve(task, given), task, progress=progress)
+    if record.status == "interrupted":
+        raise KeyboardInterrupt
     if record.status != "completed":
         message = record.error.message if record.error else record.status
         raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")

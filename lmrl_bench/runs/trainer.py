@@ -12,13 +12,15 @@ from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.progress import Event, Listener
 from lmrl_bench.runs.session import Session
 
+STOPPED = "stopped by the user; run the same command again to resume"
+
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked
-    """The user stopped the run; a checkpoint was written."""
+    """The user stopped the run; what it learned up to its checkpoint is kept."""
 
 
 class Trainer:
-    """Drives one algorithm; `stop_requested` ends the run after the running iteration."""
+    """Drives one algorithm; `stop_requested` ends the run after the running iteration or evaluation."""
 
     def __init__(self, session: Session, journal: Journal, progress: Listener, *, key: str) -> None:
         self.session = session
@@ -52,7 +54,11 @@ class Trainer:
                 self._validate(self.journal.used["iterations"], self.journal.used["tokens"])
 
     def test(self) -> None:
-        """Evaluates on the test split: the task's decoding, greedy, and without NLPO's mask."""
+        """Evaluates on the test split: the task's decoding, greedy, and without NLPO's mask.
+
+        Raises:
+            Interrupted: `stop_requested` was set.
+        """
         mask = self.session.algorithm.action_mask
         self._test("test", mask=mask)
         if self.session.config.evaluation.greedy:
@@ -61,6 +67,8 @@ class Trainer:
             self._test("test-unmasked", mask=None)
 
     def _test(self, name: str, *, mask: TopPMask | None, greedy: bool = False) -> None:
+        if self.stop_requested:
+            raise Interrupted(STOPPED)
         started = time.perf_counter()
         n = self.session.config.evaluation.test_samples
         evaluation = self.session.evaluator("test", n, greedy=greedy, mask=mask)
@@ -76,7 +84,7 @@ class Trainer:
         if self.stop_requested or stats.iteration % config.runtime.checkpoint_every == 0:
             self._checkpoint()
         if self.stop_requested:
-            raise Interrupted("stopped by the user; run the same command again to resume")
+            raise Interrupted(STOPPED)
 
     def _iteration_event(self, stats: IterationStats) -> Event:
         done = min(1.0, stats.tokens / self.session.config.budget.tokens)
@@ -96,7 +104,9 @@ class Trainer:
         started = time.perf_counter()
         config = self.session.config.evaluation
         mask = self.session.algorithm.action_mask
-        evaluation = self.session.evaluator("validation", config.validation_samples, mask=mask)
+        evaluation = self.session.evaluator(
+            "validation", config.validation_samples, mask=mask, primary_only=True
+        )
         seconds = time.perf_counter() - started
         self.journal.add_validation(iteration, tokens, evaluation.results, seconds)
         values = {"reward": evaluation.results.reward, "kl": evaluation.results.kl_to_reference}

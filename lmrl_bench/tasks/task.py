@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmrl_bench.config.loading import load_yaml, validate
 from lmrl_bench.digests import digest
-from lmrl_bench.errors import DataError, TaskError, nearest
+from lmrl_bench.errors import DataError, LmrlBenchError, TaskError, nearest
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.rewards import REWARDS, make_reward
@@ -140,7 +142,8 @@ class Task:
         """
         if self._reward is None:
             self._load_plugin()
-            self._reward = make_reward(self.spec.reward, self.folder)
+            with self._named("reward"):
+                self._reward = make_reward(self.spec.reward, self.folder)
         return self._reward
 
     def metrics(self) -> dict[str, Metric]:
@@ -168,7 +171,8 @@ class Task:
         if key not in self._metrics:
             self._load_plugin()
             component = components[key]
-            self._metrics[key] = make_metric(component.name, component.args, self.folder)
+            with self._named("metrics"):
+                self._metrics[key] = make_metric(component.name, component.args, self.folder)
         return self._metrics[key]
 
     def self_test(self) -> SelfTest:
@@ -192,6 +196,14 @@ class Task:
         return digest(
             [[sample.id, sample.prompt, list(sample.references)] for sample in self.samples(split)]
         )
+
+    @contextmanager
+    def _named(self, section: str) -> Iterator[None]:
+        """Names the section of task.yaml in errors that know nothing of files."""
+        try:
+            yield
+        except LmrlBenchError as error:
+            raise type(error)(f"{self.folder / 'task.yaml'}: {section}: {error}") from error
 
     def _load_plugin(self) -> None:
         if (self.folder / PLUGIN_FILE).is_file():

@@ -6,7 +6,7 @@ and metrics and never encoded again, because `encode(decode(ids))` need not give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -86,6 +86,18 @@ class TextCodec:
     def truncated_references(self) -> int:
         """Number of samples whose reference was cut."""
         return len(self._truncated_references)
+
+    def state_dict(self) -> dict[str, list[str]]:
+        """Returns which samples were cut so far, for a run that is resumed in another process."""
+        return {
+            "prompts": sorted(self._truncated_prompts),
+            "references": sorted(self._truncated_references),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Sequence[str]]) -> None:
+        """Adds what was cut before; the sets only grow."""
+        self._truncated_prompts.update(state["prompts"])
+        self._truncated_references.update(state["references"])
 
     def encode(self, sample: Sample) -> list[int]:
         """Returns the prompt's ids, special tokens included; encoded once per sample id.

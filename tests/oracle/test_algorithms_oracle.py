@@ -164,8 +164,8 @@ def test_a2c_update_equals_sb3(optimizer, tokens):
 
 @pytest.mark.parametrize(("family", "tokens"), [("gpt2", 1), ("gpt2", 5), ("t5", 4)])
 def test_trpo_step_equals_sb3_contrib(family, tokens, monkeypatch):
-    # Their conjugate gradient starts at 1e-4 times noise; at 0 the two take the same path. Their bound is on KL(new ‖ old),
-    # ours on KL(old ‖ new); δ is small, so that the two accept the same step.
+    # Their conjugate gradient starts at 1e-4 times noise; at 0 the two take the same path.
+    # Their bound is on KL(new ‖ old), ours on KL(old ‖ new); δ is small, so that the two accept the same step.
     monkeypatch.setattr(sb3_contrib.common.utils.th, "randn_like", torch.zeros_like)
     settings = {
         "learning_rate": 1e-3,
@@ -180,7 +180,8 @@ def test_trpo_step_equals_sb3_contrib(family, tokens, monkeypatch):
     )  # fmt: skip
     batch = ours.collect()
     theirs, _ = peer(
-        sb3_contrib.TRPO, family, batch, tokens, batch_size=batch.tokens, n_critic_updates=1, cg_max_steps=5, cg_damping=0.1,
+        sb3_contrib.TRPO, family, batch, tokens, batch_size=batch.tokens, n_critic_updates=1,
+        cg_max_steps=5, cg_damping=0.1,
         target_kl=0.001, line_search_max_iter=10, line_search_shrinking_factor=0.8, **settings,
     )  # fmt: skip
     before = weights_of(ours.policy)

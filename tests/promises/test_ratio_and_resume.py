@@ -1,4 +1,4 @@
-"""Two promises of every algorithm: the ratio is 1 before the first update, and resume equals uninterrupted, bit for bit."""
+"""Two promises: the ratio is 1 before the first update, and resume equals uninterrupted, bit for bit."""
 
 from __future__ import annotations
 

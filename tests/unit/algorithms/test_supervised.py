@@ -86,7 +86,7 @@ def test_resume_equals_uninterrupted():
     whole.learn()
     states = []
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(stats):
@@ -94,10 +94,10 @@ def test_resume_equals_uninterrupted():
         torch.save(broken.state_dict(), buffer)
         states.append(buffer.getvalue())
         if stats.iteration == 2:
-            raise Stop
+            raise StopError
 
     broken = make_algorithm("supervised", steps_per_iteration=2)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         broken.learn(after_iteration=stop)
     resumed = make_algorithm("supervised", steps_per_iteration=2)
     resumed.load_state_dict(torch.load(io.BytesIO(states[-1]), weights_only=True))

@@ -1,0 +1,208 @@
+"""Every command works on toy data, prints JSON where it says so, and starts fast."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from fixtures.boards import fake_content, fake_spec, write_board, write_cell
+from fixtures.runs import SETTINGS, call
+
+from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.records.record import RunRecord
+
+HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate"
+COMMANDS = [
+    [], ["run"], ["bench"], ["doctor"],
+    ["task"], ["task", "list"], ["task", "show"], ["task", "preview"], ["task", "lint"], ["task", "new"],
+    ["algorithm"], ["algorithm", "list"], ["algorithm", "show"],
+    ["assets"], ["assets", "list"], ["assets", "install"],
+    ["board"], ["board", "list"], ["board", "build"],
+]  # fmt: skip
+
+
+def test_help_and_import_load_nothing_heavy():
+    """One process: importing the package, then the help of every command."""
+    script = f"""
+import sys, lmrl_bench
+heavy = set({HEAVY.split()!r})
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+from lmrl_bench.cli import main
+for words in {COMMANDS!r}:
+    sys.argv = ["lmrl-bench", *words, "--help"]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code, words
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("Usage: lmrl-bench") == len(COMMANDS)
+
+
+def test_what_needs_no_model_loads_none(world):
+    """task list and show, board list: seconds matter to somebody who looks around."""
+    script = f"""
+import sys
+from lmrl_bench.cli import main
+for words in (["task", "list"], ["task", "show", "toy"], ["board", "list"], ["assets", "list"]):
+    sys.argv = ["lmrl-bench", *words]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code, words
+assert not set({HEAVY.split()!r}) & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_task_list_and_show(world, capsys):
+    rows = {row["name"]: row for row in call(capsys, "task", "list", "--json").json}
+    assert {"toy", "imdb-continuation", "debian-synopsis", "docs-en-de"} <= set(rows)
+    assert rows["toy"]["primary"] == "chrf"
+    assert call(capsys, "task", "list").out.splitlines()[0].split() == list(rows["toy"])
+    shown = call(capsys, "task", "show", "toy", "--json").json
+    assert shown == yaml.safe_load(call(capsys, "task", "show", "toy").out)
+    assert shown["schema"] == 1
+    assert call(capsys, "task", "show", world.folder, "--json").json == shown
+
+
+def test_task_preview(world, capsys):
+    samples = call(capsys, "task", "preview", "toy", "--count", "2", "--json").json
+    assert len(samples) == 2
+    text = call(capsys, "task", "preview", "toy", "--count", "1").out
+    assert samples[0]["prompt"] in text
+
+
+def test_task_lint_finds_what_the_toy_task_lacks(world, capsys):
+    linted = call(capsys, "task", "lint", "toy", "--json")
+    assert linted.code == 2
+    assert any("no sha256" in finding["message"] for finding in linted.json)
+
+
+def make_task(world, capsys, *arguments):
+    """Makes a task as a user does, and gives it the toy policy."""
+    (world.root / "mine").mkdir()
+    made = call(capsys, "task", "new", "my-task", "--folder", "mine", *arguments)
+    assert made.code == 0, made.err
+    assert "next: lmrl-bench task lint mine/my-task" in made.err
+    path = world.root / "mine" / "my-task" / "task.yaml"
+    text = path.read_text()
+    assert "default: nano-seq2seq" in text
+    path.write_text(text.replace("default: nano-seq2seq", f"default: {world.model}"))
+    return "mine/my-task"
+
+
+def test_a_new_task_lints_previews_and_runs(world, capsys):
+    task = make_task(world, capsys)
+    linted = call(capsys, "task", "lint", task, "--json")
+    assert linted.code == 0, linted.out
+    assert all(finding["severity"] == "warning" for finding in linted.json)
+    sets = [f"--set=evaluation.{name}=4" for name in ("validation_samples", "test_samples")]
+    ran = call(
+        capsys, "run", "--task", task, "--algorithm", "a2c", "--seed", "3", "--output", "out", "--json",
+        "--set", "policy.start=base", "--set", "budget.tokens=50", *sets,
+        "--set", "algorithm.episodes_per_iteration=4",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    record = RunRecord.model_validate(ran.json)
+    assert (record.status, record.seed, record.task.name) == ("completed", 3, "my-task")
+    assert "[my-task/a2c/3] completed" in ran.err
+
+
+def test_a_new_task_of_a_users_file(world, capsys):
+    with (world.root / "rows.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["frage", "antwort"])
+        writer.writerows([f"say {number}", f"well {number}"] for number in range(80))
+    unclear = call(capsys, "task", "new", "other", "--from", "rows.csv", "--folder", ".")
+    assert unclear.code == 2
+    assert "--prompt-column" in unclear.err
+    columns = ["--prompt-column", "frage", "--reference-column", "antwort"]
+    task = make_task(world, capsys, "--from", "rows.csv", *columns)
+    samples = call(capsys, "task", "preview", task, "--count", "1", "--json").json
+    assert samples[0]["prompt"].startswith("say ")
+
+
+def test_algorithm_list_and_show(capsys):
+    names = {row["name"] for row in call(capsys, "algorithm", "list", "--json").json}
+    assert names >= {"a2c", "nlpo", "nlpo_released", "none", "ppo", "supervised", "trpo"}
+    for name in names:
+        shown = call(capsys, "algorithm", "show", name, "--json").json
+        assert shown["name"] == name
+        assert len(shown["doc"]) > 40
+        text = call(capsys, "algorithm", "show", name).out
+        assert all(f"  {field} = " in text for field in shown["schema"]["properties"])
+
+
+def test_assets_list(world, capsys):
+    rows = call(capsys, "assets", "list", "--json").json
+    assert {"name", "installed", "package", "licence"} <= set(rows[0])
+    assert not any(row["installed"] for row in rows)  # the cache is empty
+
+
+def test_doctor(world, capsys):
+    rows = {row["what"]: row["value"] for row in call(capsys, "doctor", "--json").json}
+    assert rows["torch"].startswith("2.")
+    assert rows["OMP_NUM_THREADS"] == "1"
+    assert rows["cache"] == str(world.root / "cache")
+    assert rows["results folder"] == "writable"
+
+
+def test_run_dry_run_prints_the_whole_configuration(world, capsys):
+    dry = call(capsys, "run", world.run_file(), "--dry-run", "--set", "seed=4")
+    assert dry.code == 0
+    config = dry.json
+    assert config["seed"] == 4
+    assert config["algorithm"].items() >= SETTINGS["algorithm"].items()
+    assert config["algorithm"]["gae_lambda"] == 0.95
+    assert config["policy"]["model"] == str(world.model)
+    assert dry.err.startswith("digest ")
+    assert not (world.root / "out").exists()
+
+
+def test_run_prints_its_results_and_flags_override_the_file(world, capsys):
+    run = world.run_file(algorithm={"name": "none"}, label="still")
+    ran = call(capsys, "run", run, "--seed", "2", "--output", "elsewhere")
+    assert ran.code == 0, ran.err
+    assert ran.out.splitlines()[0].startswith("completed: toy/still/model/s2-")
+    assert "test           reward " in ran.out
+    assert ran.out.splitlines()[-1] == "record: elsewhere/record.json"
+    assert not (world.root / "out").exists()
+
+
+@pytest.fixture
+def board(world):
+    """A board with fake records."""
+    spec = fake_spec(tasks=[{"task": "toy"}], seeds=[0, 1])
+    folder = world.root / "boards" / "fake"
+    folder.mkdir(parents=True)
+    (folder / "leaderboard.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
+    write_board(
+        world.root / "results", spec, {("toy", "a2c", 1): "failed", ("toy", "nlpo", 0): None}
+    )
+    return spec, folder
+
+
+def test_board_list_build_and_check(world, board, capsys):
+    spec, folder = board
+    assert "quickstart" in {row["name"] for row in call(capsys, "board", "list", "--json").json}
+    stale = call(capsys, "board", "build", folder, "--check")
+    assert stale.code == 3
+    assert "Traceback" not in stale.err
+    built = call(capsys, "board", "build", folder)
+    assert built.code == 0, built.err
+    assert "wrote leaderboards/fake/" in built.err
+    json.loads((world.root / "leaderboards" / "fake" / "board.json").read_text())
+    assert call(capsys, "board", "build", folder, "--check").code == 0
+    missing = next(cell for cell in cells(spec) if (cell.label, cell.seed) == ("nlpo", 0))
+    write_cell(world.root / "results", "fake", missing, fake_content(missing))
+    stale = call(capsys, "board", "build", folder, "--check")
+    assert stale.code == 3
+    assert "error: " in stale.err

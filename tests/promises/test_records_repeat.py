@@ -1,0 +1,157 @@
+"""The promise of records: same configuration and seed, same record, byte for byte; also after Ctrl-C, TERM and KILL."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from fixtures.runs import make_world
+
+from lmrl_bench.records.store import check_files, read_curves, read_record
+from lmrl_bench.runs.execute import run
+
+ALGORITHMS = ("ppo", "nlpo", "supervised")
+FILES = ("curves.jsonl", "samples.parquet", "config.yaml")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Prompts and references are cut at their limits, which the record counts."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield make_world(
+            tmp_path_factory.mktemp("world"),
+            patch.setenv,
+            prompt={"max_tokens": 5, "truncate": "left"},
+            response={"max_tokens": 4},
+        )
+
+
+def given(world, output, name, tokens=120, **changes):
+    settings = world.given()["algorithm"] | {"name": name}
+    if name == "supervised":
+        settings = {"name": name, "epochs": 2, "batch_size": 4, "steps_per_iteration": 1}
+    if name == "nlpo":
+        settings |= {"mask_update_iterations": 3}
+    return world.given(output, algorithm=settings, budget={"tokens": tokens}, **changes)
+
+
+@pytest.fixture(scope="module")
+def whole(world):
+    """Uninterrupted runs by algorithm, made when first asked for."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            made[name] = run("toy", name, given=given(world, f"{name}-whole", name))
+        return made[name]
+
+    return get
+
+
+def assert_same(world, record, other, folders):
+    one, two = (world.root / folder for folder in folders)
+    for name in FILES:
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+    assert record.facts() == other.facts()
+    assert record.digest() == other.digest()
+    check_files(one, record)
+
+
+def stop_at(iteration, number):
+    """Returns a listener that sends this process a signal after an iteration."""
+    seen = []
+
+    def listen(event):
+        if event.kind == "iteration":
+            seen.append(event)
+            if len(seen) == iteration:
+                os.kill(os.getpid(), number)
+
+    return listen
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_same_seed_same_record_another_seed_another_record(name, world, whole):
+    record = whole(name)
+    assert record.status == "completed"
+    assert record.budget.iterations >= 5
+    assert record.events["prompts_truncated"] > 0
+    again = run("toy", name, given=given(world, f"{name}-again", name))
+    assert_same(world, again, record, (f"{name}-again", f"{name}-whole"))
+    other = run("toy", name, seed=1, given=given(world, f"{name}-other", name))
+    assert other.config_digest == record.config_digest
+    assert other.digest() != record.digest()
+    assert other.curves.sha256 != record.curves.sha256
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_stopped_run_is_a_record_and_resumes_to_the_same(name, number, world, whole):
+    """Stopped twice: between checkpoints, and again after it was resumed."""
+    folder = f"{name}-{number}"
+    settings = given(world, folder, name)
+    for at, done in ((1, 1), (2, 3)):
+        stopped = run("toy", name, given=settings, progress=stop_at(at, number))
+        assert stopped.status == "interrupted"
+        assert stopped.error.iteration == done
+        assert (world.root / folder / "checkpoint" / "state.pt").exists()
+        assert read_record(world.root / folder) == stopped
+    resumed = run("toy", name, given=settings)
+    assert resumed.status == "completed"
+    assert_same(world, resumed, whole(name), (folder, f"{name}-whole"))
+    assert not (world.root / folder / "checkpoint").exists()
+
+
+def _run_until_killed(settings, name):
+    run("toy", name, given=settings, progress=stop_at(5, signal.SIGKILL))
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_killed_run_resumes_from_its_last_checkpoint(name, world, whole):
+    """Killed at iteration 5, after the checkpoint of iteration 4, while it wrote a line of the curves."""
+    folder = world.root / f"{name}-killed"
+    settings = given(world, folder.name, name)
+    process = multiprocessing.get_context("fork").Process(
+        target=_run_until_killed, args=(settings, name)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (folder / "record.json").exists()
+    assert read_curves(folder)[-1]["iteration"] == 5
+    with (folder / "curves.jsonl").open("a") as stream:
+        stream.write('{"iteration":6,"kin')
+    notes = []
+    resumed = run("toy", name, given=settings, progress=notes.append)
+    assert resumed.status == "completed"
+    assert [note.text for note in notes[:2]] == ["resumed", "dropped a torn line of curves.jsonl"]
+    assert_same(world, resumed, whole(name), (folder.name, f"{name}-whole"))
+
+
+def test_kill_on_the_command_line(world):
+    """A real process gets TERM in the middle, says how to resume, and the same command completes the run."""
+    path = world.run_file(**given(world, "process", "ppo", tokens=2500))
+    log = world.root / "process.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lmrl_bench.cli", "run", str(path)], stdout=stream, stderr=stream
+        )
+        curves = world.root / "process" / "curves.jsonl"
+        while process.poll() is None and not (curves.exists() and '"train"' in curves.read_text()):
+            time.sleep(0.01)
+        process.terminate()
+        code = process.wait()
+    assert code == 1, log.read_text()
+    assert "run the same command again to resume" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    stopped = read_record(world.root / "process")
+    assert stopped.status == "interrupted"
+    assert 0 < stopped.budget.tokens < 2500
+    resumed = run("toy", "ppo", given=given(world, "process", "ppo", tokens=2500))
+    uninterrupted = run("toy", "ppo", given=given(world, "process-whole", "ppo", tokens=2500))
+    assert_same(world, resumed, uninterrupted, ("process", "process-whole"))

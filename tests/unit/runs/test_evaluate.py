@@ -1,0 +1,66 @@
+"""Evaluation has a random stream of its own: it changes no number of training, and batches change none of its."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lmrl_bench.records.store import read_curves
+from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.session import open_session
+
+
+def train_lines(folder):
+    return [line for line in read_curves(folder) if line["kind"] == "train"]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "nlpo"])
+def test_evaluating_changes_no_training_number(world, algorithm):
+    evaluation = {"validation_samples": 6, "test_samples": 2, "greedy": False}
+    settings = world.given()["algorithm"] | {"name": algorithm}
+    for name, every in (("often", 1), ("never", 1000)):
+        given = world.given(
+            name,
+            algorithm=settings,
+            evaluation={**evaluation, "every": every},
+            budget={"tokens": 120},
+        )
+        assert run("toy", algorithm, given=given).status == "completed"
+    often, never = train_lines(world.root / "often"), train_lines(world.root / "never")
+    assert len(often) > 2
+    assert often == never
+
+
+@pytest.fixture
+def session(world):
+    return lambda **changes: open_session(resolve(world.task, world.given(**changes)), world.task)
+
+
+def test_an_evaluation_repeats_and_does_not_depend_on_its_batches(session):
+    evaluator = session().evaluator
+    first = evaluator("validation", 6)
+    assert evaluator("validation", 6) == first
+    split = session(evaluation={"batch_size": 2}).evaluator("validation", 6)
+    assert [row["output_ids"] for row in split.rows] == [row["output_ids"] for row in first.rows]
+    assert split.results.reward == first.results.reward
+    assert session(seed=1).evaluator("validation", 6).rows != first.rows
+
+
+def test_the_numbers_are_means_over_the_rows(session):
+    task_session = session()
+    evaluation = task_session.evaluator("test", 100)
+    results, rows = evaluation.results, evaluation.rows
+    assert results.n == len(rows) == 6
+    assert results.reward == pytest.approx(np.mean([row["reward"] for row in rows]))
+    assert results.mean_length == pytest.approx(np.mean([len(row["output_ids"]) for row in rows]))
+    assert results.truncated_share == np.mean([not row["terminated"] for row in rows])
+    assert results.reward_components.keys() == {"chrf"}
+    assert results.metrics.keys() == {"chrf", "bleu"}
+    # The policy is its own reference.
+    assert results.kl_to_reference == pytest.approx(0.0, abs=1e-5)
+
+
+def test_greedy_is_the_same_for_every_seed(session):
+    first = session().evaluator("test", 6, greedy=True)
+    assert first.rows == session(seed=1).evaluator("test", 6, greedy=True).rows

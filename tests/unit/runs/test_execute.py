@@ -1,0 +1,124 @@
+"""One run from configuration to record: completed, found again, refused, failed, begun afresh."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
+from lmrl_bench.runs import execute as module
+from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.trainer import Trainer
+
+
+def test_a_completed_run_has_all_its_files_and_is_not_run_again(world, monkeypatch):
+    events = []
+    record = run(
+        "toy",
+        "ppo",
+        given=world.given(evaluation={**QUICK, "greedy": True}),
+        progress=events.append,
+    )
+    folder = world.root / "out"
+    assert record.status == "completed"
+    assert record == read_record(folder)
+    check_files(folder, record)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.yaml", "curves.jsonl", "record.json", "samples.parquet",
+    ]  # fmt: skip
+    assert set(record.results) == {"validation", "test", "test-greedy"}
+    assert record.budget.tokens >= 60
+    assert set(record.fidelity.flags) <= {"truncated_share"}  # a random policy seldom ends
+    assert record.fidelity.max_logprob_difference < 1e-4
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "started"
+    assert kinds[-1] == "finished"
+    assert kinds.count("iteration") == record.budget.iterations
+    lines = read_curves(folder)
+    assert [line["iteration"] for line in lines if line["kind"] == "train"] == list(
+        range(1, record.budget.iterations + 1)
+    )
+    validated = [line["iteration"] for line in lines if line["kind"] == "validation"]
+    assert validated[0] == 0
+    assert validated[-1] == record.budget.iterations
+    assert len(set(validated)) == len(validated)
+    table = read_samples(folder)
+    assert table.num_rows == 8
+    rewards = [row["reward"] for row in table.to_pylist() if row["decoding"] == "test"]
+    assert record.results["test"].reward == pytest.approx(sum(rewards) / 4)
+
+    monkeypatch.setattr(module, "open_session", lambda *_: pytest.fail("work was done"))
+    again = run("toy", "ppo", given=world.given(evaluation={**QUICK, "greedy": True}))
+    assert again == record
+
+
+QUICK = {"every": 2, "validation_samples": 4, "test_samples": 4, "greedy": False}
+
+
+def test_a_folder_with_another_runs_record_is_refused_and_left_alone(world):
+    run("toy", "none", given=world.given())
+    before = (world.root / "out" / "record.json").read_bytes()
+    for change in ({"evaluation": {**QUICK, "test_samples": 3}}, {}):
+        seed = 0 if change else 1
+        with pytest.raises(RecordError, match=r"out holds the record of another run.*--fresh"):
+            run("toy", "none", given=world.given(**change), seed=seed)
+    assert (world.root / "out" / "record.json").read_bytes() == before
+    record = run("toy", "none", given=world.given(), seed=1, fresh=True)
+    assert record.seed == 1
+    world.edit_task(version=2)
+    with pytest.raises(RecordError, match="another run"):
+        run("toy", "none", given=world.given(), seed=1)
+
+
+def test_fresh_forgets_the_record_before_anything_else(world, monkeypatch):
+    """A fresh run that is killed must not leave the old record beside new curves."""
+    run("toy", "none", given=world.given())
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(module, "open_session", killed)
+    with pytest.raises(SystemExit):
+        run("toy", "none", given=world.given(), fresh=True)
+    assert not (world.root / "out" / "record.json").exists()
+
+
+def test_a_crash_is_a_record_and_the_next_call_goes_on_from_the_checkpoint(world, monkeypatch):
+    validate = Trainer._validate
+
+    def crash(self, iteration, tokens):
+        if iteration == 4:
+            raise ZeroDivisionError("planted")
+        validate(self, iteration, tokens)
+
+    monkeypatch.setattr(Trainer, "_validate", crash)
+    given = world.given(budget={"tokens": 250})
+    record = run("toy", "ppo", given=given)
+    assert record.status == "failed"
+    assert record.error.type == "ZeroDivisionError"
+    assert record.error.iteration == 4
+    assert "in crash" in record.error.traceback
+    assert str(world.root) not in record.error.traceback
+    assert (world.root / "out" / "checkpoint" / "state.pt").exists()
+    assert record.results["validation"].n == 4
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    events = []
+    resumed = run("toy", "ppo", given=given, progress=events.append)
+    assert resumed.status == "completed"
+    assert events[0].text == "resumed"
+    whole = run("toy", "ppo", given=world.given("whole", budget={"tokens": 250}))
+    assert resumed.digest() == whole.digest()
+    assert not (world.root / "out" / "checkpoint").exists()
+
+
+def test_the_kept_policy_is_a_model_folder(world):
+    given = world.given(runtime={"keep_policy": True, "output": str(world.root / "out")})
+    record = run(
+        "toy", "supervised", given={**given, "algorithm": {"name": "supervised", "epochs": 1}}
+    )
+    assert record.status == "completed"
+    config = json.loads((world.root / "out" / "policy" / "config.json").read_text())
+    assert config["vocab_size"] == 45

@@ -1,0 +1,66 @@
+"""Worker processes: every job has a result, whatever becomes of its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from lmrl_bench.runs.pool import Stop, run_jobs
+from lmrl_bench.runs.progress import Event
+
+LONG = "x" * 200_000  # more than a pipe holds: the writer must wait for the reader
+
+
+def work(job, emit):
+    """What a worker does with a job; it knows several ways to go wrong."""
+    emit(Event(str(job), "started"))
+    if job == "die":
+        for number in range(5):
+            emit(Event(str(job), "iteration", float(number), text=LONG))
+        os._exit(7)
+    if job == "raise":
+        raise ValueError("planted")
+    if job == "unpicklable":
+        return lambda: None
+    if job == "wait":
+        seen = []
+        signal.signal(signal.SIGTERM, lambda *_: seen.append("TERM"))
+        emit(Event(str(job), "note", text="waiting"))
+        while not seen:
+            time.sleep(0.01)
+        return "stopped"
+    return (job * 10, os.environ["OMP_NUM_THREADS"])
+
+
+def test_every_job_has_a_result_though_workers_die():
+    """Three times as many jobs as workers; a worker dies with a full pipe, is replaced, and the others go on."""
+    jobs, events = [0, "die", 2, "raise", 4, "unpicklable"], []
+    results = list(run_jobs(work, jobs, workers=2, on_event=events.append))
+    by_index = {result.index: result for result in results}
+    assert len(results) == len(by_index) == len(jobs)
+    assert [by_index[index].value for index in (0, 2, 4)] == [(0, "1"), (20, "1"), (40, "1")]
+    assert by_index[1].error == "the worker process died with exit code 7"
+    assert by_index[3].error == "ValueError: planted"
+    assert "pickle" in by_index[5].error
+    assert [index for index in by_index if by_index[index].died] == [1]
+    assert {event.run for event in events if event.kind == "started"} == set(map(str, jobs))
+    assert [event.done for event in events if event.kind == "iteration"] == [0, 1, 2, 3, 4]
+
+
+def test_ctrl_c_stops_the_running_job_and_begins_no_other():
+    stop, before = Stop(), signal.getsignal(signal.SIGINT)
+
+    def interrupt(event):
+        if event.kind == "note":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    results = list(run_jobs(work, ["wait", 1, 2], workers=1, on_event=interrupt, stop=stop))
+    assert [(result.index, result.value) for result in results] == [(0, "stopped")]
+    assert stop.requested
+    assert list(run_jobs(work, [1], workers=1, on_event=interrupt, stop=stop)) == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_no_jobs_no_workers():
+    assert list(run_jobs(work, [], workers=3, on_event=print)) == []

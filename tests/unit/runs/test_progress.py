@@ -1,0 +1,55 @@
+"""What a user sees: plain lines for logs, at most one iteration line per run and interval; live bars."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from lmrl_bench.runs import progress
+from lmrl_bench.runs.progress import Event, LiveBars, PlainLines, listener
+
+
+def test_plain_lines_are_limited_per_run(monkeypatch):
+    clock, stream = [100.0], io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    show = PlainLines(stream, every=10.0)
+    show(Event("t/ppo/0", "started"))
+    for second in (0, 1, 9, 10, 11):
+        clock[0] = 100.0 + second
+        show(Event("t/ppo/0", "iteration", 0.5, {"reward": 0.25, "kl": float(second)}))
+    show(Event("t/a2c/0", "iteration", values={"reward": 1.0}))
+    show(Event("t/ppo/0", "evaluation", values={"reward": 0.5}, text="validation"))
+    show(Event("t/ppo/0", "finished", 1.0, text="completed"))
+    assert stream.getvalue().splitlines() == [
+        "[t/ppo/0] started",
+        "[t/ppo/0] iteration reward=0.25 kl=0",
+        "[t/ppo/0] iteration reward=0.25 kl=10",
+        "[t/a2c/0] iteration reward=1",
+        "[t/ppo/0] validation reward=0.5",
+        "[t/ppo/0] completed",
+    ]
+
+
+def test_live_bars_follow_runs_and_print_what_finished():
+    stream, bars = io.StringIO(), LiveBars(2)
+    bars.progress.live.console = bars.progress.live.console.__class__(file=stream, width=120)
+    with bars:
+        bars(Event("t/ppo/0", "started"))
+        bars(Event("t/ppo/0", "iteration", 0.5, {"reward": 0.25, "tokens_per_s": 900.0}))
+        assert bars.progress.tasks[0].completed == 0.5
+        assert bars.progress.tasks[1].fields["numbers"] == "reward 0.25  tokens_per_s 900"
+        bars(Event("t/ppo/0", "note", text="dropped a torn line"))
+        bars(Event("t/ppo/0", "finished", 1.0, text="completed"))
+        assert [task.description for task in bars.progress.tasks] == ["all runs"]
+        assert bars.progress.tasks[0].completed == 1.0
+        bars(Event("t/a2c/0", "finished", 1.0, text="already completed"))  # it never began
+        assert bars.progress.finished
+    shown = stream.getvalue()
+    assert "[t/ppo/0] completed" in shown
+    assert "[t/ppo/0] dropped a torn line" in shown
+    assert isinstance(bars.progress.console, Console)
+
+
+def test_without_a_terminal_there_are_plain_lines():
+    assert isinstance(listener(3), PlainLines)

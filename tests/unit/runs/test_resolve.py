@@ -1,0 +1,78 @@
+"""Defaults < tuned settings < given < overrides; the digest is of the experiment alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from lmrl_bench.errors import ConfigError
+from lmrl_bench.runs.resolve import resolve, tuned_settings
+
+NO_TUNING = {"algorithm": {"name": "a2c"}}
+
+
+@pytest.fixture
+def task(world):
+    (world.folder / "algorithms").mkdir()
+    (world.folder / "algorithms" / "ppo.yaml").write_text(
+        "algorithm: {name: ppo, epochs: 7, gamma: 0.9, clip_range: 0.3}\nbudget: {tokens: 500}\n"
+    )
+    return world.task
+
+
+def test_precedence(task):
+    given = {"algorithm": {"name": "ppo", "gamma": 0.8, "clip_range": 0.1}}
+    resolved = resolve(
+        task, given, overrides=["algorithm.clip_range=0.05", "sampling.temperature=2"]
+    )
+    algorithm = resolved.algorithm.model_dump()
+    assert algorithm["gae_lambda"] == 0.95  # default of the algorithm
+    assert algorithm["epochs"] == 7  # tuned
+    assert algorithm["gamma"] == 0.8  # given, over tuned
+    assert algorithm["clip_range"] == 0.05  # --set, over given and tuned
+    assert resolved.budget.tokens == 500
+    assert resolved.sampling.temperature == 2.0
+    assert resolved.evaluation.every == 5  # default of every run
+    assert resolved.task == "toy"
+    assert resolved.policy.model == task.spec.policies.default
+
+
+def test_tuned_settings_are_of_one_algorithm(task):
+    assert tuned_settings(task, "a2c") is None
+    assert resolve(task, NO_TUNING).budget.tokens == 60_000
+
+
+def test_every_field_is_written_out_and_resolving_again_changes_nothing(task):
+    resolved = resolve(task, {"algorithm": {"name": "ppo"}})
+    assert resolved.algorithm.model_dump()["kl"]["coefficient"] is not None
+    again = resolve(task, resolved.model_dump(mode="json"))
+    assert again == resolved
+
+
+def test_the_digest_leaves_out_seed_label_and_runtime(task):
+    digest = resolve(task, NO_TUNING).digest()
+    same = {**NO_TUNING, "seed": 5, "label": "mine", "runtime": {"output": "x", "threads": 2}}
+    assert resolve(task, same).digest() == digest
+    for part in (
+        {"algorithm": {"name": "a2c", "gamma": 0.5}},
+        {"budget": {"tokens": 61_000}},
+        {"policy": {"start": "base"}},
+        {"sampling": {"temperature": 0.5}},
+        {"evaluation": {"every": 6}},
+    ):
+        assert resolve(task, {**NO_TUNING, **part}).digest() != digest
+
+
+def test_problems_of_tuned_settings_run_and_algorithm_stand_together(task):
+    path = task.folder / "algorithms" / "ppo.yaml"
+    path.write_text("algorithm:\n  name: ppo\n  epoch: 7\nbudget: {tokens: 0}\n")
+    with pytest.raises(ConfigError) as raised:
+        resolve(task, {"algorithm": {"name": "ppo", "gama": 1}}, overrides=["seed=x"])
+    text = str(raised.value)
+    assert len(text.splitlines()) == 4
+    for part in (
+        f"{path}:3: algorithm.epoch",
+        f"{path}:4: budget.tokens",
+        "algorithm.gama",
+        "--set seed",
+    ):
+        assert part in text
