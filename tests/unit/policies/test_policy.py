@@ -146,7 +146,7 @@ def test_micro_batches_change_nothing(monkeypatch):
     completions = generate(policy, prompts)
     with torch.no_grad():
         whole = score(policy, prompts, completions)
-        monkeypatch.setattr("lmrl_bench.policies.scoring.MICRO_BATCH_TOKENS", 40)
+        monkeypatch.setattr("lmrl_bench.policies.scoring.MICRO_BATCH_TOKENS", 130)
         monkeypatch.setattr("lmrl_bench.policies.scoring.CHUNK_ELEMENTS", 3 * policy.network.width)
         parts = score(policy, prompts, completions)
     for name in ("logprobs", "values", "entropy"):
