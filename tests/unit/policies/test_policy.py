@@ -362,7 +362,7 @@ def test_spaces_that_do_not_fit():
         (good, spaces.Discrete(51)),
         (good, spaces.MultiDiscrete([50])),
     ):
-        with pytest.raises(PolicyError, match="the policy (observes|acts)"):
+        with pytest.raises(PolicyError, match=r"the policy (observes|acts)"):
             LanguageModelPolicy(space, action, lambda _: 0.0, model=model, tokenizer=tokenizer)
 
 
