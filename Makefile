@@ -3,13 +3,14 @@
 # make lint         formatting, types, layers, dependencies
 # make boards       rebuild every committed board from the committed records
 #
-# The virtual environment .venv is made as needed. torch is the CPU build pinned in constraints.txt;
-# override it with: make TORCH='torch==2.13.0' CONSTRAINTS=constraints.txt PYTHON=python3.12
+# The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
+# make TORCH='torch==2.13.0' TORCH_OPTIONS='--index-url …' CONSTRAINTS=constraints.txt PYTHON=python3.12
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 TORCH ?= torch
+TORCH_OPTIONS ?=
 JOBS ?= 2
 BIN := $(VENV)/bin
 
@@ -26,7 +27,7 @@ help:
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) $(TORCH_OPTIONS) $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[data,trackers,dev]'
 	touch $@
 

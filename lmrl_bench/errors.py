@@ -40,6 +40,10 @@ class RewardError(LmrlBenchError):
     """A reward is not finite or has the wrong shape."""
 
 
+class RewardNotFiniteError(RewardError):
+    """A reward is NaN or infinite; in training the run is recorded as `diverged`."""
+
+
 class PolicyError(LmrlBenchError):
     """A policy does not fit the task (kind, vocabulary, EOS, positions)."""
 

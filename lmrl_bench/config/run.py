@@ -83,7 +83,11 @@ class RunConfig(_Strict):
 
     task: str = Field(description="task name or folder")
     algorithm: AlgorithmChoice
-    label: str | None = Field(None, description="row name on boards; default: the algorithm's name")
+    label: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        description="row name on boards; default: the algorithm's name",
+    )
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     sampling: SamplingConfig = Field(
         default_factory=SamplingConfig, description="decoding while training"

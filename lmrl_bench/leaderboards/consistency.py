@@ -56,6 +56,11 @@ def check_row(records: Mapping[Path, RunRecord]) -> None:
         for folder, record in completed.items()
     }
     _same(completed, measured, "decodings or metrics")
+    starts = {
+        folder: record.policy and (record.policy.weights_sha256, record.policy.tokenizer_sha256)
+        for folder, record in completed.items()
+    }
+    _same(completed, starts, "start weights or tokenizers")
 
 
 def check_task(records: Mapping[Path, RunRecord]) -> None:

@@ -87,9 +87,11 @@ def resume_curves(folder: Path, iteration: int) -> int:
         How many torn lines were dropped (0 or 1).
 
     Raises:
-        RecordError: A line before the last one is not a JSON object.
+        RecordError: A line before the last one is not a JSON object, or the file is missing.
     """
     path = folder / CURVES
+    if not path.exists() and iteration > 0:
+        raise RecordError(f"{path}: missing beside a checkpoint; restore it or run with --fresh")
     if not path.exists():
         return 0
     lines, torn = _read(path)

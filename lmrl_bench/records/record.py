@@ -83,7 +83,8 @@ class SplitResults(_Strict):
     reward: float
     reward_components: dict[str, float] = Field(default_factory=dict)
     kl_to_reference: float = Field(
-        description="nats per episode, k1 estimate against the start policy"
+        description="nats per episode: mean log-ratio of the responses to the start policy under the same "
+        "behaviour; the k1 estimate of the KL where responses are sampled, no KL where they are greedy"
     )
     mean_length: float = Field(description="response tokens")
     truncated_share: float

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmrl_bench.errors import RewardError
+from lmrl_bench.errors import RewardNotFiniteError
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -81,11 +81,11 @@ class RewardFunction(ABC):
 
 
 def check_finite(name: str, scores: FloatArray, batch: RewardBatch) -> None:
-    """Raises RewardError naming the first sample whose reward is NaN or infinite."""
+    """Raises RewardNotFiniteError naming the first sample whose reward is NaN or infinite."""
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         row = int(bad[0])
-        raise RewardError(
+        raise RewardNotFiniteError(
             f"reward '{name}' is {scores[row]} for sample '{batch.samples[row].id}' "
             f"({len(bad)} of {len(scores)} rows); response: {batch.responses[row][:80]!r}"
         )

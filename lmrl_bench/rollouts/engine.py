@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import DataError
+from lmrl_bench.errors import DataError, DivergedError
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -147,6 +147,10 @@ def _decode(
     finished = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(request.max_tokens):
         log_probabilities = _log_probabilities(decoders, step, request)
+        if bool(log_probabilities.isnan().any()):
+            raise DivergedError(
+                f"the policy's distribution is not a number at response token {step + 1}"
+            )
         if request.uniforms is None:
             tokens = log_probabilities.argmax(dim=-1)
         else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import LmrlBenchError, RecordError
+from lmrl_bench.errors import ConfigError, LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
 from lmrl_bench.records.record import Status
 from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
@@ -54,6 +54,12 @@ def plan(
     Raises:
         LmrlBenchError: A cell cannot be configured.
     """
+    foreign = [text for text in overrides if not text.startswith("runtime.")]
+    if foreign:
+        raise ConfigError(
+            f"--set {foreign[0]}: a board fixes its configuration, only runtime.* may be set here; edit "
+            "leaderboard.yaml, or copy the board under another name"
+        )
     grid = cells(board)
     tasks = {name: load_task(name) for name in {cell.task for cell in grid}}
     jobs = []

@@ -102,7 +102,7 @@ class Evaluator:
         )  # fmt: skip
         with torch.no_grad():
             reference = self.policy.score_reference(
-                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour
+                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour, mask=mask
             )
         log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         return prompts, completions, log_ratios

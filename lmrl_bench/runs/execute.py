@@ -15,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import DivergedError, RecordError, RewardError
+from lmrl_bench.errors import DivergedError, RecordError, RewardNotFiniteError
 from lmrl_bench.records.record import RunRecord, Status
 from lmrl_bench.records.store import (
     RECORD,
@@ -107,11 +107,11 @@ def execute(
         if done is not None:
             progress(Event(_name(config), "finished", 1.0, text="already completed"))
             return done
+        session = open_session(config, task)
         if fresh:  # the old record would stand beside new curves if this run were killed
             remove_checkpoint(folder)
             (folder / RECORD).unlink(missing_ok=True)
         state = load_checkpoint(folder, key=_key(config, task))
-        session = open_session(config, task)
         journal = Journal(folder, session)
         return _finish(session, journal, state, progress)
 
@@ -131,7 +131,7 @@ def _finish(
             trainer.test()
         if config.runtime.keep_policy:
             session.policy.save(journal.folder / POLICY)
-    except (DivergedError, RewardError) as caught:
+    except (DivergedError, RewardNotFiniteError) as caught:
         status, error = "diverged", caught
     except (Interrupted, KeyboardInterrupt) as caught:
         status, error = "interrupted", caught

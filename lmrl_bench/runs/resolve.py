@@ -42,6 +42,8 @@ def resolve(
     mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
     mine = apply_overrides(mine, overrides)
     name = _algorithm_name(mine)
+    if name == "supervised":
+        mine = _from_the_base(mine)
     algorithm_class = _algorithm(name, mine)
     tuned = tuned_settings(task, name)
     merged = merge(load_yaml(tuned), mine) if tuned else mine
@@ -59,6 +61,17 @@ def resolve(
     resolved = config.model_dump(mode="json") | {"algorithm": settings}
     resolved["policy"]["model"] = model
     return RunConfig.model_validate(resolved)
+
+
+def _from_the_base(mine: Located) -> Located:
+    """Supervised learning makes the supervised start, so it cannot begin there."""
+    policy = mine.data.get("policy")
+    if isinstance(policy, Mapping) and policy.get("start", "base") != "base":
+        place = mine.place(("policy", "start"))
+        raise ConfigError(
+            f"{place}: policy.start: 'supervised' learns from the base model; use base"
+        )
+    return merge(mine, Located.plain({"policy": {"start": "base"}}, "algorithm 'supervised'"))
 
 
 def _algorithm_name(given: Located) -> str:

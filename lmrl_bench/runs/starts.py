@@ -47,9 +47,9 @@ def find_start(task: Task, policy: PolicyConfig) -> Start:
         if folder is not None and (folder / "config.json").exists():
             return Start(str(folder), model, "supervised")
     raise PolicyError(
-        f"task '{task.name}' has no supervised policy for '{model}' yet; train it once with "
-        f"`lmrl-bench run --task {task.name} --algorithm supervised --policy {model}`, "
-        "or start from the base model with --set policy.start=base"
+        f"task '{task.name}' has no supervised policy for '{model}' yet; `lmrl-bench run` and `bench` train "
+        f"it once, before the first run that starts from it (lmrl-bench run --task {task.name} --algorithm ppo "
+        f"--policy {model}), or start from the base model with --set policy.start=base"
     )
 
 

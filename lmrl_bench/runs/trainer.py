@@ -46,12 +46,12 @@ class Trainer:
                 self.progress(Event(self.name, "note", text="dropped a torn line of curves.jsonl"))
         else:
             self.journal.begin()
-            if algorithm.trains:
-                self._validate(0, 0)
+            self._validate(0, 0)
         if algorithm.trains:
             algorithm.learn(after_iteration=self._after_iteration)
             if self.journal.validated != self.journal.used["iterations"]:
                 self._validate(self.journal.used["iterations"], self.journal.used["tokens"])
+            self._checkpoint()
 
     def test(self) -> None:
         """Evaluates on the test split: the task's decoding, greedy, and without NLPO's mask.
@@ -87,7 +87,7 @@ class Trainer:
             raise Interrupted(STOPPED)
 
     def _iteration_event(self, stats: IterationStats) -> Event:
-        done = min(1.0, stats.tokens / self.session.config.budget.tokens)
+        done = stats.progress
         values = dict(stats.update.terms)
         if stats.rollout is not None:
             rollout = stats.rollout

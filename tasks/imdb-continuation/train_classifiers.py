@@ -87,9 +87,7 @@ class Recipe:
 
 JUDGE: Final = Recipe(n_epochs=4, spans_per_review=1, peak_learning_rate=2e-4, batch_size=32)
 JUDGE_TRAINED_LAYERS: Final = 3
-REWARD: Final = Recipe(
-    n_epochs=3, spans_per_review=2, peak_learning_rate=1e-3, batch_size=64
-)
+REWARD: Final = Recipe(n_epochs=3, spans_per_review=2, peak_learning_rate=1e-3, batch_size=64)
 REWARD_VOCABULARY: Final = 6_500
 REWARD_SHAPE: Final = {
     "hidden_size": 256,

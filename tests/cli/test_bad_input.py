@@ -151,11 +151,17 @@ def test_an_unwritable_results_folder(world, capsys):
 
 def test_an_unwritable_results_folder_of_a_board(world, capsys):
     (world.root / "results").write_text("a file")
-    refused = call(capsys, "bench", "quickstart", "--set", "policy.start=base")
+    refused = call(capsys, "bench", "quickstart")
     assert_refused(
         refused, "results: results cannot be written here", "choose another with --results"
     )
     assert not (world.root / "leaderboards").exists()
+
+
+def test_a_board_does_not_run_under_another_configuration(world, capsys):
+    refused = call(capsys, "bench", "quickstart", "--set", "policy.start=base")
+    assert_refused(refused, "--set policy.start=base", "only runtime.* may be set")
+    assert not (world.root / "results").exists()
 
 
 @pytest.mark.parametrize(
@@ -256,7 +262,7 @@ def test_a_reward_that_is_not_finite_is_a_diverged_record(name, expression, show
     assert "Traceback" not in called.err
     record = read_record(world.root / "out")
     assert record.status == "diverged"
-    assert record.error.type == "RewardError"
+    assert record.error.type == "RewardNotFiniteError"
     assert shown in record.error.message
 
 

@@ -280,6 +280,17 @@ class TestErrors:
             algorithm.update(batch.replace(advantages=broken))
         assert all(torch.equal(before[k], v) for k, v in weights_of(algorithm.policy).items())
 
+    @pytest.mark.parametrize("name", ["ppo", "trpo"])
+    def test_a_gradient_that_is_not_finite_stops_before_the_step(self, name):
+        algorithm = make_algorithm(name)
+        batch = algorithm.collect()
+        before = weights_of(algorithm.policy)
+        first = next(iter(algorithm.policy.model.parameters()))
+        first.register_hook(lambda gradient: gradient * math.inf)
+        with pytest.raises(DivergedError, match="the gradient"):
+            algorithm.update(batch)
+        assert all(torch.equal(before[k], v) for k, v in weights_of(algorithm.policy).items())
+
     @pytest.mark.parametrize("name", ACTING)
     def test_a_broken_policy_is_named_with_the_iteration(self, name):
         algorithm = make_algorithm(name, value_trunk="separate")

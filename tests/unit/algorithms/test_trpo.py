@@ -76,7 +76,8 @@ def test_without_an_acceptable_step_the_policy_stays_bit_for_bit():
     algorithm = make_algorithm("trpo", max_kl=0.05)
     batch = algorithm.collect()
     before = weights_of(algorithm.policy)
-    algorithm._compare = lambda *_: (0.0, -math.inf)  # nothing improves
+    compare = algorithm._compare
+    algorithm._compare = lambda *points: (compare(*points)[0], -math.inf)  # nothing improves
     stats = algorithm.update(batch)
     after = weights_of(algorithm.policy)
     assert stats.terms["step_fraction"] == 0.0
@@ -110,6 +111,8 @@ def test_the_critic_learns_without_moving_the_policy(value_trunk):
         if "value" not in name:
             assert torch.equal(before[name], after[name])
     assert all(p.requires_grad for p in algorithm.policy_parameters)
+    of_policy = {id(p) for p in algorithm.policy.model.parameters()}
+    assert of_policy.isdisjoint(id(p) for p in algorithm.parameters)
     if value_trunk == "separate":
         assert any(
             not torch.equal(before[n], after[n]) for n in before if n.startswith("value_trunk")

@@ -41,8 +41,10 @@ def test_whatever_a_kill_leaves_resume_mends(tmp_path_factory, cut, iteration):
     assert read_curves(folder) == [line for line in LINES[:whole] if line["iteration"] <= iteration]
 
 
-def test_resume_without_a_file_is_a_fresh_start(tmp_path):
-    assert resume_curves(tmp_path, 3) == 0
+def test_resume_without_a_file_is_a_fresh_start_or_an_error(tmp_path):
+    assert resume_curves(tmp_path, 0) == 0
+    with pytest.raises(RecordError, match=r"curves\.jsonl: missing beside a checkpoint"):
+        resume_curves(tmp_path, 3)
 
 
 def test_a_broken_line_in_the_middle_names_its_number(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.records.store import read_curves
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.resolve import resolve
@@ -64,3 +65,11 @@ def test_the_numbers_are_means_over_the_rows(session):
 def test_greedy_is_the_same_for_every_seed(session):
     first = session().evaluator("test", 6, greedy=True)
     assert first.rows == session(seed=1).evaluator("test", 6, greedy=True).rows
+
+
+def test_an_untrained_masked_policy_is_at_no_distance_from_its_reference(session):
+    """The reference is scored under the policy's own mask, or truncation alone would look like learning."""
+    opened = session()
+    mask = TopPMask(opened.policy.network, opened.codec.eos_id, top_p=0.5)
+    results = opened.evaluator("test", 6, mask=mask).results
+    assert results.kl_to_reference == pytest.approx(0.0, abs=1e-5)

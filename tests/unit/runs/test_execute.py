@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.errors import PolicyError, RecordError
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
 from lmrl_bench.runs.execute import run
@@ -72,17 +72,29 @@ def test_a_folder_with_another_runs_record_is_refused_and_left_alone(world):
         run("toy", "none", given=world.given(), seed=1)
 
 
-def test_fresh_forgets_the_record_before_anything_else(world, monkeypatch):
+def test_fresh_forgets_the_record_before_training(world, monkeypatch):
     """A fresh run that is killed must not leave the old record beside new curves."""
     run("toy", "none", given=world.given())
 
     def killed(*_):
         raise SystemExit
 
-    monkeypatch.setattr(module, "open_session", killed)
+    monkeypatch.setattr(module, "Journal", killed)
     with pytest.raises(SystemExit):
         run("toy", "none", given=world.given(), fresh=True)
     assert not (world.root / "out" / "record.json").exists()
+
+
+def test_fresh_keeps_the_record_of_a_run_that_cannot_start_again(world, monkeypatch):
+    run("toy", "none", given=world.given())
+
+    def refused(*_):
+        raise PolicyError("planted")
+
+    monkeypatch.setattr(module, "open_session", refused)
+    with pytest.raises(PolicyError, match="planted"):
+        run("toy", "none", given=world.given(), fresh=True)
+    assert (world.root / "out" / "record.json").exists()
 
 
 def test_a_crash_is_a_record_and_the_next_call_goes_on_from_the_checkpoint(world, monkeypatch):

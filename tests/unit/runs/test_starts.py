@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from lmrl_bench.config.run import PolicyConfig
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.errors import ConfigError, PolicyError
 from lmrl_bench.runs import starts
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.starts import ensure_start, find_start, trained_start
@@ -29,7 +29,7 @@ def quick(world):
 
 def test_a_start_is_trained_once_and_reused(quick):
     events = []
-    with pytest.raises(PolicyError, match=r"no supervised policy.*--algorithm supervised"):
+    with pytest.raises(PolicyError, match=r"no supervised policy.*--algorithm ppo"):
         find_start(quick.task, POLICY)
     first = ensure_start(quick.task, POLICY, events.append)
     assert events
@@ -103,3 +103,16 @@ def test_a_start_whose_training_the_user_stopped(quick, monkeypatch):
         ensure_start(quick.task, POLICY)
     monkeypatch.setattr(Trainer, "train", train)
     assert ensure_start(quick.task, POLICY).kind == "supervised"
+
+
+def test_supervised_learning_begins_at_the_base_model(quick):
+    given = {key: value for key, value in quick.given().items() if key != "policy"}
+    record = run("toy", "supervised", given=given)
+    assert record.status == "completed"
+    assert record.policy.start == "base"
+
+
+def test_supervised_learning_refuses_its_own_result_as_a_start(quick):
+    given = quick.given(policy={"start": "supervised"})
+    with pytest.raises(ConfigError, match=r"policy\.start.*use base"):
+        run("toy", "supervised", given=given)
