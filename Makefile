@@ -1,5 +1,5 @@
-# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build the board (under 15 minutes on two cores)
-# make test         the test suite (under 10 minutes on one core)
+# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build the board
+# make test         the test suite
 # make lint         formatting, types, layers, dependencies
 # make boards       rebuild every committed board from the committed records
 #

@@ -89,6 +89,15 @@ def test_same_seed_same_record_another_seed_another_record(name, world, whole):
     assert other.curves.sha256 != record.curves.sha256
 
 
+@pytest.fixture
+def _listening():
+    """Ctrl-C works here even if the suite was started in the background, where shells ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_listening")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_stopped_run_is_a_record_and_resumes_to_the_same(name, number, world, whole):

@@ -105,7 +105,8 @@ def test_a_row_is_independent_of_its_batch_mates(make, name):
 
 def test_every_name_imports():
     for name in METRICS:
-        assert METRICS.get(name).__doc__
+        metric = METRICS.get(name)  # the plug-ins of other tests' tasks may be there, too
+        assert metric.__doc__ or not metric.__module__.startswith("lmrl_bench.")
 
 
 def test_importing_the_registries_loads_no_heavy_library():
