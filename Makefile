@@ -1,6 +1,7 @@
 # make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build the board
 # make test         the test suite
 # make lint         formatting, types, layers, dependencies
+# make mutants      plant defects in a copy; every test that should notice must fail
 # make boards       rebuild every committed board from the committed records
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
@@ -19,11 +20,11 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint boards assets clean
+.PHONY: quickstart test lint mutants boards assets clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,8s/^# \{0,1\}//p' Makefile
+	@sed -n '1,9s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -46,6 +47,9 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry lmrl_bench
+
+mutants: $(VENV)/.installed
+	$(BIN)/python tests/mutants/run.py
 
 boards: $(VENV)/.installed
 	for board in leaderboards/*/leaderboard.yaml; do \

@@ -13,10 +13,13 @@ ALGORITHMS: Registry[type[Algorithm]] = Registry(
     "algorithm",
     {
         "a2c": "lmrl_bench.algorithms.a2c:A2C",
+        "grpo": "lmrl_bench.algorithms.grpo:GRPO",
         "nlpo": "lmrl_bench.algorithms.nlpo:NLPO",
         "nlpo_released": "lmrl_bench.algorithms.nlpo_released:NLPOReleased",
         "none": "lmrl_bench.algorithms.none:NoLearning",
         "ppo": "lmrl_bench.algorithms.ppo:PPO",
+        "reinforce": "lmrl_bench.algorithms.reinforce:Reinforce",
+        "rloo": "lmrl_bench.algorithms.rloo:RLOO",
         "supervised": "lmrl_bench.algorithms.supervised:Supervised",
         "trpo": "lmrl_bench.algorithms.trpo:TRPO",
     },

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from pydantic import Field
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.critic import CriticAlgorithm, CriticConfig
 from lmrl_bench.algorithms.functional import value_error, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts
-from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.text.episodes import EpisodeBatch
 
 
-class ActorCriticConfig(OnPolicyConfig):
+class ActorCriticConfig(CriticConfig):
     """Settings of algorithms that train policy and critic with one loss."""
 
     value_coefficient: float = Field(
@@ -25,7 +24,7 @@ class ActorCriticConfig(OnPolicyConfig):
     )
 
 
-class ActorCriticAlgorithm(TextOnPolicyAlgorithm):
+class ActorCriticAlgorithm(CriticAlgorithm):
     """`L = −Σ w_t J_t + c_v Σ w_t (V_t − R_t)² − c_H Σ w_t H_t`, with token weights `w` that sum to 1."""
 
     config: ActorCriticConfig

@@ -1,4 +1,4 @@
-"""What all algorithms that act share: collect episodes, charge the KL, estimate advantages, count, save, resume.
+"""What all algorithms that act share: collect episodes, charge the KL, count, save, resume.
 
 This is the one module that touches the internals of Stable-Baselines3. Of `OnPolicyAlgorithm` and
 `BaseAlgorithm` it uses: `policy`, `device`, `env` (may be None), `observation_space`, `action_space`,
@@ -25,7 +25,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import Tensor, nn
 
 from lmrl_bench.algorithms.collection import Collector
-from lmrl_bench.algorithms.functional import token_weights, whiten
+from lmrl_bench.algorithms.functional import token_weights
 from lmrl_bench.algorithms.gradient import LossParts, StepResult, gradient_step
 from lmrl_bench.algorithms.interface import (
     STATE_FORMAT,
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
 
 
 class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
-    """Base of the algorithms that act; a new one writes `update` and a configuration class.
+    """Base of the algorithms that act; a new one writes `advantages`, `update` and a configuration class.
+
+    With a critic, start from `CriticAlgorithm`, which has `advantages`.
 
     Args:
         policy: The policy, with its reference made.
@@ -66,11 +68,16 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         env: Only for callbacks that ask for one (SB3's `EvalCallback`); training never steps it.
 
     Raises:
-        AlgorithmError: Greedy sampling, or a policy without a reference.
+        AlgorithmError: Greedy sampling, a policy without a reference, or one with a critic's trunk that the algorithm
+            has no use for.
+
+    Attributes:
+        uses_critic: false: no value is computed, in the rollout or after it, and the value head is not trained.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool] = True
+    uses_critic: ClassVar[bool] = False
     summary: ClassVar[str]
     policy: LanguageModelPolicy  # type: ignore[assignment]
 
@@ -94,6 +101,10 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
             raise AlgorithmError(
                 "the policy has no reference; call policy.make_reference() before training"
             )
+        if not self.uses_critic and policy.value_mode == "separate":
+            raise AlgorithmError(
+                f"policy.value_trunk is 'separate', but {type(self).__name__} has no critic; set it to shared"
+            )
         self.config = config
         self.sampling = sampling
         self.total_tokens = total_tokens
@@ -103,8 +114,9 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
             env,  # type: ignore[arg-type]
             learning_rate=self._learning_rate(),
             n_steps=config.episodes_per_iteration,
-            gamma=config.gamma,
-            gae_lambda=config.gae_lambda,
+            # For callbacks that look at them; nothing here does.
+            gamma=getattr(config, "gamma", 1.0),
+            gae_lambda=getattr(config, "gae_lambda", 1.0),
             ent_coef=0.0,
             vf_coef=0.0,
             max_grad_norm=config.max_grad_norm,
@@ -129,12 +141,20 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
     # -- what an algorithm writes ---------------------------------------------------------------------------------
 
     @abstractmethod
+    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Returns advantages and returns, `(B, T)` each, of episodes whose rewards and values are filled in."""
+
+    @abstractmethod
     def update(self, batch: EpisodeBatch) -> UpdateStats:
         """Improves the policy with finished episodes, whose advantages and returns are filled in."""
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Returns what the optimiser moves; by default all of the policy that asks for gradients."""
-        return [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        """Returns what the optimiser moves; by default all of the policy that asks for gradients.
+
+        The critic's parameters are among them if there is a critic.
+        """
+        module = self.policy if self.uses_critic else self.policy.model
+        return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimiser over `self.parameters`; Adam by default."""
@@ -187,14 +207,8 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         return pack_rows(batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens)
 
     def weights(self, batch: EpisodeBatch) -> Tensor:
-        """Returns each token's weight in the batch's loss, `(B, T)`; the place for token weighting."""
-        return token_weights(batch.action_mask, self.config.aggregation)
-
-    def normalized(self, minibatch: EpisodeBatch) -> EpisodeBatch:
-        """Returns the minibatch with its advantages whitened over its own tokens, if that is configured."""
-        if not self.config.normalize_advantage:
-            return minibatch
-        return minibatch.replace(advantages=whiten(minibatch.advantages, minibatch.action_mask))
+        """Returns each token's weight in the batch's loss, `(B, T)`: the same for all, unless overridden."""
+        return token_weights(batch.action_mask, "token-mean")
 
     def gradient_step(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from lmrl_bench.algorithms.functional import gae, kl_k1, token_rewards
+from lmrl_bench.algorithms.functional import kl_k1, token_rewards
 from lmrl_bench.algorithms.interface import RolloutStats, require_finite
 from lmrl_bench.rollouts.engine import RolloutEngine
 from lmrl_bench.text.episodes import Completions, EpisodeBatch, Prompts
@@ -24,7 +24,8 @@ class Collector:
     """Collects one iteration's episodes for an algorithm.
 
     The sampler's own log-probabilities are kept, and its values where the value head sits on the trunk that sampled;
-    the only further forward is the reference's (and the critic's, where it has a trunk of its own).
+    the only further forward is the reference's (and the critic's, where it has a trunk of its own). Without a critic
+    the values stay 0.
 
     Attributes:
         rollout_stats: numbers of the latest iteration.
@@ -70,6 +71,7 @@ class Collector:
             algorithm.sampling_rng,
             max_tokens=self.core.task.spec.response.max_tokens,
             mask=algorithm.action_mask,
+            values=algorithm.uses_critic,
         )
 
     def _skeleton(self, prompts: Prompts, done: Completions, outcome: Outcome) -> EpisodeBatch:
@@ -104,9 +106,10 @@ class Collector:
             rescored = algorithm.score(batch, values=False).logprobs
             self.sampling_difference = float((rescored - batch.behaviour_logprobs).abs().max())
             batch = batch.replace(behaviour_logprobs=rescored)
-        values = completions.values
-        if values is None:
-            values = algorithm.score(batch).values
+        values = batch.values
+        if algorithm.uses_critic:
+            from_rollout = completions.values
+            values = algorithm.score(batch).values if from_rollout is None else from_rollout
         batch = batch.replace(reference_logprobs=self._reference_logprobs(batch), values=values)
         for name in ("behaviour_logprobs", "reference_logprobs", "values"):
             chosen = getattr(batch, name)[batch.action_mask]
@@ -133,14 +136,8 @@ class Collector:
         dense = None if outcome.token_rewards is None else outcome.token_rewards.to(kl)
         rewards = token_rewards(batch.scores, coefficient * kl, mask, dense)
         require_finite(rewards, "a token's reward", algorithm.iteration)
-        advantages, returns = gae(
-            rewards,
-            batch.values,
-            mask,
-            gamma=algorithm.config.gamma,
-            gae_lambda=algorithm.config.gae_lambda,
-            bootstrap=self._bootstrap(batch),
-        )
+        batch = batch.replace(rewards=rewards)
+        advantages, returns = algorithm.advantages(batch)
         kl_per_episode = float(kl.sum(dim=1).mean())
         self.rollout_stats = RolloutStats(
             score=float(batch.scores.mean()),
@@ -154,17 +151,7 @@ class Collector:
             truncated_share=float(batch.truncated.float().mean()),
             tokens_per_second=batch.tokens / max(self.seconds["generate"], 1e-9),
         )
-        return batch.replace(rewards=rewards, advantages=advantages, returns=returns)
-
-    def _bootstrap(self, batch: EpisodeBatch) -> Tensor | None:
-        """The value after the last token of truncated episodes, `(B,)`, where that is configured."""
-        algorithm = self._algorithm
-        if not algorithm.config.bootstrap_truncated:
-            return None
-        final = algorithm.policy.final_values(
-            batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask
-        )
-        return torch.where(batch.truncated, final, 0.0)
+        return batch.replace(advantages=advantages, returns=returns)
 
     @contextmanager
     def _clock(self, part: str) -> Iterator[None]:

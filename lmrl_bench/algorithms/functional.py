@@ -61,6 +61,65 @@ def last_token(mask: Tensor) -> Tensor:
     return (mask * positions).amax(dim=1) - 1
 
 
+def episode_returns(rewards: Tensor, mask: Tensor) -> Tensor:
+    """Returns the undiscounted sum of each episode's rewards, `(B,)` float64."""
+    return rewards.masked_fill(~mask, 0.0).double().sum(dim=1)
+
+
+def at_tokens(values: Tensor, mask: Tensor) -> Tensor:
+    """Returns `(B, T)` float32: each episode's value `(B,)` at its policy tokens, 0 elsewhere."""
+    return values.float().unsqueeze(1) * mask
+
+
+def group_mean(values: Tensor, group_ids: Tensor) -> Tensor:
+    """Returns for each episode the mean of `values` `(B,)` over its group, `(B,)`.
+
+    Groups are known by their ids alone, wherever their rows stand. In float64 sums of float32 numbers are exact, so
+    that a group of equal values has exactly that value as its mean.
+    """
+    same = _same_group(group_ids).to(values.device)
+    return values.expand_as(same).masked_fill(~same, 0.0).sum(dim=1) / same.sum(dim=1)
+
+
+def group_sizes(group_ids: Tensor) -> Tensor:
+    """Returns for each episode the number of episodes in its group, `(B,)` int64.
+
+    Raises:
+        ValueError: A group has one member only, which cannot be compared with others.
+    """
+    sizes = _same_group(group_ids).sum(dim=1)
+    if bool((sizes < 2).any()):
+        raise ValueError("a group of one response has no others to compare it with")
+    return sizes
+
+
+def leave_one_out(values: Tensor, group_ids: Tensor) -> Tensor:
+    """Returns each value minus the mean of the others in its group, `(B,)`.
+
+    Kool et al. 2019, "Buy 4 REINFORCE Samples, Get a Baseline for Free!": `r_i − Σ_{j≠i} r_j / (G − 1)`, which is
+    `(r_i − mean) G / (G − 1)`.
+    """
+    sizes = group_sizes(group_ids).to(values.device)
+    return (values - group_mean(values, group_ids)) * sizes / (sizes - 1)
+
+
+def group_deviation(values: Tensor, group_ids: Tensor) -> Tensor:
+    """Returns for each episode the standard deviation of its group, `(B,)`, with `G − 1` in the denominator."""
+    sizes = group_sizes(group_ids).to(values.device)
+    squares = (values - group_mean(values, group_ids)).square()
+    return (group_mean(squares, group_ids) * sizes / (sizes - 1)).sqrt()
+
+
+def share_of_equal_groups(values: Tensor, group_ids: Tensor) -> float:
+    """Returns the share of episodes in groups whose values `(B,)` are all equal: they tell no response from another."""
+    return float((group_deviation(values.double(), group_ids) == 0.0).double().mean())
+
+
+def _same_group(group_ids: Tensor) -> Tensor:
+    """Returns `(B, B)` bool, whether two episodes answer the same prompt."""
+    return group_ids.unsqueeze(0) == group_ids.unsqueeze(1)
+
+
 def token_rewards(
     scores: Tensor, kl_charge: Tensor, mask: Tensor, dense: Tensor | None = None
 ) -> Tensor:
@@ -154,12 +213,16 @@ def categorical_kl(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
     return (logprobs.exp() * difference).sum(dim=-1)
 
 
-def clipped_surrogate(ratio: Tensor, advantages: Tensor, clip_range: float) -> Tensor:
+def clipped_surrogate(
+    ratio: Tensor, advantages: Tensor, clip_range: float, clip_range_high: float | None = None
+) -> Tensor:
     """PPO's objective per token, to be maximised: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
 
-    `min(ρ A, clip(ρ, 1 − ε, 1 + ε) A)`; the minimum makes it a lower bound for both signs of the advantage.
+    `min(ρ A, clip(ρ, 1 − ε, 1 + ε_high) A)`; the minimum makes it a lower bound for both signs of the advantage.
+    `clip_range_high` is ε unless it is given.
     """
-    clipped = ratio.clamp(1.0 - clip_range, 1.0 + clip_range)
+    high = clip_range if clip_range_high is None else clip_range_high
+    clipped = ratio.clamp(1.0 - clip_range, 1.0 + high)
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
@@ -192,7 +255,7 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], target: Tensor, steps: int, tolerance: float = 1e-10
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Solves `H x = target` for a symmetric positive definite H that is only known by its products.
 
     Hestenes and Stiefel 1952, from 0; stops after `steps` or once the squared residual is below `tolerance`.
@@ -202,6 +265,9 @@ def conjugate_gradient(
         target: `(D,)`.
         steps: At most so many products.
         tolerance: Bound of the squared norm of the residual.
+
+    Returns:
+        x and `H x`, which is the target less the last residual and costs no further product.
     """
     solution = torch.zeros_like(target)
     residual = target.clone()
@@ -216,4 +282,4 @@ def conjugate_gradient(
         residual -= length * image
         previous, squared = squared, residual.dot(residual)
         direction = residual + squared / previous * direction
-    return solution
+    return solution, target - residual

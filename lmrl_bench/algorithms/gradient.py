@@ -95,23 +95,32 @@ def gradient_step(
 
 @dataclass
 class UpdateRecorder:
-    """Collects the steps of one update into its `UpdateStats`."""
+    """Collects the steps of one update into its `UpdateStats`.
+
+    Attributes:
+        clip_range: ε of a clipped surrogate; None where nothing is clipped.
+        clip_range_high: ε above 1, where it differs.
+    """
 
     clip_range: float | None = None
+    clip_range_high: float | None = None
     _steps: list[StepResult] = field(default_factory=list)
     _approx_kl: list[float] = field(default_factory=list)
     _clip_fraction: list[float] = field(default_factory=list)
     _first_difference: float = 0.0
 
-    def add(self, minibatch: EpisodeBatch, result: StepResult) -> None:
-        """Takes the step's result on `minibatch`."""
+    def add(
+        self, minibatch: EpisodeBatch, result: StepResult, log_ratio: Tensor | None = None
+    ) -> None:
+        """Takes the step's result on `minibatch`; `log_ratio` `(B, T)` is what was clipped, per token by default."""
         mask, old = minibatch.action_mask, minibatch.behaviour_logprobs
         if not self._steps:
             difference = (result.logprobs - old).masked_fill(~mask, 0.0)
             self._first_difference = float(difference.abs().max())
         self._steps.append(result)
         self._approx_kl.append(float(masked_mean(kl_k3(old, result.logprobs), mask)))
-        self._clip_fraction.append(self._clipped(result.logprobs - old, mask))
+        log_ratio = result.logprobs - old if log_ratio is None else log_ratio
+        self._clip_fraction.append(self._clipped(log_ratio, mask))
 
     def stats(self, **terms: float) -> UpdateStats:
         """Returns the means over all steps, with further `terms`."""
@@ -130,7 +139,9 @@ class UpdateRecorder:
     def _clipped(self, log_ratio: Tensor, mask: Tensor) -> float:
         if self.clip_range is None:
             return 0.0
-        outside = (log_ratio.masked_fill(~mask, 0.0).exp() - 1.0).abs() > self.clip_range
+        high = self.clip_range if self.clip_range_high is None else self.clip_range_high
+        excess = log_ratio.masked_fill(~mask, 0.0).exp() - 1.0
+        outside = (excess < -self.clip_range) | (excess > high)
         return float(masked_mean(outside.float(), mask))
 
 

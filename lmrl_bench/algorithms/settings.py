@@ -1,4 +1,4 @@
-"""Settings that every on-policy algorithm has."""
+"""Settings that every on-policy algorithm has, and those of the algorithms that compare responses to one prompt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from lmrl_bench.algorithms.functional import Aggregation
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.kl import KLConfig
 
@@ -25,19 +24,6 @@ class OnPolicyConfig(AlgorithmConfig):
     )
     adam_epsilon: float = Field(1e-5, gt=0.0, description="ε of the optimiser")
     max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's joint norm")
-    gamma: float = Field(1.0, gt=0.0, le=1.0, description="discount per token")
-    gae_lambda: float = Field(0.95, ge=0.0, le=1.0, description="λ of the advantage estimate")
-    normalize_advantage: bool = Field(
-        True, description="shift and scale advantages over the tokens of each minibatch"
-    )
-    aggregation: Aggregation = Field(
-        "token-mean",
-        description="token-mean: every token of a minibatch counts the same; sequence-mean: every episode",
-    )
-    bootstrap_truncated: bool = Field(
-        False,
-        description="add the critic's value after the last token of episodes cut at the length cap",
-    )
     kl: KLConfig = Field(
         default_factory=lambda: KLConfig(), description="the KL charge in the reward"
     )
@@ -52,5 +38,33 @@ class OnPolicyConfig(AlgorithmConfig):
         if self.episodes_per_iteration % self.group_size:
             raise ValueError(
                 f"group_size ({self.group_size}) must divide episodes_per_iteration ({self.episodes_per_iteration})"
+            )
+        return self
+
+
+class GroupConfig(OnPolicyConfig):
+    """Settings of algorithms whose baseline is the other responses to the same prompt."""
+
+    group_size: int = Field(
+        8, ge=2, description="G, responses per prompt; divides episodes_per_iteration"
+    )
+    epochs: int = Field(1, gt=0, description="passes over each iteration's episodes")
+    minibatch_episodes: int | None = Field(
+        None,
+        gt=0,
+        description="episodes per gradient step; divides episodes_per_iteration; null: all of them",
+    )
+
+    @property
+    def step_episodes(self) -> int:
+        """Episodes per gradient step."""
+        return self.minibatch_episodes or self.episodes_per_iteration
+
+    @model_validator(mode="after")
+    def _minibatches_fill_an_iteration(self) -> Self:
+        if self.episodes_per_iteration % self.step_episodes:
+            raise ValueError(
+                f"minibatch_episodes ({self.minibatch_episodes}) must divide "
+                f"episodes_per_iteration ({self.episodes_per_iteration})"
             )
         return self

@@ -3,7 +3,7 @@
 Paper: Schulman et al. 2015, "Trust Region Policy Optimization" (arXiv 1502.05477), section 6 and appendix C.
 
     maximise J(θ) = mean ρ_t A_t   subject to   mean KL(π_old(· | x, y_<t) ‖ π_θ(· | x, y_<t)) ≤ δ
-    direction  s = (F + c I)⁻¹ ∇J      by conjugate gradient; F v = ∇ (∇KL · v), differentiated twice
+    direction  s = (F + c I)⁻¹ ∇J      by conjugate gradient; F is the Hessian of the KL, F v as in fisher.py
     step       θ = θ_old + b^j √(2 δ / sᵀ(F + c I)s) s,   the first j = 0, 1, … with KL ≤ δ and J(θ) > J(θ_old)
 
 The KL is the exact one over the vocabulary, at every policy token of the batch; causal and encoder-decoder
@@ -32,7 +32,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.critic import CriticAlgorithm, CriticConfig
+from lmrl_bench.algorithms.fisher import FisherProduct
 from lmrl_bench.algorithms.functional import (
     categorical_kl,
     conjugate_gradient,
@@ -42,12 +43,11 @@ from lmrl_bench.algorithms.functional import (
 )
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
 from lmrl_bench.algorithms.minibatches import shuffled
-from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.policies.scoring import twice_differentiable
+from lmrl_bench.policies.scoring import Rows, chosen_states, log_distribution
 from lmrl_bench.text.episodes import EpisodeBatch
 
 
-class TRPOConfig(OnPolicyConfig):
+class TRPOConfig(CriticConfig):
     """Settings of TRPO; learning rate, Adam's ε and the gradient's bound are the critic's."""
 
     max_kl: float = Field(0.01, gt=0.0, description="δ, nats per token")
@@ -63,6 +63,21 @@ class TRPOConfig(OnPolicyConfig):
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What the policy is with other parameters.
+
+    Attributes:
+        kl: nats per token between the old policy and this one, exact.
+        surrogate: J.
+        states: `(N, D)` before each policy token, for each micro-batch.
+    """
+
+    kl: float
+    surrogate: float
+    states: Sequence[Tensor]
+
+
+@dataclass(frozen=True)
 class Step:
     """What became of the trust-region step.
 
@@ -71,15 +86,17 @@ class Step:
         kl: nats per token between the old and the new policy, exact.
         gradient_norm: of the surrogate.
         max_logprob_difference: nats, |sampled − scored| before the step.
+        states: `(N, D)` before each policy token after the step, for each micro-batch.
     """
 
     terms: dict[str, float]
     kl: float
     gradient_norm: float
     max_logprob_difference: float
+    states: Sequence[Tensor]
 
 
-class TRPO(TextOnPolicyAlgorithm):
+class TRPO(CriticAlgorithm):
     """Trust-region policy optimisation."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = TRPOConfig
@@ -104,7 +121,7 @@ class TRPO(TextOnPolicyAlgorithm):
     def update(self, batch: EpisodeBatch) -> UpdateStats:
         """Takes at most one policy step, then trains the critic."""
         step = self._policy_step(self.normalized(batch))
-        value_loss, critic_steps = self._fit_critic(batch)
+        value_loss, critic_steps = self._fit_critic(batch, step.states)
         explained = explained_variance(batch.values, batch.returns, batch.action_mask)
         return UpdateStats(
             terms={**step.terms, "value_loss": value_loss, "explained_variance": explained},
@@ -119,26 +136,17 @@ class TRPO(TextOnPolicyAlgorithm):
     def _policy_step(self, batch: EpisodeBatch) -> Step:
         gradient, surrogate, difference = self._surrogate_gradient(batch)
         norm = float(gradient.norm())
+        still = {"surrogate_before": surrogate, "surrogate_after": surrogate, "step_fraction": 0.0}
         if norm == 0.0:
-            terms = {
-                "surrogate_before": surrogate,
-                "surrogate_after": surrogate,
-                "step_fraction": 0.0,
-            }
-            return Step({**terms, "backtracks": 0.0}, 0.0, norm, difference)
-        product = self._fisher_product(batch)
-        direction = conjugate_gradient(product, gradient, self.config.conjugate_gradient_steps)
-        curvature = direction.dot(product(direction))
-        full_step = direction * (2.0 * self.config.max_kl / curvature).sqrt()
+            return Step({**still, "backtracks": 0.0}, 0.0, norm, difference, self._look(batch))
+        direction, image = conjugate_gradient(
+            self._fisher_product(batch), gradient, self.config.conjugate_gradient_steps
+        )
+        full_step = direction * (2.0 * self.config.max_kl / direction.dot(image)).sqrt()
         require_finite(full_step, "the trust-region step", self.iteration)
-        fraction, kl, after, tries = self._line_search(batch, full_step, surrogate)
-        terms = {
-            "surrogate_before": surrogate,
-            "surrogate_after": after,
-            "step_fraction": fraction,
-            "backtracks": float(tries),
-        }
-        return Step(terms, kl, norm, difference)
+        fraction, found, tries = self._line_search(batch, full_step, surrogate)
+        terms = {**still, "surrogate_after": found.surrogate, "step_fraction": fraction}
+        return Step({**terms, "backtracks": float(tries)}, found.kl, norm, difference, found.states)
 
     def _surrogate_gradient(self, batch: EpisodeBatch) -> tuple[Tensor, float, float]:
         """Returns ∇J `(D,)`, J, and the largest |sampled − scored| log-probability, at the old policy."""
@@ -157,62 +165,84 @@ class TRPO(TextOnPolicyAlgorithm):
         require_finite(gradient, "the gradient of the surrogate", self.iteration)
         return gradient, surrogate, difference
 
-    def _fisher_product(self, batch: EpisodeBatch) -> Callable[[Tensor], Tensor]:
-        """Returns v ↦ (F + c I) v; keeps the graphs of the sub-sample, so that each product is one backward pass."""
+    def _fisher_product(self, batch: EpisodeBatch) -> FisherProduct:
+        """Returns v ↦ (F + c I) v, measured on a random share of the episodes."""
         count = math.ceil(self.config.fisher_fraction * len(batch))
         sample = batch.select(torch.randperm(len(batch), generator=self.shuffle_rng)[:count])
         weights = self.weights(sample)
-        slopes = []
-        with twice_differentiable():
-            for rows in self.micro_batches(sample):
-                part = sample.select(rows)
-                logprobs = self._distribution(part)
-                kl = categorical_kl(logprobs.detach(), logprobs)
-                share = (kl * weights[rows, : part.response_ids.shape[1]][part.action_mask]).sum()
-                slopes.append(flat_gradient(share, self.policy_parameters, create_graph=True))
-
-        def product(vector: Tensor) -> Tensor:
-            image = self.config.damping * vector
-            for slope in slopes:
-                image = image + flat_gradient(
-                    slope.dot(vector), self.policy_parameters, retain_graph=True
-                )
-            return image
-
-        return product
+        parts = []
+        for rows in self.micro_batches(sample):
+            part = sample.select(rows)
+            parts.append((part, weights[rows, : part.response_ids.shape[1]][part.action_mask]))
+        return FisherProduct(
+            self.policy.model,
+            self.policy_parameters,
+            self._distribution,
+            parts,
+            self.config.damping,
+        )
 
     @torch.no_grad()
     def _line_search(
         self, batch: EpisodeBatch, full_step: Tensor, surrogate: float
-    ) -> tuple[float, float, float, int]:
-        """Moves the policy by the longest acceptable step; returns its fraction, KL, surrogate and tries."""
+    ) -> tuple[float, Trial, int]:
+        """Moves the policy by the longest acceptable step; returns its fraction, what it gave, and the tries."""
         old = parameters_to_vector(self.policy_parameters)
+        before = self._look(batch)
         for tries in range(self.config.backtracks):
             fraction = self.config.backtrack_factor**tries
             new = old + fraction * full_step
-            kl, after = self._compare(batch, old, new)
-            if kl <= self.config.max_kl and after > surrogate:
+            trial = self._compare(batch, old, new, before)
+            if trial.kl <= self.config.max_kl and trial.surrogate > surrogate:
                 self._move_to(new)
-                return fraction, kl, after, tries + 1
+                return fraction, trial, tries + 1
         self._move_to(old)
-        return 0.0, 0.0, surrogate, self.config.backtracks
+        return 0.0, Trial(0.0, surrogate, before), self.config.backtracks
 
-    def _compare(self, batch: EpisodeBatch, old: Tensor, new: Tensor) -> tuple[float, float]:
-        """Returns the mean KL(old ‖ new) and J at `new`; no more than one micro-batch's logits are held."""
+    def _compare(
+        self, batch: EpisodeBatch, old: Tensor, new: Tensor, before: Sequence[Tensor]
+    ) -> Trial:
+        """Tries the parameters `new`; no more than one micro-batch's logits are held.
+
+        Args:
+            batch: The episodes.
+            old: Parameters `(D,)` of the policy that sampled.
+            new: Parameters to try.
+            before: The states of `old`, from `_look`.
+        """
         weights = self.weights(batch)
         kl = surrogate = 0.0
-        for rows in self.micro_batches(batch):
+        found = []
+        for rows, states in zip(self.micro_batches(batch), before, strict=True):
             part = batch.select(rows)
             mask, share = part.action_mask, weights[rows, : part.response_ids.shape[1]]
+            chosen = self._rows(part)
             vector_to_parameters(old, self.policy_parameters)
-            before = self._distribution(part)
+            before_logprobs = self._of_states(states, chosen)
             vector_to_parameters(new, self.policy_parameters)
-            after = self._distribution(part)
-            kl += float((categorical_kl(before, after) * share[mask]).sum())
-            drawn = after.gather(1, part.response_ids[mask].unsqueeze(1)).squeeze(1)
-            logprobs = torch.zeros_like(part.behaviour_logprobs).masked_scatter(mask, drawn)
-            surrogate += float(_surrogate(logprobs, part, share))
-        return kl, surrogate
+            found.append(chosen_states(self.policy.network, chosen))
+            logprobs = self._of_states(found[-1], chosen)
+            kl += float((categorical_kl(before_logprobs, logprobs) * share[mask]).sum())
+            drawn = logprobs.gather(1, part.response_ids[mask].unsqueeze(1)).squeeze(1)
+            placed = torch.zeros_like(part.behaviour_logprobs).masked_scatter(mask, drawn)
+            surrogate += float(_surrogate(placed, part, share))
+        return Trial(kl, surrogate, found)
+
+    @torch.no_grad()
+    def _look(self, batch: EpisodeBatch) -> list[Tensor]:
+        """Returns the trunk's states `(N, D)` before each policy token, for each micro-batch."""
+        return [
+            chosen_states(self.policy.network, self._rows(batch.select(rows)))
+            for rows in self.micro_batches(batch)
+        ]
+
+    def _rows(self, part: EpisodeBatch) -> Rows:
+        rows = Rows(part.prompt_ids, part.prompt_mask, part.response_ids, part.action_mask)
+        return rows.to(self.policy.device)
+
+    def _of_states(self, states: Tensor, rows: Rows) -> Tensor:
+        """Returns the log-probabilities `(N, V)` after the states."""
+        return log_distribution(self.policy.network, states, rows.positions, self.behaviour)
 
     def _distribution(self, part: EpisodeBatch) -> Tensor:
         """Returns the policy's log-probabilities `(N, V)` at the part's policy tokens."""
@@ -228,11 +258,16 @@ class TRPO(TextOnPolicyAlgorithm):
 
     # -- the critic -----------------------------------------------------------------------------------------------
 
-    def _fit_critic(self, batch: EpisodeBatch) -> tuple[float, int]:
-        """Trains the critic on the returns; gives its mean loss and the number of steps."""
+    def _fit_critic(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> tuple[float, int]:
+        """Trains the critic on the returns; gives its mean loss and the number of steps.
+
+        Args:
+            batch: The episodes.
+            states: Of the trunk as it is now, from `_look`.
+        """
         losses: list[float] = []
         with frozen(self.policy_parameters):
-            values_of = self._critic(batch)
+            values_of = self._critic(batch, states)
             for _ in range(self.config.critic_epochs):
                 size = self.config.critic_minibatch_episodes
                 for rows in shuffled(len(batch), size, self.shuffle_rng):
@@ -248,41 +283,31 @@ class TRPO(TextOnPolicyAlgorithm):
                     losses.append(float(loss.detach()))
         return sum(losses) / len(losses), len(losses)
 
-    def _critic(self, batch: EpisodeBatch) -> Callable[[Tensor], Tensor]:
+    def _critic(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         """Returns rows `(n,)` ↦ values `(n, T)`, differentiable in the critic's parameters."""
         if self.policy.value_trunk is not None:
             return lambda rows: self.score(batch.select(rows, trim=False)).values
-        states, padding = self._states(batch), ~batch.action_mask
-        return lambda rows: self.policy.head_values(states[rows]).masked_fill(padding[rows], 0.0)
+        mask = batch.action_mask.to(self.policy.device)
+        placed = self._placed(batch, states)
 
-    @torch.no_grad()
-    def _states(self, batch: EpisodeBatch) -> Tensor:
-        """Returns the trunk's states `(B, T, D)` before each token; the policy no longer moves, so once is enough."""
-        network = self.policy.network
-        states = batch.values.new_zeros(*batch.values.shape, network.state_size)
-        for rows in self.micro_batches(batch):
-            part = batch.select(rows)
-            found = network.states(part.prompt_ids, part.prompt_mask, part.response_ids[:, :-1])
-            states[rows, : found.shape[1]] = found
-        return states
+        def values(rows: Tensor) -> Tensor:
+            found = self.policy.head_values(placed[rows]).masked_fill(~mask[rows], 0.0)
+            return found.to(batch.returns.device)
+
+        return values
+
+    def _placed(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> Tensor:
+        """Returns the states as `(B, T, D)`, 0 where the policy chose nothing."""
+        placed = states[0].new_zeros(*batch.values.shape, self.policy.network.state_size)
+        for rows, found in zip(self.micro_batches(batch), states, strict=True):
+            mask = batch.action_mask[rows].to(found.device).unsqueeze(-1)
+            placed[rows] = placed[rows].masked_scatter(mask, found)
+        return placed
 
 
-def flat_gradient(
-    value: Tensor,
-    parameters: Sequence[nn.Parameter],
-    *,
-    create_graph: bool = False,
-    retain_graph: bool = False,
-) -> Tensor:
+def flat_gradient(value: Tensor, parameters: Sequence[nn.Parameter]) -> Tensor:
     """Returns the gradient of `value` `()` as one vector `(D,)`; 0 for parameters that take no part."""
-    gradients = torch.autograd.grad(
-        value,
-        parameters,
-        create_graph=create_graph,
-        retain_graph=create_graph or retain_graph,
-        allow_unused=True,
-        materialize_grads=True,
-    )
+    gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
     return torch.cat([gradient.reshape(-1) for gradient in gradients])
 
 

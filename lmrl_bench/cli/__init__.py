@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
+"""Read by huggingface_hub and transformers: no bars for reading single files, in no command or worker."""
 
 
 def main() -> None:
     """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
+    os.environ.setdefault(QUIET, "1")
     from lmrl_bench.cli.app import app
     from lmrl_bench.errors import LmrlBenchError
 

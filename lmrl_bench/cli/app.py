@@ -56,7 +56,8 @@ def run(
         typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=2))
         note(f"digest {resolved.digest()}")
         return
-    from lmrl_bench.runs.execute import execute_with_start, run_folder
+    from lmrl_bench.runs.execute import execute_with_start
+    from lmrl_bench.runs.folders import run_folder
     from lmrl_bench.runs.progress import LiveBars, listener
 
     shown = listener(1)
@@ -88,19 +89,33 @@ def bench(
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
     results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
     overrides: SetOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run completed cells again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run all cells again.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run cells again that failed.")
+    ] = False,
+    replace_stale: Annotated[
+        bool,
+        typer.Option(
+            "--replace-stale",
+            help="Run cells again whose record is of other settings, task or start.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
 ) -> None:
-    """Runs what a board lacks, resumes what was interrupted, then builds the board."""
+    """Runs what a board lacks, resumes what was interrupted, then builds the board.
+
+    Cells that completed or diverged are done. Exits with 1 if a cell failed or was interrupted.
+    """
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
-    from lmrl_bench.runs.bench import plan, run_grid
+    from lmrl_bench.runs.bench import Rerun, plan, run_grid
     from lmrl_bench.runs.progress import LiveBars, listener
 
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     spec = load_board(board)
-    cells = plan(spec, results, overrides=overrides or [], fresh=fresh)
+    rerun = Rerun(fresh, failed=retry_failed, stale=replace_stale)
+    cells = plan(spec, results, overrides=overrides or [], rerun=rerun)
     if dry_run:
         for cell in cells:
             typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")
@@ -109,13 +124,16 @@ def bench(
     shown = listener(len(cells))
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         outcome = run_grid(cells, workers=jobs, progress=shown)
-    for path in boards.build_files(spec, results):
-        note(f"wrote {path}")
     bad = {name: status for name, status in outcome.statuses.items() if status != "completed"}
     for name, status in bad.items():
         note(f"{status}: {name}{': ' + outcome.errors[name] if name in outcome.errors else ''}")
+    if "interrupted" in bad.values():
+        note("interrupted cells go on when the same command is called again")
+    if outcome.errors or "failed" in bad.values():
+        note("failed cells: mend the cause, then call the same command with --retry-failed")
+    for path in boards.build_files(spec, results):
+        note(f"wrote {path}")
     if not outcome.ok:
-        note("some cells did not complete; call the same command again to run those")
         raise typer.Exit(1)
 
 

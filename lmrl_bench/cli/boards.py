@@ -45,8 +45,9 @@ def build(
     spec = load_board(board)
     if check:
         from lmrl_bench.leaderboards.build import check as check_board
+        from lmrl_bench.runs.expectations import of_board
 
-        check_board(spec, results, out or board_folder(spec))
+        check_board(spec, results, out or board_folder(spec), of_board(spec))
         note(f"{spec.name}: the files are fresh")
         return
     for path in build_files(spec, results, out):
@@ -56,8 +57,9 @@ def build(
 def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list[Path]:
     """Builds a board into its folder, or into `out`."""
     from lmrl_bench.leaderboards.build import build as build_board
+    from lmrl_bench.runs.expectations import of_board
 
-    return build_board(spec, results, out or board_folder(spec))
+    return build_board(spec, results, out or board_folder(spec), of_board(spec))
 
 
 def board_folder(spec: BoardSpec) -> Path:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.digests import digest
+from lmrl_bench.paths import public_name
 
 
 class _Strict(BaseModel):
@@ -29,6 +30,18 @@ class AlgorithmChoice(BaseModel):
     name: str = Field(description="a registered algorithm; see `lmrl-bench algorithm list`")
 
 
+class AdapterConfig(_Strict):
+    """Small matrices that learn beside a frozen model (extra 'peft')."""
+
+    kind: Literal["lora"] = Field("lora", description="low-rank adapters, arXiv 2106.09685")
+    rank: int = Field(8, gt=0, description="rank of the matrices")
+    alpha: int = Field(16, gt=0, description="their product is scaled by alpha / rank")
+    targets: list[str] | None = Field(
+        None,
+        description="names of the linear layers; default: what PEFT takes for the architecture",
+    )
+
+
 class PolicyConfig(_Strict):
     """The policy and where it starts."""
 
@@ -42,6 +55,9 @@ class PolicyConfig(_Strict):
     value_trunk: Literal["shared", "separate", "frozen"] = Field(
         "shared",
         description="value head on the policy's trunk, on a copy of it, or on the detached trunk",
+    )
+    adapter: AdapterConfig | None = Field(
+        None, description="train an adapter on the frozen start instead of all its weights"
     )
 
 
@@ -103,8 +119,17 @@ class RunConfig(_Strict):
         return self.label or self.algorithm.name
 
     def scientific(self) -> dict[str, Any]:
-        """The part that defines the experiment: all but the seed, the label and the runtime."""
-        return self.model_dump(mode="json", exclude={"seed", "runtime", "label"})
+        """The part that defines the experiment: all but the seed, the label and the runtime.
+
+        It is published, so a model's folder is named by its last part; which weights lie in it, a
+        record says by digest.
+        """
+        part = self.model_dump(mode="json", exclude={"seed", "runtime", "label"})
+        model = self.policy.model
+        part["policy"]["model"] = public_name(model) if model else None
+        if self.policy.adapter is None:  # as in records that were made before there were adapters
+            del part["policy"]["adapter"]
+        return part
 
     def digest(self) -> str:
         """sha256 (hex) of the scientific part; equal for all seeds of one experiment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lmrl_bench.errors import VerificationError
-from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.collect import Expectation, collect
 from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
@@ -18,21 +18,22 @@ from lmrl_bench.records.files import check_writable, write_atomic
 _CURVES = "curves-*.svg"
 
 
-def build(board: BoardSpec, results_root: Path, out: Path) -> list[Path]:
+def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation) -> list[Path]:
     """Writes a board's files; the same records give the same bytes.
 
     Args:
         board: The board.
         results_root: The folder of all results.
         out: The folder of the board; curves of tasks that the board no longer has are removed.
+        expected: What the record of each cell must say; see `collect`.
 
     Returns:
         The files, sorted.
 
     Raises:
-        RecordError: Records cannot be read or do not belong together, or `out` is not writable.
+        RecordError: Records cannot be read or are not the board's, or `out` is not writable.
     """
-    files = render(collect(board, results_root))
+    files = render(collect(board, results_root, expected))
     check_writable(out)
     for name, content in files.items():
         write_atomic(out / name, content)
@@ -41,14 +42,14 @@ def build(board: BoardSpec, results_root: Path, out: Path) -> list[Path]:
     return [out / name for name in sorted(files)]
 
 
-def check(board: BoardSpec, results_root: Path, out: Path) -> None:
+def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation) -> None:
     """Builds in memory and compares with the files.
 
     Raises:
         RecordError: As in `build`.
         VerificationError: Lists the files that are missing, stale or left over, and the remedy.
     """
-    table = collect(board, results_root)
+    table = collect(board, results_root, expected)
     files = render(table)
     problems = []
     for name, content in sorted(files.items()):

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from lmrl_bench.leaderboards.consistency import check_cell, check_row, check_task
+from lmrl_bench.leaderboards.consistency import check_row, check_task, refuse_stale, stale
 from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
-from lmrl_bench.leaderboards.ranking import ranked
+from lmrl_bench.leaderboards.ranking import UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
 from lmrl_bench.leaderboards.table import (
@@ -23,28 +23,30 @@ from lmrl_bench.leaderboards.table import (
     TaskTable,
     significant,
 )
+from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import RunRecord, SplitResults
-from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
+from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
+
+Expectation = Callable[[Cell], ExpectedRun]
+"""Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""
 
 
-def collect(board: BoardSpec, results_root: Path) -> BoardTable:
+def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> BoardTable:
     """Reads the records of a board and sums them up.
 
     Args:
         board: The board.
         results_root: The folder of all results; the board's runs lie in
             `<board>/<task>/<label>/<seed>` below it.
+        expected: What the record of each cell must say.
 
     Raises:
-        RecordError: No results folder; a record that is corrupt, changed, misplaced or made with
-            other settings; mixed versions or digests in one table.
+        RecordError: No results folder; a record that is corrupt, changed or misplaced, or not of
+            the cell as it is today; mixed signatures or digests in one table.
     """
     grid = cells(board)
     folders = find_folders(results_root / board.name)
-    records = {
-        cell.folder(results_root, board.name): _record(cell, results_root, board.name)
-        for cell in grid
-    }
+    records = _records(board.name, grid, results_root, expected)
     return BoardTable(
         name=board.name,
         title=board.title,
@@ -62,14 +64,24 @@ def collect(board: BoardSpec, results_root: Path) -> BoardTable:
     )
 
 
-def _record(cell: Cell, results_root: Path, board: str) -> RunRecord | None:
-    folder = cell.folder(results_root, board)
-    if not (folder / RECORD).exists():
-        return None
-    record = read_record(folder)
-    check_cell(folder, record, cell)
-    check_files(folder, record)
-    return record
+def _records(
+    board: str, grid: Sequence[Cell], results_root: Path, expected: Expectation
+) -> dict[Path, RunRecord | None]:
+    """Reads the record of every cell; None where there is none."""
+    records: dict[Path, RunRecord | None] = {}
+    problems: dict[Path, list[str]] = {}
+    for cell in grid:
+        folder = cell.folder(results_root, board)
+        records[folder] = None
+        if not (folder / RECORD).exists():
+            continue
+        check_place(folder, results_root / board)
+        record = records[folder] = read_record(folder)
+        check_files(folder, record)
+        if reasons := stale(record, cell, expected(cell)):
+            problems[folder] = reasons
+    refuse_stale(problems, board)
+    return records
 
 
 def _task_table(
@@ -121,6 +133,7 @@ def _row(
         counts={status: sum(run.status == status for run in runs) for status in STATUSES},
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
+        masked=UNMASKED in decodings,
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),

@@ -1,4 +1,4 @@
-"""What may stand in one table: records of the same experiment, task, data and metrics.
+"""What may stand in one table: records of the board's own cells as they are today, and of one experiment.
 
 Anything else is refused, with the reason.
 """
@@ -11,60 +11,62 @@ from typing import Any
 
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.spec import Cell
+from lmrl_bench.records.expected import ExpectedRun, differences
 from lmrl_bench.records.record import RunRecord
 
 _REMEDY = "run these cells again (`lmrl-bench bench`), or restore the records"
+_SHOWN_RECORDS = 10
+_SHOWN_FIELDS = 3
 
 
-def check_cell(folder: Path, record: RunRecord, cell: Cell) -> None:
-    """Proves that a record belongs where it lies and was made as the board says.
-
-    Raises:
-        RecordError: Another task, row or seed, or a setting that differs from the board's.
-    """
+def stale(record: RunRecord, cell: Cell, expected: ExpectedRun) -> list[str]:
+    """Returns why a record does not count as its cell: where it belongs, or the fields that differ."""
     found = (record.task.name, record.row, record.seed)
     if found != (cell.task, cell.label, cell.seed):
-        raise RecordError(
-            f"{folder}: holds the record of {'/'.join(map(str, found))}, which belongs elsewhere; "
-            f"{_REMEDY}"
+        return [f"holds the record of {'/'.join(map(str, found))}, which belongs elsewhere"]
+    fields = [str(difference) for difference in differences(record, expected)]
+    more = len(fields) - _SHOWN_FIELDS
+    return fields[:_SHOWN_FIELDS] + ([f"and {more} more fields"] if more > 0 else [])
+
+
+def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
+    """Raises one error that names every record that does not count as its cell, if there are any.
+
+    Raises:
+        RecordError: Folders, fields and the remedy.
+    """
+    if not problems:
+        return
+    lines = [f"{folder}: {'; '.join(reasons)}" for folder, reasons in problems.items()]
+    if len(lines) > _SHOWN_RECORDS:
+        lines[_SHOWN_RECORDS:] = [f"and {len(lines) - _SHOWN_RECORDS} more records"]
+    raise RecordError(
+        "\n".join(
+            [
+                *lines,
+                f"these records are not of the board as it is today; run these cells again with: "
+                f"lmrl-bench bench {board} --replace-stale (or restore settings, task or start)",
+            ]
         )
-    made = {
-        **record.config,
-        "algorithm": {**record.config.get("algorithm", {}), **record.algorithm},
-    }
-    fixed = ("label", "seed", "task")
-    asked = {key: value for key, value in cell.config.items() if key not in fixed}
-    different = [
-        f"{name} is {_at(made, name)!r} in the record, {value!r} on the board"
-        for name, value in _leaves(asked)
-        if _at(made, name) != value
-    ]
-    if different:
-        raise RecordError(f"{folder}: made with other settings ({'; '.join(different)}); {_REMEDY}")
+    )
 
 
 def check_row(records: Mapping[Path, RunRecord]) -> None:
-    """Proves that all seeds of a row ran the same configuration and measured the same things.
+    """Proves that all seeds of a row measured the same things.
 
     Raises:
         RecordError: Names the records that differ.
     """
-    _same(records, {f: r.config_digest for f, r in records.items()}, "configuration digests")
     completed = {f: r for f, r in records.items() if r.status == "completed"}
     measured = {
         folder: {name: sorted(results.metrics) for name, results in record.results.items()}
         for folder, record in completed.items()
     }
     _same(completed, measured, "decodings or metrics")
-    starts = {
-        folder: record.policy and (record.policy.weights_sha256, record.policy.tokenizer_sha256)
-        for folder, record in completed.items()
-    }
-    _same(completed, starts, "start weights or tokenizers")
 
 
 def check_task(records: Mapping[Path, RunRecord]) -> None:
-    """Proves that all rows of a task's table were measured in the same way on the same data.
+    """Proves that all rows of a task's table started alike and were measured alike on the same data.
 
     A run that failed early knows the task's version and digest only, so the rest is compared
     between completed runs.
@@ -72,8 +74,6 @@ def check_task(records: Mapping[Path, RunRecord]) -> None:
     Raises:
         RecordError: Names what is mixed and the records that differ.
     """
-    _same(records, {f: r.task.version for f, r in records.items()}, "task versions")
-    _same(records, {f: r.task.digest for f, r in records.items()}, "task digests")
     completed = {f: r for f, r in records.items() if r.status == "completed"}
     for what, field in (
         ("data digests", "data"),
@@ -84,6 +84,28 @@ def check_task(records: Mapping[Path, RunRecord]) -> None:
         ("metric directions", "lower_is_better"),
     ):
         _same(completed, {f: getattr(r.task, field) for f, r in completed.items()}, what)
+    _check_starts(records)
+
+
+def _check_starts(records: Mapping[Path, RunRecord]) -> None:
+    """Rows that start from the same policy by name must do so by content, whatever machine ran them."""
+    groups: dict[Any, dict[Path, RunRecord]] = {}
+    for folder, record in records.items():
+        if record.policy is not None:
+            name = (record.policy.model, record.policy.revision, record.policy.start)
+            groups.setdefault(name, {})[folder] = record
+    for group in groups.values():
+        starts = {
+            folder: (
+                record.policy.weights_sha256,
+                record.policy.tokenizer_sha256,
+                record.policy.base_weights_sha256,
+                record.policy.start_recipe_sha256,
+            )
+            for folder, record in group.items()
+            if record.policy is not None
+        }
+        _same(group, starts, "start weights or tokenizers")
 
 
 def _same(records: Mapping[Path, RunRecord], values: Mapping[Path, Any], what: str) -> None:
@@ -99,19 +121,3 @@ def _same(records: Mapping[Path, RunRecord], values: Mapping[Path, Any], what: s
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 70 else f"{text[:67]}..."
-
-
-def _leaves(data: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for key, value in data.items():
-        name = f"{path}.{key}" if path else key
-        found += _leaves(value, name) if isinstance(value, Mapping) else [(name, value)]
-    return found
-
-
-def _at(data: Any, name: str) -> Any:
-    for key in name.split("."):
-        if not isinstance(data, Mapping) or key not in data:
-            return "absent"
-        data = data[key]
-    return data

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from itertools import product
+from typing import Final, Literal
 
 from lmrl_bench.leaderboards.spec import ReferenceRows
 from lmrl_bench.leaderboards.statistics import difference_interval, mean_interval, overlap
 from lmrl_bench.leaderboards.table import Comparison, Row, Summary, significant
 from lmrl_bench.records.record import TaskInfo
 
-SPLIT = "test"
+SPLIT: Final = "test"
+UNMASKED: Final = "test-unmasked"
 
 
 def ranked(
@@ -32,9 +34,9 @@ def ranked(
     ]
 
 
-def measured(row: Row, measure: str) -> Summary | None:
+def measured(row: Row, measure: str, decoding: str = SPLIT) -> Summary | None:
     """Returns the row's test summary of the reward or of a metric; None if it was not measured."""
-    split = row.splits.get(SPLIT)
+    split = row.splits.get(decoding)
     if split is None:
         return None
     return split.reward if measure == "reward" else split.metrics.get(measure)
@@ -65,16 +67,21 @@ def best_labels(rows: Sequence[Row], measure: str, *, lower: bool) -> set[str]:
 def _comparisons(
     row: Row, rows: Sequence[Row], primary: str, lower: set[str], reference: ReferenceRows
 ) -> list[Comparison]:
-    """The row against the supervised policy, on the reward and on the primary metric."""
+    """The row against the supervised policy, on the reward and on the primary metric.
+
+    A row that acts through its own mask is compared without it as well.
+    """
     other = next((r for r in rows if r.label == reference.supervised), None)
     if other is None or other.label == row.label:
         return []
     found = []
-    for measure in dict.fromkeys(["reward", primary]):
-        mine, theirs = measured(row, measure), measured(other, measure)
+    decodings: tuple[Literal["test", "test-unmasked"], ...] = (SPLIT, UNMASKED)
+    for decoding, measure in product(decodings, dict.fromkeys(["reward", primary])):
+        mine, theirs = measured(row, measure, decoding), measured(other, measure)
         if mine is None or theirs is None or mine.mean is None or theirs.mean is None:
             continue
-        found.append(_compare(measure, other.label, mine, theirs, lower=measure in lower))
+        compared = _compare(measure, other.label, mine, theirs, lower=measure in lower)
+        found.append(compared.model_copy(update={"decoding": decoding}))
     return found
 
 

@@ -76,6 +76,9 @@ class Comparison(_Strict):
     """A row against a reference row, on one measure."""
 
     measure: str = Field(description="'reward', or the name of the primary metric")
+    decoding: Literal["test", "test-unmasked"] = Field(
+        "test", description="of this row; the reference row's is always 'test'"
+    )
     reference: str
     difference: float
     interval: tuple[float, float] = Field(description="95 % Welch interval of the difference")
@@ -104,6 +107,11 @@ class Row(_Strict):
     tokens: Summary | None = Field(None, description="generated response tokens while training")
     wall_s: Summary | None = None
     cpu_s: Summary | None = None
+    masked: bool = Field(
+        False,
+        description="the row acts, and 'test' decodes, through its own action mask; 'test-unmasked' "
+        "is the same policy decoded like the other rows",
+    )
     best: list[str] = Field(
         default_factory=list, description="measures in which the row is best or tied with the best"
     )

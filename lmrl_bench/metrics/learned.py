@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.text.linear import use_fast_linear
 from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
@@ -31,12 +33,41 @@ if TYPE_CHECKING:
 BASE_FILE: Final = "base.json"
 
 
-class Classifier(NamedTuple):
+@dataclass
+class Classifier:
     """A loaded model, its tokenizer and the identity of its weights."""
 
     model: Any
     tokenizer: Any
     identity: str
+    _asked: tuple[Any, ...] = ()
+    _answer: FloatArray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
+
+    def probabilities(self, rows: Sequence[list[int]], batch_size: int) -> FloatArray:
+        """Returns the probability of each label for each row of token ids, `(B, labels)`.
+
+        The last answer is kept: a task's reward and its metric are often one classifier on the
+        same texts.
+        """
+        asked = (batch_size, tuple(map(tuple, rows)))
+        if asked != self._asked:
+            self._asked, self._answer = asked, self._compute(rows, batch_size)
+        return self._answer
+
+    @torch.inference_mode()
+    def _compute(self, rows: Sequence[list[int]], batch_size: int) -> FloatArray:
+        """Reads each different row once, in batches of similar length."""
+        distinct = sorted({tuple(row) for row in rows}, key=lambda row: (len(row), row))
+        found: dict[tuple[int, ...], FloatArray] = {}
+        activation = _activation(self.model.config)
+        for start in range(0, len(distinct), batch_size):
+            chosen = distinct[start : start + batch_size]
+            batch = self.tokenizer.pad(
+                {"input_ids": [list(row) for row in chosen]}, return_tensors="pt"
+            )
+            logits = self.model(**batch).logits.double()
+            found |= zip(chosen, activation(logits).numpy(), strict=True)
+        return np.stack([found[tuple(row)] for row in rows])
 
 
 class LearnedClassifier(Metric):
@@ -102,7 +133,7 @@ class LearnedClassifier(Metric):
             for response, sample in zip(responses, samples, strict=True)
         ]
         rows, n_truncated = self._encode(texts)
-        scores = self._probabilities(rows)
+        scores = self._classifier.probabilities(rows, self.batch_size)[:, self._column].copy()
         return MetricResult(float(scores.mean()), scores, {"truncated": float(n_truncated)})
 
     def _encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
@@ -118,22 +149,6 @@ class LearnedClassifier(Metric):
         specials = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
         alone = next(token for token in specials if token is not None)
         return [row or [alone] for row in full], len(long)
-
-    @torch.inference_mode()
-    def _probabilities(self, rows: Sequence[list[int]]) -> FloatArray:
-        """Probability of the label for each row; batches hold rows of similar length."""
-        model, tokenizer, _ = self._classifier
-        scores = np.empty(len(rows), dtype=np.float64)
-        order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-        activation = _activation(model.config)
-        for start in range(0, len(order), self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            batch = tokenizer.pad(
-                {"input_ids": [rows[index] for index in chosen]}, return_tensors="pt"
-            )
-            logits = model(**batch).logits.double()
-            scores[chosen] = activation(logits)[:, self._column].numpy()
-        return scores
 
 
 def join(prompt: str, response: str) -> str:
@@ -170,6 +185,7 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None or network.config.pad_token_id is None:
         raise MetricError(f"classifier '{identity}': tokenizer and config must name a pad token")
+    use_fast_linear(network)
     return Classifier(network.eval().requires_grad_(False), tokenizer, identity)
 
 

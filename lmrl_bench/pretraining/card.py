@@ -68,7 +68,7 @@ def model_card(
             "",
             f"{log['n_parameters']:,} parameters, {len(tokenizer):,} tokens in the vocabulary, "
             f"weights in float16. Trained on {log['tokens_seen']:,} tokens in {log['steps']:,} "
-            f"updates: {log['cpu_seconds']:,.0f} CPU-seconds on {log['n_threads']} thread. "
+            f"updates: {log['wall_seconds']:,.0f} seconds on {_device(log)}. "
             "`training.json` has data digests, hyper-parameters and the loss curve.",
             "",
             *_perplexity_table(log["validation"]),
@@ -93,6 +93,10 @@ def model_card(
             "",
         ]
     )
+
+
+def _device(log: Mapping[str, Any]) -> str:
+    return "one processor core" if log["device"] == "cpu" else f"one {log['device']}"
 
 
 def _perplexity_table(validation: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -133,6 +133,7 @@ def _training_log(
         "wall_seconds": round(progress.wall_seconds, 1),
         "cpu_seconds": round(progress.cpu_seconds, 1),
         "n_threads": torch.get_num_threads(),
+        "device": progress.device,
         "validation": {
             key: {
                 "loss_float32": round(loss, 5),

@@ -23,8 +23,8 @@ class OptimiserRecipe:
     seed: int = 0
 
 
-_CAUSAL_OPTIMISER: Final = OptimiserRecipe(n_steps=1_100, peak_learning_rate=3e-3)
-_SEQ2SEQ_OPTIMISER: Final = OptimiserRecipe(n_steps=1_000, peak_learning_rate=3e-3)
+_CAUSAL_OPTIMISER: Final = OptimiserRecipe(n_steps=4_000, peak_learning_rate=3e-3)
+_SEQ2SEQ_OPTIMISER: Final = OptimiserRecipe(n_steps=3_000, peak_learning_rate=3e-3)
 
 # Half of a pair is hidden, in spans of a phrase: most of what is missing can only be read off the
 # other language. A monolingual text keeps enough context to guess from.
@@ -43,7 +43,7 @@ class CausalRecipe:
     feed_forward_size: int = 512
     n_heads: int = 4
     sequence_length: int = 128
-    batch_size: int = 16
+    batch_size: int = 64
     optimiser: OptimiserRecipe = _CAUSAL_OPTIMISER
 
 
@@ -57,7 +57,8 @@ class Seq2SeqRecipe:
     feed_forward_size: int = 512
     n_heads: int = 4
     maximum_length: int = 128
-    tokens_per_batch: int = 2_048
+    dropout: float = 0.1
+    tokens_per_batch: int = 8_192
     pair_repeats: int = 2
     pairs: CorruptionSpec = _PAIRS
     documentation: CorruptionSpec = _DOCUMENTATION

@@ -12,6 +12,7 @@ from lmrl_bench.errors import PolicyError
 from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_curves, read_record
+from lmrl_bench.text.models import model_digests
 
 
 def ship_start(run: Path, assets: Path) -> Path:
@@ -22,7 +23,8 @@ def ship_start(run: Path, assets: Path) -> Path:
         assets: folder of the shipped policies.
 
     Raises:
-        PolicyError: The run is not a completed supervised one, or kept no policy.
+        PolicyError: The run is not a completed supervised one, kept no policy, or began at other
+            weights than the shipped policy of that name has now.
         RecordError: There is no record.
     """
     record = read_record(run)
@@ -39,6 +41,11 @@ def ship_start(run: Path, assets: Path) -> Path:
         )
     if record.policy is None:
         raise PolicyError(f"{run}: the record names no policy")
+    if record.policy.weights_sha256 != model_digests(record.policy.model).weights:
+        raise PolicyError(
+            f"{run}: the run began at other weights of '{record.policy.model}' than those that are here; "
+            "run it again"
+        )
     output = assets / f"{record.policy.model}--{record.task.name}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=assets))
     try:
@@ -65,9 +72,11 @@ def training_log(record: RunRecord, curves: list[dict[str, Any]]) -> dict[str, A
         "task": {
             "name": record.task.name,
             "version": record.task.version,
+            "digest": record.task.digest,
             "data": record.task.data,
         },
         "base_weights_sha256": record.policy.weights_sha256 if record.policy else None,
+        "config_sha256": record.config_digest,
         "algorithm": record.algorithm,
         "record_id": record.id,
         "optimiser_steps": record.budget.optimiser_steps,

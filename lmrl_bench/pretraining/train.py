@@ -32,6 +32,7 @@ class Progress:
         tokens: Tokens read or predicted, padding excluded.
         wall_seconds: Wall-clock time of the loop, over all its resumptions.
         cpu_seconds: Processor time of the loop.
+        device: Where the model was trained: `cpu`, or the name of the accelerator.
         curve: One entry per `LOG_EVERY` steps: step, tokens, mean training loss in nats per token.
     """
 
@@ -39,6 +40,7 @@ class Progress:
     tokens: int = 0
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    device: str = "cpu"
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
@@ -79,7 +81,11 @@ def build_optimisers(model: PreTrainedModel, recipe: OptimiserRecipe) -> list[Op
 
 
 def train(
-    model: PreTrainedModel, source: BatchSource, recipe: OptimiserRecipe, checkpoint: Path
+    model: PreTrainedModel,
+    source: BatchSource,
+    recipe: OptimiserRecipe,
+    checkpoint: Path,
+    device: str = "cpu",
 ) -> Progress:
     """Train a model in place, going on from `checkpoint` where it exists.
 
@@ -88,18 +94,21 @@ def train(
         source: Batches by step.
         recipe: Optimiser settings and number of steps.
         checkpoint: File for model, optimiser and progress; replaced as a whole.
+        device: Where the model is trained; it comes back on the processor.
 
     Returns:
         The progress at the end.
     """
+    model.to(device)  # type: ignore[arg-type]
     optimisers = build_optimisers(model, recipe)
     progress = _restore(model, optimisers, checkpoint) if checkpoint.is_file() else Progress()
+    progress.device = torch.cuda.get_device_name() if model.device.type == "cuda" else "cpu"
     model.train()
     wall, cpu = time.perf_counter(), time.process_time()
     last_save = wall
-    losses: list[float] = []
+    losses: list[torch.Tensor] = []
     while progress.step < recipe.n_steps:
-        batch = source.batch(progress.step)
+        batch = {name: ids.to(device) for name, ids in source.batch(progress.step).items()}
         losses.append(_update(model, optimisers, batch, recipe, progress.step))
         progress.step += 1
         progress.tokens += tokens_in(batch)
@@ -113,6 +122,7 @@ def train(
             _save(model, optimisers, progress, checkpoint)
             last_save = now
     _save(model, optimisers, progress, checkpoint)
+    model.to("cpu")  # type: ignore[arg-type]
     return progress
 
 
@@ -144,22 +154,23 @@ def _update(
     batch: Batch,
     recipe: OptimiserRecipe,
     step: int,
-) -> float:
+) -> torch.Tensor:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(step, recipe)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(model.device.type, dtype=torch.bfloat16):
         loss = model(**batch).loss
     model.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
     for optimiser in optimisers:
         optimiser.step()
-    return float(loss.detach())
+    detached: torch.Tensor = loss.detach()
+    return detached
 
 
-def _note(progress: Progress, losses: list[float]) -> None:
-    loss = sum(losses) / len(losses)
+def _note(progress: Progress, losses: list[torch.Tensor]) -> None:
+    loss = float(torch.stack(losses).mean())
     losses.clear()
     progress.curve.append(
         {"step": progress.step, "tokens": progress.tokens, "loss": round(loss, 4)}
@@ -187,7 +198,7 @@ def _save(
 
 
 def _restore(model: PreTrainedModel, optimisers: list[Optimizer], checkpoint: Path) -> Progress:
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location=model.device)
     model.load_state_dict(state["model"])
     for optimiser, optimiser_state in zip(optimisers, state["optimisers"], strict=True):
         optimiser.load_state_dict(optimiser_state)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lmrl_bench.paths import PACKAGE
+from lmrl_bench.paths import PACKAGE, without_folders
 from lmrl_bench.records.record import Provenance
 
 PACKAGES = (
@@ -74,7 +74,7 @@ def command_line(arguments: Sequence[str]) -> str:
 def format_traceback(error: BaseException) -> str:
     """Returns the traceback with file names only: a record names no folder of the user's."""
     text = "".join(traceback.format_exception(error))
-    return re.sub(r'(?<=File ")[^"\n]*[/\\]([^"\n/\\]+)(?=")', r"\1", text)
+    return without_folders(re.sub(r'(?<=File ")[^"\n]*[/\\]([^"\n/\\]+)(?=")', r"\1", text))
 
 
 def _reduced(argument: str) -> str:

@@ -5,13 +5,30 @@ Written last and atomically. No torch.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from lmrl_bench.digests import digest
+from lmrl_bench.paths import is_plain_name, public_name
 
 Status = Literal["completed", "failed", "diverged", "interrupted"]
+
+
+def _plain(name: str) -> str:
+    if not is_plain_name(name):
+        raise ValueError(f"{name!r} is a path; a record names what lies in its own folder")
+    return name
+
+
+def _public(name: str) -> str:
+    if public_name(name) != name or "\0" in name:
+        raise ValueError(f"{name!r} is a path outside the working folder; a record names no such")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(_plain)]
+PublicName = Annotated[str, AfterValidator(_public)]
 
 
 class _Strict(BaseModel):
@@ -30,7 +47,7 @@ class ErrorInfo(_Strict):
 class TaskInfo(_Strict):
     """Which task, exactly."""
 
-    name: str
+    name: PlainName
     version: int
     digest: str = Field(description="sha256 of the resolved task.yaml")
     data: dict[str, dict[str, Any]] = Field(description="split to sha256 and rows")
@@ -47,13 +64,20 @@ class TaskInfo(_Strict):
 
 
 class PolicyInfo(_Strict):
-    """Which weights the run started from."""
+    """Which weights the run started from. Digests are over files, of a hub id over its commit."""
 
-    model: str
+    model: PublicName
     start: str
     revision: str | None = None
-    weights_sha256: str
+    weights_sha256: str = Field(description="of the policy that the run started from")
     tokenizer_sha256: str
+    base_weights_sha256: str | None = Field(
+        None, description="of the model that the start was made from; null in older records"
+    )
+    start_recipe_sha256: str | None = Field(
+        None,
+        description="of a supervised start: task, supervised configuration and base model together",
+    )
     parameters: int
     kind: str
 
@@ -107,7 +131,7 @@ class Fidelity(_Strict):
 class FileInfo(_Strict):
     """A file beside the record."""
 
-    path: str
+    path: PlainName
     sha256: str
     rows: int
 
@@ -137,7 +161,14 @@ class TimeInfo(_Strict):
     reward_s: float = 0.0
     evaluate_s: float = 0.0
     cpu_s: float = 0.0
-    peak_memory_mb: float = 0.0
+    peak_memory_mb: float = Field(
+        0.0, description="largest resident memory of the process, libraries included, MiB"
+    )
+    peak_memory_of: Literal["run", "process"] = Field(
+        "process",
+        description="since the run began; or since the process began, which may have done other "
+        "runs before, where the system cannot start its counter anew",
+    )
 
 
 class RunRecord(_Strict):
@@ -148,8 +179,8 @@ class RunRecord(_Strict):
         description="<task>/<row>/<policy>/s<seed>-<first 8 digits of the configuration's digest>"
     )
     status: Status
-    row: str
-    seed: int
+    row: PlainName
+    seed: int = Field(ge=0)
     error: ErrorInfo | None = None
     task: TaskInfo
     algorithm: dict[str, Any] = Field(description="name and every resolved field")
@@ -173,6 +204,13 @@ class RunRecord(_Strict):
     model_config = ConfigDict(
         extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
     )
+
+    @model_validator(mode="after")
+    def _names_no_place(self) -> Self:
+        model = (self.config.get("policy") or {}).get("model")
+        if isinstance(model, str):
+            _public(model)
+        return self
 
     def facts(self) -> dict[str, Any]:
         """The part that must be equal when the same configuration and seed run again.

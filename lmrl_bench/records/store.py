@@ -35,6 +35,7 @@ __all__ = [
     "ValidationPoint",
     "append_curve",
     "check_files",
+    "check_place",
     "check_writable",
     "file_info",
     "find_folders",
@@ -83,6 +84,7 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / RECORD
     if not path.is_file():
         raise RecordError(f"{path}: there is no record; the run has not finished, run or resume it")
+    _check_own(path)
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -135,19 +137,38 @@ def check_files(folder: Path, record: RunRecord) -> None:
     """Proves that the files beside the record are the ones that it was written with.
 
     Raises:
-        RecordError: A file is missing or has another digest.
+        RecordError: The record names another file than the run's own, or a file is missing, is a
+            link, or has another digest.
     """
-    for info in (record.curves, record.samples):
+    for info, name in ((record.curves, CURVES), (record.samples, SAMPLES)):
         if info is None:
             continue
-        path = folder / info.path
+        path = folder / name
+        if info.path != name:
+            raise RecordError(f"{folder / RECORD}: names '{info.path}' where '{name}' belongs")
         if not path.is_file():
             raise RecordError(f"{path}: missing, but the record names it; restore it or run again")
+        _check_own(path)
         if file_sha256(path) != info.sha256:
             raise RecordError(
                 f"{path}: changed since the record was written (sha256 differs); "
                 "restore it or run again with --fresh"
             )
+
+
+def check_place(folder: Path, root: Path) -> None:
+    """Proves that the folder of a run lies where it says, below `root`; `root` may be a link.
+
+    Raises:
+        RecordError: A folder on the way is a link.
+    """
+    if folder.resolve() != root.resolve() / folder.relative_to(root):
+        raise RecordError(f"{folder}: a folder on the way is a link; put the run's own folder here")
+
+
+def _check_own(path: Path) -> None:
+    if path.is_symlink():
+        raise RecordError(f"{path}: is a link; put the run's own file here")
 
 
 def _check_schema(path: Path, content: Any) -> None:

@@ -57,6 +57,7 @@ class RolloutEngine:
         max_tokens: int,
         mask: TopPMask | None = None,
         batch_size: int | None = None,
+        values: bool = True,
     ) -> Completions:
         """Draws one response for each prompt.
 
@@ -71,6 +72,7 @@ class RolloutEngine:
             max_tokens: Longest response, EOS included; longer ones are truncated.
             mask: NLPO's action mask.
             batch_size: Prompts decoded together; default all.
+            values: Whether to keep the critic's values where they fall off on the way.
 
         Returns:
             The responses, on the device of the prompts, `T` being the longest of them.
@@ -91,7 +93,8 @@ class RolloutEngine:
                 len(prompts), max_tokens, generator=rng, device=rng.device, dtype=torch.float64
             ).to(self.policy.device)
         request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
-        responses = _Responses(len(prompts), max_tokens, self.policy)
+        with_values = values and self.policy.value_mode != "separate"
+        responses = _Responses(len(prompts), max_tokens, self.policy, with_values)
         for rows in _batches(prompts, batch_size):
             ids, present = _trimmed(prompts, rows)
             _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
@@ -101,12 +104,14 @@ class RolloutEngine:
 class _Responses:
     """The responses so far, one row for each prompt."""
 
-    def __init__(self, rows: int, max_tokens: int, policy: LanguageModelPolicy) -> None:
+    def __init__(
+        self, rows: int, max_tokens: int, policy: LanguageModelPolicy, with_values: bool
+    ) -> None:
         shape, device = (rows, max_tokens), policy.device
         self.ids = torch.full(shape, policy.network.pad_id, device=device)
         self.mask = torch.zeros(shape, dtype=torch.bool, device=device)
         self.logprobs = torch.zeros(shape, device=device)
-        self.values = None if policy.value_mode == "separate" else torch.zeros(shape, device=device)
+        self.values = torch.zeros(shape, device=device) if with_values else None
         self.terminated = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def add(

@@ -13,24 +13,63 @@ from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError, LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
+from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import Status
+from lmrl_bench.runs.done import done_record
+from lmrl_bench.runs.folders import run_name
 from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
 from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.starts import existing_start, expected_run, trained_start
 from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """Which records do not count as done.
+
+    Attributes:
+        fresh: none counts.
+        failed: those of runs that failed.
+        stale: those that were made with other settings, another state of the task or another start.
+    """
+
+    fresh: bool = False
+    failed: bool = False
+    stale: bool = False
 
 
 @dataclass(frozen=True)
 class CellJob:
-    """One cell of a grid, resolved; `fresh` replaces a record that is there."""
+    """One cell of a grid, resolved.
+
+    Attributes:
+        config: the run.
+        expected: what its record must say to count.
+        rerun: which records do not count all the same.
+    """
 
     config: RunConfig
-    fresh: bool = False
+    expected: ExpectedRun
+    rerun: Rerun = Rerun()
 
     @property
     def name(self) -> str:
         """task/row/seed."""
-        return f"{self.config.task}/{self.config.row}/{self.config.seed}"
+        return run_name(self.config)
+
+    def done(self) -> Status | None:
+        """Returns how the cell ended, if nothing is left to do.
+
+        What is wrong with a foreign record, the worker says.
+        """
+        if self.rerun.fresh:
+            return None
+        with suppress(RecordError):
+            record = done_record(self.config, self.expected, self.rerun.failed)
+            return record.status if record else None
+        return None
 
 
 @dataclass
@@ -42,17 +81,18 @@ class GridResult:
 
     @property
     def ok(self) -> bool:
-        """True if every cell completed."""
-        return not self.errors and all(status == "completed" for status in self.statuses.values())
+        """True if every cell is done: it completed, or it diverged, which is a result."""
+        done = ("completed", "diverged")
+        return not self.errors and all(status in done for status in self.statuses.values())
 
 
 def plan(
-    board: BoardSpec, results: Path, *, overrides: Sequence[str] = (), fresh: bool = False
+    board: BoardSpec, results: Path, *, overrides: Sequence[str] = (), rerun: Rerun = Rerun()
 ) -> list[CellJob]:
     """Resolves every cell of a board; all tasks and settings are checked before anything runs.
 
     Raises:
-        LmrlBenchError: A cell cannot be configured.
+        LmrlBenchError: A cell cannot be configured, or a shipped start was made from other weights.
     """
     foreign = [text for text in overrides if not text.startswith("runtime.")]
     if foreign:
@@ -62,36 +102,42 @@ def plan(
         )
     grid = cells(board)
     tasks = {name: load_task(name) for name in {cell.task for cell in grid}}
-    jobs = []
+    jobs, expected = [], {}
     for cell in grid:
-        folder = cell.folder(results, board.name)
+        task, folder = tasks[cell.task], cell.folder(results, board.name)
         place = Located.plain({"runtime": {"output": str(folder)}}, "--results")
-        given = merge(cell.located, place)
-        jobs.append(CellJob(resolve(tasks[cell.task], given, overrides=overrides), fresh))
+        config = resolve(task, merge(cell.located, place), overrides=overrides)
+        row = (cell.task, cell.label)
+        if row not in expected:
+            expected[row] = expected_run(task, config)
+        jobs.append(CellJob(config, expected[row], rerun))
     return jobs
 
 
 def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = silent) -> GridResult:
-    """Runs the cells that have no completed record yet; a bad cell does not stop the others.
+    """Runs the cells that are not done yet; a bad cell does not stop the others.
 
-    The supervised starts that are missing are trained first, each once. After Ctrl-C or TERM, cells that did not
+    The supervised starts that they need are trained first, each once. After Ctrl-C or TERM, cells that did not
     run count as interrupted.
     """
     outcome, stop = GridResult(), Stop()
-    starts = {
-        f"{job.config.task}/{job.config.policy.model}": job
-        for job in jobs
-        if job.config.policy.start == "supervised"
-    }
+    pending = []
+    for job in jobs:
+        status = job.done()
+        if status is None:
+            pending.append(job)
+        else:
+            outcome.statuses[job.name] = status
+            progress(Event(job.name, "finished", 1.0, text=f"already {status}"))
+    starts = _missing_starts(pending)
     begin = functools.partial(run_jobs, workers=workers, on_event=progress, stop=stop)
     for result in begin(_prepare, list(starts.values())):
-        if (
-            result.error is not None and not stop.requested
-        ):  # its cells will only say that it is missing
-            name = list(starts)[result.index]
+        if result.error is not None and not stop.requested:  # its cells only say that it is missing
+            job = list(starts.values())[result.index]
+            name = f"{job.config.task}/{job.config.policy.model}"
             progress(Event(name, "note", text=f"no supervised start: {result.error}"))
-    for result in begin(_run_cell, jobs):
-        job = jobs[result.index]
+    for result in begin(_run_cell, pending):
+        job = pending[result.index]
         if result.error is None:
             outcome.statuses[job.name] = result.value
         elif not (result.died and stop.requested):
@@ -104,11 +150,28 @@ def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = sile
     return outcome
 
 
+def _missing_starts(jobs: Sequence[CellJob]) -> dict[Path, CellJob]:
+    """Returns, for each supervised start that has yet to be trained, a cell that begins from it."""
+    starts: dict[Path, CellJob] = {}
+    for job in jobs:
+        policy, task = job.config.policy, load_task(job.config.task)
+        with suppress(LmrlBenchError):  # the cell will say what is wrong
+            if existing_start(task, policy) is None:
+                starts.setdefault(trained_start(task, policy), job)
+    return starts
+
+
+@functools.lru_cache(maxsize=4)
+def _worker_task(name: str) -> Task:
+    """A worker meets the same few tasks again and again: it reads their data and frozen models once."""
+    return load_task(name)
+
+
 def _prepare(job: CellJob, emit: Listener) -> str:
     """Worker: trains the supervised start if it is missing."""
-    from lmrl_bench.runs.starts import ensure_start
+    from lmrl_bench.runs.execute import ensure_start
 
-    return ensure_start(load_task(job.config.task), job.config.policy, emit).location
+    return ensure_start(_worker_task(job.config.task), job.config.policy, emit).location
 
 
 def _run_cell(job: CellJob, emit: Listener) -> Status:
@@ -121,8 +184,15 @@ def _run_cell(job: CellJob, emit: Listener) -> Status:
     from lmrl_bench.runs.execute import execute
 
     try:
-        task = load_task(job.config.task)
-        return execute(job.config, task, progress=emit, fresh=job.fresh).status
+        rerun = job.rerun
+        return execute(
+            job.config,
+            _worker_task(job.config.task),
+            progress=emit,
+            fresh=rerun.fresh,
+            retry_failed=rerun.failed,
+            replace_stale=rerun.stale,
+        ).status
     except RecordError:
         raise
     except Exception as error:

@@ -9,11 +9,17 @@ import torch
 
 from lmrl_bench.errors import RecordError
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
-    """Writes `folder/checkpoint/state.pt`; `key` names the run it belongs to (digest and seed)."""
+    """Writes `folder/checkpoint/state.pt`.
+
+    Args:
+        folder: the run's folder.
+        state: tensors and plain data.
+        key: names the run it belongs to: digests of settings, task and start, and the seed.
+    """
     target = folder / "checkpoint" / "state.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
@@ -25,7 +31,7 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
     """Returns the state of the run's checkpoint, or None if there is none.
 
     Raises:
-        RecordError: The file is corrupt, or belongs to another configuration or seed.
+        RecordError: The file is corrupt, or belongs to another run.
     """
     path = folder / "checkpoint" / "state.pt"
     if not path.exists():
@@ -36,13 +42,16 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
     except Exception as error:
         raise RecordError(f"{path}: the checkpoint cannot be read ({error}); {remedy}") from error
     if stored.get("format") != FORMAT or stored.get("key") != key:
-        raise RecordError(f"{path}: the checkpoint belongs to another run configuration; {remedy}")
+        raise RecordError(
+            f"{path}: the checkpoint belongs to another run configuration (settings, task, start or "
+            f"version of the format); {remedy}"
+        )
     state: dict[str, Any] = stored["state"]
     return state
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Removes the checkpoint of a run that completed."""
+    """Removes the checkpoint of a run that is done."""
     path = folder / "checkpoint" / "state.pt"
     path.unlink(missing_ok=True)
     if path.parent.is_dir() and not any(path.parent.iterdir()):

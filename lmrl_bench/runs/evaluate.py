@@ -1,4 +1,7 @@
-"""Evaluates a policy on a split: one decoding for everybody, its own random stream, nothing of training touched."""
+"""Evaluates a policy on a split: one decoding for everybody, its own random stream, nothing of training touched.
+
+The reward is scored by the same core as in training, token rewards included.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ import numpy as np
 import torch
 
 from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.envs.core import EpisodeCore, Outcome
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import MetricResult
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import MetricValue, SplitResults
-from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 from lmrl_bench.rollouts.engine import RolloutEngine
 from lmrl_bench.seeding import derive_seed
 from lmrl_bench.tasks.spec import Split
@@ -47,6 +50,7 @@ class Evaluator:
     policy: LanguageModelPolicy
     batch_size: int
     seed: int
+    _cores: dict[Split, EpisodeCore] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(
         self,
@@ -69,15 +73,20 @@ class Evaluator:
         samples = self.task.samples(split)[:n]
         sampling = self.task.spec.evaluation.model_copy(update={"greedy": True} if greedy else {})
         prompts, completions, log_ratios = self._respond(split, samples, sampling, mask)
-        texts = self.codec.decode(completions.ids, completions.mask)
-        reward = self.task.reward()(_reward_batch(samples, texts, completions))
+        outcome = self._core(split).outcome(prompts, completions)
+        spec = self.task.spec.metrics
         metrics = {
-            name: metric.score(texts, samples)
-            for name, metric in self.task.metrics().items()
-            if not primary_only or name == self.task.spec.metrics.primary.key
+            component.key: self.task.metric(component.key).score(outcome.texts, samples)
+            for component in ([spec.primary] if primary_only else spec.all())
         }
-        results = _results(metrics, reward, log_ratios, completions)
-        return Evaluation(results, _rows(prompts, texts, completions, reward, metrics))
+        results = _results(metrics, outcome, log_ratios, completions)
+        return Evaluation(results, _rows(prompts, completions, outcome, metrics))
+
+    def _core(self, split: Split) -> EpisodeCore:
+        """Returns what scores episodes of the split as training scores them; made once."""
+        if split not in self._cores:
+            self._cores[split] = EpisodeCore(self.task, self.codec, split=split)
+        return self._cores[split]
 
     def _respond(
         self,
@@ -108,17 +117,9 @@ class Evaluator:
         return prompts, completions, log_ratios
 
 
-def _reward_batch(
-    samples: Sequence[Sample], texts: Sequence[str], completions: Completions
-) -> RewardBatch:
-    return RewardBatch(
-        samples, texts, completions.lengths.numpy().astype(np.int64), completions.terminated.numpy()
-    )
-
-
 def _results(
     metrics: dict[str, MetricResult],
-    reward: RewardOutput,
+    outcome: Outcome,
     log_ratios: torch.Tensor,
     completions: Completions,
 ) -> SplitResults:
@@ -135,8 +136,10 @@ def _results(
             )
             for name, result in metrics.items()
         },
-        reward=float(np.mean(reward.scores)),
-        reward_components={name: float(np.mean(part)) for name, part in reward.components.items()},
+        reward=float(outcome.totals.double().mean()),
+        reward_components={
+            name: float(part.double().mean()) for name, part in outcome.components.items()
+        },
         kl_to_reference=float(log_ratios.double().mean()),
         mean_length=float(completions.lengths.double().mean()),
         truncated_share=float(completions.truncated.double().mean()),
@@ -146,25 +149,24 @@ def _results(
 
 def _rows(
     prompts: Prompts,
-    texts: Sequence[str],
     completions: Completions,
-    reward: RewardOutput,
+    outcome: Outcome,
     metrics: dict[str, MetricResult],
 ) -> list[dict[str, Any]]:
     rows = []
-    for index, text in enumerate(texts):
+    for index, text in enumerate(outcome.texts):
         row: dict[str, Any] = {
             "sample_id": prompts.sample_ids[index],
             "output": text,
             "output_ids": completions.ids[index][completions.mask[index]].tolist(),
             "terminated": bool(completions.terminated[index]),
-            "reward": float(reward.scores[index]),
+            "reward": float(outcome.totals[index]),
         }
         row |= {
             f"metric/{name}": float(result.per_sample[index])
             for name, result in metrics.items()
             if result.per_sample is not None
         }
-        row |= {f"reward/{name}": float(part[index]) for name, part in reward.components.items()}
+        row |= {f"reward/{name}": float(part[index]) for name, part in outcome.components.items()}
         rows.append(row)
     return rows

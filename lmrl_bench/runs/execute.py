@@ -14,23 +14,34 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import DivergedError, RecordError, RewardNotFiniteError
+from lmrl_bench.config.run import PolicyConfig, RunConfig
+from lmrl_bench.errors import DivergedError, PolicyError, RewardNotFiniteError
 from lmrl_bench.records.record import RunRecord, Status
 from lmrl_bench.records.store import (
     RECORD,
     RunLock,
     check_writable,
     format_traceback,
-    read_record,
     write_record,
 )
+from lmrl_bench.runs.allocator import reuse_freed_memory
 from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint
+from lmrl_bench.runs.done import StaleRecordError, done_record
+from lmrl_bench.runs.folders import run_folder, run_name
 from lmrl_bench.runs.journal import Journal
-from lmrl_bench.runs.progress import Event, Listener, silent
+from lmrl_bench.runs.memory import PeakMemory
+from lmrl_bench.runs.progress import Event, Listener, of_a_start, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import Session, open_session
-from lmrl_bench.runs.starts import ensure_start
+from lmrl_bench.runs.starts import (
+    Start,
+    existing_start,
+    expected_run,
+    find_start,
+    supervised_config,
+    trained_start,
+    why_not_shipped,
+)
 from lmrl_bench.runs.trainer import Interrupted, Trainer
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
@@ -81,21 +92,57 @@ def execute_with_start(
         KeyboardInterrupt: The user stopped while the supervised policy was trained.
     """
     check_writable(run_folder(config))  # before minutes are spent on a start
-    if config.algorithm.name != "supervised":
+    if fresh or _done(config, task, retry_failed=True) is None:
         ensure_start(task, config.policy, progress)
     return execute(config, task, progress=progress, fresh=fresh)
 
 
-def run_folder(config: RunConfig) -> Path:
-    """Returns the folder of a run: as configured, or results/runs/<task>/<row>/<seed>."""
-    default = Path("results") / "runs" / config.task / config.row / str(config.seed)
-    return config.runtime.output or default
+def ensure_start(task: Task, policy: PolicyConfig, progress: Listener = silent) -> Start:
+    """Returns the start of a run; trains the supervised policy first if nobody has.
+
+    Raises:
+        LmrlBenchError: It cannot be trained, or the shipped one was made from other weights.
+        KeyboardInterrupt: The user stopped the training; it resumes with the next call.
+    """
+    found = existing_start(task, policy)
+    if found is not None:
+        return found
+    _train_start(task, policy, of_a_start(progress))
+    return find_start(task, policy)
+
+
+def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
+    config = supervised_config(task, policy).model_dump(mode="json")
+    folder = trained_start(task, policy).parent
+    config["runtime"] |= {"output": str(folder), "keep_policy": True}
+    if reason := why_not_shipped(task, policy):
+        progress(Event(f"{task.name}/supervised", "note", text=f"{reason}; training one"))
+    record = execute(resolve(task, config), task, progress=progress)
+    if record.status == "interrupted":
+        raise KeyboardInterrupt
+    if record.status != "completed":
+        message = record.error.message if record.error else record.status
+        raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
 
 
 def execute(
-    config: RunConfig, task: Task, *, progress: Listener = silent, fresh: bool = False
+    config: RunConfig,
+    task: Task,
+    *,
+    progress: Listener = silent,
+    fresh: bool = False,
+    retry_failed: bool = True,
+    replace_stale: bool = False,
 ) -> RunRecord:
-    """Runs a resolved configuration; returns an existing completed record of the same run unless `fresh`.
+    """Runs a resolved configuration; a record of the same run that is done already is returned.
+
+    Args:
+        config: the run, resolved.
+        task: its task.
+        progress: takes events.
+        fresh: forget a checkpoint or a record that is already there.
+        retry_failed: run a run again that failed; else its record counts as done.
+        replace_stale: begin afresh where the record is another run's.
 
     Raises:
         LmrlBenchError: The run cannot start; nothing has been written then.
@@ -103,17 +150,24 @@ def execute(
     folder = run_folder(config)
     check_writable(folder)
     with RunLock(folder):
-        done = None if fresh else _completed(folder, config, task)
+        try:
+            done = None if fresh else _done(config, task, retry_failed)
+        except StaleRecordError:
+            if not replace_stale:
+                raise
+            done, fresh = None, True
         if done is not None:
-            progress(Event(_name(config), "finished", 1.0, text="already completed"))
+            text = f"already {done.status}"
+            progress(Event(run_name(config), "finished", 1.0, text=text))
             return done
+        reuse_freed_memory()
+        memory = PeakMemory()
         session = open_session(config, task)
         if fresh:  # the old record would stand beside new curves if this run were killed
             remove_checkpoint(folder)
             (folder / RECORD).unlink(missing_ok=True)
-        state = load_checkpoint(folder, key=_key(config, task))
-        journal = Journal(folder, session)
-        return _finish(session, journal, state, progress)
+        state = load_checkpoint(folder, key=_key(session))
+        return _finish(session, Journal(folder, session, memory), state, progress)
 
 
 def _finish(
@@ -121,8 +175,8 @@ def _finish(
 ) -> RunRecord:
     """Trains and tests; whatever happens becomes the record."""
     config = session.config
-    trainer = Trainer(session, journal, progress, key=_key(config, session.task))
-    progress(Event(_name(config), "started", text="resumed" if state else "started"))
+    trainer = Trainer(session, journal, progress, key=_key(session))
+    progress(Event(run_name(config), "started", text="resumed" if state else "started"))
     status: Status = "completed"
     error: BaseException | None = None
     try:
@@ -140,34 +194,22 @@ def _finish(
     trace = format_traceback(error) if status == "failed" and error else None
     record = journal.record(status, error, trace)
     write_record(journal.folder, record)
-    if status == "completed":
+    if status in ("completed", "diverged"):
         remove_checkpoint(journal.folder)
-    progress(Event(_name(config), "finished", 1.0, values=_headline(record), text=status))
+    progress(Event(run_name(config), "finished", 1.0, values=_headline(record), text=status))
     return record
 
 
-def _completed(folder: Path, config: RunConfig, task: Task) -> RunRecord | None:
-    """Returns the completed record of exactly this run, if it is there."""
-    if not (folder / RECORD).exists():
-        return None
-    record = read_record(folder)
-    same = record.config_digest == config.digest() and record.seed == config.seed
-    if record.status != "completed" and same:
-        return None
-    if not same or record.task.digest != task.digest:
-        raise RecordError(
-            f"{folder} holds the record of another run ({record.id}); "
-            "choose another --output, or --fresh to replace it"
-        )
-    return record
+def _done(config: RunConfig, task: Task, retry_failed: bool) -> RunRecord | None:
+    if not (run_folder(config) / RECORD).exists():
+        return None  # so that a first run does not look for its start twice
+    return done_record(config, expected_run(task, config), retry_failed)
 
 
-def _key(config: RunConfig, task: Task) -> str:
-    return f"{config.digest()}/{task.digest}/{config.seed}"
-
-
-def _name(config: RunConfig) -> str:
-    return f"{config.task}/{config.row}/{config.seed}"
+def _key(session: Session) -> str:
+    """Everything that a checkpoint belongs to; the start by content, so that none are mixed."""
+    config = session.config
+    return f"{config.digest()}/{session.task.digest}/{config.seed}/{session.start.key}"
 
 
 def _headline(record: RunRecord) -> dict[str, float]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
+from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.record import (
@@ -28,6 +27,8 @@ from lmrl_bench.records.record import (
 )
 from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
+from lmrl_bench.runs.folders import run_folder
+from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_tracker
 from lmrl_bench.tasks.catalog import load_task
@@ -42,11 +43,14 @@ class Journal:
     Args:
         folder: the run's folder; made here.
         session: the run's parts.
+        memory: measures since before the parts were loaded.
     """
 
-    def __init__(self, folder: Path, session: Session) -> None:
+    def __init__(self, folder: Path, session: Session, memory: PeakMemory) -> None:
         self.folder = folder
         self.session = session
+        self.memory = memory
+        self.earlier_memory = 0.0
         self.results: dict[str, SplitResults] = {}
         self.samples: dict[str, list[dict[str, Any]]] = {}
         self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
@@ -63,7 +67,8 @@ class Journal:
     def begin(self) -> None:
         """Starts the files of a fresh run."""
         store.write_curves(self.folder, [])
-        resolved = self.session.config.model_dump(mode="json", exclude={"runtime"})
+        config = self.session.config
+        resolved = {**config.scientific(), "label": config.label, "seed": config.seed}
         store.write_text(self.folder / store.CONFIG, dump_yaml(resolved))
 
     def state(self) -> dict[str, Any]:
@@ -78,6 +83,7 @@ class Journal:
             "fidelity": self.fidelity.state(),
             "truncated": self.session.codec.state_dict(),
             "elapsed": self._elapsed(),
+            "memory": self._memory(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -92,6 +98,7 @@ class Journal:
         self.fidelity.restore(state["fidelity"])
         self.session.codec.load_state_dict(state["truncated"])
         self.earlier = dict(state["elapsed"])
+        self.earlier_memory = float(state["memory"])
         self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
 
     def add_iteration(self, stats: IterationStats) -> None:
@@ -142,6 +149,7 @@ class Journal:
         events = {
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
+            "early_eos": session.core.counters.early_eos,
         }
         return RunRecord(
             id=record_id(config),
@@ -185,9 +193,11 @@ class Journal:
         now = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         return {name: self.earlier[name] + now[name] - self.clock[name] for name in now}
 
+    def _memory(self) -> float:
+        """Largest memory of this run, earlier sittings included, MiB."""
+        return max(self.earlier_memory, self.memory.mebibytes())
+
     def _time(self) -> TimeInfo:
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        unit = 1024 if sys.platform != "darwin" else 1024 * 1024
         return TimeInfo(
             started=self.started,
             finished=_now(),
@@ -196,13 +206,14 @@ class Journal:
             generate_s=self.seconds["generate"],
             reward_s=self.seconds["reward"],
             evaluate_s=self.seconds["evaluate"],
-            peak_memory_mb=usage.ru_maxrss / unit,
+            peak_memory_mb=self._memory(),
+            peak_memory_of=self.memory.scope,
         )
 
 
 def record_id(config: RunConfig) -> str:
     """Returns <task>/<row>/<policy>/s<seed>-<digest>."""
-    model = Path(config.policy.model or "default").name
+    model = Path(public_name(config.policy.model or "default")).name
     return f"{config.task}/{config.row}/{model}/s{config.seed}-{config.digest()[:8]}"
 
 
@@ -238,8 +249,6 @@ def _bare_task_info(task: Task) -> TaskInfo:
 
 def write_failure(config: RunConfig, error: BaseException) -> RunRecord:
     """Writes the record of a run that failed before it could begin, or whose process died."""
-    from lmrl_bench.runs.execute import run_folder
-
     folder = run_folder(config)
     task = load_task(config.task)
     now = _now()
@@ -268,19 +277,25 @@ def _error(
     if error is None:
         return None
     return ErrorInfo(
-        type=type(error).__name__, message=str(error), iteration=iteration, traceback=trace
+        type=type(error).__name__,
+        message=without_folders(str(error)),
+        iteration=iteration,
+        traceback=trace,
     )
 
 
 def _policy_info(session: Session) -> PolicyInfo:
-    facts = session.start_facts
+    start = session.start
+    tensors = session.policy.model.state_dict().values()
     return PolicyInfo(
-        model=session.start.model,
-        start=session.start.kind,
+        model=public_name(start.model),
+        start=start.kind,
         revision=session.config.policy.revision,
-        weights_sha256=facts.weights_sha256,
-        tokenizer_sha256=facts.tokenizer_sha256,
-        parameters=facts.parameters,
+        weights_sha256=start.digests.weights,
+        tokenizer_sha256=start.digests.tokenizer,
+        base_weights_sha256=start.base.weights,
+        start_recipe_sha256=start.recipe,
+        parameters=sum(tensor.numel() for tensor in tensors),
         kind=session.policy.kind,
     )
 

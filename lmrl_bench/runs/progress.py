@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -29,6 +29,8 @@ class Event:
         done: share of the budget used, 0 to 1.
         values: numbers of that kind (reward, kl, tokens_per_s, …).
         text: a status for people.
+        counted: whether the run is one of those that were asked for; a start that is trained for
+            them is not.
     """
 
     run: str
@@ -36,6 +38,7 @@ class Event:
     done: float = 0.0
     values: dict[str, float] = field(default_factory=dict)
     text: str = ""
+    counted: bool = True
 
     def line(self) -> str:
         """One line for a log."""
@@ -49,6 +52,15 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """Shows nothing."""
+
+
+def of_a_start(progress: Listener) -> Listener:
+    """Returns a listener for the training of a start: shown under a name of its own, not counted."""
+
+    def listen(event: Event) -> None:
+        progress(replace(event, run=f"{event.run} (start)", counted=False))
+
+    return listen
 
 
 class PlainLines:
@@ -84,7 +96,8 @@ class LiveBars:
         )
         self.whole = self.progress.add_task("all runs", total=float(total_runs), numbers="")
         self.bars: dict[str, TaskID] = {}
-        self.finished = 0
+        self.finished: set[str] = set()
+        self.uncounted: set[str] = set()
 
     def __enter__(self) -> LiveBars:
         self.progress.start()
@@ -101,6 +114,8 @@ class LiveBars:
         if event.kind == "note":
             self.progress.console.print(event.line(), markup=False)
             return
+        if not event.counted:
+            self.uncounted.add(event.run)
         if event.run not in self.bars:
             self.bars[event.run] = self.progress.add_task(event.run, total=1.0, numbers="")
         shown = ("reward", "kl", "tokens_per_s")
@@ -113,15 +128,16 @@ class LiveBars:
         bar = self.bars.pop(event.run, None)
         if bar is not None:
             self.progress.remove_task(bar)
-        self.finished += 1
+        if event.counted:
+            self.finished.add(event.run)
         self.progress.console.print(event.line(), markup=False)  # "[run]" is no markup
         self._move_whole()
 
     def _move_whole(self) -> None:
-        running = sum(self.progress.tasks[self._index(bar)].completed for bar in self.bars.values())
-        self.progress.update(
-            self.whole, completed=self.finished + running, numbers=f"{self.finished} done"
-        )
+        running = [bar for name, bar in self.bars.items() if name not in self.uncounted]
+        done = sum(self.progress.tasks[self._index(bar)].completed for bar in running)
+        n_finished = len(self.finished)
+        self.progress.update(self.whole, completed=n_finished + done, numbers=f"{n_finished} done")
 
     def _index(self, bar: TaskID) -> int:
         return next(i for i, task in enumerate(self.progress.tasks) if task.id == bar)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.algorithms import ALGORITHMS
+from lmrl_bench.algorithms.defaults import with_defaults
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
@@ -39,15 +40,8 @@ def resolve(
     Raises:
         ConfigError: All problems together, each with its place.
     """
-    mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
-    mine = apply_overrides(mine, overrides)
-    name = _algorithm_name(mine)
-    if name == "supervised":
-        mine = _from_the_base(mine)
-    algorithm_class = _algorithm(name, mine)
-    tuned = tuned_settings(task, name)
-    merged = merge(load_yaml(tuned), mine) if tuned else mine
-    merged = merge(merged, Located.plain({"task": task.name}, "task"))
+    name, merged = _merged(task, given, overrides)
+    algorithm_class = _algorithm(name, merged)
     fields = merged.sub("algorithm").without("name")
     problems = [
         *find_problems(RunConfig, merged),
@@ -55,11 +49,45 @@ def resolve(
     ]
     if problems:
         raise ConfigError("\n".join(problems))
-    config, algorithm = validate(RunConfig, merged), validate(algorithm_class.config_class, fields)
-    model = config.policy.model or task.spec.policies.default
-    settings = {"name": name, **algorithm.model_dump(mode="json")}
-    resolved = config.model_dump(mode="json") | {"algorithm": settings}
-    resolved["policy"]["model"] = model
+    settings = validate(algorithm_class.config_class, fields).model_dump(mode="json")
+    return _completed(task, validate(RunConfig, merged), {"name": name, **settings})
+
+
+def resolve_unchecked(task: Task, given: Mapping[str, Any] | Located) -> RunConfig:
+    """As `resolve`, but the algorithm's own fields are taken as they are; loads no torch.
+
+    Good for comparing with runs that were checked when they ran.
+
+    Raises:
+        ConfigError: The algorithm is unknown, or a field that every run has is wrong.
+    """
+    name, merged = _merged(task, given, ())
+    if name not in ALGORITHMS:
+        _algorithm(name, merged)
+    fields = merged.sub("algorithm").without("name").data
+    return _completed(
+        task, validate(RunConfig, merged), {"name": name, **with_defaults(name, fields)}
+    )
+
+
+def _merged(
+    task: Task, given: Mapping[str, Any] | Located, overrides: Sequence[str]
+) -> tuple[str, Located]:
+    """Returns the algorithm's name and the whole configuration as given, defaults left out."""
+    mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
+    mine = apply_overrides(mine, overrides)
+    name = _algorithm_name(mine)
+    if name == "supervised":
+        mine = _from_the_base(mine)
+    tuned = tuned_settings(task, name)
+    merged = merge(load_yaml(tuned), mine) if tuned else mine
+    return name, merge(merged, Located.plain({"task": task.name}, "task"))
+
+
+def _completed(task: Task, config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Writes out the algorithm's settings and the task's default policy."""
+    resolved = config.model_dump(mode="json") | {"algorithm": dict(settings)}
+    resolved["policy"]["model"] = config.policy.model or task.spec.policies.default
     return RunConfig.model_validate(resolved)
 
 

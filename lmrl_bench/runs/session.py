@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,40 +24,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StartFacts:
-    """Which weights and tokenizer a run starts from, by content."""
-
-    weights_sha256: str
-    tokenizer_sha256: str
-    parameters: int
-
-
-@dataclass(frozen=True)
 class Session:
     """Everything that a run works with."""
 
     config: RunConfig
     task: Task
     start: Start
-    start_facts: StartFacts
     codec: TextCodec
     policy: LanguageModelPolicy
     core: EpisodeCore
     algorithm: Algorithm
     evaluator: Evaluator
-
-
-def start_facts(policy: LanguageModelPolicy) -> StartFacts:
-    """Returns digests over the model's tensors by name and over the tokenizer's definition."""
-    weights = hashlib.sha256()
-    parameters = 0
-    for name, tensor in sorted(policy.model.state_dict().items()):
-        weights.update(f"{name} {tuple(tensor.shape)}".encode())
-        weights.update(tensor.detach().cpu().float().numpy().tobytes())
-        parameters += tensor.numel()
-    definition: str = policy.tokenizer.backend_tokenizer.to_str()
-    tokenizer = hashlib.sha256(definition.encode()).hexdigest()
-    return StartFacts(weights.hexdigest(), tokenizer, parameters)
 
 
 def make_codec(task: Task, tokenizer: Any) -> TextCodec:
@@ -106,11 +82,11 @@ def open_session(config: RunConfig, task: Task) -> Session:
         value_trunk=config.policy.value_trunk,
         max_prompt_tokens=task.spec.prompt.max_tokens,
         max_response_tokens=task.spec.response.max_tokens,
+        adapter=config.policy.adapter,
         device=config.runtime.device,
     )
     policy.require_kind(task.spec.policies.kinds, task.name)
     policy.make_reference()
-    facts = start_facts(policy)
     codec = make_codec(task, policy.tokenizer)
     _check_inputs(config, task, codec)
     core = EpisodeCore(task, codec, split="train", seed=derive_seed(config.seed, "data"))
@@ -125,4 +101,4 @@ def open_session(config: RunConfig, task: Task) -> Session:
         device=config.runtime.device,
     )
     evaluator = Evaluator(task, codec, policy, config.evaluation.batch_size, config.seed)
-    return Session(config, task, start, facts, codec, policy, core, algorithm, evaluator)
+    return Session(config, task, start, codec, policy, core, algorithm, evaluator)

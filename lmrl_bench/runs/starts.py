@@ -1,20 +1,25 @@
-"""Where a run's policy starts: the base model, or the task's supervised policy, trained once and reused."""
+"""Where a run's policy starts: the base model, or the task's supervised policy, trained once and reused.
+
+A supervised start is known by its recipe: the task, the supervised configuration and the base model,
+all by content. A start with another recipe is another start. No torch.
+"""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmrl_bench.assets.store import cache_root
-from lmrl_bench.config.run import PolicyConfig
+from lmrl_bench.config.run import PolicyConfig, RunConfig
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.paths import PACKAGE
-from lmrl_bench.runs.progress import Listener, silent
-from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
+from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.models import ModelDigests, local_digests, model_digests
 
 SHIPPED = PACKAGE / "policies" / "assets"
 
@@ -27,25 +32,36 @@ class Start:
         location: folder or hub id that `LanguageModelPolicy.load` takes.
         model: the base model's name.
         kind: base, or supervised on the task.
+        digests: of the start itself.
+        base: of the base model; equal to `digests` for a base start.
+        recipe: of a supervised start; see `start_recipe`.
     """
 
     location: str
     model: str
     kind: Literal["base", "supervised"]
+    digests: ModelDigests
+    base: ModelDigests
+    recipe: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The content that a run starts from, for checkpoints."""
+        return f"{self.digests.weights}/{self.digests.tokenizer}"
 
 
 def find_start(task: Task, policy: PolicyConfig) -> Start:
     """Returns the start of a run.
 
     Raises:
-        PolicyError: The supervised policy does not exist yet (see `ensure_start`).
+        AssetError: The base model is an asset that is not installed.
+        PolicyError: There is no such base model; the supervised policy does not exist yet (see
+            `ensure_start`); or the shipped one was made from other weights.
     """
+    found = existing_start(task, policy)
+    if found is not None:
+        return found
     model = policy.model or task.spec.policies.default
-    if policy.start == "base":
-        return Start(model, model, "base")
-    for folder in (shipped_start(task, model), trained_start(task, policy)):
-        if folder is not None and (folder / "config.json").exists():
-            return Start(str(folder), model, "supervised")
     raise PolicyError(
         f"task '{task.name}' has no supervised policy for '{model}' yet; `lmrl-bench run` and `bench` train "
         f"it once, before the first run that starts from it (lmrl-bench run --task {task.name} --algorithm ppo "
@@ -53,47 +69,113 @@ def find_start(task: Task, policy: PolicyConfig) -> Start:
     )
 
 
-def ensure_start(task: Task, policy: PolicyConfig, progress: Listener = silent) -> Start:
-    """Returns the start of a run; trains the supervised policy first if nobody has.
+def existing_start(task: Task, policy: PolicyConfig) -> Start | None:
+    """As `find_start`, but returns None where the supervised policy has yet to be trained."""
+    model = policy.model or task.spec.policies.default
+    base = model_digests(model, policy.revision)
+    if policy.start == "base":
+        return Start(model, model, "base", base, base)
+    for folder in (shipped_start(task, policy, base), trained_start(task, policy, base)):
+        if folder is not None and (folder / "config.json").exists():
+            found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
+            return Start(str(folder), model, "supervised", found, base, recipe)
+    return None
+
+
+def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
+    """Returns the resolved configuration that trains the supervised start of a policy."""
+    model = policy.model or task.spec.policies.default
+    return resolve_unchecked(
+        task,
+        {
+            "algorithm": {"name": "supervised"},
+            "policy": {"model": model, "revision": policy.revision, "start": "base"},
+        },
+    )
+
+
+def start_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> str:
+    """Returns the sha256 (hex) of what makes a supervised start: task, configuration, base model."""
+    config = supervised_config(task, policy)
+    return digest([task.digest, config.digest(), config.seed, base.weights, base.tokenizer])
+
+
+def shipped_start(task: Task, policy: PolicyConfig, base: ModelDigests) -> Path | None:
+    """Returns the shipped supervised policy if it was made for this task with these settings.
 
     Raises:
-        LmrlBenchError: It cannot be trained.
-        KeyboardInterrupt: The user stopped the training; it resumes with the next call.
+        PolicyError: It was, but from other base weights.
     """
-    try:
-        return find_start(task, policy)
-    except PolicyError:
-        if policy.start == "base":
-            raise
-    from lmrl_bench.runs.execute import execute
-
-    given = {
-        "algorithm": {"name": "supervised"},
-        "policy": {"model": policy.model, "revision": policy.revision, "start": "base"},
-        "runtime": {"output": str(trained_start(task, policy).parent), "keep_policy": True},
-    }
-    record = execute(resolve(task, given), task, progress=progress)
-    if record.status == "interrupted":
-        raise KeyboardInterrupt
-    if record.status != "completed":
-        message = record.error.message if record.error else record.status
-        raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
-    return find_start(task, policy)
-
-
-def shipped_start(task: Task, model: str) -> Path | None:
-    """Returns the shipped supervised policy if it was made for this version of the task."""
-    folder = SHIPPED / f"{model}--{task.name}"
-    facts = folder / "training.json"
-    if not facts.exists():
+    folder = SHIPPED / f"{policy.model or task.spec.policies.default}--{task.name}"
+    facts = _made_of(folder)
+    if not facts or _other_purpose(task, policy, facts):
         return None
-    made_for = json.loads(facts.read_text(encoding="utf-8")).get("task", {})
-    return folder if made_for.get("version") == task.spec.version else None
+    if facts.get("base_weights_sha256") != base.weights:
+        raise PolicyError(
+            f"{folder}: this supervised start was made from other weights of "
+            f"'{policy.model or task.spec.policies.default}' than those that are here; train it again "
+            f"(lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
+            "--output RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and "
+            "it is trained into the cache when it is first needed"
+        )
+    return folder
 
 
-def trained_start(task: Task, policy: PolicyConfig) -> Path:
-    """Returns the cache folder of the supervised policy, named by everything that defines it."""
+def why_not_shipped(task: Task, policy: PolicyConfig) -> str | None:
+    """Returns why a shipped start is passed over, or None if there is none or it fits."""
+    folder = SHIPPED / f"{policy.model or task.spec.policies.default}--{task.name}"
+    facts = _made_of(folder)
+    other = _other_purpose(task, policy, facts) if facts else None
+    return f"the shipped start {folder.name} was made for {other}" if other else None
+
+
+def trained_start(task: Task, policy: PolicyConfig, base: ModelDigests | None = None) -> Path:
+    """Returns the cache folder of the supervised policy, named by its recipe."""
     model = policy.model or task.spec.policies.default
-    given = {"algorithm": {"name": "supervised"}, "policy": {"model": model, "start": "base"}}
-    key = digest([task.digest, resolve(task, given).scientific(), policy.revision])[:12]
+    base = base or model_digests(model, policy.revision)
+    key = start_recipe(task, policy, base)[:12]
     return cache_root() / "starts" / f"{task.name}-{key}" / "policy"
+
+
+def expected_run(task: Task, config: RunConfig) -> ExpectedRun:
+    """Returns what a record must say to count as this run, as far as this machine can know it."""
+    return ExpectedRun(
+        config=config.scientific(),
+        task_version=task.spec.version,
+        task_digest=task.digest,
+        start=_expected_start(task, config.policy),
+    )
+
+
+def _expected_start(task: Task, policy: PolicyConfig) -> ExpectedStart:
+    """A start that is trained here may have other bits than one trained elsewhere from the same recipe."""
+    base = local_digests(policy.model or task.spec.policies.default, policy.revision)
+    if base is None:
+        return ExpectedStart()
+    if policy.start == "base":
+        return ExpectedStart(base.weights, base.tokenizer, base.weights)
+    recipe = start_recipe(task, policy, base)
+    shipped = shipped_start(task, policy, base)
+    if shipped is None:
+        return ExpectedStart(base_weights=base.weights, recipe=recipe)
+    found = model_digests(str(shipped))
+    return ExpectedStart(found.weights, found.tokenizer, base.weights, recipe)
+
+
+def _made_of(folder: Path) -> dict[str, Any]:
+    """What the training log of a shipped start says; empty if there is no such start."""
+    log = folder / "training.json"
+    facts: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
+    return facts
+
+
+def _other_purpose(task: Task, policy: PolicyConfig, facts: dict[str, Any]) -> str | None:
+    """Returns for what else a shipped start was made, or None if it was made for this."""
+    made_for = facts.get("task", {})
+    if made_for.get("version") != task.spec.version:
+        return f"version {made_for.get('version')} of the task (now {task.spec.version})"
+    if made_for.get("digest") != task.digest:
+        return "another state of the task (its digest differs)"
+    if facts.get("config_sha256") != supervised_config(task, policy).digest():
+        return "other supervised settings (their digest differs)"
+    return None

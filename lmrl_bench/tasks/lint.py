@@ -14,7 +14,15 @@ from typing import Literal
 import numpy as np
 
 from lmrl_bench.errors import LmrlBenchError
-from lmrl_bench.tasks.self_test import ROWS, canaries, rewards, self_test
+from lmrl_bench.tasks.self_test import (
+    ROWS,
+    best_paid_word,
+    canaries,
+    only,
+    reads_references,
+    rewards,
+    self_test,
+)
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.text.sample import Sample
@@ -223,6 +231,7 @@ def _reward(task: Task) -> Iterator[Finding]:
 
 
 def _canaries(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Finding]:
+    """No degenerate answer is paid as much as the references are, on average."""
     for name, responses in canaries(samples).items():
         value = float(rewards(task, samples, responses).mean())
         if value >= gold:
@@ -232,3 +241,27 @@ def _canaries(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Fi
                 f"{name} gets {value:.4g} on average, the reference {gold:.4g}",
                 "a policy will learn that answer; change the reward or add a penalty",
             )
+    yield from _best_paid_word(task, samples, gold)
+
+
+def _best_paid_word(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Finding]:
+    """The worst of the repeated words: an error where the reward knows the references, else a fact to be known."""
+    word = best_paid_word(task, samples)
+    if word is None:
+        return
+    answers = [only(word, sample.references[0]) for sample in samples]
+    value = float(rewards(task, samples, answers).mean())
+    if value < gold:
+        return
+    message = f"'{word}', repeated, gets {value:.4g} on average, the reference {gold:.4g}"
+    if reads_references(task, samples):
+        remedy = "a policy will learn that answer; change the reward or add a penalty"
+        yield Finding("error", "reward canary", message, remedy)
+        return
+    held_out = ", ".join(metric.key for metric in task.spec.metrics.held_out)
+    yield Finding(
+        "warning",
+        "reward canary",
+        f"{message}; the reward reads no reference, so it cannot tell",
+        f"keep the KL charge on, and read the reward beside the held-out metrics ({held_out})",
+    )

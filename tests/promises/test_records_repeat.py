@@ -15,7 +15,7 @@ from fixtures.runs import make_world
 from lmrl_bench.records.store import check_files, read_curves, read_record
 from lmrl_bench.runs.execute import run
 
-ALGORITHMS = ("ppo", "nlpo", "supervised")
+ALGORITHMS = ("ppo", "a2c", "trpo", "nlpo", "nlpo_released", "supervised")
 FILES = ("curves.jsonl", "samples.parquet", "config.yaml")
 
 
@@ -33,6 +33,10 @@ def world(tmp_path_factory):
 
 def given(world, output, name, tokens=120, **changes):
     settings = world.given()["algorithm"] | {"name": name}
+    if name in ("a2c", "trpo"):  # one pass, so nothing is shuffled
+        settings = {
+            key: settings[key] for key in ("name", "episodes_per_iteration", "learning_rate")
+        }
     if name == "supervised":
         settings = {"name": name, "epochs": 2, "batch_size": 4, "steps_per_iteration": 1}
     if name == "nlpo":

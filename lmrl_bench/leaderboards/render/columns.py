@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.leaderboards.table import Row, SplitSummary, Summary, TaskTable
 
-UNMASKED = "test-unmasked"
+DAGGER = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
 GREEDY = "test-greedy"
 
@@ -110,6 +111,22 @@ def seeds_text(row: Row) -> str:
     return f"{share}: {', '.join(others)}" if others else share
 
 
+def row_title(row: Row) -> str:
+    """Returns the row's name; with a dagger where it is ranked through its own action mask."""
+    return f"{row.label} {DAGGER}" if row.masked else row.label
+
+
+def unmasked_title(label: str) -> str:
+    """Returns the name of a masked row's numbers without its mask."""
+    return f"{label}, no mask"
+
+
+def unmasked_primary(table: TaskTable) -> Column | None:
+    """Returns the column of the primary metric without the rows' own masks."""
+    info = table.info
+    return None if info is None else _metric(table, UNMASKED, info.primary_metric)
+
+
 def arrow(table: TaskTable, metric: str) -> str:
     """Returns the direction in which a metric is better."""
     lower = table.info is not None and metric in table.info.lower_is_better
@@ -124,7 +141,7 @@ def _metric(table: TaskTable, split: str, name: str) -> Column:
     how = {
         "test": "the task's decoding",
         GREEDY: "greedy decoding",
-        UNMASKED: "the task's decoding without NLPO's mask",
+        UNMASKED: "decoded like the rows that have no mask of their own",
     }[split]
 
     def value(row: Row) -> Summary | None:

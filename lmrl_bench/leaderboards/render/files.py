@@ -7,14 +7,25 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
-from lmrl_bench.leaderboards.render.columns import NOTHING, Column, cell_text, columns
+from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
+from lmrl_bench.leaderboards.render.columns import (
+    DAGGER,
+    NOTHING,
+    Column,
+    cell_text,
+    columns,
+    row_title,
+)
+from lmrl_bench.leaderboards.render.words import masked_note
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 
-_LONG = ("board", "task", "row", "algorithm", "seed", "status", "decoding", "measure", "value")
+_LONG = (
+    "board", "task", "row", "algorithm", "masked", "seed", "status", "decoding", "measure", "value",
+)  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", NOTHING: "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+    "±": r"$\pm$", NOTHING: "--", "↑": r"$\uparrow$", "↓": r"$\downarrow$", DAGGER: r"$\dagger$",
 }  # fmt: skip
 
 
@@ -30,9 +41,14 @@ def csv_long(board: BoardTable) -> str:
     for table in board.tasks:
         for row in table.rows:
             for run in row.runs:
-                start = (board.name, table.task, row.label, row.algorithm, run.seed, run.status)
+                name, of_run = (
+                    (board.name, table.task, row.label, row.algorithm),
+                    (run.seed, run.status),
+                )
                 values = list(_values(row, run.seed)) if run.status == "completed" else []
-                lines += [(*start, *value) for value in values] or [(*start, "", "", "")]
+                lines += [(*name, _masked(row, value[0]), *of_run, *value) for value in values] or [
+                    (*name, "", *of_run, "", "", "")
+                ]
     return _csv(lines)
 
 
@@ -44,6 +60,7 @@ def csv_wide(board: BoardTable) -> str:
         "task",
         "row",
         "algorithm",
+        "masked",
         "completed",
         "seeds",
         *(f"{k}:{p}" for k in keys for p in parts),
@@ -52,7 +69,8 @@ def csv_wide(board: BoardTable) -> str:
     for table in board.tasks:
         by_key = {column.key: column for column in columns(table, everything=True)}
         for row in table.rows:
-            line = [table.task, row.label, row.algorithm, row.counts["completed"], len(row.runs)]
+            done = (row.counts["completed"], len(row.runs))
+            line = [table.task, row.label, row.algorithm, _masked(row, SPLIT), *done]
             lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), row))])
     return _csv(lines)
 
@@ -61,6 +79,13 @@ def latex(board: BoardTable) -> str:
     r"""Returns table.tex: one booktabs table per task (`\usepackage{booktabs}`)."""
     head = "% Made by lmrl-bench board build; needs \\usepackage{booktabs}.\n"
     return head + "\n".join(_latex_table(board, t) for t in board.tasks if t.info is not None)
+
+
+def _masked(row: Row, decoding: str) -> str:
+    """Whether responses were drawn through the row's own action mask; empty for costs."""
+    if not decoding:
+        return ""
+    return "yes" if row.masked and decoding != UNMASKED else "no"
 
 
 def _values(row: Row, seed: int) -> Iterator[tuple[str, str, float]]:
@@ -100,14 +125,14 @@ def _latex_table(board: BoardTable, table: TaskTable) -> str:
     shown = [column for column in columns(table) if column.kind == "estimate"]
     heads = " & ".join(["Row", *(_tex(column.title) for column in shown)])
     body = [
-        " & ".join([_tex(row.label), *(_latex_cell(column, row, table) for column in shown)])
+        " & ".join([_tex(row_title(row)), *(_latex_cell(column, row, table) for column in shown)])
         for row in table.rows
     ]
     caption = (
         f"{board.title}, {table.task}: mean and 95 % Student-t interval over {len(board.seeds)} "
         "seeds; bold: the best and all rows that Welch's interval of the difference does not "
-        "separate from it."
-    )
+        f"separate from it. {masked_note(table.rows).replace('*', '')}"
+    ).strip()
     return "\n".join(
         [
             r"\begin{table}",

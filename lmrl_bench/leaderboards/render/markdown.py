@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmrl_bench.leaderboards.render.columns import cell_text, columns, seeds_text
+from lmrl_bench.leaderboards.render.columns import (
+    cell_text,
+    columns,
+    row_title,
+    seeds_text,
+    unmasked_primary,
+    unmasked_title,
+)
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
+    fidelity_note,
+    masked_note,
     rebuild_command,
     untrained_note,
     verdicts,
 )
-from lmrl_bench.leaderboards.table import BoardTable, TaskTable
+from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 
 FILES = "[page](index.html) · [table.csv](table.csv) · [table_wide.csv](table_wide.csv) · " \
     "[table.tex](table.tex) · [board.json](board.json)"  # fmt: skip
@@ -46,18 +55,32 @@ def markdown(board: BoardTable) -> str:
 
 
 def _overview(board: BoardTable) -> list[str]:
-    """The primary metric of every task in one table."""
-    heads, cells = ["row"], {label: [_escape(label)] for label in board.labels}
+    """The primary metric of every task in one table; without their own masks in a line below."""
+    heads = ["row"]
     for table in board.tasks:
         found = columns(table)
         heads.append(f"{table.task}<br>{found[0].title}" if found else table.task)
-        for row in table.rows:
-            if not found:
-                cells[row.label].append("missing")
-                continue
-            text = cell_text(found[0], row, table, count=True)
-            cells[row.label].append(_marked(text, found[0].measure in row.best))
-    return [_table(heads, [cells[label] for label in board.labels])]
+    lines = []
+    for position, label in enumerate(board.labels):
+        rows = [table.rows[position] for table in board.tasks]
+        name = next((row_title(row) for row in rows if row.masked), label)
+        lines.append([_escape(name), *map(_overview_cell, board.tasks, rows)])
+        if any(row.masked for row in rows):
+            cells = map(_unmasked_cell, board.tasks, rows)
+            lines.append([_escape(unmasked_title(label)), *cells])
+    return [_table(heads, lines), masked_note(row for table in board.tasks for row in table.rows)]
+
+
+def _overview_cell(table: TaskTable, row: Row) -> str:
+    found = columns(table)
+    if not found:
+        return "missing"
+    return _marked(cell_text(found[0], row, table, count=True), found[0].measure in row.best)
+
+
+def _unmasked_cell(table: TaskTable, row: Row) -> str:
+    column = unmasked_primary(table)
+    return "missing" if column is None else cell_text(column, row, table, count=True)
 
 
 def _task(board: BoardTable, table: TaskTable) -> list[str]:
@@ -70,11 +93,13 @@ def _task(board: BoardTable, table: TaskTable) -> list[str]:
             _marked(cell_text(c, row, table), c.measure is not None and c.measure in row.best)
             for c in shown
         ]
-        rows.append([_escape(row.label), *texts, seeds_text(row)])
+        rows.append([_escape(row_title(row)), *texts, seeds_text(row)])
     parts = [
         f"## {table.task}",
         f"Task version {table.info.version}, reward `{_code(table.info.reward_signature)}`.",
         _table(["row", *(c.title for c in shown), "seeds"], rows),
+        masked_note(table.rows),
+        fidelity_note(table.rows),
     ]
     if found := verdicts(table):
         parts += [

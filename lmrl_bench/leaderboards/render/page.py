@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from lmrl_bench.leaderboards.render.columns import (
     columns,
     decimals,
     number,
+    row_title,
     seeds_text,
+    unmasked_primary,
+    unmasked_title,
 )
 from lmrl_bench.leaderboards.render.plots import inline, intervals_svg
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
+    fidelity_note,
+    masked_note,
     rebuild_command,
     untrained_note,
     verdicts,
@@ -44,6 +49,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         overview=_overview(board),
         sections=[_section(board, table, curves) for table in board.tasks],
         untrained=untrained_note(board),
+        masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
         verdict_heads=VERDICT_HEADS,
         legend=[_emphasised(line) for line in LEGEND],
         command=rebuild_command(board),
@@ -63,15 +69,29 @@ def _environment() -> Environment:
 
 
 def _overview(board: BoardTable) -> list[dict[str, Any]]:
-    """One line per row: its primary metric on every task."""
+    """One line per row: its primary metric on every task; without its own mask in a line below."""
     lines = []
     for position, label in enumerate(board.labels):
-        cells = []
-        for table in board.tasks:
-            found = columns(table)
-            cells.append(_cell(found[0], table.rows[position], table, True) if found else None)
-        lines.append({"label": label, "cells": cells})
+        rows = [table.rows[position] for table in board.tasks]
+        titles = [row_title(row) for row in rows if row.masked]
+        firsts = [columns(table)[0] if table.info else None for table in board.tasks]
+        lines.append(
+            {"label": (titles or [label])[0], "cells": _overview_cells(board, rows, firsts)}
+        )
+        if titles:
+            bare = [unmasked_primary(table) for table in board.tasks]
+            cells = _overview_cells(board, rows, bare)
+            lines.append({"label": unmasked_title(label), "cells": cells})
     return lines
+
+
+def _overview_cells(
+    board: BoardTable, rows: Sequence[Row], found: Sequence[Column | None]
+) -> list[dict[str, Any] | None]:
+    return [
+        None if column is None else _cell(column, row, table, True)
+        for table, row, column in zip(board.tasks, rows, found, strict=True)
+    ]
 
 
 def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> dict[str, Any]:
@@ -83,11 +103,14 @@ def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> 
         "rows": [
             {
                 "row": row,
+                "title": row_title(row),
                 "cells": [_cell(column, row, table, column is shown[0]) for column in shown],
                 "seeds": seeds_text(row),
             }
             for row in table.rows
         ],
+        "masked": _emphasised(masked_note(table.rows)),
+        "marked": _emphasised(fidelity_note(table.rows)),
         "verdicts": verdicts(table),
         "intervals": _svg(intervals_svg(board, table), f"i-{table.task}") if info else None,
         "curves": _svg(curves[table.task], f"c-{table.task}") if table.task in curves else None,

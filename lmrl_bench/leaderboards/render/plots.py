@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lmrl_bench.leaderboards.render.columns import row_title
 from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
 from lmrl_bench.leaderboards.table import BoardTable, Curve, Row, Summary, TaskTable
 
@@ -58,8 +59,9 @@ def curves_svg(board: BoardTable, table: TaskTable) -> str:
         figure = Figure(figsize=(6.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
         colour = colours(board)
+        title = {row.label: row_title(row) for row in table.rows}
         for curve in table.curves:
-            _draw_curve(axes, curve, colour[curve.label])
+            _draw_curve(axes, curve, colour[curve.label], title[curve.label])
         untrained = [row for row in table.rows if row.evaluation_only]
         for row, dashes in zip(untrained, cycle(_DASHES)):
             level = _validation_reward(row)
@@ -87,7 +89,7 @@ def intervals_svg(board: BoardTable, table: TaskTable) -> str:
                 _draw_interval(
                     axes, position, split.metrics[info.primary_metric], colour[row.label]
                 )
-        axes.set_yticks(range(len(table.rows)), [row.label for row in table.rows])
+        axes.set_yticks(range(len(table.rows)), [row_title(row) for row in table.rows])
         axes.set_ylim(len(table.rows) - 0.5, -0.5)
         axes.set_xlabel(f"{info.primary_metric} on the test split")
         axes.grid(color=_GRID, alpha=0.3, linewidth=0.5, axis="x")
@@ -116,18 +118,18 @@ def _style(salt: str) -> Iterator[None]:
         yield
 
 
-def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Any, curve: Curve, colour: str, title: str) -> None:
     start = max(min(run.tokens) for run in curve.seeds)
     end = min(max(run.tokens) for run in curve.seeds)
     if len(curve.seeds) < MINIMUM_SEEDS or end <= start:
         for index, run in enumerate(curve.seeds):
-            label = curve.label if index == 0 else None
+            label = title if index == 0 else None
             axes.plot(_thousands(run.tokens), run.reward, color=colour, linewidth=1.2, label=label)
         return
     grid = np.linspace(start, end, _POINTS)
     values = np.stack([np.interp(grid, run.tokens, run.reward) for run in curve.seeds])
     bands = [mean_interval(list(column)) for column in values.T]
-    axes.plot(grid / 1000, [b.mean for b in bands], color=colour, linewidth=1.8, label=curve.label)
+    axes.plot(grid / 1000, [b.mean for b in bands], color=colour, linewidth=1.8, label=title)
     axes.fill_between(
         grid / 1000, [b.low for b in bands], [b.high for b in bands], color=colour, alpha=0.15, lw=0
     )

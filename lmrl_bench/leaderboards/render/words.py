@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from lmrl_bench.leaderboards.render.columns import number
-from lmrl_bench.leaderboards.table import BoardTable, TaskTable
+from collections.abc import Iterable
+
+from lmrl_bench.leaderboards.ranking import UNMASKED
+from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
+from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 
 VERDICT_HEADS = ("row", "measure", "difference [95 % interval]", "verdict", "own intervals")
+FLAGS = {
+    "max_logprob_difference": "the policy that was scored is not the one that sampled",
+    "first_clip_fraction": "ratios were clipped before the first step of an update",
+    "truncated_share": "hardly any response ended by itself",
+}
+"""What a passed bound says of a run, in words."""
 LEGEND = (
     "Numbers are mean ± half of the 95 % Student-t interval over training seeds (n = seeds). "
     "Episodes are averaged inside each seed's number; they are not the sample.",
@@ -23,8 +32,11 @@ LEGEND = (
     "reward rises and they fall, the reward was exploited.",
     "*KL*: nats per episode to the policy that the row started from. *length*: response tokens. "
     "*cut*: share of responses that reached the length cap without an end.",
-    "*greedy*: most probable tokens in place of the task's decoding. *no mask*: NLPO's policy "
-    "without its top-p mask.",
+    "*greedy*: most probable tokens in place of the task's decoding.",
+    f"{DAGGER} marks a row that acts through an action mask of its own (NLPO's top-p mask), which is a "
+    "part of its policy: all its numbers are with the mask, its place in the ranking too. The mask "
+    "cuts unlikely tokens off, which can raise sampled scores without any learning. *no mask* is the "
+    "same policy decoded like every other row; it is never marked best.",
     "*tokens*: response tokens generated while training, the budget of the board. *wall s* and "
     "*CPU s* come from the records, so they say what that machine needed, evaluation included.",
 )
@@ -46,6 +58,35 @@ def untrained_note(board: BoardTable) -> str:
     )
 
 
+def masked_note(rows: Iterable[Row]) -> str:
+    """Returns the footnote of the rows that are ranked through their own mask, or an empty text."""
+    names = list(dict.fromkeys(row.label for row in rows if row.masked))
+    if not names:
+        return ""
+    verb = "acts, and is ranked," if len(names) == 1 else "act, and are ranked,"
+    return (
+        f"{DAGGER} {', '.join(names)} {verb} through an action mask that the other rows do not have; "
+        "the mask alone can raise sampled scores. Compare *no mask*: the same policy, decoded like "
+        "the other rows."
+    )
+
+
+def fidelity_note(rows: Iterable[Row]) -> str:
+    """Returns which runs passed a fidelity bound and what that says of them, or an empty text."""
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        for run in row.runs:
+            for flag in run.flags:
+                seeds.setdefault((row.label, FLAGS.get(flag, flag)), []).append(run.seed)
+    if not seeds:
+        return ""
+    parts = [
+        f"{label} (seeds {', '.join(map(str, numbers))}): {words}"
+        for (label, words), numbers in seeds.items()
+    ]
+    return f"**Marked runs**, whose records passed a fidelity bound: {'; '.join(parts)}."
+
+
 def verdicts(table: TaskTable) -> list[tuple[str, str, str, str, str]]:
     """Returns, for each comparison with the supervised policy, the cells of `VERDICT_HEADS`."""
     lines: list[tuple[str, str, str, str, str]] = []
@@ -56,5 +97,6 @@ def verdicts(table: TaskTable) -> list[tuple[str, str, str, str, str]]:
             sign = "+" if found.difference > 0 else ""
             difference = f"{sign}{number(found.difference, places)} [{low}, {high}]"
             intervals = "overlap" if found.intervals_overlap else "do not overlap"
-            lines.append((row.label, found.measure, difference, found.verdict, intervals))
+            name = unmasked_title(row.label) if found.decoding == UNMASKED else row_title(row)
+            lines.append((name, found.measure, difference, found.verdict, intervals))
     return lines

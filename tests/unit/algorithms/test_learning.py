@@ -5,6 +5,7 @@ from fixtures.training import make_algorithm
 
 SETTINGS = {
     "a2c": {"learning_rate": 1e-2},
+    "grpo": {"group_size": 8, "minibatch_episodes": 16},
     "nlpo": {"epochs": 2, "minibatch_episodes": 16, "mask_update_iterations": 3, "top_p": 0.9},
     "nlpo_released": {
         "epochs": 2,
@@ -13,6 +14,8 @@ SETTINGS = {
         "min_tokens_to_keep": 10,
     },
     "ppo": {"epochs": 2, "minibatch_episodes": 16},
+    "reinforce": {"learning_rate": 1e-2},
+    "rloo": {"group_size": 4, "minibatch_episodes": 16},
     "trpo": {"max_kl": 0.2, "fisher_fraction": 0.25},
 }
 

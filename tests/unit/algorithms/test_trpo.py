@@ -1,6 +1,7 @@
 """TRPO's parts: the Fisher product, the line search, the critic that leaves the policy alone (pitfall D7)."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,9 +16,11 @@ def test_conjugate_gradient_solves():
     root = torch.randn(6, 6, generator=rng, dtype=torch.float64)
     matrix = root @ root.T + torch.eye(6)
     target = torch.randn(6, generator=rng, dtype=torch.float64)
-    solution = conjugate_gradient(lambda v: matrix @ v, target, steps=20)
+    for steps in (2, 20):
+        solution, image = conjugate_gradient(lambda v: matrix @ v, target, steps=steps)
+        torch.testing.assert_close(image, matrix @ solution)
     torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
-    assert not conjugate_gradient(lambda v: matrix @ v, torch.zeros(6), steps=3).any()
+    assert not conjugate_gradient(lambda v: matrix @ v, torch.zeros(6), steps=3)[0].any()
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
@@ -77,7 +80,9 @@ def test_without_an_acceptable_step_the_policy_stays_bit_for_bit():
     batch = algorithm.collect()
     before = weights_of(algorithm.policy)
     compare = algorithm._compare
-    algorithm._compare = lambda *points: (compare(*points)[0], -math.inf)  # nothing improves
+    algorithm._compare = lambda *points: replace(
+        compare(*points), surrogate=-math.inf
+    )  # nothing improves
     stats = algorithm.update(batch)
     after = weights_of(algorithm.policy)
     assert stats.terms["step_fraction"] == 0.0
@@ -103,8 +108,9 @@ def test_the_critic_learns_without_moving_the_policy(value_trunk):
     )
     batch = algorithm.collect()
     before = weights_of(algorithm.policy)
-    first, _ = algorithm._fit_critic(batch)
-    last, _ = algorithm._fit_critic(batch)
+    states = algorithm._look(batch)
+    first, _ = algorithm._fit_critic(batch, states)
+    last, _ = algorithm._fit_critic(batch, states)
     after = weights_of(algorithm.policy)
     assert last < first
     for name in before:

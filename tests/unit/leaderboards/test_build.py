@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
-from fixtures.boards import fake_spec, write_board
+from fixtures.boards import fake_expected, fake_spec, write_board
 
 from lmrl_bench.errors import VerificationError
 from lmrl_bench.leaderboards.build import build, check, render
@@ -37,7 +37,10 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def files(root):
-    return {name: content.decode() for name, content in render(collect(SPEC, root)).items()}
+    return {
+        name: content.decode()
+        for name, content in render(collect(SPEC, root, fake_expected)).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +60,20 @@ def small(tmp_path_factory):
 
 
 def test_build_then_check(root, tmp_path):
-    paths = build(SPEC, root, tmp_path)
+    paths = build(SPEC, root, tmp_path, fake_expected)
     assert [p.name for p in paths] == NAMES
     assert sorted(p.name for p in tmp_path.iterdir()) == NAMES
-    check(SPEC, root, tmp_path)
+    check(SPEC, root, tmp_path, fake_expected)
 
 
 def test_check_lists_what_is_stale_and_how_to_mend_it(small, tmp_path):
     spec, root = small
-    build(spec, root, tmp_path)
+    build(spec, root, tmp_path, fake_expected)
     (tmp_path / "table.csv").write_text("edited")
     (tmp_path / "table.tex").unlink()
     (tmp_path / "curves-old-task.svg").write_text("<svg/>")
     with pytest.raises(VerificationError) as caught:
-        check(spec, root, tmp_path)
+        check(spec, root, tmp_path, fake_expected)
     assert caught.value.exit_code == 3
     assert str(caught.value).splitlines() == [
         f"{tmp_path}/table.csv: stale",
@@ -79,26 +82,26 @@ def test_check_lists_what_is_stale_and_how_to_mend_it(small, tmp_path):
         "the records say otherwise; mend with: lmrl-bench board build fake",
     ]
     assert (tmp_path / "table.csv").read_text() == "edited"
-    build(spec, root, tmp_path)
+    build(spec, root, tmp_path, fake_expected)
     assert not (tmp_path / "curves-old-task.svg").exists()
-    check(spec, root, tmp_path)
+    check(spec, root, tmp_path, fake_expected)
 
 
 def test_a_changed_record_makes_the_board_stale(small, tmp_path):
     spec, results, out = small[0], tmp_path / "results", tmp_path / "out"
     write_board(results, spec, {})
-    build(spec, results, out)
+    build(spec, results, out, fake_expected)
     write_board(results, spec, {("docs-en-de", "ppo", 2): "failed"})
     with pytest.raises(VerificationError, match=r"README\.md: stale"):
-        check(spec, results, out)
+        check(spec, results, out, fake_expected)
 
 
 def test_bytes_are_the_same_in_another_process(root, files, tmp_path):
     code = (
         "import sys, matplotlib; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
         "matplotlib.rcParams['lines.linewidth'] = 9;"
-        "from fixtures.boards import fake_spec; from lmrl_bench.leaderboards.build import build;"
-        "build(fake_spec(), Path(sys.argv[1]), Path(sys.argv[2]))"
+        "from fixtures.boards import fake_expected, fake_spec; from lmrl_bench.leaderboards.build import build;"
+        "build(fake_spec(), Path(sys.argv[1]), Path(sys.argv[2]), fake_expected)"
     )
     tests = next(p for p in sys.path if p.endswith("tests"))
     subprocess.run([sys.executable, "-c", code, str(root), str(tmp_path), tests], check=True)
@@ -118,9 +121,48 @@ def test_markdown(files):
     assert "aaaaaaa" not in text  # no commit: the file changes only when the numbers do
 
 
+def test_nobody_takes_the_masked_row_for_an_unmasked_one(files):
+    """A dagger at the name, a line without the mask below it, a footnote, and verdicts for both."""
+    text = files["README.md"]
+    overview = text[: text.index("## imdb-continuation")]
+    masked, bare = (line for line in overview.splitlines() if line.startswith("| nlpo"))
+    assert masked.startswith("| nlpo † | ")
+    assert bare.startswith("| nlpo, no mask | 0.")
+    assert "**" not in bare
+    note = "† nlpo acts, and is ranked, through an action mask that the other rows do not have"
+    assert text.count(note) == 3  # overview and two tasks
+    task = text[text.index("## imdb-continuation") : text.index("## docs-en-de")]
+    verdicts = [line.split(" | ")[0] for line in task.splitlines() if "overlap |" in line]
+    assert verdicts.count("| nlpo †") == verdicts.count("| nlpo, no mask") == 2
+    assert "| nlpo |" not in text
+    page = files["index.html"]
+    assert page.count("† nlpo acts, and is ranked") == 3
+    assert '<th scope="row">nlpo, no mask</th>' in page
+    assert '<th scope="row">nlpo</th><td class="text">' in page  # the sample viewer names answers
+    assert r"nlpo $\dagger$ &" in files["table.tex"]
+    assert r"$\dagger$ nlpo acts, and is ranked" in files["table.tex"]
+    assert "nlpo †" in files["curves-imdb-continuation.svg"]
+    for line in csv.DictReader(io.StringIO(files["table.csv"])):
+        own = line["row"] == "nlpo" and line["decoding"] not in ("", "test-unmasked")
+        if line["decoding"]:
+            assert line["masked"] == ("yes" if own else "no")
+
+
+def test_a_board_without_masks_has_no_dagger(tmp_path):
+    spec = fake_spec(
+        entries=[{"label": "ppo", "algorithm": "ppo"}],
+        reference={"zero_shot": None, "supervised": None},
+    )
+    write_board(tmp_path, spec, {})
+    files = {k: v.decode() for k, v in render(collect(spec, tmp_path, fake_expected)).items()}
+    legend = "† marks a row that acts through an action mask of its own"
+    assert files["README.md"].count("†") == files["README.md"].count(legend) == 1
+    assert "dagger" not in files["table.tex"]
+
+
 def test_json_is_the_table(root, files):
     content = json.loads(files["board.json"])
-    assert BoardTable.model_validate(content) == collect(SPEC, root)
+    assert BoardTable.model_validate(content) == collect(SPEC, root, fake_expected)
     reward = content["tasks"][0]["rows"][2]["splits"]["test"]["reward"]
     assert reward["interval"][0] < reward["mean"] < reward["interval"][1]
 
@@ -225,7 +267,7 @@ def test_a_task_without_completed_runs_is_said(tmp_path):
     gone = {(c, label, s): None for c in ("docs-en-de",) for label in
             ("zero-shot", "supervised", "ppo", "a2c", "nlpo") for s in (0, 1, 2)}  # fmt: skip
     write_board(tmp_path, SPEC, gone)
-    files = {k: v.decode() for k, v in render(collect(SPEC, tmp_path)).items()}
+    files = {k: v.decode() for k, v in render(collect(SPEC, tmp_path, fake_expected)).items()}
     assert "No run of this task has completed yet." in files["README.md"]
     assert "No run of this task has completed yet." in files["index.html"]
     assert "| missing |" in files["README.md"]

@@ -1,14 +1,17 @@
 """From records to the table: what is summed up, what is missing, what is refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
-from fixtures.boards import fake_content, fake_spec, write_board, write_cell
+from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 from scipy import stats
 
+from lmrl_bench.digests import digest
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.collect import collect, summary
 from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.records.expected import ExpectedStart
 
 SPEC = fake_spec()
 HOLES = {
@@ -27,7 +30,7 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(root):
-    return collect(SPEC, root)
+    return collect(SPEC, root, fake_expected)
 
 
 def row(table, task, label):
@@ -92,7 +95,7 @@ def test_marks_ties_and_directions(table):
 
 def test_an_incomplete_row_is_never_best(tmp_path):
     write_board(tmp_path, SPEC, {("imdb-continuation", "ppo", 2): "diverged"})
-    rows = collect(SPEC, tmp_path).tasks[0].rows
+    rows = collect(SPEC, tmp_path, fake_expected).tasks[0].rows
     assert [r.label for r in rows if "reward" in r.best] == ["nlpo"]
 
 
@@ -103,6 +106,12 @@ def test_comparisons_with_the_supervised_policy(table):
     assert not found["reward"].intervals_overlap
     assert row(table, "imdb-continuation", "zero-shot").comparisons[0].verdict == "worse"
     assert row(table, "imdb-continuation", "supervised").comparisons == []
+    masked = row(table, "imdb-continuation", "nlpo").comparisons
+    assert [(c.measure, c.decoding) for c in masked] == [
+        ("reward", "test"), ("sentiment", "test"),
+        ("reward", "test-unmasked"), ("sentiment", "test-unmasked"),
+    ]  # fmt: skip
+    assert masked[0].difference - masked[2].difference == pytest.approx(0.01)
     none = fake_spec(reference={"zero_shot": None, "supervised": None})
     assert none.reference.labels() == []
 
@@ -124,16 +133,16 @@ def test_the_order_of_files_does_not_matter_and_unlisted_runs_are_named(root, tm
     write_board(tmp_path, SPEC, HOLES)
     extra = fake_spec(seeds=[7])
     write_cell(tmp_path, "fake", cells(extra)[0], fake_content(cells(extra)[0]))
-    found = collect(SPEC, tmp_path)
+    found = collect(SPEC, tmp_path, fake_expected)
     assert found.unlisted == ["fake/imdb-continuation/zero-shot/7"]
-    assert found.model_copy(update={"unlisted": []}) == collect(SPEC, root)
+    assert found.model_copy(update={"unlisted": []}) == collect(SPEC, root, fake_expected)
 
 
 def test_a_board_without_results(tmp_path):
     with pytest.raises(RecordError, match="no such results folder; run `lmrl-bench bench` first"):
-        collect(SPEC, tmp_path)
+        collect(SPEC, tmp_path, fake_expected)
     (tmp_path / "fake").mkdir()
-    table = collect(SPEC, tmp_path)
+    table = collect(SPEC, tmp_path, fake_expected)
     assert all(r.counts["missing"] == 3 for t in table.tasks for r in t.rows)
     assert all(t.info is None for t in table.tasks)
 
@@ -141,14 +150,100 @@ def test_a_board_without_results(tmp_path):
 CELL = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 1))
 
 
+def other_settings(content):
+    """Another configuration with a digest that fits it."""
+    content["config"]["budget"]["tokens"] = 9
+    content["config_digest"] = digest(content["config"])
+
+
+def other_algorithm(content):
+    content["config"]["algorithm"]["clip_range"] = 0.3
+    content["algorithm"]["clip_range"] = 0.3
+    content["config_digest"] = digest(content["config"])
+
+
+FIELDS = [
+    (lambda c: c["task"].update(version=2), "task.version is 2 in the record, 1 today"),
+    (lambda c: c["task"].update(digest="f" * 64), "task.digest is ffffffffffff… in the record, "),
+    (other_settings, "budget.tokens is 9 in the record, 40000 today"),
+    (other_algorithm, "algorithm.clip_range is 0.3 in the record, 'absent' today"),
+    (
+        lambda c: c["config"].pop("evaluation"),
+        "evaluation.every is 'absent' in the record, 5 today",
+    ),
+    (lambda c: c["algorithm"].update(name="a2c"), "algorithm is {'name': 'a2c'} in the record"),
+    (lambda c: c.update(config_digest="e" * 64), "config_digest is eeeeeeeeeeee… in the record"),
+    (
+        lambda c: c["policy"].update(weights_sha256="3" * 64),
+        "policy.weights_sha256 is 333333333333…",
+    ),
+    (
+        lambda c: c["policy"].update(tokenizer_sha256="3" * 64),
+        "policy.tokenizer_sha256 is 333333333333… in the record, 222222222222… today",
+    ),
+    (
+        lambda c: c["policy"].update(base_weights_sha256=None),
+        "policy.base_weights_sha256 is 'absent' in the record, 000000000000… today",
+    ),
+    (lambda c: c.update(seed=2), "holds the record of imdb-continuation/ppo/2"),
+    (lambda c: c.update(row="a2c"), "holds the record of imdb-continuation/a2c/1"),
+]
+
+
+@pytest.mark.parametrize(("edit", "message"), FIELDS)
+def test_a_record_that_is_not_of_its_cell_today_is_refused(tmp_path, edit, message):
+    write_cell(tmp_path, SPEC.name, cells(SPEC)[0], fake_content(cells(SPEC)[0]))
+    change(tmp_path, CELL, edit)
+    with pytest.raises(RecordError) as caught:
+        collect(SPEC, tmp_path, fake_expected)
+    (line, remedy) = str(caught.value).splitlines()
+    assert line.startswith(f"{CELL.folder(tmp_path, 'fake')}: ")
+    assert message in line
+    assert "lmrl-bench bench fake --replace-stale" in remedy
+
+
+def test_all_records_that_are_stale_are_named_in_one_error(tmp_path):
+    write_board(tmp_path, SPEC, {})
+
+    def tomorrow(cell):
+        expected = fake_expected(cell)
+        return replace(expected, task_version=2) if cell.task == "docs-en-de" else expected
+
+    with pytest.raises(RecordError) as caught:
+        collect(SPEC, tmp_path, tomorrow)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 12
+    assert all("docs-en-de" in line for line in lines[:10])
+    assert lines[10] == "and 5 more records"
+
+
+def test_what_this_machine_cannot_know_the_rows_must_agree_on(tmp_path):
+    """A start that each machine trains for itself: its recipe counts, and all rows share its bits."""
+
+    def unknown(cell):
+        start = ExpectedStart(base_weights="0" * 64, recipe="5" * 64)
+        return replace(fake_expected(cell), start=start)
+
+    def write(cell, weights, recipe="5" * 64):
+        content = fake_content(cell)
+        content["policy"].update(weights_sha256=weights, start_recipe_sha256=recipe)
+        write_cell(tmp_path, SPEC.name, cell, content)
+
+    supervised = [c for c in cells(SPEC) if c.task == "docs-en-de" and c.label in ("ppo", "a2c")]
+    for cell in supervised:
+        write(cell, "4" * 64)
+    assert collect(SPEC, tmp_path, unknown).tasks[1].rows[2].complete
+    write(supervised[0], "4" * 64, recipe="6" * 64)
+    with pytest.raises(RecordError, match=r"start_recipe_sha256 is 666666666666… in the record"):
+        collect(SPEC, tmp_path, unknown)
+    write(supervised[0], "7" * 64)
+    with pytest.raises(RecordError, match="mixed start weights or tokenizers cannot stand in one"):
+        collect(SPEC, tmp_path, unknown)
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (
-            lambda c: c["task"].update(version=2),
-            "mixed task versions cannot stand in one table: 1 in",
-        ),
-        (lambda c: c["task"].update(digest="f" * 64), "mixed task digests"),
         (lambda c: c["task"].update(data={}), "mixed data digests"),
         (
             lambda c: c["task"]["metric_signatures"].update(sentiment="v:2"),
@@ -156,16 +251,7 @@ CELL = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 1))
         ),
         (lambda c: c["task"].update(reward_signature="v:2"), "mixed reward signatures"),
         (lambda c: c["task"].update(primary_metric="rouge-l"), "mixed primary metrics"),
-        (lambda c: c.update(config_digest="e" * 64), "mixed configuration digests"),
         (lambda c: c["results"].pop("test-greedy"), "mixed decodings or metrics"),
-        (
-            lambda c: c["config"]["budget"].update(tokens=9),
-            "budget.tokens is 9 in the record, 40000 on",
-        ),
-        (lambda c: c["config"].pop("evaluation"), "evaluation.every is 'absent' in the record"),
-        (lambda c: c["algorithm"].update(name="a2c"), "algorithm.name is 'a2c' in the record"),
-        (lambda c: c.update(seed=2), "holds the record of imdb-continuation/ppo/2"),
-        (lambda c: c.update(row="a2c"), "holds the record of imdb-continuation/a2c/1"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(tmp_path, edit, message):
@@ -173,9 +259,21 @@ def test_what_does_not_belong_together_is_refused(tmp_path, edit, message):
         write_cell(tmp_path, SPEC.name, cell, fake_content(cell))
     change(tmp_path, CELL, edit)
     with pytest.raises(RecordError) as caught:
-        collect(SPEC, tmp_path)
+        collect(SPEC, tmp_path, fake_expected)
     assert message in str(caught.value)
     assert "run these cells again" in str(caught.value)
+
+
+def test_a_folder_of_a_cell_that_is_a_link_is_refused(tmp_path):
+    write_cell(tmp_path / "elsewhere", SPEC.name, CELL, fake_content(CELL))
+    folder = CELL.folder(tmp_path, "fake")
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(CELL.folder(tmp_path / "elsewhere", "fake"))
+    with pytest.raises(RecordError, match=r"ppo/1: a folder on the way is a link"):
+        collect(SPEC, tmp_path, fake_expected)
+    # All results may lie elsewhere.
+    (tmp_path / "linked").symlink_to(tmp_path / "elsewhere")
+    assert collect(SPEC, tmp_path / "linked", fake_expected).tasks[0].info
 
 
 def test_changed_files_and_foreign_prompts_are_refused(tmp_path):
@@ -185,7 +283,7 @@ def test_changed_files_and_foreign_prompts_are_refused(tmp_path):
     before = curves.read_text()
     curves.write_text(before.replace("28.0", "29.0"))
     with pytest.raises(RecordError, match="changed since the record was written"):
-        collect(SPEC, tmp_path)
+        collect(SPEC, tmp_path, fake_expected)
     curves.write_text(before)
     first = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 0))
     other = next(c for c in cells(SPEC) if (c.task, c.label, c.seed) == ("docs-en-de", "ppo", 0))
@@ -196,4 +294,4 @@ def test_changed_files_and_foreign_prompts_are_refused(tmp_path):
     content["samples"] = json.loads((foreign.parent / "record.json").read_text())["samples"]
     (folder / "record.json").write_text(json.dumps(content))
     with pytest.raises(RecordError, match="the sample test-0 has different prompts in"):
-        collect(SPEC, tmp_path)
+        collect(SPEC, tmp_path, fake_expected)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fixtures.boards import fake_spec, write_board
+from fixtures.boards import fake_expected, fake_spec, write_board
 
 from lmrl_bench.config.yaml_core import parse_yaml
 from lmrl_bench.leaderboards.build import build
@@ -23,7 +23,7 @@ def blocks(name, language):
 def test_python_examples(name, tmp_path, monkeypatch, capsys):
     pytest.importorskip("pandas")
     write_board(tmp_path / "results", SPEC, {})
-    build(SPEC, tmp_path / "results", tmp_path / "leaderboards" / "quickstart")
+    build(SPEC, tmp_path / "results", tmp_path / "leaderboards" / "quickstart", fake_expected)
     monkeypatch.chdir(tmp_path)
     for code in blocks(name, "python"):
         exec(compile(code, name, "exec"), {})

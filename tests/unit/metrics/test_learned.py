@@ -19,7 +19,7 @@ from transformers import (
 
 from lmrl_bench.errors import MetricError, PolicyError
 from lmrl_bench.metrics import learned
-from lmrl_bench.metrics.learned import LearnedClassifier, join
+from lmrl_bench.metrics.learned import LearnedClassifier, join, load_classifier
 from lmrl_bench.text.sample import Sample
 
 WORDS = ["a", "great", "bad", "film", "the", "was", "it", "plot", "dull", "fine", "."]
@@ -238,3 +238,23 @@ def test_folder_on_an_asset_refuses_foreign_weights_and_versions(on_asset):
     (on_asset / "base.json").write_text(json.dumps(base | {"version": "9"}))
     with pytest.raises(MetricError, match=r"trained on asset minilm 9, but the catalogue has"):
         classifier(on_asset)
+
+
+def test_the_same_texts_are_read_once_and_equal_ones_too(folder):
+    reward, metric = classifier(folder), classifier(folder, label="negative")
+    reads = []
+    handle = load_classifier(str(folder), None).model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: reads.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    try:
+        first = reward.score(["bad", "great film .", "bad"], samples(3)).per_sample
+        again = metric.score(["bad", "great film .", "bad"], samples(3)).per_sample
+        other = reward.score(["great film .", "bad"], samples(2)).per_sample
+    finally:
+        handle.remove()
+    assert reads == [2, 2]
+    assert first[0] == first[2]
+    np.testing.assert_allclose(first + again, 1.0)
+    np.testing.assert_allclose(other, first[[1, 0]], atol=1e-7)
+    first[:] = 7.0  # the caller's own
+    np.testing.assert_allclose(reward.score(["great film .", "bad"], samples(2)).per_sample, other)

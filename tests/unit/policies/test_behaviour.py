@@ -99,3 +99,27 @@ def test_entropy_of_impossible_tokens_is_zero_and_differentiable():
     gradient = torch.autograd.grad(entropy.sum(), logits)[0]
     reference = torch.autograd.grad(expected.sum(), logits)[0]
     torch.testing.assert_close(gradient, reference)
+
+
+def plain_top_p(logits, top_p, keep):
+    """The definition: sort with the order, keep until the mass is reached, put back."""
+    probabilities, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
+    kept = probabilities.cumsum(dim=-1) - probabilities < top_p
+    kept[..., :keep] = True
+    allowed = torch.zeros_like(kept).scatter(-1, order, kept)
+    allowed[..., EOS_ID] = True
+    return allowed
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_top_p_is_its_definition_with_ties_and_impossible_tokens(network, seed):
+    rng = torch.Generator().manual_seed(seed)
+    width = (4, 50, 600)[seed % 3]
+    logits = (0.5, 2.0, 5.0)[seed // 3 % 3] * torch.randn(3, 5, width, generator=rng)
+    if seed % 2:
+        logits = logits.round()  # many tokens are equally probable
+    if seed % 4 > 1:
+        logits[..., 2] = -torch.inf
+    for top_p, keep in ((0.1, 1), (0.5, 3), (0.9, 1), (0.999, 10)):
+        mask = TopPMask(network, EOS_ID, top_p=top_p, min_tokens_to_keep=keep)
+        assert torch.equal(mask.allowed(logits), plain_top_p(logits, top_p, keep))

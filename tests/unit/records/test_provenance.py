@@ -14,12 +14,13 @@ from lmrl_bench.records.provenance import collect, command_line, format_tracebac
 
 def test_collect(monkeypatch):
     monkeypatch.setattr("sys.argv", ["/somewhere/bin/lmrl-bench", "run", "--seed", "3"])
-    found = collect("cpu", 1)
+    found = collect("cuda:0", 3)
     assert found.command == "lmrl-bench run --seed 3"
     assert found.packages["pydantic"] == pydantic.VERSION
     assert "torch" in found.packages
     assert platform.node() not in found.platform
     assert found.python == platform.python_version()
+    assert (found.device, found.threads) == ("cuda:0", 3)
 
 
 @pytest.mark.parametrize(

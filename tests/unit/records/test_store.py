@@ -9,9 +9,10 @@ from fixtures.boards import fake_content, fake_spec, write_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl_bench.digests import file_sha256
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.spec import cells
-from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.record import FileInfo, RunRecord
 from lmrl_bench.records.store import (
     check_files,
     check_writable,
@@ -46,7 +47,7 @@ def test_any_record_comes_back(tmp_path_factory, value, share, text, status):
     folder = tmp_path_factory.mktemp("r")
     content = fake_content(CELL)
     content["results"]["test"] |= {"reward": value, "truncated_share": share}
-    content |= {"status": status, "row": text, "error": {"type": "E", "message": text}}
+    content |= {"status": status, "error": {"type": text, "message": text}}
     before = RunRecord.model_validate(content)
     write_record(folder, before)
     assert read_record(folder) == before
@@ -96,8 +97,8 @@ def test_an_unknown_field_is_refused(tmp_path):
 def test_find_is_sorted(tmp_path):
     for name in ("b/1", "a/2", "a/1"):
         (tmp_path / name).mkdir(parents=True)
-        write_record(tmp_path / name, record(row=name))
-    assert [r.row for r in find_records(tmp_path)] == ["a/1", "a/2", "b/1"]
+        write_record(tmp_path / name, record(row=name.replace("/", "-")))
+    assert [r.row for r in find_records(tmp_path)] == ["a-1", "a-2", "b-1"]
     assert [f.relative_to(tmp_path).as_posix() for f in find_folders(tmp_path)] == [
         "a/1",
         "a/2",
@@ -139,3 +140,52 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+OUTSIDE = ["../x", "/etc/passwd", "a/b", "..", ".", "", "a\\b", "C:\\x", "x\0.jsonl"]
+
+
+def places():
+    """Every field of a record that names a file or a folder, and what may not stand there."""
+    yield from ((("curves", "path"), name) for name in OUTSIDE)
+    yield from ((("samples", "path"), name) for name in OUTSIDE)
+    yield from ((("row",), name) for name in OUTSIDE)
+    yield from ((("task", "name"), name) for name in OUTSIDE)
+    models = ["/home/me/m", "../m", "~/m", "C:\\Users\\me\\m", "a/../../m", "m\0"]
+    yield from ((("policy", "model"), name) for name in models)
+    yield from ((("config", "policy", "model"), name) for name in models)
+
+
+@pytest.mark.parametrize(("field", "value"), list(places()))
+def test_a_record_that_names_a_place_outside_its_folder_is_refused(tmp_path, field, value):
+    folder = write_cell(tmp_path, "fake", CELL, fake_content(CELL))
+    content = json.loads((folder / "record.json").read_text())
+    inner = content
+    for key in field[:-1]:
+        inner = inner[key]
+    inner[field[-1]] = value
+    (folder / "record.json").write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"record\.json: not a valid record .*is a path"):
+        read_record(folder)
+
+
+@pytest.mark.parametrize("name", ["policy.yaml", "record.json", "samples.parquet"])
+def test_the_digest_of_another_file_proves_nothing(tmp_path, name):
+    """Else curves could be edited while the record's digest is of a file that was left alone."""
+    folder = write_cell(tmp_path, "fake", CELL, fake_content(CELL))
+    (folder / "policy.yaml").write_text("left alone")
+    found = read_record(folder)
+    other = {"path": name, "sha256": file_sha256(folder / name), "rows": 1}
+    moved = found.model_copy(update={"curves": FileInfo.model_validate(other)})
+    with pytest.raises(RecordError, match=rf"names '{name}' where 'curves\.jsonl' belongs"):
+        check_files(folder, moved)
+
+
+@pytest.mark.parametrize("name", ["record.json", "curves.jsonl", "samples.parquet"])
+def test_links_are_refused(tmp_path, name):
+    folder = write_cell(tmp_path / "runs", "fake", CELL, fake_content(CELL))
+    outside = tmp_path / name
+    (folder / name).rename(outside)
+    (folder / name).symlink_to(outside)
+    with pytest.raises(RecordError, match=rf"{name}: is a link"):
+        check_files(folder, read_record(folder))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
-from fixtures.runs import SETTINGS, call
+from fixtures.runs import SETTINGS, call, ship_toy_start
+from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs import bench
+from lmrl_bench.runs import bench, starts
 from lmrl_bench.runs.bench import plan, run_grid
 from lmrl_bench.runs.pool import JobResult
+from lmrl_bench.text import models
 
 GREEDY = {"sampling": {"greedy": True}}  # refused when the algorithm is made, in the worker
 
@@ -54,6 +57,7 @@ def in_process(monkeypatch):
     begun = []
 
     def run_jobs(work, jobs, *, workers, on_event, stop=None):
+        bench._worker_task.cache_clear()  # each call has workers of its own
         for index, job in enumerate(jobs):
             if stop is not None and stop.requested:
                 return
@@ -80,7 +84,7 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
     first = call(capsys, "bench", path, "--results", "results")
     assert first.code == 1
     assert "failed: toy/bad/0" in first.err
-    assert "call the same command again" in first.err
+    assert "--retry-failed" in first.err
     assert "Traceback" not in first.err
     for seed in (0, 1):
         bad, good = read_record(cell(world, "bad", seed)), read_record(cell(world, "good", seed))
@@ -97,6 +101,11 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
     second = call(capsys, "bench", path, "--results", "results")
     assert second.code == 1
     assert second.err.count("already completed") == 2
+    assert second.err.count("already failed") == 2  # a failed run is a record: it is not repeated
+    third = call(capsys, "bench", path, "--results", "results", "--retry-failed")
+    assert third.code == 1
+    assert third.err.count("already completed") == 2
+    assert "already failed" not in third.err
     for seed, time in times.items():
         assert (cell(world, "good", seed) / "record.json").stat().st_mtime_ns == time
 
@@ -109,16 +118,35 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
 def test_records_of_another_configuration_are_left_alone(world, board, in_process, capsys):
     entries = [{"label": "good", "algorithm": "none"}]
     path = board(entries=entries)
-    assert call(capsys, "bench", path).code == 0
+    first = call(capsys, "bench", path)
+    assert first.code == 0, first.err
     before = (cell(world, "good", 0) / "record.json").read_bytes()
     board(entries=[{**entries[0], "set": {"evaluation": {"test_samples": 3}}}])
     changed = call(capsys, "bench", path)
     assert changed.code in (1, 2)
     assert "holds the record of another run" in changed.err
+    assert "evaluation.test_samples is 4 in the record, 3 today" in changed.err
     assert "Traceback" not in changed.err
     assert (cell(world, "good", 0) / "record.json").read_bytes() == before
-    assert call(capsys, "bench", path, "--fresh").code == 0
+    assert call(capsys, "bench", path, "--replace-stale").code == 0
     assert read_record(cell(world, "good", 0)).results["test"].n == 3
+    again = call(capsys, "bench", path, "--replace-stale")
+    assert again.err.count("already completed") == 2
+    assert "already completed" not in call(capsys, "bench", path, "--fresh").err
+
+
+def test_a_diverged_cell_is_done(world, board, in_process, capsys):
+    """It would diverge again: bench neither repeats it nor calls it a failure."""
+    world.add_reward("planted-nan", "[np.nan] * len(batch)")
+    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
+    first = call(capsys, "bench", path)
+    assert first.code == 0, first.err
+    assert "diverged: toy/good/0" in first.err
+    for arguments in ([], ["--retry-failed"]):
+        again = call(capsys, "bench", path, *arguments)
+        assert again.code == 0
+        assert "[toy/good/0] already diverged" in again.err
+    assert "already diverged" not in call(capsys, "bench", path, "--fresh").err
 
 
 def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
@@ -147,12 +175,63 @@ def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_
     path = board(
         entries=[{"label": "good", "algorithm": "none"}], config={"policy": {"start": "supervised"}}
     )
-    in_process[1].append("_prepare toy/good/1")
+    in_process[1].append("_prepare toy/good/0")
     notes = []
     run_grid(plan(load_board(path), world.root / "results"), workers=1, progress=notes.append)
     assert [name.split()[0] for name in in_process[0]] == ["_prepare", "_run_cell", "_run_cell"]
     assert any("no supervised start" in event.text for event in notes if event.kind == "note")
     assert "train it once" in read_record(cell(world, "good", 1)).error.message
+
+
+def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(world, board, in_process):
+    """Two rows of one model name but other weights, and a board whose cells are all done."""
+    other = toy_model_folder(world.root / "other" / "model")
+    tiny_causal("gpt2", seed=7).save_pretrained(other)
+    rows = [
+        {"label": label, "algorithm": "none", "set": {"policy": {"model": str(model)}}}
+        for label, model in (("one", world.model), ("two", other))
+    ]
+    (world.folder / "algorithms").mkdir()
+    (world.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 1}\n")
+    path = board(entries=rows, seeds=[0], config={"policy": {"start": "supervised"}})
+    events = []
+    for expected in (2, 0):
+        in_process[0].clear()
+        jobs = plan(load_board(path), world.root / "results")
+        grid = run_grid(jobs, workers=1, progress=events.append)
+        assert set(grid.statuses.values()) == {"completed"}
+        assert sum(name.startswith("_prepare") for name in in_process[0]) == expected
+        if expected:  # nothing is left to do, so a start that is gone is not trained again
+            shutil.rmtree(world.root / "cache" / "starts")
+    one, two = (read_record(cell(world, row, 0)).policy for row in ("one", "two"))
+    assert one.model == two.model == "model"
+    assert one.base_weights_sha256 != two.base_weights_sha256
+    assert one.start_recipe_sha256 != two.start_recipe_sha256
+    assert {event.run for event in events if not event.counted} == {"toy/supervised/0 (start)"}
+
+
+def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
+    world, board, in_process, capsys, monkeypatch
+):
+    monkeypatch.setattr(starts, "SHIPPED", world.root / "shipped")
+    monkeypatch.setattr(models, "SHIPPED", world.root / "shipped")
+    shipped = toy_model_folder(world.root / "shipped" / "tiny")
+    world.edit_task(policies={"default": "tiny"})
+    facts = ship_toy_start(world, shipped.parent / "tiny--toy")
+    path = board(entries=[{"label": "good", "algorithm": "none"}], config={})
+    assert call(capsys, "bench", path).code == 0
+    assert not any(name.startswith("_prepare") for name in in_process[0])
+    before = (cell(world, "good", 0) / "record.json").read_bytes()
+    tiny_causal("gpt2", seed=7).save_pretrained(shipped)
+    for command in (["bench", path], ["board", "build", path]):
+        refused = call(capsys, *command)
+        assert refused.code == 2
+        assert (
+            "tiny--toy: this supervised start was made from other weights of 'tiny'" in refused.err
+        )
+        assert "lmrl-bench run --task toy --algorithm supervised" in refused.err
+    assert (cell(world, "good", 0) / "record.json").read_bytes() == before
+    assert facts["base_weights_sha256"]
 
 
 def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fixtures.toy import ToyReward
 
+from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.records.store import read_curves
 from lmrl_bench.runs.execute import run
@@ -73,3 +75,29 @@ def test_an_untrained_masked_policy_is_at_no_distance_from_its_reference(session
     mask = TopPMask(opened.policy.network, opened.codec.eos_id, top_p=0.5)
     results = opened.evaluator("test", 6, mask=mask).results
     assert results.kl_to_reference == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_reward_is_what_training_scores(session, monkeypatch):
+    """Prepared, with token rewards, through the same core."""
+    opened = session()
+    reward = ToyReward(token_bonus=0.25)
+    monkeypatch.setattr(opened.task, "reward", lambda: reward)
+    evaluation = opened.evaluator("test", 4)
+    assert reward.prepared == [sample.id for sample in opened.task.samples("test")]
+    ended = [0.5 * row["terminated"] for row in evaluation.rows]
+    letters = [row["output"].count("a") / max(len(row["output"]), 1) for row in evaluation.rows]
+    bonus = [0.25 * len(row["output_ids"]) for row in evaluation.rows]
+    found = [row["reward"] for row in evaluation.rows]
+    np.testing.assert_allclose(found, np.add(np.add(ended, letters), bonus), rtol=1e-6)
+    assert evaluation.results.reward == pytest.approx(np.mean(found))
+    opened.evaluator("test", 4)
+    assert len(reward.prepared) == 6
+    core = EpisodeCore(opened.task, opened.codec, split="test")
+    done = [row["output_ids"] for row in evaluation.rows]
+    ids = np.full((4, core.rules.max_tokens), core.rules.pad_id)
+    for row, tokens in enumerate(done):
+        ids[row, : len(tokens)] = tokens
+    prompts = opened.codec.prompts(opened.task.samples("test")[:4])
+    totals = core.outcome(prompts, core.completions(ids)).totals
+    np.testing.assert_array_equal(totals.numpy(), np.float32(found))
+    assert opened.core.counters.episodes == 0  # training's counters are its own

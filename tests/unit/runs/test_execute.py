@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 
 import pytest
+from fixtures.toy import tiny_causal
 
-from lmrl_bench.errors import PolicyError, RecordError
+from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
-from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.execute import execute, run
+from lmrl_bench.runs.journal import write_failure
+from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.trainer import Trainer
 
 
@@ -134,3 +140,96 @@ def test_the_kept_policy_is_a_model_folder(world):
     assert record.status == "completed"
     config = json.loads((world.root / "out" / "policy" / "config.json").read_text())
     assert config["vocab_size"] == 45
+
+
+def published(folder):
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_path_factory):
+    """The model is a folder, the run fails on a file, and its command line names both."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.chdir(elsewhere)
+    secret = str(world.root)
+    monkeypatch.setattr("sys.argv", ["lmrl-bench", "run", f"{secret}/run.yaml", "--policy", secret])
+
+    def fails(self):
+        raise OSError(f"{secret}/deep/file.json: cannot be read")
+
+    completed = run("toy", "ppo", given=world.given())
+    assert completed.status == "completed"
+    assert completed.policy.model == completed.config["policy"]["model"] == "model"
+    monkeypatch.setattr(Trainer, "test", fails)
+    failed = run("toy", "none", given=world.given("failed", algorithm={"name": "none"}))
+    assert failed.error.message == "file.json: cannot be read"
+    assert "OSError: file.json: cannot be read" in failed.error.traceback
+    config = resolve(world.task, world.given("early", algorithm={"name": "none"}))
+    early = write_failure(config, PolicyError(f"'{secret}/model' is broken"))
+    assert early.error.message == "'model' is broken"
+    for name in ("out", "failed", "early"):
+        found = published(world.root / name)
+        assert secret.encode() not in found
+        assert str(elsewhere).encode() not in found
+
+
+def test_the_place_of_a_model_is_not_part_of_the_experiment(world, monkeypatch):
+    """The same weights under another parent are the same run; other weights of that name are not."""
+    given = world.given(algorithm={"name": "none"})
+    first = run("toy", "none", given=given)
+    moved = world.root / "moved" / "model"
+    shutil.copytree(world.model, moved)
+    policy = {"start": "base", "model": str(moved)}
+    assert run("toy", "none", given={**given, "policy": policy}) == first
+    tiny_causal("gpt2", seed=7).save_pretrained(moved)
+    with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
+        run("toy", "none", given={**given, "policy": policy})
+
+
+def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, monkeypatch):
+    for error, status in ((DivergedError("planted"), "diverged"), (OSError("planted"), "failed")):
+        calls = []
+
+        def fails(self, error=error, calls=calls):
+            calls.append(error)
+            raise error
+
+        monkeypatch.setattr(Trainer, "test", fails)
+        config = resolve(world.task, world.given(status))
+        assert execute(config, world.task).status == status
+        kept = execute(config, world.task, retry_failed=False)
+        assert (kept.status, len(calls)) == (status, 1)
+        execute(config, world.task)
+        assert len(calls) == (1 if status == "diverged" else 2)
+        execute(config, world.task, fresh=True)
+        assert len(calls) == (2 if status == "diverged" else 3)
+        kept_checkpoint = (world.root / status / "checkpoint").exists()
+        assert kept_checkpoint == (status == "failed")
+
+
+def test_stale_records_are_replaced_only_if_asked(world):
+    run("toy", "none", given=world.given())
+    world.edit_task(version=2)
+    config = resolve(world.task, world.given(algorithm={"name": "none"}))
+    with pytest.raises(RecordError, match=r"task\.version is 1 in the record, 2 today"):
+        execute(config, world.task)
+    assert execute(config, world.task, replace_stale=True).task.version == 2
+
+
+def test_illegal_ends_are_counted_in_the_record_over_all_sittings(world, monkeypatch):
+    """Our own policies never draw an early EOS; whatever does is told of."""
+    count = EpisodeCore._count
+
+    def planted(self, batch):
+        count(self, batch)
+        self.counters.early_eos += 1
+
+    monkeypatch.setattr(EpisodeCore, "_count", planted)
+    whole = run("toy", "ppo", given=world.given("whole"))
+    assert whole.events["early_eos"] == whole.budget.iterations
+
+    def stop(event):
+        if event.kind == "iteration":
+            signal.raise_signal(signal.SIGTERM)
+
+    assert run("toy", "ppo", given=world.given(), progress=stop).status == "interrupted"
+    assert run("toy", "ppo", given=world.given()).events == whole.events

@@ -7,7 +7,7 @@ import io
 from rich.console import Console
 
 from lmrl_bench.runs import progress
-from lmrl_bench.runs.progress import Event, LiveBars, PlainLines, listener
+from lmrl_bench.runs.progress import Event, LiveBars, PlainLines, listener, of_a_start
 
 
 def test_plain_lines_are_limited_per_run(monkeypatch):
@@ -49,6 +49,30 @@ def test_live_bars_follow_runs_and_print_what_finished():
     assert "[t/ppo/0] completed" in shown
     assert "[t/ppo/0] dropped a torn line" in shown
     assert isinstance(bars.progress.console, Console)
+
+
+def test_a_start_that_is_trained_first_is_shown_and_not_counted():
+    """Else a grid of two would end with "3 done"; its name may also be a row's."""
+    bars = LiveBars(2)
+    bars.progress.live.console = bars.progress.live.console.__class__(file=io.StringIO(), width=120)
+    with bars:
+        start = of_a_start(bars)
+        start(Event("t/supervised/0", "started"))
+        start(Event("t/supervised/0", "iteration", 0.5))
+        assert [task.description for task in bars.progress.tasks] == [
+            "all runs",
+            "t/supervised/0 (start)",
+        ]
+        assert bars.progress.tasks[0].completed == 0.0
+        start(Event("t/supervised/0", "finished", 1.0, text="completed"))
+        assert bars.progress.tasks[0].fields["numbers"] == "0 done"
+        bars(Event("t/supervised/0", "started"))
+        bars(Event("t/supervised/0", "iteration", 0.25))
+        assert bars.progress.tasks[0].completed == 0.25
+        for name in ("t/supervised/0", "t/ppo/0", "t/ppo/0"):  # a cell is told of once
+            bars(Event(name, "finished", 1.0, text="completed"))
+        assert bars.progress.tasks[0].completed == 2.0
+        assert bars.progress.tasks[0].fields["numbers"] == "2 done"
 
 
 def test_without_a_terminal_there_are_plain_lines():

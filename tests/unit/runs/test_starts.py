@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
+from fixtures.runs import ship_toy_start
+from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.config.run import PolicyConfig
-from lmrl_bench.errors import ConfigError, PolicyError
+from lmrl_bench.errors import ConfigError, PolicyError, RecordError
+from lmrl_bench.pretraining.starts import ship_start
+from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.runs import starts
-from lmrl_bench.runs.execute import run
-from lmrl_bench.runs.starts import ensure_start, find_start, trained_start
+from lmrl_bench.runs.execute import ensure_start, run
+from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.starts import (
+    expected_run,
+    find_start,
+    supervised_config,
+    trained_start,
+    why_not_shipped,
+)
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.text import models
+from lmrl_bench.text.models import model_digests
 
 POLICY = PolicyConfig()
 
@@ -51,34 +67,107 @@ def test_a_start_is_trained_once_and_reused(quick):
 
 
 def test_the_trained_start_is_named_by_everything_that_defines_it(quick):
-    names = {trained_start(quick.task, POLICY)}
-    names.add(trained_start(quick.task, PolicyConfig(model="nano-causal")))
-    names.add(trained_start(quick.task, PolicyConfig(revision="abc")))
-    (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
-    names.add(trained_start(quick.task, POLICY))
-    quick.edit_task(version=2)
-    names.add(trained_start(quick.task, POLICY))
-    assert len(names) == 5
+    names = [trained_start(quick.task, POLICY)]
     # A start is the same for runs that differ elsewhere.
     assert trained_start(quick.task, PolicyConfig(value_trunk="separate")) in names
+    names.append(trained_start(quick.task, PolicyConfig(model="nano-causal")))
+    names.append(trained_start(quick.task, PolicyConfig(revision="abc")))
+    (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
+    names.append(trained_start(quick.task, POLICY))
+    quick.edit_task(version=2)
+    names.append(trained_start(quick.task, POLICY))
+    quick.edit_task(metrics={"held_out": [{"name": "ter"}]})
+    names.append(trained_start(quick.task, POLICY))
+    tiny_causal("gpt2", seed=7).save_pretrained(quick.model)
+    names.append(trained_start(quick.task, POLICY))
+    tokenizer = quick.model / "tokenizer_config.json"
+    tokenizer.write_text(tokenizer.read_text() + " ")
+    names.append(trained_start(quick.task, POLICY))
+    assert len(set(names)) == 8
 
 
-def test_a_shipped_start_counts_for_its_version_of_the_task_only(quick, monkeypatch):
-    monkeypatch.setattr(starts, "SHIPPED", quick.root / "shipped")
+@pytest.fixture
+def shipped(quick, monkeypatch):
+    """A shipped base policy and its shipped supervised start."""
+    for module in (starts, models):
+        monkeypatch.setattr(module, "SHIPPED", quick.root / "shipped")
+    toy_model_folder(quick.root / "shipped" / "tiny")
     quick.edit_task(policies={"default": "tiny"})
     folder = quick.root / "shipped" / "tiny--toy"
-    shutil.copytree(quick.model, folder)
-    for version, found in ((1, True), (2, False)):
-        (folder / "training.json").write_text(
-            json.dumps({"task": {"name": "toy", "version": version}})
-        )
-        assert (starts.shipped_start(quick.task, "tiny") == folder) is found
+    ship_toy_start(quick, folder)
+    return folder
+
+
+def test_a_shipped_start_counts_for_its_task_and_settings_only(quick, shipped):
+    found = find_start(quick.task, POLICY)
+    assert (found.location, found.kind) == (str(shipped), "supervised")
+    assert why_not_shipped(quick.task, POLICY) is None
+    quick.edit_task(metrics={"held_out": [{"name": "ter"}]})
+    assert "another state of the task" in why_not_shipped(quick.task, POLICY)
+    quick.edit_task(version=2)
+    assert "version 1 of the task (now 2)" in why_not_shipped(quick.task, POLICY)
     with pytest.raises(PolicyError, match="no supervised policy for 'tiny'"):
         find_start(quick.task, POLICY)
-    quick.edit_task(version=2)
-    assert find_start(quick.task, POLICY).location == str(folder)
-    (folder / "training.json").unlink()
-    assert starts.shipped_start(quick.task, "tiny") is None
+    ship_toy_start(quick, shipped)
+    assert find_start(quick.task, POLICY).location == str(shipped)
+    (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
+    assert "other supervised settings" in why_not_shipped(quick.task, POLICY)
+    events = []
+    trained = ensure_start(quick.task, POLICY, events.append)
+    assert trained.location == str(trained_start(quick.task, POLICY))
+    assert "other supervised settings (their digest differs); training one" in events[0].text
+    (shipped / "training.json").unlink()
+    assert why_not_shipped(quick.task, POLICY) is None
+
+
+def test_a_shipped_start_of_other_weights_is_one_clear_error(quick, shipped):
+    tiny_causal("gpt2", seed=7).save_pretrained(shipped.with_name("tiny"))
+    for find in (find_start, ensure_start):
+        with pytest.raises(PolicyError) as caught:
+            find(quick.task, POLICY)
+        assert str(caught.value).startswith(f"{shipped}: this supervised start was made from other")
+        assert "train it again (lmrl-bench run --task toy" in str(caught.value)
+        assert "remove the folder" in str(caught.value)
+    assert not list(quick.root.rglob("record.json"))
+
+
+def test_the_recipe_needs_no_torch_and_is_that_of_the_checked_configuration(quick):
+    (quick.folder / "algorithms" / "supervised.yaml").write_text(
+        "algorithm: {epochs: 1, learning_rate: 1, weight_decay: 0}\n"  # whole numbers are numbers
+    )
+    given = {"algorithm": {"name": "supervised"}}
+    assert supervised_config(quick.task, POLICY).digest() == resolve(quick.task, given).digest()
+    code = (
+        "import sys; from lmrl_bench.config.run import PolicyConfig;"
+        "from lmrl_bench.runs.starts import existing_start, trained_start;"
+        "from lmrl_bench.tasks.catalog import load_task; task = load_task('toy');"
+        "assert existing_start(task, PolicyConfig()) is None;"
+        "print(trained_start(task, PolicyConfig()));"
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == str(trained_start(quick.task, POLICY)), done.stderr
+
+
+def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
+    """The start's weights change between two sittings: neither checkpoint nor record counts."""
+
+    def stop(event):
+        if event.kind == "iteration" and event.counted:
+            signal.raise_signal(signal.SIGTERM)
+
+    given = quick.given(policy={"start": "supervised"}, budget={"tokens": 200})
+    stopped = run("toy", "ppo", given=given, progress=stop)
+    assert stopped.status == "interrupted"
+    start = trained_start(quick.task, POLICY)
+    tiny_causal("gpt2", seed=7).save_pretrained(start)
+    with pytest.raises(RecordError, match=r"state\.pt: the checkpoint belongs to another run"):
+        run("toy", "ppo", given=given)
+    afresh = run("toy", "ppo", given=given, fresh=True)
+    assert afresh.policy.weights_sha256 != stopped.policy.weights_sha256
+    tiny_causal("gpt2", seed=8).save_pretrained(quick.model)  # the base: another recipe
+    with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
+        run("toy", "ppo", given=given)
 
 
 def test_a_start_that_cannot_be_trained_says_why(quick, monkeypatch):
@@ -116,3 +205,51 @@ def test_supervised_learning_refuses_its_own_result_as_a_start(quick):
     given = quick.given(policy={"start": "supervised"})
     with pytest.raises(ConfigError, match=r"policy\.start.*use base"):
         run("toy", "supervised", given=given)
+
+
+def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
+    """From the run to the folder to the next run's start; and only from the weights that are here."""
+    folder = quick.root / "supervised"
+    given = {"runtime": {"output": str(folder), "keep_policy": True}}
+    record = run("toy", "supervised", given=given)
+    assert record.policy.model == "tiny"
+    shutil.rmtree(shipped)
+    assert ship_start(folder, shipped.parent) == shipped
+    found = find_start(quick.task, POLICY)
+    assert found.location == str(shipped)
+    again = run(
+        "toy", "none", given=quick.given(policy={"start": "supervised"}, algorithm={"name": "none"})
+    )
+    assert again.policy.start_recipe_sha256 == found.recipe
+    assert again.policy.weights_sha256 == found.digests.weights
+    assert again.policy.base_weights_sha256 == record.policy.weights_sha256
+    tiny_causal("gpt2", seed=7).save_pretrained(shipped.with_name("tiny"))
+    with pytest.raises(PolicyError, match="began at other weights of 'tiny'"):
+        ship_start(folder, shipped.parent)
+
+
+@pytest.mark.parametrize("folder", sorted(starts.SHIPPED.glob("*--*")), ids=lambda path: path.name)
+def test_the_shipped_starts_fit_todays_tasks_settings_and_base_policies(folder):
+    """If this fails, `quickstart` trains a start first: train it again and ship it."""
+    model, _, task = folder.name.partition("--")
+    policy = PolicyConfig(model=model)
+    assert why_not_shipped(load_task(task), policy) is None
+    assert find_start(load_task(task), policy).location == str(folder)
+
+
+def test_what_a_board_expects_of_a_start(quick, shipped):
+    """Exact weights where everybody has them, the recipe where each machine trains for itself."""
+
+    def expected(**policy):
+        config = resolve(quick.task, {"algorithm": {"name": "none"}, "policy": policy})
+        return expected_run(quick.task, config).start
+
+    found = find_start(quick.task, POLICY)
+    base = model_digests("tiny")
+    assert expected() == ExpectedStart(
+        found.digests.weights, found.digests.tokenizer, base.weights, found.recipe
+    )
+    assert expected(start="base") == ExpectedStart(base.weights, base.tokenizer, base.weights)
+    assert expected(model="nobody/knows") == expected(model="minilm") == ExpectedStart()
+    shutil.rmtree(shipped)
+    assert expected() == ExpectedStart(base_weights=base.weights, recipe=found.recipe)

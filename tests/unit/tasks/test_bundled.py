@@ -90,14 +90,16 @@ def test_reviews_are_balanced_and_in_blocks():
     task = opened("imdb-continuation")
     for split, first, last in (
         ("train", 0, 9_999),
-        ("validation", 10_000, 11_249),
-        ("test", 11_250, 12_499),
+        ("validation", 10_030, 11_249),
+        ("test", 11_280, 12_499),
     ):
         samples = task.samples(split)
         assert Counter(s.meta["label"] for s in samples[:100]) == {"positive": 50, "negative": 50}
         numbers = [int(sample.id.split("-")[1]) for sample in samples]
         assert first <= min(numbers)
         assert max(numbers) <= last
+        negative = [s for s in samples if s.meta["label"] == "negative"]
+        assert not any(2_900 <= int(s.id.split("-")[1]) < 4_200 for s in negative)
         assert not any("<br" in s.prompt + s.references[0] for s in samples)
         assert max(len(s.prompt.split()) for s in samples) == 14
         assert max(len(s.references[0].split()) for s in samples) == 30

@@ -128,6 +128,41 @@ def test_canaries(tmp_path, canary, likes):
     assert found(findings, canary).place == "reward canary"
 
 
+def says(word):
+    return lambda batch: [
+        text.split().count(word) / max(len(text.split()), 1) for text in batch.responses
+    ]
+
+
+def test_the_word_that_pays_best_is_an_error_where_references_are_read(tmp_path):
+    def reward(batch):
+        pairs = zip(overlap(batch), says("near")(batch), strict=True)
+        return [gold + 1.5 * share for gold, share in pairs]
+
+    finding = found(
+        lint(with_reward(small_task(tmp_path), reward), count_words), "'near', repeated"
+    )
+    assert (finding.severity, finding.place) == ("error", "reward canary")
+    assert "gets 1.5 on average, the reference 1.2" in finding.message
+
+
+def test_the_word_that_pays_best_is_a_fact_where_they_are_not(tmp_path):
+    """An open-ended reward, as a classifier's: it likes the references, and one of their words more."""
+
+    def reward(batch):
+        known = [
+            float(text.startswith("the ") and len(text.split()) > 5) for text in batch.responses
+        ]
+        return np.array(known) / 4 + says("near")(batch)
+
+    finding = found(
+        lint(with_reward(small_task(tmp_path), reward), count_words), "'near', repeated"
+    )
+    assert (finding.severity, finding.place) == ("warning", "reward canary")
+    assert "reads no reference" in finding.message
+    assert "chrf" in finding.remedy
+
+
 def test_gold_below_shuffled(tmp_path):
     task = with_reward(small_task(tmp_path), lambda batch: 1 - np.array(overlap(batch)))
     assert found(lint(task, count_words), "gold self-test").severity == "error"

@@ -1,0 +1,73 @@
+"""The settings of the built-in algorithms with their defaults, as plain data.
+
+The settings' classes live beside the algorithms, which need torch; a board must say what its cells
+resolve to without it. `defaults.json` is made by `python -m lmrl_bench.algorithms.defaults`, and a
+test compares it with the classes. An algorithm that is not in it is asked for its class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lmrl_bench.algorithms import ALGORITHMS
+
+FILE = Path(__file__).resolve().with_name("defaults.json")
+
+
+def with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an algorithm's settings, every default written out; loads no torch for a built-in.
+
+    Args:
+        name: A registered algorithm.
+        given: Its fields as configured, valid or not: they are not checked here.
+
+    Raises:
+        ConfigError: There is no such algorithm.
+    """
+    known = _stored().get(name)
+    defaults = class_defaults(name) if known is None else known
+    return _merged(defaults, given)
+
+
+def class_defaults(name: str) -> dict[str, Any]:
+    """Returns the defaults that the algorithm's settings class has."""
+    defaults: dict[str, Any] = ALGORITHMS.get(name).config_class().model_dump(mode="json")
+    return defaults
+
+
+@cache
+def _stored() -> dict[str, dict[str, Any]]:
+    stored: dict[str, dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return stored
+
+
+def _merged(default: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _laid_over(default.get(name), given[name]) if name in given else default[name]
+        for name in dict.fromkeys([*default, *given])
+    }
+
+
+def _laid_over(default: Any, given: Any) -> Any:
+    if isinstance(default, Mapping) and isinstance(given, Mapping):
+        return _merged(default, given)
+    whole = isinstance(given, int) and not isinstance(given, bool)
+    return float(given) if isinstance(default, float) and whole else given
+
+
+def _write() -> None:
+    # Plug-ins are left out: they may be installed here and not elsewhere.
+    builtin = {
+        name: class_defaults(name)
+        for name in ALGORITHMS
+        if ALGORITHMS.get(name).__module__.startswith(f"{__package__}.")
+    }
+    FILE.write_text(json.dumps(builtin, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write()

@@ -1,0 +1,148 @@
+"""GRPO: PPO's clipped surrogate with the group's rewards in place of a critic.
+
+Paper: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), section 4.1, eq. 3 and 4, with outcome supervision.
+
+    R_i = Σ_t r_t of response i
+    A_i = (R_i − mean R) / (std R + 1e-4)              over the G responses to a prompt, at every token of response i
+    ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)
+    J_t = min(ρ_t A, clip(ρ_t, 1 − ε, 1 + ε_high) A) − β k3_t,     k3 = π_ref/π_θ − 1 − log(π_ref/π_θ)
+    L   = −mean_i (1/|y_i|) Σ_t J_t                    `sequence-mean`
+        = −Σ_i Σ_t J_t / Σ_i |y_i|                     `token-mean` (DAPO, arXiv 2503.14476)
+        = −Σ_i Σ_t J_t / (B L_max)                     `constant` (Dr. GRPO, arXiv 2503.20783, with
+                                                        `divide_by_std` false); L_max is the task's longest response
+
+On the policy's own samples the gradient of k3 is, at each token, that of KL(π_ref ‖ π_θ); `weighted_kl_loss` multiplies
+k3 by ρ, and then it is that of KL(π_θ ‖ π_ref). The KL charge in the reward, which other algorithms here have, is off
+by default, and only one of the two may be on. Episodes cut at the length cap are compared as they stand, truncated or
+not; a group of equal returns has advantages of 0.
+
+Deviations from the paper: the standard deviation has G − 1 in the denominator; the reference stays the start
+policy; the optimiser is Adam. ε_high is DAPO's.
+
+Deviations from TRL (1.16): none in advantages, loss and gradient where the settings say the same (tests/oracle).
+Its defaults differ: `token-mean` (`loss_type` dapo; `sequence-mean` is grpo, `constant` is dr_grpo), β = 0, and k3
+weighted by ρ. Means are over the minibatch here, however it is split for memory; the old log-probabilities are
+the sampler's own and not computed again; dropout stays off.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.functional import (
+    at_tokens,
+    clipped_surrogate,
+    episode_returns,
+    group_deviation,
+    group_mean,
+    kl_k3,
+    share_of_equal_groups,
+    token_weights,
+    weighted_sum,
+)
+from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
+from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
+from lmrl_bench.algorithms.kl import KLConfig
+from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.settings import GroupConfig
+from lmrl_bench.text.episodes import EpisodeBatch
+
+DEVIATION_EPSILON = 1e-4
+
+
+class RewardKLConfig(KLConfig):
+    """The KL charge in the reward as everywhere, but off until it is asked for."""
+
+    coefficient: float = Field(
+        0.0, ge=0.0, description="β, reward per nat; the start value where a target is set"
+    )
+
+
+class GRPOConfig(GroupConfig):
+    """Settings of GRPO."""
+
+    divide_by_std: bool = Field(
+        True, description="divide by the standard deviation of the group; false: as Dr. GRPO"
+    )
+    aggregation: Literal["token-mean", "sequence-mean", "constant"] = Field(
+        "sequence-mean",
+        description="token-mean: every token of a minibatch counts the same; sequence-mean: every episode; "
+        "constant: the sum over tokens, divided by the episodes and the task's longest response",
+    )
+    clip_range: float = Field(0.2, gt=0.0, description="ε of the surrogate")
+    clip_range_high: float | None = Field(
+        None, gt=0.0, description="ε above 1, as in DAPO; null: clip_range"
+    )
+    kl_loss_coefficient: float = Field(
+        0.04, ge=0.0, description="β, weight of k3 in the loss, per nat; 0: none"
+    )
+    weighted_kl_loss: bool = Field(
+        False, description="multiply k3 by the ratio, as TRL does by default"
+    )
+    kl: RewardKLConfig = Field(
+        default_factory=lambda: RewardKLConfig(),
+        description="the KL charge in the reward; off, as the loss has a KL term",
+    )
+
+    @model_validator(mode="after")
+    def _one_kl_only(self) -> Self:
+        if self.kl_loss_coefficient and self.kl.coefficient:
+            raise ValueError(
+                f"the KL would be charged twice: kl_loss_coefficient ({self.kl_loss_coefficient}) in the loss and "
+                f"kl.coefficient ({self.kl.coefficient}) in the reward; set one of them to 0"
+            )
+        return self
+
+
+class GRPO(TextOnPolicyAlgorithm):
+    """Group relative policy optimisation."""
+
+    config_class: ClassVar[type[AlgorithmConfig]] = GRPOConfig
+    summary: ClassVar[str] = (
+        "GRPO (arXiv 2402.03300): clipped surrogate, advantages relative to the group, no critic"
+    )
+    config: GRPOConfig
+
+    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+        """Returns A and R of each response, at all of its tokens."""
+        mask, groups = batch.action_mask, batch.group_ids
+        returns = episode_returns(batch.rewards, mask)
+        relative = returns - group_mean(returns, groups)
+        if self.config.divide_by_std:
+            relative = relative / (group_deviation(returns, groups) + DEVIATION_EPSILON)
+        return at_tokens(relative, mask), at_tokens(returns, mask)
+
+    def weights(self, batch: EpisodeBatch) -> Tensor:
+        """Returns each token's weight by the configured aggregation, `(B, T)`."""
+        if self.config.aggregation == "constant":
+            longest = self.collector.core.task.spec.response.max_tokens
+            return batch.action_mask.float() / (len(batch) * longest)
+        return token_weights(batch.action_mask, self.config.aggregation)
+
+    def update(self, batch: EpisodeBatch) -> UpdateStats:
+        """Takes `epochs` × minibatches gradient steps."""
+        recorder = UpdateRecorder(self.config.clip_range, self.config.clip_range_high)
+        for _ in range(self.config.epochs):
+            for rows in shuffled(len(batch), self.config.step_episodes, self.shuffle_rng):
+                minibatch = batch.select(rows)
+                recorder.add(minibatch, self.gradient_step(minibatch, self._loss))
+        return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
+
+    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+        config = self.config
+        logprobs = self.score(part, values=False).logprobs
+        ratio = (logprobs - part.behaviour_logprobs).exp()
+        objective = clipped_surrogate(
+            ratio, part.advantages, config.clip_range, config.clip_range_high
+        )
+        policy_loss = -weighted_sum(objective, weights)
+        if config.kl_loss_coefficient == 0.0:
+            return LossParts(policy_loss, logprobs, {"policy_loss": policy_loss})
+        kl = kl_k3(logprobs, part.reference_logprobs)
+        kl_loss = weighted_sum(kl * ratio if config.weighted_kl_loss else kl, weights)
+        loss = policy_loss + config.kl_loss_coefficient * kl_loss
+        return LossParts(loss, logprobs, {"policy_loss": policy_loss, "kl_loss": kl_loss})

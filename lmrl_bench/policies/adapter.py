@@ -1,0 +1,99 @@
+"""Low-rank adapters (LoRA, arXiv 2106.09685) through PEFT, the extra `peft`.
+
+The base model is frozen and small matrices beside its linear layers learn. A new adapter changes
+nothing until it has learnt, so the base model is the start of a run: its reference is the same
+model with the adapter switched off, and no second copy of the weights is needed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from lmrl_bench.config.run import AdapterConfig
+from lmrl_bench.errors import PolicyError
+
+ADAPTER_CONFIG = "adapter_config.json"
+
+
+def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
+    """Freezes the model and adds a new adapter, which is all that learns.
+
+    The first matrix of each pair is drawn from torch's global random numbers, the second is zero.
+
+    Raises:
+        PolicyError: PEFT is not installed, or the model has no such layers.
+    """
+    _require_peft()
+    from peft import LoraConfig
+
+    lora = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        target_modules=config.targets if config.targets is None else list(config.targets),
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM",
+        lora_dropout=0.0,
+    )
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees GPT-2's layers itself
+            model.add_adapter(lora)
+    except ValueError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PolicyError(
+            f"policy.adapter does not fit {type(model).__name__}: {reason}; name its linear layers in "
+            "policy.adapter.targets, for example [q_proj, v_proj]"
+        ) from error
+
+
+def has_adapter(model: PreTrainedModel) -> bool:
+    """True if the model carries an adapter."""
+    return bool(getattr(model, "_hf_peft_config_loaded", False))
+
+
+@contextmanager
+def without_adapter(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model is its base model."""
+    model.disable_adapters()
+    try:
+        yield
+    finally:
+        model.enable_adapters()
+
+
+def base_of(folder: Path) -> str | None:
+    """Returns the base model that an adapter's folder names, or None for a whole model's folder.
+
+    Raises:
+        PolicyError: The file that says so is damaged.
+    """
+    path = folder / ADAPTER_CONFIG
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PolicyError(f"{path}: names no base model ({error}); restore the file") from error
+
+
+def read_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Puts the saved adapter on its base model, to be trained on.
+
+    Raises:
+        PolicyError: PEFT is not installed.
+    """
+    _require_peft()
+    model.load_adapter(str(folder), is_trainable=True)
+
+
+def _require_peft() -> None:
+    if importlib.util.find_spec("peft") is None:
+        raise PolicyError(
+            "adapters need PEFT, which is not installed; install it: pip install 'lmrl-bench[peft]'"
+        )

@@ -1,0 +1,125 @@
+"""What a record must say to count as a certain run today: settings, task and start, by content.
+
+Used where records stand for runs that are not run again: boards, and runs that find a record.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lmrl_bench.digests import digest
+from lmrl_bench.records.record import PolicyInfo, RunRecord
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class ExpectedStart:
+    """The start that a run has today.
+
+    None stands for what this machine cannot know: the digests of a model that is not on it, or the
+    weights of a start that every machine trains for itself.
+
+    Attributes:
+        weights: sha256 of the weights that the run starts from.
+        tokenizer: sha256 of their tokenizer.
+        base_weights: sha256 of the weights that the start was made from; `weights` for a base start.
+        recipe: sha256 of what makes a supervised start: task, supervised configuration, base model.
+    """
+
+    weights: str | None = None
+    tokenizer: str | None = None
+    base_weights: str | None = None
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class ExpectedRun:
+    """What a run's configuration, task and start are today.
+
+    Attributes:
+        config: The scientific part of the configuration, resolved.
+        task_version: The task's version.
+        task_digest: The task's digest.
+        start: The start.
+    """
+
+    config: Mapping[str, Any]
+    task_version: int
+    task_digest: str
+    start: ExpectedStart
+
+
+class Difference(NamedTuple):
+    """A field in which a record is not the expected one."""
+
+    field: str
+    found: Any
+    expected: Any
+
+    def __str__(self) -> str:
+        return f"{self.field} is {_short(self.found)} in the record, {_short(self.expected)} today"
+
+
+def differences(record: RunRecord, expected: ExpectedRun) -> list[Difference]:
+    """Returns the fields of a record that differ from what is expected; none for the same run.
+
+    The configuration is compared field by field, so that the first difference has a name. A run
+    that failed before its policy was loaded names no start, and none is compared.
+    """
+    found = [
+        *_task(record, expected),
+        *_config(record, expected.config),
+        *(_start(record.policy, expected.start) if record.policy else ()),
+    ]
+    if record.config_digest != digest(record.config):
+        found.append(Difference("config_digest", record.config_digest, digest(record.config)))
+    return found
+
+
+def _task(record: RunRecord, expected: ExpectedRun) -> Iterator[Difference]:
+    if record.task.version != expected.task_version:
+        yield Difference("task.version", record.task.version, expected.task_version)
+    elif record.task.digest != expected.task_digest:
+        yield Difference("task.digest", record.task.digest, expected.task_digest)
+
+
+def _config(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[Difference]:
+    made, asked = dict(_leaves(record.config)), dict(_leaves(expected))
+    for name in dict.fromkeys([*asked, *made]):
+        found, wanted = made.get(name, ABSENT), asked.get(name, ABSENT)
+        if found != wanted:
+            yield Difference(name, found, wanted)
+    if record.algorithm != record.config.get("algorithm"):
+        yield Difference("algorithm", record.algorithm, record.config.get("algorithm", ABSENT))
+
+
+def _start(policy: PolicyInfo, expected: ExpectedStart) -> Iterator[Difference]:
+    for field, found, wanted in (
+        ("policy.base_weights_sha256", policy.base_weights_sha256, expected.base_weights),
+        ("policy.start_recipe_sha256", policy.start_recipe_sha256, expected.recipe),
+        ("policy.weights_sha256", policy.weights_sha256, expected.weights),
+        ("policy.tokenizer_sha256", policy.tokenizer_sha256, expected.tokenizer),
+    ):
+        if wanted is not None and found != wanted:
+            yield Difference(field, ABSENT if found is None else found, wanted)
+
+
+def _leaves(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        name = f"{path}.{key}" if path else str(key)
+        if isinstance(value, Mapping):
+            yield from _leaves(value, name)
+        else:
+            yield name, value
+
+
+def _short(value: Any) -> str:
+    """A value for a message; of a digest, its beginning tells two apart."""
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:12]}…"
+    text = repr(value)
+    return text if len(text) <= 70 else f"{text[:67]}..."

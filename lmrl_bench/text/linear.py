@@ -1,0 +1,121 @@
+"""Linear layers on processors, in full single precision, through oneDNN where torch would take MKL.
+
+torch hands the products of `nn.Linear` to MKL, which on other makers' processors leaves out AVX-512
+and with it half of the speed; oneDNN, which torch ships too, does not. Values differ by rounding
+only (tested), in both derivatives too.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from transformers.pytorch_utils import Conv1D
+
+SMALLEST = 2**21
+"""Multiplications from which the faster kernel makes up for its longer call."""
+
+
+def use_fast_linear(model: nn.Module) -> None:
+    """Makes the linear layers of a model fast on this processor, in place.
+
+    Weights, names and what `save_pretrained` writes stay as they are. Without oneDNN or AVX-512
+    the model is left alone.
+    """
+    if not _available():
+        return
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = FastLinear
+        elif type(module) is Conv1D:
+            module.__class__ = FastConv1D
+
+
+class FastLinear(nn.Linear):
+    """`nn.Linear`, through `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See `nn.Linear.forward`."""
+        return linear(input, self.weight, self.bias)
+
+
+class FastConv1D(Conv1D):
+    """The linear layer of GPT-2, whose weight is stored the other way round."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See `Conv1D.forward`."""
+        return linear(input, self.weight.t(), self.bias)
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Returns `input weightᵀ + bias`, `(..., N)`, differentiable any number of times and forward.
+
+    Args:
+        input: `(..., K)`.
+        weight: `(N, K)`.
+        bias: `(N,)`.
+    """
+    if not _is_for_onednn(input, weight):
+        return nn.functional.linear(input, weight, bias)
+    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+        product: Tensor = _Product.apply(input, weight)  # type: ignore[no-untyped-call]
+        return product if bias is None else product + bias
+    return _product(input, weight, bias)
+
+
+def _available() -> bool:
+    return (
+        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
+    return (
+        input.device.type == "cpu"
+        and input.dtype == weight.dtype == torch.float32
+        and input.numel() * len(weight) >= SMALLEST
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    result: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, weight, bias, "none", [], "")
+    return result
+
+
+class _Product(torch.autograd.Function):
+    """`input weightᵀ`: bilinear, so that its derivatives are such products too."""
+
+    @staticmethod
+    def forward(input: Tensor, weight: Tensor) -> Tensor:
+        return _product(input, weight)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        input, weight = ctx.saved_tensors
+        of_input = linear(gradient, weight.t()) if ctx.needs_input_grad[0] else None
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = linear(gradient.flatten(0, -2).t(), input.flatten(0, -2).t())
+        return of_input, of_weight
+
+    @staticmethod
+    def jvp(ctx: Any, input_tangent: Tensor | None, weight_tangent: Tensor | None) -> Tensor:
+        input, weight = ctx.saved_tensors
+        if input_tangent is None:
+            assert weight_tangent is not None
+            return linear(input, weight_tangent)
+        tangent = linear(input_tangent, weight)
+        if weight_tangent is not None:
+            tangent = tangent + linear(input, weight_tangent)
+        return tangent

@@ -1,0 +1,76 @@
+"""Runs that train an adapter: they resume bit for bit, keep an adapter folder, and are runs of their own."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+import yaml
+from fixtures.toy import tiny_seq2seq, toy_tokenizer
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.store import read_record
+from lmrl_bench.runs.execute import run
+
+pytest.importorskip("peft")
+
+POLICY = {"start": "base", "adapter": {"rank": 2, "alpha": 4}}
+
+
+@pytest.fixture(params=["gpt2", "t5"])
+def adapted(request, world):
+    if request.param == "t5":
+        place = world.root / "t5"
+        tiny_seq2seq("t5").save_pretrained(place)
+        toy_tokenizer().save_pretrained(place)
+        world.edit_task(policies={"default": str(place), "kinds": ["seq2seq"]})
+    return world
+
+
+def given(world, output, **changes):
+    runtime = {"output": str(world.root / output), "keep_policy": True, "checkpoint_every": 2}
+    return world.given(output, policy=POLICY, budget={"tokens": 120}, runtime=runtime, **changes)
+
+
+@pytest.mark.parametrize("name", ["ppo", "nlpo"])
+def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
+    settings = {**adapted.given()["algorithm"], "name": name}
+
+    def stop(event):
+        if event.kind == "iteration":
+            signal.raise_signal(signal.SIGTERM)
+
+    whole = run("toy", name, given=given(adapted, "whole", algorithm=settings))
+    assert whole.status == "completed"
+    assert whole.config["policy"]["adapter"]["rank"] == 2
+    assert abs(whole.results["test"].kl_to_reference) > 1e-3
+    assert whole.fidelity.max_logprob_difference < 1e-4
+    half = run("toy", name, given=given(adapted, "half", algorithm=settings), progress=stop)
+    assert half.status == "interrupted"
+    resumed = run("toy", name, given=given(adapted, "half", algorithm=settings))
+    assert resumed.digest() == whole.digest()
+    kept = adapted.root / "half" / "policy"
+    assert (kept / "adapter_model.safetensors").exists()
+    assert not (kept / "model.safetensors").exists()
+    plain = given(adapted, "half", algorithm=settings) | {"policy": {"start": "base"}}
+    with pytest.raises(
+        RecordError, match=r"policy\.adapter\.kind is 'lora' in the record, 'absent'"
+    ):
+        run("toy", name, given=plain)
+
+
+def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
+    """The kept folder is a policy like any other: it can be the base of the next run."""
+    nothing = run("toy", "none", given=given(adapted, "none", algorithm={"name": "none"}))
+    assert nothing.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)
+    first = run("toy", "ppo", given=given(adapted, "first"))
+    policy = {"start": "base", "model": str(adapted.root / "first" / "policy")}
+    again = run(
+        "toy", "none", given=adapted.given("again", policy=policy, algorithm={"name": "none"})
+    )
+    assert again.status == "completed"
+    assert again.policy.weights_sha256 != first.policy.weights_sha256
+    assert again.results["test"].mean_length == first.results["test"].mean_length
+    assert read_record(adapted.root / "again").policy.model == "policy"
+    config = yaml.safe_load((adapted.root / "first" / "config.yaml").read_text())
+    assert config["policy"]["adapter"] == {"kind": "lora", "rank": 2, "alpha": 4, "targets": None}

@@ -1,0 +1,51 @@
+"""Peak memory is the run's, not that of all that its process did before; where it is not, it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fixtures.runs import ToyWorld
+
+from lmrl_bench.runs import memory
+from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.memory import PeakMemory
+
+LARGE = 300 * 2**20
+
+needs_reset = pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the system cannot reset its counter"
+)
+
+
+@needs_reset
+def test_what_was_before_does_not_count_and_what_comes_does():
+    before = bytearray(LARGE)
+    del before
+    peak = PeakMemory()
+    assert peak.scope == "run"
+    start = peak.mebibytes()
+    during = bytearray(LARGE)
+    del during
+    assert peak.mebibytes() > start + 250
+    assert PeakMemory().mebibytes() < start + 50
+
+
+def test_without_a_reset_it_is_the_life_of_the_process(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_CLEAR", tmp_path / "none" / "clear_refs")
+    during = bytearray(LARGE)
+    del during
+    peak = PeakMemory()
+    assert peak.scope == "process"
+    assert peak.mebibytes() > 300
+
+
+@needs_reset
+def test_a_large_run_before_does_not_count_in_the_record(world: ToyWorld):
+    given = world.given(algorithm={"name": "none"})
+    first = run("toy", "none", given=given)
+    before = bytearray(2 * LARGE)
+    del before
+    second = run("toy", "none", given=world.given("second", algorithm={"name": "none"}))
+    assert first.time.peak_memory_of == second.time.peak_memory_of == "run"
+    assert second.time.peak_memory_mb < first.time.peak_memory_mb + 200

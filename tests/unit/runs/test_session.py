@@ -1,0 +1,58 @@
+"""What a session puts together: which rows are trained on, which are measured, which weights are the start."""
+
+from __future__ import annotations
+
+import pytest
+from fixtures.toy import tiny_causal
+
+from lmrl_bench.errors import DataError
+from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.session import open_session
+
+
+@pytest.fixture
+def session(world):
+    return lambda **changes: open_session(resolve(world.task, world.given(**changes)), world.task)
+
+
+def split_of(sample_id):
+    return sample_id.rsplit("-", 1)[0]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "supervised"])
+def test_training_draws_from_the_training_split_alone(session, world, algorithm):
+    settings = {"name": algorithm} if algorithm == "supervised" else world.given()["algorithm"]
+    opened = session(algorithm=settings)
+    rows = len(world.task.samples("train"))
+    drawn = set(opened.core.sample_prompts(2 * rows).sample_ids)
+    assert drawn == {sample.id for sample in world.task.samples("train")}
+    if algorithm == "ppo":
+        assert set(opened.algorithm.collect().sample_ids) <= drawn
+    else:
+        assert {
+            name for step in range(3) for name in opened.algorithm._batch(step).sample_ids
+        } <= drawn
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_what_is_evaluated_is_the_split_that_was_asked_for(session, world, split):
+    rows = session().evaluator(split, 100).rows
+    assert [row["sample_id"] for row in rows] == [sample.id for sample in world.task.samples(split)]
+
+
+def test_the_digests_of_the_start_follow_its_files(session, world):
+    before = session().start.digests
+    assert session().start.digests == before
+    tiny_causal("gpt2", seed=7).save_pretrained(world.model)
+    after = session().start.digests
+    assert after.weights != before.weights
+    assert after.tokenizer == before.tokenizer
+
+
+def test_every_row_is_met_before_any_time_is_spent(session, world):
+    path = world.folder / "data" / "train.jsonl"
+    path.write_text(
+        path.read_text() + '{"prompt": "' + "the bad cab " * 9 + '", "references": ["a"]}\n'
+    )
+    with pytest.raises(DataError, match="more than the limit"):
+        session()

@@ -1,0 +1,116 @@
+"""The fast linear layer is `nn.Linear` but for rounding, in values and in every derivative."""
+
+import copy
+
+import pytest
+import torch
+from fixtures.policies import ragged_prompts, tiny_policy
+from fixtures.toy import tiny_causal
+from torch import nn
+from torch.autograd import forward_ad
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from lmrl_bench.policies.policy import LanguageModelPolicy
+from lmrl_bench.text import linear as fast
+from lmrl_bench.text.linear import FastConv1D, FastLinear, linear, use_fast_linear
+
+pytestmark = pytest.mark.skipif(
+    not fast._available(), reason="this processor or this torch has no such kernel"
+)
+SHAPES = [(7, 33, 16, 40), (1, 64, 96, 24)]
+
+
+@pytest.fixture(autouse=True)
+def every_size(monkeypatch):
+    monkeypatch.setattr(fast, "SMALLEST", 0)
+
+
+def operands(rows, length, width, outputs):
+    rng = torch.Generator().manual_seed(rows)
+    shapes = [(rows, length, width), (outputs, width), (outputs,)]
+    return [torch.randn(shape, generator=rng).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_values_and_both_derivatives_are_torchs(shape):
+    results = []
+    for function in (linear, F.linear):
+        inputs = operands(*shape)
+        output = function(*inputs)
+        first = torch.autograd.grad(output.tanh().square().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(sum(part.square().sum() for part in first), inputs)
+        with torch.no_grad():
+            results.append((function(*inputs), output, *first, *second))
+    for ours, theirs in zip(*results, strict=True):
+        scale = float(theirs.detach().abs().max())
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("moving", [(0, 1), (0,), (1,), (1, 2)])
+def test_forward_mode_is_torchs(grad, moving):
+    tangents = []
+    for function in (linear, F.linear):
+        inputs = [part.detach() for part in operands(*SHAPES[0])]
+        with torch.set_grad_enabled(grad), forward_ad.dual_level():
+            for place in moving:
+                inputs[place] = forward_ad.make_dual(inputs[place], inputs[place].cos())
+            tangents.append(forward_ad.unpack_dual(function(*inputs)).tangent)
+    torch.testing.assert_close(*tangents, rtol=1e-5, atol=1e-4)
+
+
+def test_other_types_and_small_products_are_torchs_own(monkeypatch):
+    inputs, weight, bias = (part.detach().double() for part in operands(*SHAPES[0]))
+    assert torch.equal(linear(inputs, weight, bias), F.linear(inputs, weight, bias))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert linear(inputs.float(), weight.float()).dtype == torch.bfloat16
+    monkeypatch.setattr(fast, "SMALLEST", 2**40)
+    monkeypatch.setattr(fast, "_product", None)
+    assert torch.equal(
+        linear(inputs.float(), weight.float()), F.linear(inputs.float(), weight.float())
+    )
+
+
+def test_a_model_keeps_its_weights_names_and_ties():
+    plain = tiny_causal("gpt2")
+    model = copy.deepcopy(plain)
+    use_fast_linear(model)
+    kinds = [type(module) for module in model.modules()]
+    assert FastConv1D in kinds
+    assert FastLinear in kinds
+    assert nn.Linear not in kinds
+    assert Conv1D not in kinds
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert FastConv1D in [type(module) for module in copy.deepcopy(model).modules()]
+    before, after = plain.state_dict(), model.state_dict()
+    assert list(before) == list(after)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])
+def test_a_policy_and_its_gradient_are_what_plain_layers_give(family, monkeypatch):
+    prompts = ragged_prompts(6)
+    rng = torch.Generator().manual_seed(0)
+    response = torch.randint(2, 40, (6, 5), generator=rng)
+    found, calls, product = [], [], fast._product
+
+    def counted(*operands):
+        calls.append(len(found))
+        return product(*operands)
+
+    monkeypatch.setattr(fast, "_product", counted)
+    for smallest in (0, 2**40):
+        monkeypatch.setattr(fast, "SMALLEST", smallest)
+        policy: LanguageModelPolicy = tiny_policy(family)
+        scores = policy.score(
+            prompts.ids, prompts.mask, response, torch.ones_like(response, dtype=torch.bool),
+            policy.make_behaviour(),
+        )  # fmt: skip
+        (scores.logprobs + scores.entropy + scores.values).sum().backward()
+        gradients = [p.grad for p in policy.model.parameters() if p.grad is not None]
+        found.append((scores.logprobs, scores.entropy, torch.cat([g.flatten() for g in gradients])))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    assert calls.count(0) > 10
+    assert calls.count(1) == 0
