@@ -1,4 +1,4 @@
-"""`lmrl-bench board list | build`."""
+"""`lmrl-bench board list | build | export | statistics | power`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmrl_bench.cli.output import JsonOption, note, show
+from lmrl_bench.cli.output import JsonOption, note, show, show_one
 
 if TYPE_CHECKING:
     from lmrl_bench.leaderboards.spec import BoardSpec
@@ -52,6 +52,61 @@ def build(
         return
     for path in build_files(spec, results, out):
         note(f"wrote {path}")
+
+
+@app.command()
+def export(
+    board: Annotated[str, typer.Argument(help="Board name or folder.")],
+    output: Annotated[Path, typer.Option(help="The parquet file to write.")],
+    results: ResultsOption = Path("results"),
+) -> None:
+    """Writes all results of a board as one parquet file: one row per record and metric."""
+    from lmrl_bench.leaderboards.export import export as export_board
+    from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.runs.expectations import of_board
+
+    spec = load_board(board)
+    rows = export_board(spec, results, output, of_board(spec))
+    note(f"wrote {output}: {rows} rows")
+
+
+@app.command()
+def statistics(
+    board: Annotated[str, typer.Argument(help="Board name or folder.")],
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compares the rows over all tasks: IQM, optimality gap, ranks, ties, tests; with intervals."""
+    from lmrl_bench.leaderboards.collect import collect
+    from lmrl_bench.leaderboards.overview import overview
+    from lmrl_bench.leaderboards.render.overview import overview_text
+    from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.runs.expectations import of_board
+
+    spec = load_board(board)
+    found = overview(collect(spec, results, of_board(spec)))
+    show_one(found.model_dump(mode="json"), as_json=as_json, text=overview_text(found))
+
+
+@app.command()
+def power(
+    board: Annotated[str, typer.Argument(help="Board name or folder.")],
+    difference: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Also say how many seeds it needs; in units of the metric."),
+    ] = None,
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """Says what difference a board can detect with probability 0.8, and what more seeds would give."""
+    from lmrl_bench.leaderboards.collect import collect
+    from lmrl_bench.leaderboards.power import board_power
+    from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.runs.expectations import of_board
+
+    spec = load_board(board)
+    found = board_power(collect(spec, results, of_board(spec)), difference)
+    show([task.line() for task in found], as_json=as_json)
 
 
 def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list[Path]:

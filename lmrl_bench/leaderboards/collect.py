@@ -46,7 +46,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
     """
     grid = cells(board)
     folders = find_folders(results_root / board.name)
-    records = _records(board.name, grid, results_root, expected)
+    records = records_of(board.name, grid, results_root, expected)
     return BoardTable(
         name=board.name,
         title=board.title,
@@ -64,10 +64,14 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
     )
 
 
-def _records(
+def records_of(
     board: str, grid: Sequence[Cell], results_root: Path, expected: Expectation
 ) -> dict[Path, RunRecord | None]:
-    """Reads the record of every cell; None where there is none."""
+    """Reads the record of every cell; None where there is none.
+
+    Raises:
+        RecordError: A record is corrupt, changed or misplaced, or not of the cell as it is today.
+    """
     records: dict[Path, RunRecord | None] = {}
     problems: dict[Path, list[str]] = {}
     for cell in grid:

@@ -22,7 +22,8 @@ COMMANDS = [
     ["task"], ["task", "list"], ["task", "show"], ["task", "preview"], ["task", "lint"], ["task", "new"],
     ["algorithm"], ["algorithm", "list"], ["algorithm", "show"],
     ["assets"], ["assets", "list"], ["assets", "install"],
-    ["board"], ["board", "list"], ["board", "build"],
+    ["board"], ["board", "list"], ["board", "build"], ["board", "export"], ["board", "statistics"],
+    ["board", "power"], ["submission"], ["submission", "rescore"],
 ]  # fmt: skip
 
 

@@ -1,0 +1,147 @@
+"""How many seeds a difference needs: the power of the two-sample t-test, and `board power`.
+
+Power is from the noncentral t distribution, with the standard deviation between seeds equal on both
+sides. It plans an experiment; it says nothing about one that has been made.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from scipy import optimize, stats
+
+from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.leaderboards.ranking import measured
+from lmrl_bench.leaderboards.statistics import LEVEL
+from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significant
+
+POWER = 0.8
+MOST_SEEDS = 100_000
+PLANS = (3, 5, 10, 20)
+
+
+class TaskPower(BaseModel):
+    """What a task's table can tell apart, in units of its primary metric."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: str
+    metric: str
+    deviation: float
+    """Between seeds, pooled over rows that train."""
+    rows: int
+    seeds: int
+    detectable: float
+    """Smallest difference that is found with probability `POWER` at the board's number of seeds."""
+    by_seeds: dict[int, float]
+    needed: int | None = None
+    """Seeds per row for the difference that was asked for."""
+
+    def line(self) -> dict[str, Any]:
+        """Returns the fields as one line of a table."""
+        plans = {f"at_{seeds}_seeds": value for seeds, value in self.by_seeds.items()}
+        needed = {} if self.needed is None else {"needed": self.needed}
+        return self.model_dump(exclude={"by_seeds", "needed"}) | plans | needed
+
+
+def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
+    """Returns the probability that a two-sided t-test of two rows finds a difference.
+
+    Args:
+        effect: The true difference in standard deviations (Cohen's d).
+        seeds: Per row, at least two.
+        level: 1 - α.
+    """
+    freedom = 2 * (seeds - 1)
+    bound = float(stats.t.ppf(0.5 + level / 2, freedom))
+    shift = abs(effect) * math.sqrt(seeds / 2)
+    return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
+
+
+def detectable_difference(deviation: float, seeds: int, power: float = POWER) -> float:
+    """Returns the smallest true difference that a test of so many seeds per row finds so often.
+
+    Raises:
+        ValueError: Fewer than two seeds.
+    """
+    if seeds < 2:
+        raise ValueError("a test needs at least two seeds per row")
+    most = 2.0
+    while power_of_test(most, seeds) < power:
+        most *= 2
+    effect = optimize.brentq(lambda d: power_of_test(d, seeds) - power, 0.0, most)
+    return deviation * float(effect)
+
+
+def seeds_needed(difference: float, deviation: float, power: float = POWER) -> int:
+    """Returns the number of seeds per row at which a true difference is found so often.
+
+    Raises:
+        ConfigError: The difference is not positive, or needs more than `MOST_SEEDS`.
+    """
+    if not difference > 0:
+        raise ConfigError(f"the difference must be positive, not {difference}")
+    if deviation == 0:
+        return 2
+    effect = difference / deviation
+    low, high = 1, 2  # a power of two that is enough, then bisection: power grows with the seeds
+    while power_of_test(effect, high) < power:
+        low, high = high, 2 * high
+        if high > MOST_SEEDS:
+            raise ConfigError(f"a difference of {difference:g} needs more than {MOST_SEEDS} seeds")
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = power_of_test(effect, middle) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+def board_power(table: BoardTable, difference: float | None = None) -> list[TaskPower]:
+    """Returns what each task's table can tell apart; tasks without a row to judge by are left out.
+
+    Args:
+        table: The board.
+        difference: In units of the primary metric: then also the seeds that it needs.
+
+    Raises:
+        ConfigError: As in `seeds_needed`.
+        RecordError: Nowhere did a row that trains complete two seeds.
+    """
+    tasks = (_task_power(task, len(table.seeds), difference) for task in table.tasks)
+    found = [power for power in tasks if power is not None]
+    if not found:
+        raise RecordError(
+            f"board '{table.name}': no row that trains has two completed seeds, so the deviation "
+            "between seeds is unknown; run more of the board first"
+        )
+    return found
+
+
+def _task_power(table: TaskTable, seeds: int, difference: float | None) -> TaskPower | None:
+    if table.info is None or seeds < 2:
+        return None
+    metric = table.info.primary_metric
+    samples = [points for row in table.rows if len(points := _points(row, metric)) > 1]
+    if not samples:
+        return None
+    squares = sum(float(np.var(points, ddof=1)) * (len(points) - 1) for points in samples)
+    deviation = math.sqrt(squares / sum(len(points) - 1 for points in samples))
+    return TaskPower(
+        task=table.task,
+        metric=metric,
+        deviation=significant(deviation),
+        rows=len(samples),
+        seeds=seeds,
+        detectable=significant(detectable_difference(deviation, seeds)),
+        by_seeds={n: significant(detectable_difference(deviation, n)) for n in PLANS},
+        needed=None if difference is None else seeds_needed(difference, deviation),
+    )
+
+
+def _points(row: Row, metric: str) -> list[float]:
+    """The completed seeds of a row that trains; what evaluates only has no training spread."""
+    found = None if row.evaluation_only else measured(row, metric)
+    return found.points if found else []

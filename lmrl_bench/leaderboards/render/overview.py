@@ -1,0 +1,68 @@
+"""The statistics of a board as text for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lmrl_bench.leaderboards.overview import BoardOverview, Estimate, significant_tests
+
+
+def overview_text(found: BoardOverview) -> str:
+    """Returns aligned tables and what they mean."""
+    note = "; provisional: fewer than five seeds" if found.provisional else ""
+    tests = [
+        f"{test.task}: {test.first} - {test.second} = {test.difference:+.3f} (p {test.p_holm:.3g})"
+        for test in significant_tests(found)
+    ]
+    pairs = [[pair.first, pair.second, _text(pair.probability)] for pair in found.improvements]
+    parts = [
+        f"{found.board}: {found.seeds} seeds{note}; scores: 0 is the floor, 1 the ceiling",
+        _table(
+            [["task", "metric", "floor", "ceiling", "from"]]
+            + [
+                [s.task, s.metric, f"{s.floor:.4g}", f"{s.ceiling:.4g}", s.source]
+                for s in found.scales
+            ]
+        ),
+        _table(
+            [
+                ["row", "rank", "IQM", "mean", "optimality gap", "collapsed", "missing"],
+                *_rows(found),
+            ]
+        ),
+        "ties, best first (none is told from the first of its group by the IQM):\n"
+        + "\n".join(f"{n}. {', '.join(group)}" for n, group in enumerate(found.groups, start=1)),
+        "probability of improvement:\n" + _table([["row", "over", "probability"], *pairs]),
+        f"Welch tests separated after Holm's correction, {len(tests)} of {len(found.tests)}:\n"
+        + ("\n".join(tests) or "none"),
+    ]
+    return "\n\n".join(parts)
+
+
+def _rows(found: BoardOverview) -> list[list[str]]:
+    return [
+        [
+            row.row,
+            f"{row.rank[0]}-{row.rank[1]}" if row.rank else "",
+            _text(row.iqm),
+            _text(row.mean),
+            _text(row.optimality_gap),
+            str(row.collapsed),
+            str(row.missing),
+        ]
+        for row in found.rows
+    ]
+
+
+def _text(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "missing"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

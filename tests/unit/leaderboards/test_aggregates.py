@@ -1,0 +1,134 @@
+"""Aggregates against rliable's numbers, by hand, and unmoved by order."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lmrl_bench.leaderboards.aggregates import (
+    interquartile_mean,
+    mean_score,
+    optimality_gap,
+    performance_profile,
+    probability_of_improvement,
+)
+from lmrl_bench.leaderboards.bootstrap import (
+    bootstrap_interval,
+    improvement_interval,
+    resampled,
+    stream,
+    widened,
+)
+
+FIRST = np.array(
+    [[0.55, 0.72, 0.6, 0.54], [0.42, 0.65, 0.44, 0.89], [0.96, 0.38, 0.79, 0.53],
+     [0.57, 0.93, 0.07, 0.09], [0.02, 0.83, 0.78, 0.87]]
+)  # fmt: skip
+SECOND = np.array(
+    [[0.55, 0.88, 0.51, 0.86], [0.13, 0.93, 0.16, 1.04], [0.57, 0.46, 0.29, 0.85],
+     [0.5, 0.63, 0.02, 0.68], [0.67, 0.68, 1.04, 0.75]]
+)  # fmt: skip
+KEY = "0123456789abcdef" * 4
+
+
+def test_rliables_numbers():
+    """Frozen from rliable 1.2.0 (aggregate_iqm, aggregate_mean, aggregate_optimality_gap,
+    probability_of_improvement, run_score_deviation), numpy 2.4: `metrics.aggregate_iqm(FIRST)` and so on.
+    """
+    for scores, expected in ((FIRST, (0.617, 0.5815, 0.4185)), (SECOND, (0.639, 0.61, 0.394))):
+        found = [float(f(scores)) for f in (interquartile_mean, mean_score, optimality_gap)]
+        assert found == pytest.approx(expected, abs=1e-12)
+    assert probability_of_improvement(FIRST, SECOND) == pytest.approx(0.485, abs=1e-12)
+    assert probability_of_improvement(SECOND, FIRST) == pytest.approx(0.515, abs=1e-12)
+    assert probability_of_improvement(FIRST, FIRST) == pytest.approx(0.5)
+    profile = performance_profile(FIRST, [0.0, 0.25, 0.5, 0.75, 1.0])
+    assert profile.tolist() == pytest.approx([1.0, 0.85, 0.7, 0.35, 0.0])
+
+
+def test_the_interval_is_rliables_widened():
+    """rliable 1.2.0 with arch 8.0.0 and np.random.seed(0): get_interval_estimates, 20,000 percentile replicates.
+
+    Its IIDBootstrap must be stripped of the argument `random_state`, which arch no longer takes.
+    """
+    for statistic, low, high in (
+        (interquartile_mean, 0.478, 0.742),
+        (mean_score, 0.464, 0.6955),
+    ):
+        found = bootstrap_interval(FIRST, statistic, stream(KEY, "first"))
+        point, factor = float(statistic(FIRST)), np.sqrt(5 / 4)
+        assert found.mean == point
+        assert found.low == pytest.approx(point - factor * (point - low), abs=0.006)
+        assert found.high == pytest.approx(point + factor * (high - point), abs=0.006)
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 5, 7])
+def test_iqm_is_scipys_trimmed_mean(seeds):
+    scores = np.random.default_rng(seeds).normal(size=(seeds, 3))
+    expected = stats.trim_mean(scores, 0.25, axis=None)
+    assert float(interquartile_mean(scores)) == pytest.approx(float(expected))
+
+
+def test_three_scores_have_no_quartiles():
+    assert float(interquartile_mean(np.array([[0.0], [0.1], [0.8]]))) == pytest.approx(0.3)
+
+
+def test_by_hand():
+    scores = np.array([[0.0, 1.5], [0.5, 1.0]])
+    assert float(optimality_gap(scores)) == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert performance_profile(scores, [0.5]).tolist() == [0.5]  # above, not at
+    assert probability_of_improvement(np.array([[1.0]]), np.array([[1.0], [0.0]])) == 0.75
+
+
+def test_order_does_not_matter():
+    def interval(scores):
+        return bootstrap_interval(scores, interquartile_mean, stream(KEY, "x"), 500)
+
+    def improvement(first, second):
+        return improvement_interval(first, second, stream(KEY, "x", "y"), 500)
+
+    shuffled = np.random.default_rng(0).permuted(FIRST, axis=0)
+    assert interval(shuffled) == pytest.approx(interval(FIRST), abs=1e-12)
+    assert improvement(shuffled, SECOND[::-1]) == pytest.approx(improvement(FIRST, SECOND))
+    assert stream(KEY, "x").random() != stream(KEY, "y").random()
+    assert stream(KEY, "x").random() != stream("f" * 64, "x").random()
+
+
+def test_tasks_keep_their_weight():
+    """Every replicate draws each task's seeds from that task."""
+    scores = np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]])
+    drawn = resampled(scores, stream(KEY, "x"), 200)
+    assert drawn.shape == (200, 3, 2)
+    assert set(drawn[..., 0].flat) == {0.0, 1.0, 2.0}
+    assert set(drawn[..., 1].flat) == {10.0, 11.0, 12.0}
+
+
+def test_a_replicate_of_the_improvement_is_the_statistic_of_a_replicate():
+    """Drawing how often a seed comes is drawing seeds: the two ways give the same spread."""
+    rng = stream(KEY, "slow")
+    slow = [
+        probability_of_improvement(resampled(FIRST, rng, 1)[0], resampled(SECOND, rng, 1)[0])
+        for _ in range(1_500)
+    ]
+    fast = improvement_interval(FIRST, SECOND, stream(KEY, "fast"), 4_000)
+    expected = widened(0.485, np.array(slow), 5)
+    assert (fast.low, fast.high) == pytest.approx((expected.low, expected.high), abs=0.025)
+    sure = improvement_interval(SECOND + 5, FIRST, stream(KEY, "sure"), 100)
+    assert sure == (1.0, 1.0, 1.0)
+
+
+def test_one_seed_has_no_interval():
+    with pytest.raises(ValueError, match="at least two seeds"):
+        bootstrap_interval(FIRST[:1], mean_score, stream(KEY, "x"), 10)
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(3, 0.88, 0.95), (5, 0.90, 0.965)])
+def test_coverage(seeds, least, most):
+    """Measured: 91 to 92 % at three seeds, 93 % at five; unwidened 82 to 86 and 89 to 92 %."""
+    rng = np.random.default_rng(5)
+    levels = np.linspace(0.2, 0.8, 6)
+    covered = [
+        bootstrap_interval(
+            levels + rng.normal(0, 0.1, size=(seeds, 6)), mean_score, rng, 300
+        ).contains(0.5)
+        for _ in range(600)
+    ]
+    assert least < np.mean(covered) < most

@@ -1,0 +1,138 @@
+"""A board over all tasks: scales, missing and collapsed runs, order, and the text."""
+
+import numpy as np
+import pytest
+from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.overview import overview
+from lmrl_bench.leaderboards.render.overview import overview_text
+from lmrl_bench.leaderboards.scores import scale_of
+from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.records.store import read_record
+
+FEW = 400
+
+
+def made(tmp_path, statuses=(), **changes):
+    spec = fake_spec(**changes)
+    write_board(tmp_path, spec, dict(statuses))
+    return collect(spec, tmp_path, fake_expected)
+
+
+def by_name(found):
+    return {row.row: row for row in found.rows}
+
+
+def test_numbers(tmp_path):
+    table = made(tmp_path)
+    found = overview(table, FEW)
+    rows = by_name(found)
+    assert list(rows) == ["zero-shot", "supervised", "ppo", "a2c", "nlpo", "nlpo, no mask"]
+    assert rows["zero-shot"].mean.value == pytest.approx(0.0, abs=1e-9)
+    assert rows["supervised"].mean.value == pytest.approx(1.0)
+    scores = []
+    for task, scale in zip(table.tasks, found.scales, strict=True):
+        values = next(r for r in task.rows if r.label == "ppo").splits["test"].metrics["sentiment"]
+        scores.append((np.array(values.points) - scale.floor) / (scale.ceiling - scale.floor))
+    assert rows["ppo"].mean.value == pytest.approx(np.mean(scores))
+    assert rows["ppo"].iqm.low < rows["ppo"].iqm.value < rows["ppo"].iqm.high
+    assert rows["nlpo, no mask"].rank is None
+    assert not rows["nlpo, no mask"].ranked
+    assert found.groups[-1] == ["zero-shot"]
+    assert rows["zero-shot"].rank == (5, 5)
+    assert set(found.groups[0]) == {"ppo", "nlpo"}
+    assert len(found.improvements) == 10
+    assert len(found.tests) == 20
+    assert all(test.p_holm >= test.p for test in found.tests)
+    assert found.provisional
+
+
+def test_order_does_not_matter(tmp_path):
+    table = made(tmp_path)
+    found = overview(table, FEW)
+    turned = made(tmp_path / "turned", seeds=[2, 0, 1])
+    turned = turned.model_copy(update={"tasks": turned.tasks[::-1], "labels": turned.labels[::-1]})
+    again = overview(turned, FEW)
+    assert again.digest == found.digest
+    assert by_name(again) == by_name(found)
+    assert again.improvements == found.improvements
+    assert again.groups == found.groups
+    assert again.tests == found.tests
+
+
+def test_a_crashed_run_scores_the_floor_and_is_shown(tmp_path):
+    statuses = {("docs-en-de", "ppo", 1): "failed", ("docs-en-de", "ppo", 2): "diverged"}
+    whole = by_name(overview(made(tmp_path / "whole"), FEW))["ppo"]
+    row = by_name(overview(made(tmp_path / "crashed", statuses), FEW))["ppo"]
+    assert (row.collapsed, row.missing) == (2, 0)
+    assert row.mean.value < whole.mean.value
+    assert row.mean.low < whole.mean.low
+    assert row.profile[0] == pytest.approx(4 / 6)  # above 0: all but the crashed
+
+
+@pytest.mark.parametrize("status", [None, "interrupted"])
+def test_missing_is_not_zero(tmp_path, status):
+    found = overview(made(tmp_path, {("docs-en-de", "ppo", 1): status}), FEW)
+    row = by_name(found)["ppo"]
+    assert (row.collapsed, row.missing) == (0, 1)
+    assert row.iqm is None
+    assert row.rank is None
+    assert all("ppo" not in group for group in found.groups)
+    assert {test.task for test in found.tests if "ppo" in (test.first, test.second)} == {
+        "imdb-continuation"
+    }
+    line = next(text for text in overview_text(found).splitlines() if text.startswith("ppo"))
+    assert line.split() == ["ppo", "missing", "missing", "missing", "0", "1"]
+
+
+def test_less_is_better(tmp_path):
+    """A metric of which less is better: the ceiling lies below the floor."""
+    spec = fake_spec()
+    for cell in cells(spec):
+        content = fake_content(cell)
+        for split in content["results"].values():
+            split["metrics"]["sentiment"]["value"] *= -1
+        content["task"]["lower_is_better"] = ["perplexity", "sentiment"]
+        write_cell(tmp_path / "turned", "fake", cell, content)
+    turned = overview(collect(spec, tmp_path / "turned", fake_expected), FEW)
+    found = overview(made(tmp_path / "plain"), FEW)
+    assert turned.digest == found.digest
+    assert by_name(turned) == by_name(found)
+
+
+def test_the_tasks_own_scale_comes_first(tmp_path):
+    spec = fake_spec(tasks=[{"task": "docs-en-de"}])
+    for cell in cells(spec):
+        content = fake_content(cell)
+        content["task"]["score_range"] = {"floor": 0.2, "ceiling": 0.7, "source": "a paper"}
+        write_cell(tmp_path, "fake", cell, content)
+    table = collect(spec, tmp_path, fake_expected)
+    scale = scale_of(table.tasks[0], table)
+    assert (scale.floor, scale.ceiling) == (0.2, 0.7)
+    record = read_record(cells(spec)[0].folder(tmp_path, "fake"))
+    value = record.results["test"].metrics["sentiment"].value
+    assert scale.score(value) == pytest.approx((value - 0.2) / 0.5)
+
+
+def test_what_has_no_scale_or_too_few_seeds_is_refused(tmp_path):
+    with pytest.raises(
+        RecordError, match=r"give `score_range` in task\.yaml, or two reference rows"
+    ):
+        overview(made(tmp_path / "a", {("docs-en-de", "supervised", 1): None}), FEW)
+    with pytest.raises(RecordError, match="has 2 seeds; statistics need 3"):
+        overview(made(tmp_path / "b", seeds=[0, 1]), FEW)
+    nothing = {(cell.task, cell.label, cell.seed): None for cell in cells(fake_spec())}
+    spec = fake_spec()
+    (tmp_path / "c" / "fake").mkdir(parents=True)
+    write_board(tmp_path / "c", spec, nothing)
+    with pytest.raises(RecordError, match="no run of the board has completed yet"):
+        overview(collect(spec, tmp_path / "c", fake_expected), FEW)
+
+
+def test_text(tmp_path):
+    text = overview_text(overview(made(tmp_path), FEW))
+    assert text.startswith("fake: 3 seeds; provisional: fewer than five seeds")
+    assert "probability of improvement:" in text
+    assert "after Holm's correction" in text
