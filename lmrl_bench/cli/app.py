@@ -89,6 +89,9 @@ def bench(
     board: Annotated[str, typer.Argument(help="Board name or folder.")],
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
     results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write the board; default: the board's folder.")
+    ] = None,
     overrides: SetOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all cells again.")] = False,
     retry_failed: Annotated[
@@ -122,6 +125,7 @@ def bench(
             typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")
         return
     check_writable(results, option="--results")
+    check_writable(out or boards.board_folder(spec), option="--out")
     shown = listener(len(cells))
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         outcome = run_grid(cells, workers=jobs, progress=shown)
@@ -132,7 +136,7 @@ def bench(
         note("interrupted cells go on when the same command is called again")
     if outcome.errors or "failed" in bad.values():
         note("failed cells: mend the cause, then call the same command with --retry-failed")
-    for path in boards.build_files(spec, results):
+    for path in boards.build_files(spec, results, out):
         note(f"wrote {path}")
     if not outcome.ok:
         raise typer.Exit(1)
