@@ -73,11 +73,14 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
 
     Attributes:
         uses_critic: false: no value is computed, in the rollout or after it, and the value head is not trained.
+        scores_what_acted: true: tokens are scored through the mask that they were drawn through; false only in a
+            faithful bug.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool] = True
     uses_critic: ClassVar[bool] = False
+    scores_what_acted: ClassVar[bool] = True
     summary: ClassVar[str]
     policy: LanguageModelPolicy  # type: ignore[assignment]
 
@@ -168,13 +171,8 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
 
     @property
     def action_mask(self) -> TopPMask | None:
-        """The mask through which the policy acts and is scored; None without one."""
+        """The mask through which the policy acts; None without one."""
         return None
-
-    @property
-    def scoring_mask(self) -> TopPMask | None:
-        """The mask through which the policy is scored; it differs from `action_mask` only in a faithful bug."""
-        return self.action_mask
 
     def iteration_finished(self) -> None:
         """Called after each update, before the state may be saved (lagged copies move here)."""
@@ -196,7 +194,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
             batch.response_ids,
             batch.action_mask,
             self.behaviour,
-            mask=self.scoring_mask,
+            allowed=batch.allowed,
             values=values,
             entropy=entropy,
             full_logits=full_logits,

@@ -96,13 +96,14 @@ class Collector:
             sample_ids=prompts.sample_ids,
             texts=tuple(outcome.texts),
             components=dict(outcome.components),
+            allowed=done.allowed if self._algorithm.scores_what_acted else None,
         )
 
     def _score(self, batch: EpisodeBatch, completions: Completions) -> EpisodeBatch:
         """Fills in the log-probabilities and values."""
         algorithm = self._algorithm
         self.sampling_difference = 0.0
-        if algorithm.scoring_mask is not algorithm.action_mask:
+        if batch.allowed is not completions.allowed:
             rescored = algorithm.score(batch, values=False).logprobs
             self.sampling_difference = float((rescored - batch.behaviour_logprobs).abs().max())
             batch = batch.replace(behaviour_logprobs=rescored)
@@ -124,7 +125,7 @@ class Collector:
             batch.response_ids,
             batch.action_mask,
             algorithm.behaviour,
-            mask=algorithm.scoring_mask,
+            allowed=batch.allowed,
         )
 
     def _reward(self, batch: EpisodeBatch, outcome: Outcome) -> EpisodeBatch:

@@ -25,7 +25,6 @@ from pydantic import Field
 
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.nlpo import MaskedPPO, MaskedPPOConfig
-from lmrl_bench.policies.behaviour import TopPMask
 
 
 class NLPOReleasedConfig(MaskedPPOConfig):
@@ -41,9 +40,5 @@ class NLPOReleased(MaskedPPO):
     summary: ClassVar[str] = (
         "NLPO as RL4LMs released it (ablation): fixed mask, ratio of the unmasked policy"
     )
+    scores_what_acted: ClassVar[bool] = False
     config: NLPOReleasedConfig
-
-    @property
-    def scoring_mask(self) -> TopPMask | None:
-        """None: the released code's log-probabilities are the unmasked policy's."""
-        return None

@@ -122,6 +122,23 @@ class TopPMask(nn.Module):
         return self
 
 
+def pack_sets(allowed: Tensor) -> Tensor:
+    """Returns sets of tokens `(..., V)`, bool, as bits: `(..., ceil(V / 8))`, uint8."""
+    width = allowed.shape[-1]
+    padded = nn.functional.pad(allowed, (0, -width % 8))
+    eights = padded.view(*allowed.shape[:-1], -1, 8)
+    return (eights * _bits(allowed.device)).sum(dim=-1, dtype=torch.uint8)
+
+
+def unpack_sets(packed: Tensor, width: int) -> Tensor:
+    """Returns the sets `(..., V)`, bool, that `pack_sets` packed; `width` is V."""
+    return (packed.unsqueeze(-1) & _bits(packed.device)).ne(0).flatten(-2)[..., :width]
+
+
+def _bits(device: torch.device) -> Tensor:
+    return 2 ** torch.arange(8, dtype=torch.uint8, device=device)
+
+
 def _descending(values: Tensor) -> Tensor:
     """Returns `(..., V)` from large to small, without the order, which is what costs."""
     if values.device.type != "cpu":

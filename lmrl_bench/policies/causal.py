@@ -35,7 +35,7 @@ class CausalNetwork(Network):
             return torch.cat([first, decoder.extend(response_ids)], dim=1)
         ids = torch.cat([prompt_ids, response_ids], dim=1)
         mask = torch.cat([prompt_mask, torch.ones_like(response_ids, dtype=torch.bool)], dim=1)
-        states, _ = self.run(slice(0, 1), **self.inputs(ids, mask), use_cache=False)
+        states, _ = self.run(slice(0, 1), **self.inputs(ids, mask))
         return states[:, prompt_ids.shape[1] - 1 :]
 
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> CausalDecoder:
@@ -81,11 +81,8 @@ class CausalDecoder(Decoder):
         """Appends tokens `(B, L)` and returns the states `(B, L, D)` after each of them."""
         self._length += ids.shape[1]
         inputs = self._network.inputs(ids, self._mask[:, : self._length])
-        states, output = self._network.run(
-            slice(-1, None), **inputs, past_key_values=self._cache, use_cache=True
-        )
-        self._cache = output.past_key_values
-        self.states, self.logits = states[:, -1], output.logits[:, -1].float()
+        states, self.logits, self._cache = self._network.run_cached(self._cache, **inputs)
+        self.states = states[:, -1]
         return states
 
     def keep(self, rows: Tensor) -> None:

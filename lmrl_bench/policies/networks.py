@@ -8,6 +8,7 @@ kept; the logits, which are large, are then computed only where a token was chos
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,6 +59,7 @@ class Network(ABC):
         use_fast_linear(model)
         self.model = model
         self.pad_id = pad_id
+        self._cache_name = _cache_name(model)
         self._plain_head = self._head_is_plain()
 
     @property
@@ -132,22 +134,38 @@ class Network(ABC):
         return duplicate
 
     def run(self, columns: slice, **inputs: Any) -> tuple[Tensor, Any]:
-        """Runs the model; its own head sees only the given columns.
+        """Runs the model without a cache; its own head sees only the given columns.
 
         Returns:
             All states `(B, L, D)` and the model's output.
-
-        Raises:
-            PolicyError: A cache was asked for and the model has none.
         """
         with _head_input(self.head, columns) as seen:
-            output = self.model(**inputs)
-        if inputs["use_cache"] and output.past_key_values is None:
+            output = self.model(**inputs, use_cache=False)
+        return seen[0], output
+
+    def run_cached(self, cache: Any, **inputs: Any) -> tuple[Tensor, Tensor, Any]:
+        """Runs the model on further tokens of rows whose earlier ones are in the cache (None at first).
+
+        Returns:
+            All states `(B, L, D)`, the logits after the last token `(B, V)`, float32, and the cache.
+
+        Raises:
+            PolicyError: The model has no cache.
+        """
+        with _head_input(self.head, slice(-1, None)) as seen:
+            output = self.model(**inputs, **{self._cache_name: cache}, use_cache=True)
+        grown = getattr(output, self._cache_name, None)
+        if grown is None:
             raise PolicyError(
                 f"{type(self.model).__name__} keeps no key-value cache, so it cannot generate; "
                 "choose a causal or an encoder-decoder language model"
             )
-        return seen[0], output
+        return seen[0], output.logits[:, -1].float(), grown
+
+
+def _cache_name(model: PreTrainedModel) -> str:
+    """What the model calls its cache: newer versions of Transformers renamed it, model by model."""
+    return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from torch import Tensor
 from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.policies.adapter import add_adapter, has_adapter, without_adapter
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.behaviour import Behaviour
 from lmrl_bench.policies.networks import Kind, Network
 from lmrl_bench.policies.scoring import Rows, TokenScores, chosen_states, gather_rows, score_tokens
 from lmrl_bench.policies.spaces import token_space
@@ -151,7 +151,7 @@ class LanguageModelPolicy(TokenPolicy):
         response_mask: Tensor,
         behaviour: Behaviour,
         *,
-        mask: TopPMask | None = None,
+        allowed: Tensor | None = None,
         values: bool = True,
         entropy: bool = True,
         full_logits: bool = False,
@@ -167,12 +167,13 @@ class LanguageModelPolicy(TokenPolicy):
             response_ids: `(B, T)` int64, padded on the right.
             response_mask: `(B, T)` bool, the tokens that the policy chose.
             behaviour: The distribution that acted.
-            mask: NLPO's action mask.
+            allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass when the tokens were drawn
+                (`Completions.allowed`), or None for all.
             values: Whether to compute the critic's values.
             entropy: Whether to compute the entropy.
             full_logits: Whether to return the normalised logits `(N, V)`.
         """
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
+        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask, allowed).to(self.device)
         whole = torch.is_grad_enabled() or full_logits
         order = [torch.arange(len(rows), device=self.device)] if whole else rows.micro_batches()
         parts = [
@@ -180,7 +181,6 @@ class LanguageModelPolicy(TokenPolicy):
                 self.network,
                 rows.select(numbers),
                 behaviour,
-                mask=mask,
                 value=self._values if values else None,
                 entropy=entropy,
                 full_logits=full_logits,
@@ -208,7 +208,7 @@ class LanguageModelPolicy(TokenPolicy):
         response_mask: Tensor,
         behaviour: Behaviour,
         *,
-        mask: TopPMask | None = None,
+        allowed: Tensor | None = None,
     ) -> Tensor:
         """Returns the reference's log-probabilities `(B, T)`, nats, under the same behaviour.
 
@@ -216,11 +216,11 @@ class LanguageModelPolicy(TokenPolicy):
         """
         if self.reference is None:
             raise ValueError("the policy has no reference; call make_reference() first")
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
+        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask, allowed).to(self.device)
         order = rows.micro_batches()
         with without_adapter(self.model) if self._adapter_is_new else nullcontext():
             parts = [
-                score_tokens(self.reference, rows.select(numbers), behaviour, mask=mask).logprobs
+                score_tokens(self.reference, rows.select(numbers), behaviour).logprobs
                 for numbers in order
             ]
         return gather_rows(parts, order, response_mask.shape).to(response_ids.device)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.behaviour import Behaviour, unpack_sets
 from lmrl_bench.policies.networks import Network
 
 CHUNK_ELEMENTS = 2**24
@@ -51,12 +51,14 @@ class Rows:
         prompt_ids, prompt_mask: `(B, P)`, padded on the left.
         response_ids: `(B, T)`, padded on the right.
         mask: `(B, T)` bool, the tokens to score.
+        allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass (`pack_sets`), or None for all.
     """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
     response_ids: Tensor
     mask: Tensor
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.prompt_mask.shape != self.prompt_ids.shape:
@@ -69,6 +71,10 @@ class Rows:
                 f"response_mask {tuple(self.mask.shape)}, response_ids "
                 f"{tuple(self.response_ids.shape)} and {len(self.prompt_ids)} prompts do not fit"
             )
+        if self.allowed is not None and self.allowed.shape[:2] != self.mask.shape:
+            raise ValueError(
+                f"allowed {tuple(self.allowed.shape)} does not fit response_mask {tuple(self.mask.shape)}"
+            )
 
     def to(self, device: torch.device) -> Rows:
         """Returns the rows on a device, ids as int64 and masks as bool."""
@@ -77,6 +83,7 @@ class Rows:
             self.prompt_mask.to(device).bool(),
             self.response_ids.to(device).long(),
             self.mask.to(device).bool(),
+            None if self.allowed is None else self.allowed.to(device),
         )
 
     def __len__(self) -> int:
@@ -105,6 +112,7 @@ class Rows:
             self.prompt_mask[rows, start:],
             self.response_ids[rows, :stop],
             self.mask[rows, :stop],
+            None if self.allowed is None else self.allowed[rows, :stop],
         )
 
     def micro_batches(self) -> list[Tensor]:
@@ -129,28 +137,23 @@ def score_tokens(
     rows: Rows,
     behaviour: Behaviour,
     *,
-    mask: TopPMask | None = None,
     value: Callable[[Tensor, Rows], Tensor] | None = None,
     entropy: bool = False,
     full_logits: bool = False,
 ) -> TokenScores:
-    """Scores the rows; one forward of the network, and one of the mask's if there is one.
+    """Scores the rows; one forward of the network.
 
     Args:
         network: The language model.
         rows: What to score.
         behaviour: Turns logits into the distribution that acted.
-        mask: NLPO's action mask. The tokens that were chosen count as allowed: they were drawn
-            through it, and a rounding difference at the edge of the set must not make them
-            impossible.
         value: Maps the network's states `(N, D)` and the rows to values `(N,)`.
         entropy: Whether to compute it.
         full_logits: Whether to keep the logits; memory grows with `N` times `V`.
     """
     states = chosen_states(network, rows)
-    with torch.no_grad():
-        mask_states = None if mask is None else chosen_states(mask.network, rows)
     tokens = rows.response_ids[rows.mask]
+    sets = None if rows.allowed is None else rows.allowed[rows.mask]
     positions = rows.positions
     size = len(tokens)
     if not (torch.is_grad_enabled() or full_logits):
@@ -158,9 +161,7 @@ def score_tokens(
     logprobs, entropies, logits = [], [], []
     for start in range(0, len(tokens), max(size, 1)):
         part = slice(start, start + size)
-        allowed = None
-        if mask is not None and mask_states is not None:
-            allowed = _allowed(mask, mask_states[part], behaviour, tokens[part], positions[part])
+        allowed = None if sets is None else unpack_sets(sets[part], network.width)
         log_softmax = log_distribution(network, states[part], positions[part], behaviour, allowed)
         logprobs.append(log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1))
         if entropy:
@@ -236,11 +237,3 @@ def chosen_states(network: Network, rows: Rows) -> Tensor:
     """Returns the states `(N, D)`, float32, before the tokens that are scored."""
     states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids[:, :-1])
     return states[:, : rows.mask.shape[1]][rows.mask].float()
-
-
-@torch.no_grad()
-def _allowed(
-    mask: TopPMask, states: Tensor, behaviour: Behaviour, tokens: Tensor, positions: Tensor
-) -> Tensor:
-    allowed = mask.allowed(behaviour(mask.network.logits(states), positions))
-    return allowed.scatter(1, tokens.unsqueeze(1), True)

@@ -59,7 +59,6 @@ class Seq2SeqNetwork(Network):
             decoder_input_ids=torch.cat([start.unsqueeze(1), response_ids], dim=1),
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=attention,
-            use_cache=False,
         )
         return states
 
@@ -89,16 +88,13 @@ class Seq2SeqDecoder(Decoder):
 
     def advance(self, tokens: Tensor) -> None:
         """See `Decoder.advance`."""
-        states, output = self._network.run(
-            slice(-1, None),
+        states, self.logits, self._cache = self._network.run_cached(
+            self._cache,
             decoder_input_ids=tokens.unsqueeze(1),
             encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
             attention_mask=self._attention,
-            past_key_values=self._cache,
-            use_cache=True,
         )
-        self._cache = output.past_key_values
-        self.states, self.logits = states[:, -1], output.logits[:, -1].float()
+        self.states = states[:, -1]
 
     def keep(self, rows: Tensor) -> None:
         """See `Decoder.keep`."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.errors import DataError, DivergedError
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.behaviour import Behaviour, TopPMask, pack_sets
 from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.draw import draw_tokens
@@ -94,7 +94,7 @@ class RolloutEngine:
             ).to(self.policy.device)
         request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
         with_values = values and self.policy.value_mode != "separate"
-        responses = _Responses(len(prompts), max_tokens, self.policy, with_values)
+        responses = _Responses(len(prompts), request, self.policy, with_values)
         for rows in _batches(prompts, batch_size):
             ids, present = _trimmed(prompts, rows)
             _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
@@ -105,17 +105,27 @@ class _Responses:
     """The responses so far, one row for each prompt."""
 
     def __init__(
-        self, rows: int, max_tokens: int, policy: LanguageModelPolicy, with_values: bool
+        self, rows: int, request: _Request, policy: LanguageModelPolicy, with_values: bool
     ) -> None:
-        shape, device = (rows, max_tokens), policy.device
+        shape, device = (rows, request.max_tokens), policy.device
         self.ids = torch.full(shape, policy.network.pad_id, device=device)
         self.mask = torch.zeros(shape, dtype=torch.bool, device=device)
         self.logprobs = torch.zeros(shape, device=device)
         self.values = torch.zeros(shape, device=device) if with_values else None
+        self.allowed = None
+        if request.mask is not None:
+            size = -(-policy.network.width // 8)
+            self.allowed = torch.zeros(*shape, size, dtype=torch.uint8, device=device)
         self.terminated = torch.zeros(rows, dtype=torch.bool, device=device)
 
     def add(
-        self, rows: Tensor, step: int, tokens: Tensor, logprobs: Tensor, values: Tensor | None
+        self,
+        rows: Tensor,
+        step: int,
+        tokens: Tensor,
+        logprobs: Tensor,
+        values: Tensor | None,
+        allowed: Tensor | None,
     ) -> None:
         """Puts one token each `(N,)` into the given rows."""
         self.ids[rows, step] = tokens
@@ -123,6 +133,8 @@ class _Responses:
         self.logprobs[rows, step] = logprobs
         if self.values is not None and values is not None:
             self.values[rows, step] = values
+        if self.allowed is not None and allowed is not None:
+            self.allowed[rows, step] = pack_sets(allowed)
 
     def completions(self, device: torch.device) -> Completions:
         """Returns the responses without columns that no row reached."""
@@ -135,6 +147,7 @@ class _Responses:
             terminated=self.terminated.to(device),
             truncated=~self.terminated.to(device),
             values=values,
+            allowed=None if self.allowed is None else self.allowed[:, :stop].to(device),
         )
 
 
@@ -151,7 +164,7 @@ def _decode(
     decoders = [_start(network, ids, present, request.max_tokens) for network in networks]
     finished = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(request.max_tokens):
-        log_probabilities = _log_probabilities(decoders, step, request)
+        log_probabilities, allowed = _log_probabilities(decoders, step, request)
         if bool(log_probabilities.isnan().any()):
             raise DivergedError(
                 f"the policy's distribution is not a number at response token {step + 1}"
@@ -169,6 +182,7 @@ def _decode(
             tokens[open_],
             logprobs[open_],
             None if values is None else values[open_],
+            None if allowed is None else allowed[open_],
         )
         ended = open_ & (tokens == request.behaviour.eos_id)
         responses.terminated[rows[ended]] = True
@@ -185,14 +199,16 @@ def _decode(
             decoder.advance(tokens)
 
 
-def _log_probabilities(decoders: list[Decoder], step: int, request: _Request) -> Tensor:
-    """Returns the behaviour distribution of the next tokens, `(N, V)`, nats."""
+def _log_probabilities(
+    decoders: list[Decoder], step: int, request: _Request
+) -> tuple[Tensor, Tensor | None]:
+    """Returns the behaviour distribution of the next tokens, `(N, V)`, nats, and the sets `(N, V)` of the mask."""
     logits = decoders[0].logits
     positions = torch.full((len(logits),), step, device=logits.device)
     allowed = None
     if request.mask is not None:
         allowed = request.mask.allowed(request.behaviour(decoders[1].logits, positions))
-    return request.behaviour(logits, positions, allowed).log_softmax(dim=-1)
+    return request.behaviour(logits, positions, allowed).log_softmax(dim=-1), allowed
 
 
 def _start(network: Network, ids: Tensor, present: Tensor, max_tokens: int) -> Decoder:

@@ -111,8 +111,9 @@ class Evaluator:
         )  # fmt: skip
         with torch.no_grad():
             reference = self.policy.score_reference(
-                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour, mask=mask
-            )
+                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour,
+                allowed=completions.allowed,
+            )  # fmt: skip
         log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         return prompts, completions, log_ratios
 

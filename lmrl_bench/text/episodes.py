@@ -57,6 +57,8 @@ class Completions:
         truncated: `(B,)` bool, the length cap was met without EOS.
         values: `(B, T)` float32 or None; the critic's estimate of the state before each token, where
             the value head sits on the trunk that sampled and so costs nothing.
+        allowed: `(B, T, ceil(V / 8))` uint8 or None; the set of tokens that an action mask let pass at each
+            token, as bits. What acted is scored with these very sets: computed again, rounding would move their edges.
     """
 
     ids: Tensor
@@ -65,12 +67,15 @@ class Completions:
     terminated: Tensor
     truncated: Tensor
     values: Tensor | None = None
+    allowed: Tensor | None = None
 
     def __post_init__(self) -> None:
         for name in ("mask", "logprobs"):
             _check(name, getattr(self, name), self.ids.shape)
         if self.values is not None:
             _check("values", self.values, self.ids.shape)
+        if self.allowed is not None:
+            _check("allowed", self.allowed[..., 0], self.ids.shape)
         for name in ("terminated", "truncated"):
             _check(name, getattr(self, name), self.ids.shape[:1])
 
@@ -97,6 +102,7 @@ class EpisodeBatch:
         group_ids: `(B,)` int64.
         sample_ids, texts: `B` strings each.
         components: reward component name to `(B,)` float32.
+        allowed: `(B, T, ceil(V / 8))` uint8 or None, as in `Completions`: the sets through which tokens are scored.
     """
 
     prompt_ids: Tensor
@@ -116,6 +122,7 @@ class EpisodeBatch:
     sample_ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     components: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+    allowed: Tensor | None = None
 
     _TOKEN_FIELDS = (
         "action_mask", "behaviour_logprobs", "reference_logprobs", "values", "rewards", "advantages", "returns",
@@ -128,6 +135,8 @@ class EpisodeBatch:
             _check(name, getattr(self, name), self.response_ids.shape)
         for name in self._EPISODE_FIELDS:
             _check(name, getattr(self, name), self.response_ids.shape[:1])
+        if self.allowed is not None:
+            _check("allowed", self.allowed[..., 0], self.response_ids.shape)
 
     def __len__(self) -> int:
         return int(self.response_ids.shape[0])
@@ -161,6 +170,7 @@ class EpisodeBatch:
         }
         changes |= {name: getattr(self, name)[index, :stop] for name in self._TOKEN_FIELDS}
         changes |= {name: getattr(self, name)[index] for name in self._EPISODE_FIELDS}
+        changes["allowed"] = None if self.allowed is None else self.allowed[index, :stop]
         changes["components"] = {name: value[index] for name, value in self.components.items()}
         for name in ("sample_ids", "texts"):
             strings = getattr(self, name)

@@ -74,7 +74,9 @@ def test_action_mask_ratio_is_one_and_masked_distribution_is_normalised(family, 
                 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
             )
     completions = generate(policy, prompts, behaviour, mask=mask)
-    scores = score(policy, prompts, completions, behaviour, mask=mask, full_logits=True)
+    scores = score(
+        policy, prompts, completions, behaviour, allowed=completions.allowed, full_logits=True
+    )
     torch.testing.assert_close(scores.logprobs, completions.logprobs, atol=1e-5, rtol=0)
     totals = scores.logits.exp().sum(dim=-1)
     torch.testing.assert_close(totals, torch.ones_like(totals))

@@ -84,6 +84,17 @@ class TestNLPOMask:
         expected = (raw - kept.log())[~logits.isneginf()]
         torch.testing.assert_close(logits[~logits.isneginf()], expected, atol=1e-5, rtol=1e-5)
 
+    def test_sets_go_with_their_tokens(self):
+        algorithm = make_algorithm("nlpo", top_p=0.5)
+        batch = algorithm.collect()
+        with torch.no_grad():
+            whole = algorithm.score(batch).logprobs
+            for rows in ([5, 2], [7], [0, 3, 1]):
+                part = batch.select(rows)
+                scored = algorithm.score(part).logprobs
+                expected = whole[rows, : scored.shape[1]]
+                torch.testing.assert_close(scored, expected, atol=1e-5, rtol=0)
+
     def test_the_released_mask_never_moves_and_log_probabilities_are_the_unmasked_ones(self):
         algorithm = make_algorithm("nlpo_released", learning_rate=1e-2, total_tokens=150)
         start = [p.clone() for p in algorithm.action_mask.model.parameters()]

@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from fixtures.policies import tiny_policy
 from fixtures.toy import EOS_ID
 from torch.distributions import Categorical
 
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.policies.behaviour import Behaviour, TopPMask, pack_sets, unpack_sets
 from lmrl_bench.policies.scoring import entropy_of
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 0.0, 0.0]])
@@ -123,3 +124,12 @@ def test_top_p_is_its_definition_with_ties_and_impossible_tokens(network, seed):
     for top_p, keep in ((0.1, 1), (0.5, 3), (0.9, 1), (0.999, 10)):
         mask = TopPMask(network, EOS_ID, top_p=top_p, min_tokens_to_keep=keep)
         assert torch.equal(mask.allowed(logits), plain_top_p(logits, top_p, keep))
+
+
+@pytest.mark.parametrize("width", [1, 7, 8, 45, 50])
+def test_packed_sets_are_numpys_bits_and_come_back(width):
+    sets = torch.rand(3, 4, width, generator=torch.Generator().manual_seed(width)) < 0.4
+    packed = pack_sets(sets)
+    assert packed.dtype == torch.uint8
+    assert np.array_equal(packed.numpy(), np.packbits(sets.numpy(), axis=-1, bitorder="little"))
+    assert torch.equal(unpack_sets(packed, width), sets)
