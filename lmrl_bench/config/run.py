@@ -5,6 +5,7 @@ The scientific part has a digest; the seed, the label and `runtime` take no part
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,7 +79,7 @@ class EvaluationConfig(_Strict):
     validation_samples: int = Field(128, gt=0, description="first rows of the validation split")
     test_samples: int = Field(256, gt=0, description="first rows of the test split")
     greedy: bool = Field(True, description="report greedy decoding on the test split as well")
-    batch_size: int = Field(64, gt=0, description="prompts decoded together")
+    batch_size: int = Field(128, gt=0, description="prompts decoded together")
 
 
 class RuntimeConfig(_Strict):
@@ -134,3 +135,20 @@ class RunConfig(_Strict):
     def digest(self) -> str:
         """sha256 (hex) of the scientific part; equal for all seeds of one experiment."""
         return digest(self.scientific())
+
+
+def training_digest(scientific: Mapping[str, Any]) -> str:
+    """Returns the sha256 (hex) of the settings that decide what supervised learning learns.
+
+    How it is evaluated, and in which precision and micro-batches it is computed, is left out.
+
+    Args:
+        scientific: `RunConfig.scientific()`, or a record's `config`.
+    """
+    algorithm = {
+        name: value
+        for name, value in scientific["algorithm"].items()
+        if name not in ("autocast", "micro_batch_tokens")
+    }
+    rest = {name: value for name, value in scientific.items() if name != "evaluation"}
+    return digest(rest | {"algorithm": algorithm})

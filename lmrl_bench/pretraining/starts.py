@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from lmrl_bench.config.run import training_digest
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
 from lmrl_bench.records.record import RunRecord
@@ -76,7 +77,7 @@ def training_log(record: RunRecord, curves: list[dict[str, Any]]) -> dict[str, A
             "data": record.task.data,
         },
         "base_weights_sha256": record.policy.weights_sha256 if record.policy else None,
-        "config_sha256": record.config_digest,
+        "training_sha256": training_digest(record.config),
         "algorithm": record.algorithm,
         "record_id": record.id,
         "optimiser_steps": record.budget.optimiser_steps,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmrl_bench.assets.store import cache_root
-from lmrl_bench.config.run import PolicyConfig, RunConfig
+from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.paths import PACKAGE
@@ -97,7 +97,15 @@ def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
 def start_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> str:
     """Returns the sha256 (hex) of what makes a supervised start: task, configuration, base model."""
     config = supervised_config(task, policy)
-    return digest([task.digest, config.digest(), config.seed, base.weights, base.tokenizer])
+    return digest(
+        [
+            task.digest,
+            training_digest(config.scientific()),
+            config.seed,
+            base.weights,
+            base.tokenizer,
+        ]
+    )
 
 
 def shipped_start(task: Task, policy: PolicyConfig, base: ModelDigests) -> Path | None:
@@ -176,6 +184,8 @@ def _other_purpose(task: Task, policy: PolicyConfig, facts: dict[str, Any]) -> s
         return f"version {made_for.get('version')} of the task (now {task.spec.version})"
     if made_for.get("digest") != task.digest:
         return "another state of the task (its digest differs)"
-    if facts.get("config_sha256") != supervised_config(task, policy).digest():
+    if facts.get("training_sha256") != training_digest(
+        supervised_config(task, policy).scientific()
+    ):
         return "other supervised settings (their digest differs)"
     return None

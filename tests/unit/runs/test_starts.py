@@ -86,6 +86,19 @@ def test_the_trained_start_is_named_by_everything_that_defines_it(quick):
     assert len(set(names)) == 8
 
 
+def test_how_it_is_evaluated_and_computed_makes_no_other_start(quick):
+    settings = quick.folder / "algorithms" / "supervised.yaml"
+    names = []
+    for text in (
+        "algorithm: {epochs: 2}",
+        "algorithm: {epochs: 2, autocast: auto, micro_batch_tokens: 64}",
+        "{algorithm: {epochs: 2}, evaluation: {every: 9, batch_size: 3, test_samples: 2}}",
+    ):
+        settings.write_text(text)
+        names.append(trained_start(quick.task, POLICY))
+    assert len(set(names)) == 1
+
+
 @pytest.fixture
 def shipped(quick, monkeypatch):
     """A shipped base policy and its shipped supervised start."""
