@@ -174,6 +174,11 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         """The mask through which the policy acts; None without one."""
         return None
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether training needs the reference's log-probabilities: not without a KL charge."""
+        return self.config.kl.coefficient > 0.0
+
     def iteration_finished(self) -> None:
         """Called after each update, before the state may be saved (lagged copies move here)."""
 
@@ -283,7 +288,8 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         update = replace(update, max_logprob_difference=worst)
         self._n_updates += update.optimiser_steps
         rollout, seconds = self.collector.rollout_stats, dict(self.collector.seconds)
-        self.kl.update(rollout.kl, len(batch))
+        if rollout.kl is not None:
+            self.kl.update(rollout.kl, len(batch))
         self.iteration_finished()
         seconds["update"] = time.perf_counter() - started
         stats = IterationStats(

@@ -84,7 +84,7 @@ class Collector:
             response_ids=done.ids,
             action_mask=done.mask,
             behaviour_logprobs=done.logprobs,
-            reference_logprobs=zeros,
+            reference_logprobs=torch.full_like(zeros, torch.nan),  # until it is read, if it is
             values=zeros,
             rewards=zeros,
             advantages=zeros,
@@ -111,8 +111,12 @@ class Collector:
         if algorithm.uses_critic:
             from_rollout = completions.values
             values = algorithm.score(batch).values if from_rollout is None else from_rollout
-        batch = batch.replace(reference_logprobs=self._reference_logprobs(batch), values=values)
-        for name in ("behaviour_logprobs", "reference_logprobs", "values"):
+        checked = ["behaviour_logprobs", "values"]
+        if algorithm.reads_reference:
+            batch = batch.replace(reference_logprobs=self._reference_logprobs(batch))
+            checked.append("reference_logprobs")
+        batch = batch.replace(values=values)
+        for name in checked:
             chosen = getattr(batch, name)[batch.action_mask]
             require_finite(chosen, f"one of the {name.replace('_', ' ')}", algorithm.iteration)
         return batch
@@ -133,7 +137,9 @@ class Collector:
         algorithm, mask = self._algorithm, batch.action_mask
         require_finite(batch.scores, "the reward", algorithm.iteration)
         coefficient = algorithm.kl.coefficient
-        kl = kl_k1(batch.behaviour_logprobs, batch.reference_logprobs).masked_fill(~mask, 0.0)
+        kl = torch.zeros_like(batch.behaviour_logprobs)
+        if algorithm.reads_reference:
+            kl = kl_k1(batch.behaviour_logprobs, batch.reference_logprobs).masked_fill(~mask, 0.0)
         dense = None if outcome.token_rewards is None else outcome.token_rewards.to(kl)
         rewards = token_rewards(batch.scores, coefficient * kl, mask, dense)
         require_finite(rewards, "a token's reward", algorithm.iteration)
@@ -144,7 +150,7 @@ class Collector:
             score=float(batch.scores.mean()),
             reward=float(rewards.sum(dim=1).mean()),
             components={name: float(value.mean()) for name, value in batch.components.items()},
-            kl=kl_per_episode,
+            kl=kl_per_episode if algorithm.reads_reference else None,
             kl_charged=coefficient * kl_per_episode,
             kl_coefficient=coefficient,
             entropy=-float(batch.behaviour_logprobs[mask].mean()),

@@ -107,6 +107,11 @@ class GRPO(TextOnPolicyAlgorithm):
     )
     config: GRPOConfig
 
+    @property
+    def reads_reference(self) -> bool:
+        """Whether there is a KL term in the loss or a KL charge in the reward."""
+        return self.config.kl_loss_coefficient > 0.0 or super().reads_reference
+
     def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
         """Returns A and R of each response, at all of its tokens."""
         mask, groups = batch.action_mask, batch.group_ids

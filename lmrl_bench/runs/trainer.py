@@ -93,7 +93,9 @@ class Trainer:
             rollout = stats.rollout
             seconds = sum(stats.seconds.values())
             tokens = rollout.length * self._episodes(stats)
-            values = {"reward": rollout.score, "kl": rollout.kl}
+            values = {"reward": rollout.score}
+            if rollout.kl is not None:
+                values["kl"] = rollout.kl
             values["tokens_per_s"] = tokens / max(seconds, 1e-9)
         return Event(self.name, "iteration", done, values)
 

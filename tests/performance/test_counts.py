@@ -63,6 +63,25 @@ def test_an_episode_is_read_once_while_it_is_sampled_and_its_values_fall_off(fam
     assert len(reference) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "reads"),
+    [
+        ("ppo", {"kl": {"coefficient": 0.0}}, 0),
+        ("ppo", {}, 1),
+        ("grpo", {"kl": {"coefficient": 0.0}}, 0),
+        ("grpo", {"kl": {"coefficient": 0.0}, "kl_loss_coefficient": 0.1}, 1),
+    ],
+)
+def test_the_reference_is_read_only_where_its_distance_is_charged(name, settings, reads):
+    algorithm = make_algorithm(name, **settings)
+    reference = count_forwards_of_reference(algorithm)
+    rows = []
+    algorithm.learn(1, after_iteration=rows.append)
+    assert bool(reference) == bool(reads)
+    assert (rows[0].rollout.kl is None) == (reads == 0)
+    assert rows[0].rollout.kl_charged == 0.0 or reads
+
+
 def count_forwards_of_reference(algorithm):
     network = algorithm.policy.reference
     seen = []
