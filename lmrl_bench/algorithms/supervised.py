@@ -33,7 +33,7 @@ from lmrl_bench.algorithms.interface import (
 from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.seeding import generator
 from lmrl_bench.text.episodes import EpisodeBatch
-from lmrl_bench.text.linear import multiplies_bfloat16
+from lmrl_bench.text.kernels import multiplies_bfloat16
 from lmrl_bench.text.sample import Sample
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.text.linear import use_fast_linear
+from lmrl_bench.text.kernels import use_fast_kernels
 from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class BertScore(Metric):
         self._network = AutoModel.from_pretrained(
             source, revision=revision, num_hidden_layers=self._num_layers, dtype=torch.float32
         ).eval()
-        use_fast_linear(self._network)
+        use_fast_kernels(self._network)
         self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         self._tokenizer.model_max_length = _limit(model, self._network, self._tokenizer)
         self._identity = model_identity(source, revision)

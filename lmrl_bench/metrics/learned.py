@@ -24,7 +24,7 @@ from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.text.linear import use_fast_linear
+from lmrl_bench.text.kernels import use_fast_kernels
 from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     tokenizer.split_special_tokens = True
     if tokenizer.pad_token_id is None or network.config.pad_token_id is None:
         raise MetricError(f"classifier '{identity}': tokenizer and config must name a pad token")
-    use_fast_linear(network)
+    use_fast_kernels(network)
     return Classifier(network.eval().requires_grad_(False), tokenizer, identity)
 
 

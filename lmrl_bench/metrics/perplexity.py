@@ -24,7 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.text.linear import use_fast_linear
+from lmrl_bench.text.kernels import use_fast_kernels
 from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _load(source: str, revision: str | None) -> _FrozenModel:
     network: Any = AutoModelForCausalLM.from_pretrained(
         source, revision=revision, dtype=torch.float32
     )
-    use_fast_linear(network)
+    use_fast_kernels(network)
     tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     if tokenizer.eos_token_id is None:
         raise MetricError(f"metric 'perplexity': the tokenizer of '{source}' has no EOS token")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lmrl_bench.errors import PolicyError
-from lmrl_bench.text.linear import use_fast_linear
+from lmrl_bench.text.kernels import use_fast_kernels
 
 Kind = Literal["causal", "seq2seq"]
 
@@ -56,7 +56,7 @@ class Network(ABC):
     kind: ClassVar[Kind]
 
     def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
-        use_fast_linear(model)
+        use_fast_kernels(model)
         self.model = model
         self.pad_id = pad_id
         self._cache_name = _cache_name(model)

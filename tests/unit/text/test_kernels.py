@@ -1,4 +1,4 @@
-"""The fast linear layer is `nn.Linear` but for rounding, in values and in every derivative."""
+"""The fast kernels are the plain modules but for rounding, in values and in every derivative."""
 
 import copy
 
@@ -9,11 +9,12 @@ from fixtures.toy import tiny_causal
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
+from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 from lmrl_bench.policies.policy import LanguageModelPolicy
-from lmrl_bench.text import linear as fast
-from lmrl_bench.text.linear import FastConv1D, FastLinear, linear, use_fast_linear
+from lmrl_bench.text import kernels as fast
+from lmrl_bench.text.kernels import FastConv1D, FastGELU, FastLinear, linear, use_fast_kernels
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no such kernel"
@@ -77,12 +78,10 @@ def test_other_types_and_small_products_are_torchs_own(monkeypatch):
 def test_a_model_keeps_its_weights_names_and_ties():
     plain = tiny_causal("gpt2")
     model = copy.deepcopy(plain)
-    use_fast_linear(model)
+    use_fast_kernels(model)
     kinds = [type(module) for module in model.modules()]
-    assert FastConv1D in kinds
-    assert FastLinear in kinds
-    assert nn.Linear not in kinds
-    assert Conv1D not in kinds
+    assert {FastConv1D, FastLinear, FastGELU} <= set(kinds)
+    assert not {Conv1D, nn.Linear, NewGELUActivation} & set(kinds)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert FastConv1D in [type(module) for module in copy.deepcopy(model).modules()]
     before, after = plain.state_dict(), model.state_dict()
@@ -116,3 +115,21 @@ def test_a_policy_and_its_gradient_are_what_plain_layers_give(family, monkeypatc
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
     assert calls.count(0) > 10
     assert calls.count(1) == 0
+
+
+@pytest.mark.parametrize("mode", ["backward", "twice", "forward"])
+def test_gelu_is_transformers_own_in_every_derivative(mode):
+    results = []
+    for module in (NewGELUActivation(), FastGELU()):
+        inputs = torch.linspace(-6.0, 6.0, 97, dtype=torch.float64).requires_grad_()
+        if mode == "forward":
+            with forward_ad.dual_level():
+                dual = forward_ad.make_dual(inputs.detach(), inputs.detach().cos())
+                results.append(forward_ad.unpack_dual(module(dual)))
+            continue
+        output = module(inputs)
+        (gradient,) = torch.autograd.grad(output.square().sum(), inputs, create_graph=True)
+        second = torch.autograd.grad(gradient.square().sum(), inputs) if mode == "twice" else ()
+        results.append((output, gradient, *second))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
