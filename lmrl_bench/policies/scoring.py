@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
 
 from lmrl_bench.policies.behaviour import Behaviour, unpack_sets
 from lmrl_bench.policies.networks import Network
 
 CHUNK_ELEMENTS = 2**24
-"""Logits computed at once without gradients, in elements (64 MiB in float32)."""
+"""Logits held at once, in elements (64 MiB in float32). With gradients, more of them are computed a second time on the
+way back: of all tokens at once they would be the largest thing in memory."""
 MICRO_BATCH_TOKENS = 4096
 """Padded tokens read at once without gradients."""
 
@@ -152,22 +155,26 @@ def score_tokens(
         full_logits: Whether to keep the logits; memory grows with `N` times `V`.
     """
     states = chosen_states(network, rows)
-    tokens = rows.response_ids[rows.mask]
+    tokens, positions = rows.response_ids[rows.mask], rows.positions
     sets = None if rows.allowed is None else rows.allowed[rows.mask]
-    positions = rows.positions
-    size = len(tokens)
-    if not (torch.is_grad_enabled() or full_logits):
-        size = max(1, CHUNK_ELEMENTS // network.width)
-    logprobs, entropies, logits = [], [], []
-    for start in range(0, len(tokens), max(size, 1)):
-        part = slice(start, start + size)
+
+    def look(states: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if sets is None else unpack_sets(sets[part], network.width)
-        log_softmax = log_distribution(network, states[part], positions[part], behaviour, allowed)
-        logprobs.append(log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1))
-        if entropy:
-            entropies.append(entropy_of(log_softmax))
-        if full_logits:
-            logits.append(log_softmax)
+        log_softmax = log_distribution(network, states, positions[part], behaviour, allowed)
+        drawn = log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1)
+        nothing = drawn.new_zeros(0)
+        return (
+            drawn,
+            entropy_of(log_softmax) if entropy else nothing,
+            log_softmax if full_logits else nothing,
+        )
+
+    size = max(len(tokens) if full_logits else CHUNK_ELEMENTS // network.width, 1)
+    if torch.is_grad_enabled() and len(tokens) > size:
+        look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
+    slices = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    found = [look(states[part], part) for part in slices]
+    logprobs, entropies, logits = zip(*found, strict=True) if found else ((), (), ())
     empty = states.new_zeros(0)
     return TokenScores(
         logprobs=place(torch.cat([empty, *logprobs]), rows.mask),

@@ -106,6 +106,7 @@ def wider(batch):
         response_ids=pad(batch.response_ids, (0, 3), value=7),
         prompt_ids=pad(batch.prompt_ids.masked_fill(~batch.prompt_mask, 9), (2, 0), value=5),
         prompt_mask=pad(batch.prompt_mask, (2, 0)),
+        allowed=None if batch.allowed is None else pad(batch.allowed, (0, 0, 0, 3)),
         **wide,
     )
 
@@ -175,8 +176,9 @@ def inserted(batch):
     target = columns + torch.where(columns > 0, after, 0)
 
     def moved(values, empty=0):
-        wide = torch.full((rows, width + 2), empty, dtype=values.dtype)
-        return wide.scatter(1, target, values)
+        wide = torch.full((rows, width + 2, *values.shape[2:]), empty, dtype=values.dtype)
+        places = target.view(rows, width, *[1] * (values.dim() - 2)).expand_as(values)
+        return wide.scatter(1, places, values)
 
     fields = {name: moved(getattr(batch, name)) for name in batch._TOKEN_FIELDS}
     ids = moved(batch.response_ids, PAD_ID)
@@ -184,7 +186,8 @@ def inserted(batch):
     for values in fields.values():
         if values.dtype != torch.bool:
             values[long, 1:3] = 5.0
-    return batch.replace(response_ids=ids, **fields)
+    allowed = None if batch.allowed is None else moved(batch.allowed)
+    return batch.replace(response_ids=ids, allowed=allowed, **fields)
 
 
 @pytest.mark.parametrize("name", own_acting())

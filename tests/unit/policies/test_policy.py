@@ -13,12 +13,13 @@ from fixtures.policies import (
     tiny_model,
     tiny_policy,
 )
-from fixtures.toy import toy_tokenizer
+from fixtures.toy import EOS_ID, toy_tokenizer
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 from lmrl_bench.policies.scoring import twice_differentiable
 
@@ -188,9 +189,29 @@ def test_large_vocabularies_are_never_laid_out_for_all_tokens(monkeypatch):
         score(policy, prompts, completions)
     assert max(sizes) <= 16  # without gradients: chunks
     sizes.clear()
-    few = completions.mask & (torch.arange(completions.mask.shape[1]) < 2)
-    policy.score(prompts.ids, prompts.mask, completions.ids, few, policy.make_behaviour())
-    assert max(sizes) == int(few.sum())  # with gradients: the tokens that are scored
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        scores = score(policy, prompts, completions)
+    assert max(sizes) <= 16  # with gradients too
+    assert not {(16, 5000), (int(completions.mask.sum()), 5000)} & {tuple(shape) for shape in kept}
+    assert scores.logprobs.requires_grad
+
+
+def test_chunks_change_no_gradient(monkeypatch):
+    policy, prompts = tiny_policy("t5"), ragged_prompts(6)
+    behaviour = policy.make_behaviour(temperature=0.7, min_tokens=2)
+    mask = TopPMask(policy.network, EOS_ID, top_p=0.8)
+    completions = generate(policy, prompts, behaviour, mask=mask)
+    gradients = []
+    for chunk in (2**24, 3 * policy.network.width):
+        monkeypatch.setattr("lmrl_bench.policies.scoring.CHUNK_ELEMENTS", chunk)
+        scores = score(policy, prompts, completions, behaviour, allowed=completions.allowed)
+        total = (scores.logprobs * completions.mask.cumsum(1) + scores.entropy**2).sum()
+        parameters = [p for p in policy.model.parameters() if p.requires_grad]
+        gradients.append(torch.autograd.grad(total, parameters))
+    for one, other in zip(*gradients, strict=True):
+        assert float(one.abs().max()) > 0.0
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
