@@ -43,6 +43,7 @@ from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
 from lmrl_bench.seeding import derive_seed
 from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.text.kernels import autocast
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import MaybeCallback
@@ -220,10 +221,15 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         proceed: Callable[[Tensor], bool] = lambda _: True,
     ) -> StepResult:
         """Takes one optimiser step on one minibatch; see `gradient.gradient_step`."""
+
+        def in_precision(part: EpisodeBatch, weights: Tensor) -> LossParts:
+            with autocast(self.device, self.config.autocast):
+                return loss(part, weights)
+
         return gradient_step(
             minibatch,
             self.micro_batches(minibatch),
-            loss,
+            in_precision,
             weights=self.weights(minibatch),
             optimizer=self.optimizer,
             parameters=self.parameters,

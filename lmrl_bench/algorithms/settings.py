@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.kl import KLConfig
+from lmrl_bench.text.kernels import Autocast
 
 
 class OnPolicyConfig(AlgorithmConfig):
@@ -26,6 +27,11 @@ class OnPolicyConfig(AlgorithmConfig):
     max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's joint norm")
     kl: KLConfig = Field(
         default_factory=lambda: KLConfig(), description="the KL charge in the reward"
+    )
+    autocast: Autocast = Field(
+        "none",
+        description="precision of the update's forward, weights and sums stay float32; auto: bfloat16 where the device "
+        "multiplies it natively. In bfloat16 ratios start near 1, not at 1, and the record is marked",
     )
     micro_batch_tokens: int = Field(
         8192,

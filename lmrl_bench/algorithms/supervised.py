@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -33,7 +33,7 @@ from lmrl_bench.algorithms.interface import (
 from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.seeding import generator
 from lmrl_bench.text.episodes import EpisodeBatch
-from lmrl_bench.text.kernels import multiplies_bfloat16
+from lmrl_bench.text.kernels import Autocast, autocast
 from lmrl_bench.text.sample import Sample
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class SupervisedConfig(AlgorithmConfig):
     validation_samples: int = Field(
         256, gt=0, description="first rows of the validation split in them"
     )
-    autocast: Literal["none", "bfloat16", "auto"] = Field(
+    autocast: Autocast = Field(
         "none",
         description="precision of the training forward, weights and sums stay float32; auto: bfloat16 where the "
         "device multiplies it natively, elsewhere it is ten times slower",
@@ -201,10 +201,7 @@ class Supervised:
         return reference_batch(self._codec, samples, epoch, self.policy.device)
 
     def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
-        device = self.policy.device
-        auto = self.config.autocast == "auto" and multiplies_bfloat16(device)
-        enabled = auto or self.config.autocast == "bfloat16"
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled):
+        with autocast(self.policy.device, self.config.autocast):
             total, logprobs = self._weighted_logprobs(part, weights)
         return LossParts(-total, logprobs, {})
 

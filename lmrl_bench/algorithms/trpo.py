@@ -25,10 +25,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -60,6 +60,14 @@ class TRPOConfig(CriticConfig):
     backtrack_factor: float = Field(0.8, gt=0.0, lt=1.0, description="b, between two of them")
     critic_epochs: int = Field(5, gt=0, description="passes of the critic over the episodes")
     critic_minibatch_episodes: int = Field(16, gt=0, description="episodes per step of the critic")
+
+    @model_validator(mode="after")
+    def _only_in_float32(self) -> Self:
+        if self.autocast != "none":
+            raise ValueError(
+                "autocast: TRPO's products and its KL bound need float32; set it to none"
+            )
+        return self
 
 
 @dataclass(frozen=True)

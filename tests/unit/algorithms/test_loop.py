@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 from fixtures.toy import ToyReward, toy_task
-from fixtures.training import ACTING, WITH_CRITIC, make_algorithm, make_policy, weights_of
+from fixtures.training import (
+    ACTING,
+    WITH_CRITIC,
+    largest_difference,
+    make_algorithm,
+    make_policy,
+    weights_of,
+)
 from pydantic import ValidationError
 from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
 from stable_baselines3.common.logger import KVWriter, Logger
@@ -16,6 +23,7 @@ from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.errors import AlgorithmError, DivergedError
 from lmrl_bench.rewards.base import RewardOutput
+from lmrl_bench.runs.fidelity import FidelityWatch
 
 
 class Memory(KVWriter):
@@ -325,3 +333,21 @@ def test_none_learns_nothing():
     assert algorithm.action_mask is None
     algorithm.load_state_dict(algorithm.state_dict())
     assert all(torch.equal(before[k], v) for k, v in weights_of(policy).items())
+
+
+@pytest.mark.parametrize("name", [name for name in ACTING if name != "trpo"])
+def test_an_update_in_bfloat16_is_nearly_the_same_and_the_record_is_marked(name):
+    weights, marks = {}, {}
+    for precision in ("none", "bfloat16"):
+        algorithm, rows = learnt(name, tokens=1, learning_rate=1e-4, autocast=precision)
+        weights[precision] = weights_of(algorithm.policy)
+        watch = FidelityWatch()
+        watch.watch(rows[0])
+        marks[precision] = "max_logprob_difference" in watch.summary().flags
+    assert 0.0 < largest_difference(weights["none"], weights["bfloat16"]) < 1e-3
+    assert marks == {"none": name == "nlpo_released", "bfloat16": True}
+
+
+def test_trpo_refuses_to_be_imprecise():
+    with pytest.raises(ValueError, match="need float32"):
+        make_algorithm("trpo", autocast="auto")

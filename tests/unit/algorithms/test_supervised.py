@@ -7,8 +7,8 @@ import pytest
 import torch
 from fixtures.training import largest_difference, make_algorithm, weights_of
 
-from lmrl_bench.algorithms import supervised
 from lmrl_bench.algorithms.supervised import reference_batch
+from lmrl_bench.text import kernels
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -109,7 +109,7 @@ def test_resume_equals_uninterrupted():
 
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_takes_bfloat16_only_where_the_device_multiplies_it(monkeypatch, native):
-    monkeypatch.setattr(supervised, "multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: native)
     losses = {}
     for autocast in ("none", "auto", "bfloat16"):
         algorithm = make_algorithm("supervised", max_steps=1, autocast=autocast)
