@@ -6,10 +6,12 @@ from pathlib import Path
 
 from lmrl_bench.errors import VerificationError
 from lmrl_bench.leaderboards.collect import Expectation, collect
-from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex
+from lmrl_bench.leaderboards.overview import with_statistics
+from lmrl_bench.leaderboards.render.curves import curves_svg
+from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex, schema_text
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
-from lmrl_bench.leaderboards.render.plots import curves_svg
+from lmrl_bench.leaderboards.render.svg import standalone
 from lmrl_bench.leaderboards.render.words import rebuild_command
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.table import BoardTable
@@ -69,15 +71,17 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
 
 
 def render(table: BoardTable) -> dict[str, bytes]:
-    """Returns the content of every file by its name."""
-    curves = {t.task: curves_svg(table, t) for t in table.tasks if t.curves}
+    """Returns the content of every file by its name, statistics over all tasks included."""
+    table = with_statistics(table)
+    curves = {task.task: curves_svg(table, task) for task in table.tasks if task.curves}
     files = {
         "README.md": markdown(table),
         "index.html": page(table, curves),
         "board.json": json_text(table),
+        "board.schema.json": schema_text(),
         "table.csv": csv_long(table),
         "table_wide.csv": csv_wide(table),
         "table.tex": latex(table),
     }
-    files |= {f"curves-{task}.svg": svg for task, svg in curves.items()}
+    files |= {f"curves-{task}.svg": standalone(svg) for task, svg in curves.items()}
     return {name: text.encode() for name, text in files.items()}

@@ -7,13 +7,12 @@ sides. It plans an experiment; it says nothing about one that has been made.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import optimize, stats
 
 from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.leaderboards.estimates import TaskPower
 from lmrl_bench.leaderboards.ranking import measured
 from lmrl_bench.leaderboards.statistics import LEVEL
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significant
@@ -21,30 +20,6 @@ from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significan
 POWER = 0.8
 MOST_SEEDS = 100_000
 PLANS = (3, 5, 10, 20)
-
-
-class TaskPower(BaseModel):
-    """What a task's table can tell apart, in units of its primary metric."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: str
-    metric: str
-    deviation: float
-    """Between seeds, pooled over rows that train."""
-    rows: int
-    seeds: int
-    detectable: float
-    """Smallest difference that is found with probability `POWER` at the board's number of seeds."""
-    by_seeds: dict[int, float]
-    needed: int | None = None
-    """Seeds per row for the difference that was asked for."""
-
-    def line(self) -> dict[str, Any]:
-        """Returns the fields as one line of a table."""
-        plans = {f"at_{seeds}_seeds": value for seeds, value in self.by_seeds.items()}
-        needed = {} if self.needed is None else {"needed": self.needed}
-        return self.model_dump(exclude={"by_seeds", "needed"}) | plans | needed
 
 
 def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:

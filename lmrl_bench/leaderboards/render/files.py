@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
+from lmrl_bench.leaderboards.estimates import BoardOverview
 from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
 from lmrl_bench.leaderboards.render.columns import (
     DAGGER,
@@ -14,8 +15,12 @@ from lmrl_bench.leaderboards.render.columns import (
     Column,
     cell_text,
     columns,
+    decimals,
     row_title,
 )
+from lmrl_bench.leaderboards.render.headline import scale_words
+from lmrl_bench.leaderboards.render.intervals import estimate_text
+from lmrl_bench.leaderboards.render.palette import titles
 from lmrl_bench.leaderboards.render.words import masked_note
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 
@@ -31,8 +36,14 @@ _LATEX = {
 
 def json_text(board: BoardTable) -> str:
     """Returns board.json: the table object; intervals are [low, high]."""
-    content = board.model_dump(mode="json")
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return board.model_dump_json(indent=1) + "\n"
+
+
+def schema_text() -> str:
+    """Returns board.schema.json: the JSON Schema (draft 2020-12) of board.json."""
+    schema = BoardTable.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A board"}
+    return json.dumps({**schema, **head}, indent=1, ensure_ascii=False) + "\n"
 
 
 def csv_long(board: BoardTable) -> str:
@@ -76,9 +87,12 @@ def csv_wide(board: BoardTable) -> str:
 
 
 def latex(board: BoardTable) -> str:
-    r"""Returns table.tex: one booktabs table per task (`\usepackage{booktabs}`)."""
+    r"""Returns table.tex: a booktabs table of the whole and one per task (`\usepackage{booktabs}`)."""
     head = "% Made by lmrl-bench board build; needs \\usepackage{booktabs}.\n"
-    return head + "\n".join(_latex_table(board, t) for t in board.tasks if t.info is not None)
+    tables = [_latex_table(board, table) for table in board.tasks if table.info is not None]
+    if board.overview is not None:
+        tables.insert(0, _latex_whole(board, board.overview))
+    return head + "\n".join(tables)
 
 
 def _masked(row: Row, decoding: str) -> str:
@@ -122,10 +136,9 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 
 
 def _latex_table(board: BoardTable, table: TaskTable) -> str:
-    shown = [column for column in columns(table) if column.kind == "estimate"]
-    heads = " & ".join(["Row", *(_tex(column.title) for column in shown)])
+    shown = [(c, decimals(c, table)) for c in columns(table) if c.kind == "estimate"]
     body = [
-        " & ".join([_tex(row_title(row)), *(_latex_cell(column, row, table) for column in shown)])
+        [_tex(row_title(row)), *(_latex_cell(column, row, places) for column, places in shown)]
         for row in table.rows
     ]
     caption = (
@@ -133,17 +146,45 @@ def _latex_table(board: BoardTable, table: TaskTable) -> str:
         "seeds; bold: the best and all rows that Welch's interval of the difference does not "
         f"separate from it. {masked_note(table.rows).replace('*', '')}"
     ).strip()
+    heads = ["Row", *(_tex(column.title) for column, _ in shown)]
+    return _latex_float(caption, f"{board.name}-{table.task}", heads, body)
+
+
+def _latex_whole(board: BoardTable, found: BoardOverview) -> str:
+    """The aggregates over all tasks; bold is the leading group of ties."""
+    names = titles(board)
+    body = []
+    for row in found.rows:
+        texts = [
+            _tex(estimate_text(e)) if e else "--" for e in (row.iqm, row.mean, row.optimality_gap)
+        ]
+        if row.group == 1:
+            texts[0] = rf"\textbf{{{texts[0]}}}"
+        rank = f"{row.rank[0]}--{row.rank[1]}" if row.rank else "--"
+        body.append([_tex(names.get(row.row, row.row)), rank, *texts, str(row.collapsed)])
+    caption = (
+        f"{board.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
+        f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "
+        f"{found.seeds} seeds, widened for their number; bold: the leading group of ties."
+    )
+    heads = ["Row", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
+    return _latex_float(caption, f"{board.name}-all", heads, body)
+
+
+def _latex_float(
+    caption: str, label: str, heads: Sequence[str], body: Sequence[Sequence[str]]
+) -> str:
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_tex(caption)}}}",
-            rf"\label{{tab:{board.name}-{table.task}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
             r"\toprule",
-            rf"{heads} \\",
+            rf"{' & '.join(heads)} \\",
             r"\midrule",
-            *(rf"{line} \\" for line in body),
+            *(rf"{' & '.join(line)} \\" for line in body),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -152,8 +193,8 @@ def _latex_table(board: BoardTable, table: TaskTable) -> str:
     )
 
 
-def _latex_cell(column: Column, row: Row, table: TaskTable) -> str:
-    text = _tex(cell_text(column, row, table))
+def _latex_cell(column: Column, row: Row, places: int) -> str:
+    text = _tex(cell_text(column, row, places))
     return (
         rf"\textbf{{{text}}}" if column.measure is not None and column.measure in row.best else text
     )
