@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+_SMALL = 1 << 20
+
 
 def canonical_json(value: Any) -> str:
     """Returns the one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
@@ -27,4 +29,8 @@ def digest(value: Any) -> str:
 def file_sha256(path: Path) -> str:
     """Returns the sha256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
+        start = stream.read(_SMALL)
+        if len(start) < _SMALL:  # file_digest takes a large buffer first, for every small file
+            return hashlib.sha256(start).hexdigest()
+        stream.seek(0)
         return hashlib.file_digest(stream, "sha256").hexdigest()

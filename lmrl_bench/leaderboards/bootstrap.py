@@ -56,7 +56,7 @@ class Resamples:
     scores: FloatArray
     drawn: NDArray[np.int64]
 
-    @property
+    @cached_property
     def values(self) -> FloatArray:
         """The scores that were drawn: `(R, S, K)`."""
         return np.asarray(self.scores[self.drawn, np.arange(self.scores.shape[1])])

@@ -84,7 +84,7 @@ class BoardOverview(_Strict):
     groups: list[list[str]] = Field(
         description="best first; each cannot be told from its first row by the IQM"
     )
-    improvements: list[Improvement] = Field(description="pairs of the best 20 rows")
+    improvements: list[Improvement] = Field(description="pairs of the best 15 rows")
     tests: list[WelchTest]
 
 

@@ -44,8 +44,8 @@ from lmrl_bench.leaderboards.statistics import LEVEL, MINIMUM_SEEDS, Interval
 from lmrl_bench.leaderboards.table import BoardTable, significant
 
 RANKED_SEEDS = 5
-PAIRED_ROWS = 20
-_THRESHOLDS = 81
+PAIRED_ROWS = 15
+_THRESHOLDS = 61
 
 
 def with_statistics(table: BoardTable) -> BoardTable:
@@ -80,7 +80,8 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
     rows = scored_rows(board, scales)
     tasks = sorted(scales)
     complete = {row.name: m for row in rows if (m := row.matrix(tasks)) is not None}
-    key = digest({row.name: _canonical(row) for row in rows})
+    canonical = {row.name: _canonical(row) for row in rows}
+    key = digest(canonical)
     replicates = replicates or affordable_replicates(sum(m.size for m in complete.values()))
     drawn = {n: resample(m, stream(key, n), replicates) for n, m in complete.items()}
     iqms = {name: float(interquartile_mean(matrix)) for name, matrix in complete.items()}
@@ -121,7 +122,7 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
                 ranked=row.ranked,
                 collapsed=row.collapsed,
                 missing=row.missing,
-                scores=_canonical(row),
+                scores=canonical[row.name],
                 **summed.get(row.name, {}),
             )
             for row in rows

@@ -1,12 +1,13 @@
 """How many seeds a difference needs: the power of the two-sample t-test, and `board power`.
 
-Power is from the noncentral t distribution, with the standard deviation between seeds equal on both
+Power is from the noncentral t (squared, F) distribution, with the standard deviation between seeds equal on both
 sides. It plans an experiment; it says nothing about one that has been made.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 from scipy import optimize, stats
@@ -32,8 +33,10 @@ def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
     """
     freedom = 2 * (seeds - 1)
     bound = float(stats.t.ppf(0.5 + level / 2, freedom))
-    shift = abs(effect) * math.sqrt(seeds / 2)
-    return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
+    if effect == 0:
+        return 1 - level
+    # t² is a noncentral F; scipy's noncentral t gives no number for large shifts.
+    return float(stats.ncf.sf(bound**2, 1, freedom, effect**2 * seeds / 2))
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = POWER) -> float:
@@ -44,11 +47,16 @@ def detectable_difference(deviation: float, seeds: int, power: float = POWER) ->
     """
     if seeds < 2:
         raise ValueError("a test needs at least two seeds per row")
-    most = 2.0
+    return deviation * _detectable_effect(seeds, power)
+
+
+@cache
+def _detectable_effect(seeds: int, power: float) -> float:
+    """In standard deviations; the bracket grows from below."""
+    most = 1 / 64
     while power_of_test(most, seeds) < power:
         most *= 2
-    effect = optimize.brentq(lambda d: power_of_test(d, seeds) - power, 0.0, most)
-    return deviation * float(effect)
+    return float(optimize.brentq(lambda d: power_of_test(d, seeds) - power, most / 2, most))
 
 
 def seeds_needed(difference: float, deviation: float, power: float = POWER) -> int:

@@ -74,7 +74,8 @@ def read_samples(folder: Path) -> pa.Table:
     """
     path = folder / SAMPLES
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would start a data set and threads
+            table = file.read(use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
     missing = [name for name in _COLUMNS if name not in table.column_names]

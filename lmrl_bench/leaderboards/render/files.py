@@ -22,7 +22,7 @@ from lmrl_bench.leaderboards.render.headline import scale_words
 from lmrl_bench.leaderboards.render.intervals import estimate_text
 from lmrl_bench.leaderboards.render.palette import titles
 from lmrl_bench.leaderboards.render.words import masked_note
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.table import BoardTable, Row, Summary, TaskTable
 
 _LONG = (
     "board", "task", "row", "algorithm", "masked", "seed", "status", "decoding", "measure", "value",
@@ -51,15 +51,28 @@ def csv_long(board: BoardTable) -> str:
     lines: list[Sequence[object]] = [_LONG]
     for table in board.tasks:
         for row in table.rows:
+            name = (board.name, table.task, row.label, row.algorithm)
+            measures = [
+                (_masked(row, decoding), decoding, m, s) for decoding, m, s in _measures(row)
+            ]
+            position = 0
             for run in row.runs:
-                name, of_run = (
-                    (board.name, table.task, row.label, row.algorithm),
-                    (run.seed, run.status),
-                )
-                values = list(_values(row, run.seed)) if run.status == "completed" else []
-                lines += [(*name, _masked(row, value[0]), *of_run, *value) for value in values] or [
-                    (*name, "", *of_run, "", "", "")
+                if run.status != "completed":
+                    lines.append((*name, "", run.seed, run.status, "", "", ""))
+                    continue
+                lines += [
+                    (
+                        *name,
+                        masked,
+                        run.seed,
+                        run.status,
+                        decoding,
+                        measure,
+                        summary.points[position],
+                    )
+                    for masked, decoding, measure, summary in measures
                 ]
+                position += 1
     return _csv(lines)
 
 
@@ -102,22 +115,18 @@ def _masked(row: Row, decoding: str) -> str:
     return "yes" if row.masked and decoding != UNMASKED else "no"
 
 
-def _values(row: Row, seed: int) -> Iterator[tuple[str, str, float]]:
-    """Yields decoding, measure and value of a completed seed."""
-    position = [run.seed for run in row.runs if run.status == "completed"].index(seed)
+def _measures(row: Row) -> Iterator[tuple[str, str, Summary]]:
+    """Yields decoding, measure and summary of what every completed seed has."""
     for name, split in row.splits.items():
-        measures = {
-            **{f"metric/{metric}": summary for metric, summary in split.metrics.items()},
-            "reward": split.reward,
-            "kl_to_reference": split.kl_to_reference,
-            "mean_length": split.mean_length,
-            "truncated_share": split.truncated_share,
-        }
-        for measure, summary in measures.items():
-            yield name, measure, summary.points[position]
+        for metric, summary in split.metrics.items():
+            yield name, f"metric/{metric}", summary
+        yield name, "reward", split.reward
+        yield name, "kl_to_reference", split.kl_to_reference
+        yield name, "mean_length", split.mean_length
+        yield name, "truncated_share", split.truncated_share
     for measure, cost in (("tokens", row.tokens), ("wall_s", row.wall_s), ("cpu_s", row.cpu_s)):
         if cost is not None and cost.n == row.counts["completed"]:
-            yield "", measure, cost.points[position]
+            yield "", measure, cost
 
 
 def _wide(column: Column | None, row: Row) -> tuple[object, object, object, object]:

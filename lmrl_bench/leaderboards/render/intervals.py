@@ -25,7 +25,7 @@ from lmrl_bench.leaderboards.table import BoardTable, TaskTable
 
 _NAMES = 108
 _STEP, _TOP = 22, 6
-_INLINE = (190, 18)
+_INLINE = (170, 18)
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,7 @@ def _line(
         "group": "",
         "iqm": None,
         "drawn": "",
+        "style": style,
     }
     if found is None or board.overview is None:
         return line
@@ -271,7 +272,7 @@ def _of(table: TaskTable, label: str) -> Row:
 
 
 def _primary_cell(found: tuple[Column, int] | None, row: Row) -> dict[str, Any] | None:
-    return None if found is None else _cell(*found, row, True)
+    return None if found is None else _cell(*found, row, False)
 
 
 def _cell(column: Column, places: int, row: Row, count: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def name_labels(board: BoardTable, places: Mapping[str, tuple[float, float]], y:
     style, names = styles(board), titles(board)
     shown = [label for label in places if style[label] != OTHER]
     heights: Sequence[float] = apart(
-        [places[label][1] + 4 for label in shown], _LINE, y.end + 4, y.start + 4
+        [places[label][1] + 4 for label in shown], _LINE, y.end + 4, y.start - 3
     )
     return [
         group(

@@ -75,7 +75,9 @@ def drift_svg(board: BoardTable, table: TaskTable, measure: str) -> str | None:
     if not found:
         return None
     x = Axis(*span([0.0, *(v for kl, _ in found.values() for v in kl)]), _LEFT, WIDTH - _NAMES)
-    y = Axis(*span([v for _, values in found.values() for v in values]), _HEIGHT - _BOTTOM, _TOP)
+    y = Axis(
+        *span([v for _, values in found.values() for v in values], 0.1), _HEIGHT - _BOTTOM, _TOP
+    )
     title = f"{measure} {'↑' if measure == 'reward' else arrow(table, measure)}"
     parts = [frame(x, y, "KL to the start (nats per episode)", title)]
     places = {}
