@@ -82,7 +82,9 @@ def test_the_work_grows_with_the_records_and_no_faster(tmp_path, monkeypatch):
         folder = tmp_path / str(seeds)
         spec, expected = make(folder / "results", monkeypatch, seeds=seeds)
         build(spec, folder / "results", folder / "warm", expected)
-        calls.append(count_calls(lambda f=folder, s=spec, e=expected: build(s, f / "results", f / "out", e)))
+        calls.append(
+            count_calls(lambda f=folder, s=spec, e=expected: build(s, f / "results", f / "out", e))
+        )
     assert calls[1] < 4 * calls[0]
     assert calls[1] / (6 * 2 * 20) < 2_000  # Python calls per record
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from markupsafe import escape
 
+from lmrl_bench.leaderboards.render.columns import number
+
 WIDTH = 380
 STYLE = Path(__file__).resolve().parent.parent / "templates" / "plots.css"
 
@@ -145,15 +147,16 @@ def shortened(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
-def numbers(values: Sequence[float]) -> list[str]:
-    """Returns the values with as few decimals as tell them apart."""
-    for places in range(7):
-        texts = [f"{value:.{places}f}" for value in values]
-        if all(
-            abs(float(t) - v) <= 1e-9 * max(1.0, abs(v)) for t, v in zip(texts, values, strict=True)
-        ):
+def numbers(ticks: Sequence[float]) -> list[str]:
+    """Returns ascending ticks with as few decimals as write them all to a hundredth of their distance."""
+    gaps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    tolerance = min(gaps, default=abs(ticks[0]) if ticks else 0.0) / 100
+    texts: list[str] = []
+    for places in range(10):
+        texts = [number(tick, places) for tick in ticks]
+        if all(abs(float(t) - v) <= tolerance for t, v in zip(texts, ticks, strict=True)):
             break
-    return [t.removeprefix("-") if float(t) == 0 else t for t in texts] if values else []
+    return texts
 
 
 def pixel(value: float) -> str:

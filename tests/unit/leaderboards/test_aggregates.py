@@ -64,6 +64,26 @@ def test_the_interval_is_rliables_widened():
         assert found.high == pytest.approx(point + factor * (high - point), abs=0.006)
 
 
+def test_the_intervals_of_pairs_and_profiles_are_rliables_widened():
+    """rliable 1.2.0, arch 7.2.0, numpy 2.4.6, pandas 2.3.3 in an environment of its own, np.random.seed(0) before each:
+    get_interval_estimates of probability_of_improvement(FIRST, SECOND), and create_performance_profile(FIRST, thresholds),
+    20,000 replicates. The tolerance of the profile is less than one of its 20 runs.
+    """
+    factor = np.sqrt(5 / 4)
+    first, second = resample(FIRST, stream(KEY, "first")), resample(SECOND, stream(KEY, "second"))
+    found = improvement_interval(first, second)
+    assert found.low == pytest.approx(0.485 - factor * (0.485 - 0.299875), abs=0.006)
+    assert found.high == pytest.approx(0.485 + factor * (0.675 - 0.485), abs=0.006)
+    points, lows, highs = (
+        [1.0, 0.85, 0.7, 0.35, 0.0], [1.0, 0.7, 0.5, 0.15, 0.0], [1.0, 1.0, 0.9, 0.55, 0.0],
+    )  # fmt: skip
+    profile = profile_intervals(first, [0.0, 0.25, 0.5, 0.75, 1.0])
+    for found, point, low, high in zip(profile, points, lows, highs, strict=True):
+        assert found.mean == pytest.approx(point)
+        assert found.low == pytest.approx(point - factor * (point - low), abs=0.045)
+        assert found.high == pytest.approx(min(point + factor * (high - point), 1.0), abs=0.045)
+
+
 @pytest.mark.parametrize("seeds", [1, 3, 5, 7])
 def test_iqm_is_scipys_trimmed_mean(seeds):
     scores = np.random.default_rng(seeds).normal(size=(seeds, 3))

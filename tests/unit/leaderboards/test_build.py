@@ -251,7 +251,14 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(files):
     page = _Page(files["index.html"])
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    allowed = {"table.csv", "table_wide.csv", "table.tex", "board.json", "board.schema.json", "data:,"}
+    allowed = {
+        "table.csv",
+        "table_wide.csv",
+        "table.tex",
+        "board.json",
+        "board.schema.json",
+        "data:,",
+    }
     assert {a for a in page.addresses if not a.startswith("#")} <= allowed
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", files["index.html"])

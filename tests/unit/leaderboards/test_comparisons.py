@@ -34,10 +34,7 @@ def test_holm_does_not_depend_on_the_order(p_values, random):
 
 def test_holm_keeps_the_rate_of_false_alarms():
     rng = np.random.default_rng(3)
-    alarms = [
-        min(holm(welch_p_values(*rng.normal(size=(2, 6, 5))))) < 0.05
-        for _ in range(200)
-    ]
+    alarms = [min(holm(welch_p_values(*rng.normal(size=(2, 6, 5))))) < 0.05 for _ in range(200)]
     assert np.mean(alarms) < 0.1
 
 
