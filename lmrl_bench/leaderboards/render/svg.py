@@ -6,6 +6,7 @@ and dark; texts take the page's ink. Coordinates have one decimal, so every plat
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +150,7 @@ def shortened(text: str, characters: int) -> str:
 
 def numbers(ticks: Sequence[float]) -> list[str]:
     """Returns ascending ticks with as few decimals as write them all to a hundredth of their distance."""
-    gaps = [b - a for a, b in zip(ticks, ticks[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(ticks)]
     tolerance = min(gaps, default=abs(ticks[0]) if ticks else 0.0) / 100
     texts: list[str] = []
     for places in range(10):

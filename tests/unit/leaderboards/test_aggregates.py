@@ -65,8 +65,8 @@ def test_the_interval_is_rliables_widened():
 
 
 def test_the_intervals_of_pairs_and_profiles_are_rliables_widened():
-    """rliable 1.2.0, arch 7.2.0, numpy 2.4.6, pandas 2.3.3 in an environment of its own, np.random.seed(0) before each:
-    get_interval_estimates of probability_of_improvement(FIRST, SECOND), and create_performance_profile(FIRST, thresholds),
+    """rliable 1.2.0, arch 7.2.0, numpy 2.4.6, pandas 2.3.3; np.random.seed(0) before each call:
+    get_interval_estimates of probability_of_improvement(FIRST, SECOND), create_performance_profile(FIRST, …),
     20,000 replicates. The tolerance of the profile is less than one of its 20 runs.
     """
     factor = np.sqrt(5 / 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from xml.etree import ElementTree
 
@@ -87,8 +88,8 @@ def test_drift_is_drawn_for_rows_that_have_one(board):
 def test_a_profile_falls_in_steps(board):
     (line,) = marks(profile_svg(board, board.overview), "ppo", "curve")
     points = [tuple(map(float, p.split())) for p in line.get("d")[1:].split("L")]
-    assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in zip(points, points[1:], strict=False))
-    assert all(a[0] == b[0] or a[1] == b[1] for a, b in zip(points, points[1:], strict=False))
+    assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in itertools.pairwise(points))
+    assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(points))
 
 
 def test_more_rows_than_colours(tmp_path, monkeypatch):
@@ -138,7 +139,7 @@ def test_labels_keep_apart_and_in_order(wanted):
     placed = apart(wanted, 13, 0, 200)
     ranked = sorted(range(len(wanted)), key=lambda n: wanted[n])
     heights = [placed[n] for n in ranked]
-    assert all(b - a >= 13 - 1e-9 for a, b in zip(heights, heights[1:], strict=False))
+    assert all(b - a >= 13 - 1e-9 for a, b in itertools.pairwise(heights))
     assert all(-1e-9 <= height <= 200 for height in heights)
 
 
