@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-_SMALL = 1 << 20
+_CHUNK = 1 << 16
 
 
 def canonical_json(value: Any) -> str:
@@ -28,9 +28,8 @@ def digest(value: Any) -> str:
 
 def file_sha256(path: Path) -> str:
     """Returns the sha256 (hex) of a file's bytes."""
-    with path.open("rb") as stream:
-        start = stream.read(_SMALL)
-        if len(start) < _SMALL:  # file_digest takes a large buffer first, for every small file
-            return hashlib.sha256(start).hexdigest()
-        stream.seek(0)
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    found = hashlib.sha256()
+    with path.open("rb", buffering=0) as stream:  # boards hash many small files
+        while chunk := stream.read(_CHUNK):
+            found.update(chunk)
+    return found.hexdigest()
