@@ -258,7 +258,8 @@ def _sources(row: Row) -> list[dict[str, Any]]:
             "done"
         )
         if runs[0].commit:
-            again = f"git checkout {runs[0].commit}\n{again}"
+            # The code alone: the records were committed after it.
+            again = f"git checkout {runs[0].commit} -- lmrl_bench tasks\n{again}"
         found.append({"runs": runs, "first": runs[0], "again": again})
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +67,12 @@ def document(width: float, height: float, label: str, parts: Sequence[str]) -> s
 
 
 def standalone(svg: str) -> str:
-    """Returns a plot as a file of its own: with the style sheet, for light and dark."""
+    """Returns a plot as a file of its own: with size, ground and style sheet, for light and dark."""
     head, body = svg.split(">", 1)
-    style = STYLE.read_text(encoding="utf-8")
-    return f'{head} xmlns="http://www.w3.org/2000/svg"><style>\n{style}</style>{body}\n'
+    width, height = re.search(r'viewBox="0 0 (\S+) (\S+)"', head).groups()  # type: ignore[union-attr]
+    size = f'width="{pixel(1.5 * float(width))}" height="{pixel(1.5 * float(height))}"'
+    style = STYLE.read_text(encoding="utf-8") + "svg { background: var(--ground); }\n"
+    return f'{head} {size} xmlns="http://www.w3.org/2000/svg"><style>\n{style}</style>{body}\n'
 
 
 def frame(x: Axis, y: Axis, x_title: str, y_title: str) -> str:

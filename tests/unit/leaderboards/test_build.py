@@ -274,6 +274,7 @@ def test_texts_are_escaped(files):
 def test_the_page_shows_provenance_and_samples(files):
     text = files["index.html"]
     assert "lmrl-bench bench fake --jobs 2" in text
+    assert f"git checkout {'a' * 40} -- lmrl_bench tasks\nfor seed in 0 1 2; do" in text
     assert "there is no record in <code>fake/docs-en-de/nlpo/0</code>" in text
     assert text.count('class="sample"') == 16
     assert 'class="best"' in text
