@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 PACKAGE = Path(__file__).resolve().parent
@@ -23,6 +24,7 @@ def bundled(name: str) -> Path:
     return packaged if packaged.is_dir() else PACKAGE.parent / name
 
 
+@lru_cache(maxsize=1024)
 def public_name(name: str) -> str:
     """Returns the name of a model or folder as it is published: without a folder of the user's.
 

@@ -5,7 +5,7 @@ Every number comes from a record; a missing record is missing, not zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from lmrl_bench.leaderboards.consistency import check_row, check_task, refuse_stale, stale
@@ -46,7 +46,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
     """
     grid = cells(board)
     folders = find_folders(results_root / board.name)
-    records = records_of(board.name, grid, results_root, expected)
+    records = records_of(board.name, grid, results_root, expected, set(folders))
     return BoardTable(
         name=board.name,
         title=board.title,
@@ -65,9 +65,20 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
 
 
 def records_of(
-    board: str, grid: Sequence[Cell], results_root: Path, expected: Expectation
+    board: str,
+    grid: Sequence[Cell],
+    results_root: Path,
+    expected: Expectation,
+    folders: Collection[Path],
 ) -> dict[Path, RunRecord | None]:
     """Reads the record of every cell; None where there is none.
+
+    Args:
+        board: Name of the board.
+        grid: Its cells.
+        results_root: The folder of all results.
+        expected: What the record of each cell must say.
+        folders: What `find_folders` found, which follows no link.
 
     Raises:
         RecordError: A record is corrupt, changed or misplaced, or not of the cell as it is today.
@@ -77,9 +88,10 @@ def records_of(
     for cell in grid:
         folder = cell.folder(results_root, board)
         records[folder] = None
-        if not (folder / RECORD).exists():
+        if folder not in folders:
+            if (folder / RECORD).exists():
+                check_place(folder, results_root / board)
             continue
-        check_place(folder, results_root / board)
         record = records[folder] = read_record(folder)
         check_files(folder, record)
         if reasons := stale(record, cell, expected(cell)):
@@ -145,7 +157,7 @@ def _row(
 
 
 def _run(cell: Cell, record: RunRecord | None, board: str) -> Run:
-    folder = cell.folder(Path(), board).as_posix()
+    folder = f"{board}/{cell.task}/{cell.label}/{cell.seed}"
     if record is None:
         return Run(seed=cell.seed, status="missing", folder=folder)
     error, source = record.error, record.provenance

@@ -7,26 +7,38 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from lmrl_bench.leaderboards.aggregates import FloatArray
+
 Beats = Callable[[str, str], bool]
 """Whether the first row is better than the second, beyond what chance explains."""
 
 
-def welch_p_value(first: Sequence[float], second: Sequence[float]) -> float:
-    """Returns the two-sided p-value of Welch's t-test of equal means.
+def welch_p_values(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Returns the two-sided p-values of Welch's t-tests of equal means, one per row `(N,)`.
 
-    Two rows without any spread are equal (1) or not (0).
+    Two samples without any spread are equal (1) or not (0).
+
+    Args:
+        first: `(N, S)`.
+        second: `(N, S')`.
 
     Raises:
         ValueError: Fewer than two values on one side.
     """
-    if min(len(first), len(second)) < 2:
+    sizes = first.shape[1], second.shape[1]
+    if min(sizes) < 2:
         raise ValueError("a test needs at least two values on each side")
-    if np.ptp(first) == 0.0 and np.ptp(second) == 0.0:
-        return 1.0 if first[0] == second[0] else 0.0
-    return float(stats.ttest_ind(first, second, equal_var=False).pvalue)
+    spread = np.ptp(first, axis=1) + np.ptp(second, axis=1) > 0
+    found = np.asarray(first[:, 0] == second[:, 0], dtype=np.float64)
+    a, b = first[spread], second[spread]
+    found[spread] = stats.ttest_ind_from_stats(
+        a.mean(axis=1), a.std(axis=1, ddof=1), sizes[0],
+        b.mean(axis=1), b.std(axis=1, ddof=1), sizes[1], equal_var=False,
+    ).pvalue  # fmt: skip
+    return found
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
     """Returns Holm's (1979) adjusted p-values, in the same order.
 
     Rejecting those below α keeps the probability of one false rejection among all below α.
@@ -34,7 +46,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        largest = max(largest, min(1.0, (len(p_values) - rank) * float(p_values[index])))
         adjusted[index] = largest
     return adjusted
 

@@ -102,8 +102,10 @@ def collect_samples(
 
 
 def _first_rows(folder: Path) -> list[dict[str, Any]]:
-    rows = [row for row in read_samples(folder).to_pylist() if row["decoding"] == _SPLIT]
-    return [row for row in rows[:SHOWN_SAMPLES] if row["prompt"] is not None]
+    table = read_samples(folder, without=("output_ids", "seed_index"))
+    places = [n for n, name in enumerate(table["decoding"].to_pylist()) if name == _SPLIT]
+    rows = table.take(places[:SHOWN_SAMPLES]).to_pylist()
+    return [row for row in rows if row["prompt"] is not None]
 
 
 def _answer(label: str, row: Mapping[str, Any]) -> Answer:

@@ -17,6 +17,7 @@ from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord, SplitResults, TaskInfo
+from lmrl_bench.records.store import find_folders
 
 SUFFIX = ".parquet"
 COLUMNS: dict[str, pa.DataType] = {
@@ -81,7 +82,8 @@ def board_rows(board: BoardSpec, results_root: Path, expected: Expectation) -> p
         RecordError: As in `collect`.
     """
     grid = cells(board)
-    records = records_of(board.name, grid, results_root, expected)
+    known = set(find_folders(results_root / board.name))
+    records = records_of(board.name, grid, results_root, expected, known)
     for task in board.tasks:
         folders = [c.folder(results_root, board.name) for c in grid if c.task == task.task]
         check_task({f: found for f in folders if (found := records[f]) is not None})

@@ -1,15 +1,15 @@
-"""A board as a whole (`board statistics`): aggregates with intervals, pairs of rows, groups, ranks.
+"""A board as a whole: aggregates with intervals, pairs of rows, groups of ties, ranks.
 
 Every number is a function of the table's scores: nothing else moves it, not even the order of rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import RecordError
@@ -18,100 +18,56 @@ from lmrl_bench.leaderboards.aggregates import (
     interquartile_mean,
     mean_score,
     optimality_gap,
-    performance_profile,
 )
 from lmrl_bench.leaderboards.bootstrap import (
-    REPLICATES,
-    Statistic,
+    Resamples,
+    affordable_replicates,
+    bounds,
     improvement_interval,
-    resampled,
+    profile_intervals,
+    resample,
+    statistic_interval,
     stream,
-    widened,
 )
-from lmrl_bench.leaderboards.comparisons import holm, rank_intervals, tie_groups, welch_p_value
+from lmrl_bench.leaderboards.comparisons import holm, rank_intervals, tie_groups, welch_p_values
+from lmrl_bench.leaderboards.estimates import (
+    BoardOverview,
+    Estimate,
+    Improvement,
+    RowOverview,
+    ScaleInfo,
+    WelchTest,
+)
+from lmrl_bench.leaderboards.power import board_power
 from lmrl_bench.leaderboards.scores import Scale, ScoredRow, scale_of, scored_rows
 from lmrl_bench.leaderboards.statistics import LEVEL, MINIMUM_SEEDS, Interval
 from lmrl_bench.leaderboards.table import BoardTable, significant
 
-THRESHOLDS = tuple(round(0.25 * step, 2) for step in range(9))
 RANKED_SEEDS = 5
+PAIRED_ROWS = 15
+_THRESHOLDS = 61
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def with_statistics(table: BoardTable) -> BoardTable:
+    """Returns the table with its overview and power; where there can be none, with the reason."""
+    found: dict[str, object] = {}
+    try:
+        found["overview"] = overview(table)
+    except RecordError as error:
+        found["no_overview"] = str(error)
+    try:
+        found["power"] = board_power(table)
+    except RecordError:
+        found["power"] = []
+    return table.model_copy(update=found)
 
 
-class Estimate(_Strict):
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-class RowOverview(_Strict):
-    """A row over all tasks; without numbers while a run of it is missing."""
-
-    row: str
-    ranked: bool = Field(description="false for a row without its mask, shown beside itself")
-    collapsed: int = Field(description="runs that failed or diverged; they score 0")
-    missing: int = Field(description="runs that are not there; they have no score")
-    iqm: Estimate | None = None
-    mean: Estimate | None = None
-    optimality_gap: Estimate | None = None
-    profile: list[float] = Field(default_factory=list, description="share above each threshold")
-    rank: tuple[int, int] | None = None
-
-
-class Improvement(_Strict):
-    """How probably a run of `first` beats one of `second` on a task drawn at random."""
-
-    first: str
-    second: str
-    probability: Estimate
-
-
-class WelchTest(_Strict):
-    """Welch's test of two rows in one task, corrected for all tests of the board."""
-
-    task: str
-    first: str
-    second: str
-    difference: float = Field(description="of mean scores, first minus second")
-    p: float
-    p_holm: float
-
-
-class ScaleInfo(_Strict):
-    """What is 0 and 1 in a task, in units of its primary metric."""
-
-    task: str
-    metric: str
-    floor: float
-    ceiling: float
-    source: str
-
-
-class BoardOverview(_Strict):
-    """A board as a whole."""
-
-    board: str
-    seeds: int
-    provisional: bool = Field(description="fewer than five seeds")
-    digest: str = Field(description="of the scores; it seeds the bootstrap")
-    replicates: int
-    scales: list[ScaleInfo]
-    thresholds: list[float] = Field(description="of the profiles")
-    rows: list[RowOverview]
-    groups: list[list[str]] = Field(
-        description="best first; each cannot be told from its first row by the IQM"
-    )
-    improvements: list[Improvement]
-    tests: list[WelchTest]
-
-
-def overview(board: BoardTable, replicates: int = REPLICATES) -> BoardOverview:
+def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
     """Returns the statistics of a board over all its tasks.
+
+    Args:
+        board: The board.
+        replicates: Of the bootstrap; None for as many as its size affords.
 
     Raises:
         RecordError: Fewer than three seeds, a task without a scale or without a completed run.
@@ -123,15 +79,34 @@ def overview(board: BoardTable, replicates: int = REPLICATES) -> BoardOverview:
     scales = {task.task: scale_of(task, board) for task in board.tasks}
     rows = scored_rows(board, scales)
     tasks = sorted(scales)
-    complete = {r.name: m for r in rows if (m := r.matrix(tasks)) is not None}
-    key = digest({row.name: _canonical(row) for row in rows})
-    drawn = {
-        name: resampled(matrix, stream(key, name), replicates) for name, matrix in complete.items()
+    complete = {row.name: m for row in rows if (m := row.matrix(tasks)) is not None}
+    canonical = {row.name: _canonical(row) for row in rows}
+    key = digest(canonical)
+    replicates = replicates or affordable_replicates(sum(m.size for m in complete.values()))
+    drawn = {n: resample(m, stream(key, n), replicates) for n, m in complete.items()}
+    iqms = {name: float(interquartile_mean(matrix)) for name, matrix in complete.items()}
+    ranked = [row.name for row in rows if row.ranked and row.name in complete]
+    order = sorted(ranked, key=lambda name: (-iqms[name], name))
+    behind = _differences(iqms, drawn)
+
+    def beats(first: str, second: str) -> bool:
+        return behind[first, second].low > 0
+
+    groups = tie_groups(order, beats)
+    ranks = rank_intervals(ranked, beats)
+    thresholds = _thresholds(complete)
+    summed = {
+        name: {
+            "iqm": _estimate(statistic_interval(drawn[name], interquartile_mean)),
+            "mean": _estimate(statistic_interval(drawn[name], mean_score)),
+            "optimality_gap": _estimate(_gap(drawn[name])),
+            "behind": _estimate(behind[order[0], name]) if order and name != order[0] else None,
+            "profile": [_estimate(found) for found in profile_intervals(drawn[name], thresholds)],
+            "rank": ranks.get(name),
+            "group": next((n for n, group in enumerate(groups, start=1) if name in group), None),
+        }
+        for name in complete
     }
-    beats = _beats(complete, drawn)
-    candidates = [row.name for row in rows if row.ranked and row.name in complete]
-    order = sorted(candidates, key=lambda name: (-float(interquartile_mean(complete[name])), name))
-    ranks = rank_intervals(candidates, beats)
     return BoardOverview(
         board=board.name,
         seeds=len(board.seeds),
@@ -139,21 +114,21 @@ def overview(board: BoardTable, replicates: int = REPLICATES) -> BoardOverview:
         digest=key,
         replicates=replicates,
         scales=[_scale_info(board, task, scale) for task, scale in scales.items()],
-        thresholds=list(THRESHOLDS),
-        rows=[_row(row, complete, drawn, ranks) for row in rows],
-        groups=tie_groups(order, beats),
-        improvements=[
-            Improvement(
-                first=first,
-                second=second,
-                probability=_estimate(
-                    improvement_interval(
-                        complete[first], complete[second], stream(key, first, second), replicates
-                    )
-                ),
+        thresholds=thresholds,
+        rows=[
+            RowOverview(
+                row=row.name,
+                label=row.label,
+                ranked=row.ranked,
+                collapsed=row.collapsed,
+                missing=row.missing,
+                scores=canonical[row.name],
+                **summed.get(row.name, {}),
             )
-            for first, second in combinations(sorted(candidates), 2)
+            for row in rows
         ],
+        groups=groups,
+        improvements=_improvements(sorted(order[:PAIRED_ROWS]), drawn),
         tests=_tests([row for row in rows if row.ranked], tasks),
     )
 
@@ -166,46 +141,46 @@ def _canonical(row: ScoredRow) -> dict[str, list[float] | None]:
     }
 
 
-def _beats(
-    complete: Mapping[str, FloatArray], drawn: Mapping[str, FloatArray]
-) -> Callable[[str, str], bool]:
-    """A row beats another if the interval of the difference of their IQMs lies above 0."""
-    points = {name: float(interquartile_mean(matrix)) for name, matrix in complete.items()}
-    replicates = {name: interquartile_mean(sample) for name, sample in drawn.items()}
+def _differences(
+    iqms: Mapping[str, float], drawn: Mapping[str, Resamples]
+) -> dict[tuple[str, str], Interval]:
+    """The difference of the IQMs of every pair of rows, first minus second, with its interval."""
+    if not drawn:
+        return {}
+    names = list(drawn)
+    replicates = np.array([interquartile_mean(drawn[name].values) for name in names])
+    points = np.array([iqms[name] for name in names])
+    seeds = min(len(row.scores) for row in drawn.values())
+    found = {}
+    for index, name in enumerate(names):
+        difference = points[index] - points
+        low, high = bounds(difference, replicates[index] - replicates, seeds)
+        for other, *numbers in zip(names, difference, low, high, strict=True):
+            found[name, other] = Interval(*map(float, numbers))
+    return found
 
-    def beats(first: str, second: str) -> bool:
-        difference = replicates[first] - replicates[second]
-        seeds = min(len(complete[first]), len(complete[second]))
-        return bool(widened(points[first] - points[second], difference, seeds).low > 0)
 
-    return beats
+def _gap(row: Resamples) -> Interval:
+    found = statistic_interval(row, optimality_gap)
+    return Interval(found.mean, max(found.low, 0.0), found.high)  # it cannot be negative
 
 
-def _row(
-    row: ScoredRow,
-    complete: Mapping[str, FloatArray],
-    drawn: Mapping[str, FloatArray],
-    ranks: Mapping[str, tuple[int, int]],
-) -> RowOverview:
-    name = row.name
-    facts = RowOverview(row=name, ranked=row.ranked, collapsed=row.collapsed, missing=row.missing)
-    if name not in complete:
-        return facts
+def _thresholds(complete: Mapping[str, FloatArray]) -> list[float]:
+    """From the floor to a quarter above the best score, and to the ceiling at least."""
+    best = max((float(matrix.max()) for matrix in complete.values()), default=1.0)
+    top = max(1.0, math.ceil(4 * best) / 4)
+    return [significant(float(value)) for value in np.linspace(0.0, top, _THRESHOLDS)]
 
-    def estimate(statistic: Statistic) -> Estimate:
-        point = float(statistic(complete[name]))
-        return _estimate(widened(point, statistic(drawn[name]), len(complete[name])))
 
-    profile = performance_profile(complete[name], THRESHOLDS)
-    return facts.model_copy(
-        update={
-            "iqm": estimate(interquartile_mean),
-            "mean": estimate(mean_score),
-            "optimality_gap": estimate(optimality_gap),
-            "profile": [significant(float(share)) for share in profile],
-            "rank": ranks.get(name),
-        }
-    )
+def _improvements(names: Sequence[str], drawn: Mapping[str, Resamples]) -> list[Improvement]:
+    return [
+        Improvement(
+            first=first,
+            second=second,
+            probability=_estimate(improvement_interval(drawn[first], drawn[second])),
+        )
+        for first, second in combinations(names, 2)
+    ]
 
 
 def _tests(rows: list[ScoredRow], tasks: list[str]) -> list[WelchTest]:
@@ -216,19 +191,22 @@ def _tests(rows: list[ScoredRow], tasks: list[str]) -> list[WelchTest]:
         for first, second in combinations(sorted(rows, key=lambda row: row.name), 2)
         if (mine := first.scores[task]) is not None and (theirs := second.scores[task]) is not None
     ]
-    p_values = [welch_p_value(mine, theirs) for _, _, _, mine, theirs in pairs]
+    if not pairs:
+        return []
+    left, right = np.array([p[3] for p in pairs]), np.array([p[4] for p in pairs])
+    p_values = welch_p_values(left, right)
+    differences = left.mean(axis=1) - right.mean(axis=1)
+    numbers = zip(pairs, differences, p_values, holm(p_values), strict=True)
     return [
         WelchTest(
             task=task,
             first=first.name,
             second=second.name,
-            difference=significant(float(np.mean(mine) - np.mean(theirs))),
-            p=significant(p),
-            p_holm=significant(adjusted),
+            difference=significant(float(difference)),
+            p=significant(float(p)),
+            p_holm=significant(float(adjusted)),
         )
-        for (task, first, second, mine, theirs), p, adjusted in zip(
-            pairs, p_values, holm(p_values), strict=True
-        )
+        for (task, first, second, _, _), difference, p, adjusted in numbers
     ]
 
 

@@ -1,19 +1,19 @@
 """How many seeds a difference needs: the power of the two-sample t-test, and `board power`.
 
-Power is from the noncentral t distribution, with the standard deviation between seeds equal on both
+Power is from the noncentral t (squared, F) distribution, with the standard deviation between seeds equal on both
 sides. It plans an experiment; it says nothing about one that has been made.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import cache
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 from scipy import optimize, stats
 
 from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.leaderboards.estimates import TaskPower
 from lmrl_bench.leaderboards.ranking import measured
 from lmrl_bench.leaderboards.statistics import LEVEL
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significant
@@ -21,30 +21,6 @@ from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significan
 POWER = 0.8
 MOST_SEEDS = 100_000
 PLANS = (3, 5, 10, 20)
-
-
-class TaskPower(BaseModel):
-    """What a task's table can tell apart, in units of its primary metric."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    task: str
-    metric: str
-    deviation: float
-    """Between seeds, pooled over rows that train."""
-    rows: int
-    seeds: int
-    detectable: float
-    """Smallest difference that is found with probability `POWER` at the board's number of seeds."""
-    by_seeds: dict[int, float]
-    needed: int | None = None
-    """Seeds per row for the difference that was asked for."""
-
-    def line(self) -> dict[str, Any]:
-        """Returns the fields as one line of a table."""
-        plans = {f"at_{seeds}_seeds": value for seeds, value in self.by_seeds.items()}
-        needed = {} if self.needed is None else {"needed": self.needed}
-        return self.model_dump(exclude={"by_seeds", "needed"}) | plans | needed
 
 
 def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
@@ -57,8 +33,10 @@ def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
     """
     freedom = 2 * (seeds - 1)
     bound = float(stats.t.ppf(0.5 + level / 2, freedom))
-    shift = abs(effect) * math.sqrt(seeds / 2)
-    return float(stats.nct.sf(bound, freedom, shift) + stats.nct.cdf(-bound, freedom, shift))
+    if effect == 0:
+        return 1 - level
+    # t² is a noncentral F; scipy's noncentral t gives no number for large shifts.
+    return float(stats.ncf.sf(bound**2, 1, freedom, effect**2 * seeds / 2))
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = POWER) -> float:
@@ -69,11 +47,16 @@ def detectable_difference(deviation: float, seeds: int, power: float = POWER) ->
     """
     if seeds < 2:
         raise ValueError("a test needs at least two seeds per row")
-    most = 2.0
+    return deviation * _detectable_effect(seeds, power)
+
+
+@cache
+def _detectable_effect(seeds: int, power: float) -> float:
+    """In standard deviations; the bracket grows from below."""
+    most = 1 / 64
     while power_of_test(most, seeds) < power:
         most *= 2
-    effect = optimize.brentq(lambda d: power_of_test(d, seeds) - power, 0.0, most)
-    return deviation * float(effect)
+    return float(optimize.brentq(lambda d: power_of_test(d, seeds) - power, most / 2, most))
 
 
 def seeds_needed(difference: float, deviation: float, power: float = POWER) -> int:

@@ -46,6 +46,7 @@ class ScoredRow:
 
     Attributes:
         name: The label; "<label>, no mask" for a masked row decoded like the others.
+        label: The row of the board.
         ranked: False for a row without its mask, which stands on the board a second time.
         scores: Task to one score per seed of the board, ascending, because the order of the seeds
             says nothing; None where a run is missing.
@@ -54,6 +55,7 @@ class ScoredRow:
     """
 
     name: str
+    label: str
     ranked: bool
     scores: dict[str, list[float] | None]
     collapsed: int
@@ -105,6 +107,7 @@ def _scored(
     collapsed = sum(status in COLLAPSED for status in statuses)
     return ScoredRow(
         name=label if decoding == SPLIT else f"{label}, no mask",
+        label=label,
         ranked=decoding == SPLIT,
         scores={
             task: _scores(row, info[task].primary_metric, decoding, scales[task])

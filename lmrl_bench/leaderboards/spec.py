@@ -126,7 +126,7 @@ class Cell:
 
     def folder(self, results_root: Path, board: str) -> Path:
         """Returns results/<board>/<task>/<label>/<seed>."""
-        return results_root / board / self.task / self.label / str(self.seed)
+        return Path(results_root, board, self.task, self.label, str(self.seed))
 
 
 def cells(spec: BoardSpec) -> list[Cell]:

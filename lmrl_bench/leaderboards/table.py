@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
 from lmrl_bench.leaderboards.spec import ReferenceRows
 from lmrl_bench.records.record import TaskInfo
 
@@ -175,6 +176,7 @@ class TaskTable(_Strict):
 class BoardTable(_Strict):
     """A board with all its tables."""
 
+    schema_file: Literal["board.schema.json"] = Field("board.schema.json", alias="$schema")
     schema_: Literal[1] = Field(1, alias="schema")
     name: str
     title: str
@@ -183,6 +185,11 @@ class BoardTable(_Strict):
     labels: list[str]
     reference: ReferenceRows
     tasks: list[TaskTable]
+    overview: BoardOverview | None = Field(None, description="null where `no_overview` says why")
+    no_overview: str | None = None
+    power: list[TaskPower] = Field(
+        default_factory=list, description="without tasks in which no row that trains has two seeds"
+    )
     unlisted: list[str] = Field(
         default_factory=list, description="records in the folder that the board does not ask for"
     )

@@ -8,13 +8,13 @@ A last line that a kill has torn is dropped, and counted, on resume.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json
 
 from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import RecordError
@@ -124,7 +124,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     lines = []
     for number, text in enumerate(raw, start=1):
         try:
-            line = json.loads(text)
+            line = from_json(text)
         except ValueError as error:
             raise RecordError(
                 f"{path}:{number}: not JSON: {error}; run again with --fresh"

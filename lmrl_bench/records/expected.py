@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from lmrl_bench.digests import digest
@@ -52,6 +53,11 @@ class ExpectedRun:
     task_digest: str
     start: ExpectedStart
 
+    @cached_property
+    def config_digest(self) -> str:
+        """Of `config`: the same for all seeds of a row."""
+        return digest(self.config)
+
 
 class Difference(NamedTuple):
     """A field in which a record is not the expected one."""
@@ -70,13 +76,16 @@ def differences(record: RunRecord, expected: ExpectedRun) -> list[Difference]:
     The configuration is compared field by field, so that the first difference has a name. A run
     that failed before its policy was loaded names no start, and none is compared.
     """
+    same = record.config == expected.config
     found = [
         *_task(record, expected),
-        *_config(record, expected.config),
+        *([] if same else _config(record, expected.config)),
+        *_algorithm(record),
         *(_start(record.policy, expected.start) if record.policy else ()),
     ]
-    if record.config_digest != digest(record.config):
-        found.append(Difference("config_digest", record.config_digest, digest(record.config)))
+    made = expected.config_digest if same else digest(record.config)
+    if record.config_digest != made:
+        found.append(Difference("config_digest", record.config_digest, made))
     return found
 
 
@@ -93,6 +102,9 @@ def _config(record: RunRecord, expected: Mapping[str, Any]) -> Iterator[Differen
         found, wanted = made.get(name, ABSENT), asked.get(name, ABSENT)
         if found != wanted:
             yield Difference(name, found, wanted)
+
+
+def _algorithm(record: RunRecord) -> Iterator[Difference]:
     if record.algorithm != record.config.get("algorithm"):
         yield Difference("algorithm", record.algorithm, record.config.get("algorithm", ABSENT))
 

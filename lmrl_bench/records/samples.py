@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,18 +66,25 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
     return FileInfo(path=SAMPLES, sha256=file_sha256(path), rows=table.num_rows)
 
 
-def read_samples(folder: Path) -> pa.Table:
+def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
     """Returns the samples as an Arrow table (`.to_pandas()`, `.to_pylist()`).
+
+    Args:
+        folder: The folder of the run.
+        without: Columns to leave out.
 
     Raises:
         RecordError: The file is missing or is not such a file.
     """
     path = folder / SAMPLES
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:  # read_table would start a data set and threads
+            names = file.schema_arrow.names
+            kept = [name for name in names if name not in without]
+            table = file.read(columns=kept, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    missing = [name for name in _COLUMNS if name not in names]
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
     return table

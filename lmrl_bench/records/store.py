@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from lmrl_bench.digests import file_sha256
 from lmrl_bench.errors import RecordError
@@ -82,11 +84,13 @@ def read_record(folder: Path) -> RunRecord:
             the remedy.
     """
     path = folder / RECORD
-    if not path.is_file():
-        raise RecordError(f"{path}: there is no record; the run has not finished, run or resume it")
     _check_own(path)
     try:
-        content = json.loads(path.read_bytes())
+        content = from_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RecordError(
+            f"{path}: there is no record; the run has not finished, run or resume it"
+        ) from None
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: corrupt ({error}); restore it or run again with --fresh"
@@ -121,7 +125,7 @@ def find_folders(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
-    return sorted(path.parent for path in root.rglob(RECORD))
+    return sorted(Path(folder) for folder, _, files in os.walk(root) if RECORD in files)
 
 
 def find_records(root: Path) -> list[RunRecord]:
@@ -162,8 +166,11 @@ def check_place(folder: Path, root: Path) -> None:
     Raises:
         RecordError: A folder on the way is a link.
     """
-    if folder.resolve() != root.resolve() / folder.relative_to(root):
-        raise RecordError(f"{folder}: a folder on the way is a link; put the run's own folder here")
+    for place in (folder, *folder.parents[: len(folder.relative_to(root).parts) - 1]):
+        if place.is_symlink():
+            raise RecordError(
+                f"{folder}: a folder on the way is a link; put the run's own folder here"
+            )
 
 
 def _check_own(path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,31 +71,39 @@ def decimals(column: Column, table: TaskTable) -> int:
     """Returns how many decimals the column is printed with: about four digits in all."""
     if column.kind == "cost":
         return 0
-    summaries = [found for row in table.rows if (found := column.value(row)) is not None]
+    return places_of([found for row in table.rows if (found := column.value(row)) is not None])
+
+
+def places_of(summaries: Sequence[Summary]) -> int:
+    """Returns how many decimals leave these values about four digits."""
     largest = max((abs(point) for summary in summaries for point in summary.points), default=0.0)
     return 3 if largest < 10 else 2 if largest < 100 else 1
 
 
-def cell_text(column: Column, row: Row, table: TaskTable, *, count: bool = False) -> str:
+def cell_text(column: Column, row: Row, places: int, *, count: bool = False) -> str:
     """Returns "0.612 ± 0.021 (n=3)", the points below three seeds, or a dash for nothing.
 
     Args:
         column: The column.
         row: The row.
-        table: The task, whose values set the decimals.
+        places: Decimals of the column.
         count: Always add the number of seeds; else only where seeds are missing.
     """
     summary = column.value(row)
     if summary is None or not summary.points:
         return NOTHING
-    places = decimals(column, table)
     if column.kind == "cost":
         return f"{sum(summary.points) / summary.n:,.0f}"
+    return summary_text(summary, places, count=count or not row.complete)
+
+
+def summary_text(summary: Summary, places: int, *, count: bool = True) -> str:
+    """Returns "0.612 ± 0.021 (n=3)", or the points below three seeds."""
     if summary.mean is None:
         points = ", ".join(number(point, places) for point in summary.points)
         return f"{points} (n={summary.n})"
     text = f"{number(summary.mean, places)} ± {number(summary.half_width, places)}"
-    return f"{text} (n={summary.n})" if count or not row.complete else text
+    return f"{text} (n={summary.n})" if count else text
 
 
 def number(value: float, places: int) -> str:

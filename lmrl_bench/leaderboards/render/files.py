@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
+from lmrl_bench.leaderboards.estimates import BoardOverview
 from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
 from lmrl_bench.leaderboards.render.columns import (
     DAGGER,
@@ -14,10 +15,14 @@ from lmrl_bench.leaderboards.render.columns import (
     Column,
     cell_text,
     columns,
+    decimals,
     row_title,
 )
+from lmrl_bench.leaderboards.render.headline import scale_words
+from lmrl_bench.leaderboards.render.intervals import estimate_text
+from lmrl_bench.leaderboards.render.palette import titles
 from lmrl_bench.leaderboards.render.words import masked_note
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.table import BoardTable, Row, Summary, TaskTable
 
 _LONG = (
     "board", "task", "row", "algorithm", "masked", "seed", "status", "decoding", "measure", "value",
@@ -31,8 +36,14 @@ _LATEX = {
 
 def json_text(board: BoardTable) -> str:
     """Returns board.json: the table object; intervals are [low, high]."""
-    content = board.model_dump(mode="json")
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return board.model_dump_json(indent=1) + "\n"
+
+
+def schema_text() -> str:
+    """Returns board.schema.json: the JSON Schema (draft 2020-12) of board.json."""
+    schema = BoardTable.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A board"}
+    return json.dumps({**schema, **head}, indent=1, ensure_ascii=False) + "\n"
 
 
 def csv_long(board: BoardTable) -> str:
@@ -40,15 +51,28 @@ def csv_long(board: BoardTable) -> str:
     lines: list[Sequence[object]] = [_LONG]
     for table in board.tasks:
         for row in table.rows:
+            name = (board.name, table.task, row.label, row.algorithm)
+            measures = [
+                (_masked(row, decoding), decoding, m, s) for decoding, m, s in _measures(row)
+            ]
+            position = 0
             for run in row.runs:
-                name, of_run = (
-                    (board.name, table.task, row.label, row.algorithm),
-                    (run.seed, run.status),
-                )
-                values = list(_values(row, run.seed)) if run.status == "completed" else []
-                lines += [(*name, _masked(row, value[0]), *of_run, *value) for value in values] or [
-                    (*name, "", *of_run, "", "", "")
+                if run.status != "completed":
+                    lines.append((*name, "", run.seed, run.status, "", "", ""))
+                    continue
+                lines += [
+                    (
+                        *name,
+                        masked,
+                        run.seed,
+                        run.status,
+                        decoding,
+                        measure,
+                        summary.points[position],
+                    )
+                    for masked, decoding, measure, summary in measures
                 ]
+                position += 1
     return _csv(lines)
 
 
@@ -76,9 +100,12 @@ def csv_wide(board: BoardTable) -> str:
 
 
 def latex(board: BoardTable) -> str:
-    r"""Returns table.tex: one booktabs table per task (`\usepackage{booktabs}`)."""
+    r"""Returns table.tex: a booktabs table of the whole and one per task (`\usepackage{booktabs}`)."""
     head = "% Made by lmrl-bench board build; needs \\usepackage{booktabs}.\n"
-    return head + "\n".join(_latex_table(board, t) for t in board.tasks if t.info is not None)
+    tables = [_latex_table(board, table) for table in board.tasks if table.info is not None]
+    if board.overview is not None:
+        tables.insert(0, _latex_whole(board, board.overview))
+    return head + "\n".join(tables)
 
 
 def _masked(row: Row, decoding: str) -> str:
@@ -88,22 +115,18 @@ def _masked(row: Row, decoding: str) -> str:
     return "yes" if row.masked and decoding != UNMASKED else "no"
 
 
-def _values(row: Row, seed: int) -> Iterator[tuple[str, str, float]]:
-    """Yields decoding, measure and value of a completed seed."""
-    position = [run.seed for run in row.runs if run.status == "completed"].index(seed)
+def _measures(row: Row) -> Iterator[tuple[str, str, Summary]]:
+    """Yields decoding, measure and summary of what every completed seed has."""
     for name, split in row.splits.items():
-        measures = {
-            **{f"metric/{metric}": summary for metric, summary in split.metrics.items()},
-            "reward": split.reward,
-            "kl_to_reference": split.kl_to_reference,
-            "mean_length": split.mean_length,
-            "truncated_share": split.truncated_share,
-        }
-        for measure, summary in measures.items():
-            yield name, measure, summary.points[position]
+        for metric, summary in split.metrics.items():
+            yield name, f"metric/{metric}", summary
+        yield name, "reward", split.reward
+        yield name, "kl_to_reference", split.kl_to_reference
+        yield name, "mean_length", split.mean_length
+        yield name, "truncated_share", split.truncated_share
     for measure, cost in (("tokens", row.tokens), ("wall_s", row.wall_s), ("cpu_s", row.cpu_s)):
         if cost is not None and cost.n == row.counts["completed"]:
-            yield "", measure, cost.points[position]
+            yield "", measure, cost
 
 
 def _wide(column: Column | None, row: Row) -> tuple[object, object, object, object]:
@@ -122,10 +145,9 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
 
 
 def _latex_table(board: BoardTable, table: TaskTable) -> str:
-    shown = [column for column in columns(table) if column.kind == "estimate"]
-    heads = " & ".join(["Row", *(_tex(column.title) for column in shown)])
+    shown = [(c, decimals(c, table)) for c in columns(table) if c.kind == "estimate"]
     body = [
-        " & ".join([_tex(row_title(row)), *(_latex_cell(column, row, table) for column in shown)])
+        [_tex(row_title(row)), *(_latex_cell(column, row, places) for column, places in shown)]
         for row in table.rows
     ]
     caption = (
@@ -133,17 +155,45 @@ def _latex_table(board: BoardTable, table: TaskTable) -> str:
         "seeds; bold: the best and all rows that Welch's interval of the difference does not "
         f"separate from it. {masked_note(table.rows).replace('*', '')}"
     ).strip()
+    heads = ["Row", *(_tex(column.title) for column, _ in shown)]
+    return _latex_float(caption, f"{board.name}-{table.task}", heads, body)
+
+
+def _latex_whole(board: BoardTable, found: BoardOverview) -> str:
+    """The aggregates over all tasks; bold is the leading group of ties."""
+    names = titles(board)
+    body = []
+    for row in found.rows:
+        texts = [
+            _tex(estimate_text(e)) if e else "--" for e in (row.iqm, row.mean, row.optimality_gap)
+        ]
+        if row.group == 1:
+            texts[0] = rf"\textbf{{{texts[0]}}}"
+        rank = f"{row.rank[0]}--{row.rank[1]}" if row.rank else "--"
+        body.append([_tex(names.get(row.row, row.row)), rank, *texts, str(row.collapsed)])
+    caption = (
+        f"{board.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
+        f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "
+        f"{found.seeds} seeds, widened for their number; bold: the leading group of ties."
+    )
+    heads = ["Row", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
+    return _latex_float(caption, f"{board.name}-all", heads, body)
+
+
+def _latex_float(
+    caption: str, label: str, heads: Sequence[str], body: Sequence[Sequence[str]]
+) -> str:
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
             rf"\caption{{{_tex(caption)}}}",
-            rf"\label{{tab:{board.name}-{table.task}}}",
-            rf"\begin{{tabular}}{{l{'r' * len(shown)}}}",
+            rf"\label{{tab:{label}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
             r"\toprule",
-            rf"{heads} \\",
+            rf"{' & '.join(heads)} \\",
             r"\midrule",
-            *(rf"{line} \\" for line in body),
+            *(rf"{' & '.join(line)} \\" for line in body),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -152,8 +202,8 @@ def _latex_table(board: BoardTable, table: TaskTable) -> str:
     )
 
 
-def _latex_cell(column: Column, row: Row, table: TaskTable) -> str:
-    text = _tex(cell_text(column, row, table))
+def _latex_cell(column: Column, row: Row, places: int) -> str:
+    text = _tex(cell_text(column, row, places))
     return (
         rf"\textbf{{{text}}}" if column.measure is not None and column.measure in row.best else text
     )

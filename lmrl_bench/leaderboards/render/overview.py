@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmrl_bench.leaderboards.overview import BoardOverview, Estimate, significant_tests
+from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
+from lmrl_bench.leaderboards.overview import significant_tests
 
 
 def overview_text(found: BoardOverview) -> str:

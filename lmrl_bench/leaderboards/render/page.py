@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lmrl_bench.leaderboards.estimates import BoardOverview, RowOverview
+from lmrl_bench.leaderboards.overview import PAIRED_ROWS, significant_tests
 from lmrl_bench.leaderboards.render.columns import (
+    NOTHING,
     Column,
     cell_text,
     columns,
@@ -22,7 +26,16 @@ from lmrl_bench.leaderboards.render.columns import (
     unmasked_primary,
     unmasked_title,
 )
-from lmrl_bench.leaderboards.render.plots import inline, intervals_svg
+from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
+from lmrl_bench.leaderboards.render.intervals import (
+    estimate_text,
+    inline_axis,
+    inline_interval,
+    interval_svg,
+    overall_svg,
+)
+from lmrl_bench.leaderboards.render.palette import OTHER, order, styles, titles
+from lmrl_bench.leaderboards.render.profiles import drift_svg, profile_svg
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
@@ -32,7 +45,7 @@ from lmrl_bench.leaderboards.render.words import (
     untrained_note,
     verdicts,
 )
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.table import BoardTable, Row, Run, ShownSample, TaskTable
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
@@ -41,13 +54,21 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
     """Returns index.html.
 
     Args:
-        board: The board.
+        board: The board, with its statistics.
         curves: The learning curves as SVG, by task; tasks without curves are left out.
     """
+    style = styles(board)
     return _environment().get_template("board.html.j2").render(
         board=board,
-        overview=_overview(board),
+        lead=[_emphasised(line) for line in lead(board)],
+        facts=[(term, _emphasised(text)) for term, text in facts(board)],
+        provisional=PROVISIONAL if board.overview and board.overview.provisional else "",
+        leaderboard=_leaderboard(board),
+        score_axis=Markup(inline_axis(board.overview)) if board.overview else "",
+        whole=_whole(board, board.overview) if board.overview else None,
         sections=[_section(board, table, curves) for table in board.tasks],
+        key=[(label, name, style[label]) for label, name in titles(board).items()],
+        grey=sum(name == OTHER for name in style.values()),
         untrained=untrained_note(board),
         masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
         verdict_heads=VERDICT_HEADS,
@@ -68,76 +89,202 @@ def _environment() -> Environment:
     )
 
 
-def _overview(board: BoardTable) -> list[dict[str, Any]]:
-    """One line per row: its primary metric on every task; without its own mask in a line below."""
-    lines = []
-    for position, label in enumerate(board.labels):
-        rows = [table.rows[position] for table in board.tasks]
-        titles = [row_title(row) for row in rows if row.masked]
-        firsts = [columns(table)[0] if table.info else None for table in board.tasks]
-        lines.append(
-            {"label": (titles or [label])[0], "cells": _overview_cells(board, rows, firsts)}
-        )
-        if titles:
-            bare = [unmasked_primary(table) for table in board.tasks]
-            cells = _overview_cells(board, rows, bare)
-            lines.append({"label": unmasked_title(label), "cells": cells})
+def _leaderboard(board: BoardTable) -> list[dict[str, Any]]:
+    """One line per row, best first: rank, score, primary metrics; without its mask in a line below."""
+    style, names = styles(board), titles(board)
+    rows = {row.row: row for row in board.overview.rows} if board.overview else {}
+    firsts = [_first_column(table, columns(table)) for table in board.tasks]
+    bare = [_first_column(t, [c] if (c := unmasked_primary(t)) else []) for t in board.tasks]
+    by_label = {label: [_of(table, label) for table in board.tasks] for label in board.labels}
+    lines: list[dict[str, Any]] = []
+    group = None
+    for label in order(board):
+        of_tasks = by_label[label]
+        found = rows.get(label)
+        first_of_group = found is not None and found.group not in (None, group)
+        group = found.group if found else None
+        line = _line(board, label, names[label], found, style[label])
+        cells = map(_primary_cell, firsts, of_tasks)
+        lines.append({**line, "cells": list(cells), "first": first_of_group and bool(lines)})
+        if any(row.masked for row in of_tasks):
+            name = unmasked_title(label)
+            line = _line(board, label, name, rows.get(name), style[label])
+            lines.append(
+                {**line, "cells": list(map(_primary_cell, bare, of_tasks)), "first": False}
+            )
     return lines
 
 
-def _overview_cells(
-    board: BoardTable, rows: Sequence[Row], found: Sequence[Column | None]
-) -> list[dict[str, Any] | None]:
-    return [
-        None if column is None else _cell(column, row, table, True)
-        for table, row, column in zip(board.tasks, rows, found, strict=True)
-    ]
+def _line(
+    board: BoardTable, label: str, title: str, found: RowOverview | None, style: str
+) -> dict[str, Any]:
+    runs = len(board.seeds) * len(board.tasks)
+    line: dict[str, Any] = {
+        "row": label,
+        "title": title,
+        "rank": "",
+        "group": "",
+        "iqm": None,
+        "drawn": "",
+        "style": style,
+    }
+    if found is None or board.overview is None:
+        return line
+    lost = [(found.collapsed, "collapsed"), (found.missing, "missing")]
+    done = runs - found.collapsed - found.missing
+    line |= {
+        "group": found.group or "",
+        "iqm": found.iqm,
+        "score": estimate_text(found.iqm) if found.iqm else "missing",
+        "drawn": Markup(inline_interval(board.overview, found, style)),  # escaped where it is made
+        "runs": ", ".join([f"{done}/{runs}", *(f"{n} {word}" for n, word in lost if n)]),
+        "lost": bool(found.collapsed or found.missing),
+    }
+    if found.rank:
+        low, high = found.rank
+        line["rank"] = str(low) if low == high else f"{low}{NOTHING}{high}"
+    return line
+
+
+def _whole(board: BoardTable, found: BoardOverview) -> dict[str, Any]:
+    """Everything over all tasks: plots, aggregates, and the two matrices of pairs."""
+    best_first = order(board)
+    ranked = {row.row for row in found.rows if row.rank}
+    shown = [label for label in best_first if label in ranked][:PAIRED_ROWS]
+    separated = significant_tests(found)
+    wins: dict[tuple[str, str], int] = {}
+    for test in separated:
+        pair = (test.first, test.second) if test.difference > 0 else (test.second, test.first)
+        wins[pair] = wins.get(pair, 0) + 1
+    return {
+        "found": found,
+        "scale": scale_words(found),
+        "intervals": Markup(overall_svg(board, found)),
+        "profile": Markup(profile_svg(board, found)),
+        "shown": shown,
+        "names": titles(board),
+        "matrix": _matrix(found),
+        "wins": wins,
+        "separated": len(separated),
+        "estimates": [
+            (row, [estimate_text(e) if e else "missing" for e in (row.iqm, row.mean, row.optimality_gap)],
+             estimate_text(row.behind) if row.behind else "")
+            for row in sorted(found.rows, key=lambda row: best_first.index(row.label))
+        ],
+    }  # fmt: skip
+
+
+def _matrix(found: BoardOverview) -> dict[tuple[str, str], dict[str, Any]]:
+    """The probability of improvement of each row over each column, with its interval."""
+    cells = {}
+    for pair in found.improvements:
+        p = pair.probability
+        for first, second, value, low, high in (
+            (pair.first, pair.second, p.value, p.low, p.high),
+            (pair.second, pair.first, 1 - p.value, 1 - p.high, 1 - p.low),
+        ):
+            cells[first, second] = {
+                "text": f"{value:.2f}",
+                "interval": f"{low:.2f} to {high:.2f}",
+                "side": "better" if value > 0.5 else "worse" if value < 0.5 else "even",
+                "weight": round(abs(value - 0.5) * 80),
+                "sure": low > 0.5 or high < 0.5,
+            }
+    return cells
 
 
 def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> dict[str, Any]:
-    shown = columns(table, everything=True)
     info = table.info
+    shown = [(column, decimals(column, table)) for column in columns(table, everything=True)]
+    measures = ["reward", *info.held_out_metrics] if info else []
     return {
         "table": table,
-        "columns": shown,
+        "columns": [column for column, _ in shown],
         "rows": [
             {
                 "row": row,
                 "title": row_title(row),
-                "cells": [_cell(column, row, table, column is shown[0]) for column in shown],
+                "cells": [
+                    _cell(column, places, row, column is shown[0][0]) for column, places in shown
+                ],
                 "seeds": seeds_text(row),
+                "sources": _sources(row),
             }
             for row in table.rows
         ],
         "masked": _emphasised(masked_note(table.rows)),
         "marked": _emphasised(fidelity_note(table.rows)),
         "verdicts": verdicts(table),
-        "intervals": _svg(intervals_svg(board, table), f"i-{table.task}") if info else None,
-        "curves": _svg(curves[table.task], f"c-{table.task}") if table.task in curves else None,
-        "samples": [
-            {
-                "sample": sample,
-                "scores": list(dict.fromkeys(k for a in sample.answers for k in a.scores)),
-            }
-            for sample in table.samples
-        ],
+        "intervals": Markup(interval_svg(board, table)) if info else None,
+        "curves": Markup(curves[table.task]) if table.task in curves else None,
+        "drift": [Markup(svg) for m in measures if (svg := drift_svg(board, table, m))],
+        "samples": [{"sample": sample, "best": _best(table, sample)} for sample in table.samples],
     }
 
 
-def _cell(column: Column, row: Row, table: TaskTable, count: bool) -> dict[str, Any]:
+def _best(table: TaskTable, sample: ShownSample) -> dict[str, float]:
+    """The best reward, and the best value of each metric that the board ranks or holds out."""
+    info = table.info
+    found = {"reward": max(answer.reward for answer in sample.answers)}
+    for name in [info.primary_metric, *info.held_out_metrics] if info else []:
+        values = [answer.scores[name] for answer in sample.answers if name in answer.scores]
+        if values and info:
+            found[name] = (min if name in info.lower_is_better else max)(values)
+    return found
+
+
+def _sources(row: Row) -> list[dict[str, Any]]:
+    """The runs of a row by what made them: one command makes those of one source again."""
+
+    def source(run: Run) -> tuple[Any, ...]:
+        where = (run.platform, run.device, run.python, sorted(run.packages.items()))
+        return (
+            run.status == "missing",
+            run.command,
+            run.package_version,
+            run.commit,
+            run.dirty,
+            *where,
+        )
+
+    found = []
+    for _, group in groupby(sorted(row.runs, key=lambda r: (str(source(r)), r.seed)), key=source):
+        runs = list(group)
+        folder = runs[0].folder.rpartition("/")[0]
+        seeds = " ".join(str(run.seed) for run in runs)
+        again = (
+            f"for seed in {seeds}; do\n"
+            f"  lmrl-bench run results/{folder}/$seed/config.yaml --output again/{folder}/$seed\n"
+            "done"
+        )
+        if runs[0].commit:
+            # The code alone: the records were committed after it.
+            again = f"git checkout {runs[0].commit} -- lmrl_bench tasks\n{again}"
+        found.append({"runs": runs, "first": runs[0], "again": again})
+    return found
+
+
+def _first_column(table: TaskTable, found: Sequence[Column]) -> tuple[Column, int] | None:
+    return (found[0], decimals(found[0], table)) if found and table.info else None
+
+
+def _of(table: TaskTable, label: str) -> Row:
+    return next(row for row in table.rows if row.label == label)
+
+
+def _primary_cell(found: tuple[Column, int] | None, row: Row) -> dict[str, Any] | None:
+    return None if found is None else _cell(*found, row, False)
+
+
+def _cell(column: Column, places: int, row: Row, count: bool) -> dict[str, Any]:
     summary = column.value(row)
     points = summary.points if summary else []
-    places = decimals(column, table)
     return {
-        "text": cell_text(column, row, table, count=count),
+        "text": cell_text(column, row, places, count=count),
         "best": column.measure is not None and column.measure in row.best,
         "value": sum(points) / len(points) if points else "",
         "points": ", ".join(number(point, places) for point in points),
     }
-
-
-def _svg(svg: str, prefix: str) -> Markup:
-    return Markup(inline(svg, prefix))  # made by matplotlib, which escapes texts
 
 
 def _emphasised(line: str) -> Markup:

@@ -87,9 +87,9 @@ def fidelity_note(rows: Iterable[Row]) -> str:
     return f"**Marked runs**, whose records passed a fidelity bound: {'; '.join(parts)}."
 
 
-def verdicts(table: TaskTable) -> list[tuple[str, str, str, str, str]]:
-    """Returns, for each comparison with the supervised policy, the cells of `VERDICT_HEADS`."""
-    lines: list[tuple[str, str, str, str, str]] = []
+def verdicts(table: TaskTable) -> list[tuple[str, tuple[str, str, str, str, str]]]:
+    """Returns label and cells of `VERDICT_HEADS` of each comparison with the supervised policy."""
+    lines: list[tuple[str, tuple[str, str, str, str, str]]] = []
     for row in table.rows:
         for found in row.comparisons:
             places = 3 if max(map(abs, found.interval)) < 10 else 2
@@ -98,5 +98,5 @@ def verdicts(table: TaskTable) -> list[tuple[str, str, str, str, str]]:
             difference = f"{sign}{number(found.difference, places)} [{low}, {high}]"
             intervals = "overlap" if found.intervals_overlap else "do not overlap"
             name = unmasked_title(row.label) if found.decoding == UNMASKED else row_title(row)
-            lines.append((name, found.measure, difference, found.verdict, intervals))
+            lines.append((row.label, (name, found.measure, difference, found.verdict, intervals)))
     return lines

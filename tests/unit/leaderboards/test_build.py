@@ -9,12 +9,14 @@ import sys
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from fixtures.boards import fake_expected, fake_spec, write_board
 
 from lmrl_bench.errors import VerificationError
 from lmrl_bench.leaderboards.build import build, check, render
 from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.table import BoardTable
 
@@ -24,7 +26,7 @@ HOLES = {
     ("docs-en-de", "nlpo", 0): None,
     ("docs-en-de", "nlpo", 2): "failed",
 }
-NAMES = ["README.md", "board.json", "curves-docs-en-de.svg", "curves-imdb-continuation.svg",
+NAMES = ["README.md", "board.json", "board.schema.json", "curves-docs-en-de.svg", "curves-imdb-continuation.svg",
          "index.html", "table.csv", "table.tex", "table_wide.csv"]  # fmt: skip
 
 
@@ -98,8 +100,7 @@ def test_a_changed_record_makes_the_board_stale(small, tmp_path):
 
 def test_bytes_are_the_same_in_another_process(root, files, tmp_path):
     code = (
-        "import sys, matplotlib; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
-        "matplotlib.rcParams['lines.linewidth'] = 9;"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
         "from fixtures.boards import fake_expected, fake_spec; from lmrl_bench.leaderboards.build import build;"
         "build(fake_spec(), Path(sys.argv[1]), Path(sys.argv[2]), fake_expected)"
     )
@@ -124,7 +125,7 @@ def test_markdown(files):
 def test_nobody_takes_the_masked_row_for_an_unmasked_one(files):
     """A dagger at the name, a line without the mask below it, a footnote, and verdicts for both."""
     text = files["README.md"]
-    overview = text[: text.index("## imdb-continuation")]
+    overview = text[: text.index("## All tasks together")]
     masked, bare = (line for line in overview.splitlines() if line.startswith("| nlpo"))
     assert masked.startswith("| nlpo † | ")
     assert bare.startswith("| nlpo, no mask | 0.")
@@ -137,8 +138,8 @@ def test_nobody_takes_the_masked_row_for_an_unmasked_one(files):
     assert "| nlpo |" not in text
     page = files["index.html"]
     assert page.count("† nlpo acts, and is ranked") == 3
-    assert '<th scope="row">nlpo, no mask</th>' in page
-    assert '<th scope="row">nlpo</th><td class="text">' in page  # the sample viewer names answers
+    assert re.search(r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, no mask</th>', page)
+    assert '<li data-row="nlpo"><h4>nlpo' in page  # the sample viewer names answers
     assert r"nlpo $\dagger$ &" in files["table.tex"]
     assert r"$\dagger$ nlpo acts, and is ranked" in files["table.tex"]
     assert "nlpo †" in files["curves-imdb-continuation.svg"]
@@ -162,9 +163,23 @@ def test_a_board_without_masks_has_no_dagger(tmp_path):
 
 def test_json_is_the_table(root, files):
     content = json.loads(files["board.json"])
-    assert BoardTable.model_validate(content) == collect(SPEC, root, fake_expected)
+    table = with_statistics(collect(SPEC, root, fake_expected))
+    assert BoardTable.model_validate(content) == table
     reward = content["tasks"][0]["rows"][2]["splits"]["test"]["reward"]
     assert reward["interval"][0] < reward["mean"] < reward["interval"][1]
+
+
+def test_json_is_as_its_schema_says(files):
+    schema, content = json.loads(files["board.schema.json"]), json.loads(files["board.json"])
+    assert content["$schema"] == "board.schema.json"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(content)
+    content["tasks"][0]["rows"][0]["runs"][0]["seed"] = "zero"
+    content["extra"] = 1
+    assert {".".join(map(str, e.path)) for e in validator.iter_errors(content)} == {
+        "", "tasks.0.rows.0.runs.0.seed",
+    }  # fmt: skip
 
 
 def test_csv_long_has_every_number_once(files):
@@ -195,11 +210,13 @@ def test_csv_wide(files):
 
 def test_latex(files):
     text = files["table.tex"]
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 2
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert r"\label{tab:fake-all}" in text
     assert r"\label{tab:fake-imdb-continuation}" in text
     assert r"\textbf{0." in text
-    columns = {line.count("&") for line in text.splitlines() if line.endswith(r"\\")}
-    assert len(columns) == 1
+    for table in text.split(r"\begin{tabular}")[1:]:
+        columns = {line.count("&") for line in table.splitlines() if line.endswith(r"\\")}
+        assert len(columns) == 1
 
 
 class _Page(HTMLParser):
@@ -234,7 +251,14 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(files):
     page = _Page(files["index.html"])
     assert page.open == []
     assert len(page.ids) == len(set(page.ids))
-    allowed = {"table.csv", "table_wide.csv", "table.tex", "board.json", "data:,"}
+    allowed = {
+        "table.csv",
+        "table_wide.csv",
+        "table.tex",
+        "board.json",
+        "board.schema.json",
+        "data:,",
+    }
     assert {a for a in page.addresses if not a.startswith("#")} <= allowed
     assert {a[1:] for a in page.addresses if a.startswith("#")} <= set(page.ids)
     assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", files["index.html"])
@@ -250,6 +274,7 @@ def test_texts_are_escaped(files):
 def test_the_page_shows_provenance_and_samples(files):
     text = files["index.html"]
     assert "lmrl-bench bench fake --jobs 2" in text
+    assert f"git checkout {'a' * 40} -- lmrl_bench tasks\nfor seed in 0 1 2; do" in text
     assert "there is no record in <code>fake/docs-en-de/nlpo/0</code>" in text
     assert text.count('class="sample"') == 16
     assert 'class="best"' in text

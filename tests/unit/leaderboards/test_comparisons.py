@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lmrl_bench.leaderboards.comparisons import holm, rank_intervals, tie_groups, welch_p_value
+from lmrl_bench.leaderboards.comparisons import holm, rank_intervals, tie_groups, welch_p_values
 from lmrl_bench.leaderboards.statistics import difference_interval
 
 LEVEL = {"a": 1.0, "b": 0.8, "c": 0.6, "d": 0.1}
@@ -34,23 +34,28 @@ def test_holm_does_not_depend_on_the_order(p_values, random):
 
 def test_holm_keeps_the_rate_of_false_alarms():
     rng = np.random.default_rng(3)
-    alarms = [
-        min(holm([welch_p_value(*rng.normal(size=(2, 5))) for _ in range(6)])) < 0.05
-        for _ in range(200)
-    ]
+    alarms = [min(holm(welch_p_values(*rng.normal(size=(2, 6, 5))))) < 0.05 for _ in range(200)]
     assert np.mean(alarms) < 0.1
 
 
-def test_welch():
-    first, second = [0.1, 0.4, 0.3], [0.6, 0.5, 0.9, 0.7]
-    expected = stats.ttest_ind(first, second, equal_var=False).pvalue
-    p = welch_p_value(first, second)
-    assert p == pytest.approx(expected)
-    assert (p < 0.05) == (not difference_interval(first, second).contains(0.0))
-    assert welch_p_value([0.0, 0.0], [0.0, 0.0]) == 1.0
-    assert welch_p_value([0.0, 0.0], [0.5, 0.5]) == 0.0
+def test_welch_is_scipys():
+    rng = np.random.default_rng(4)
+    first, second = rng.normal(size=(20, 3)), rng.normal(0.5, 3.0, size=(20, 4))
+    expected = stats.ttest_ind(first, second, axis=1, equal_var=False).pvalue
+    found = welch_p_values(first, second)
+    assert found == pytest.approx(expected)
+    assert [p < 0.05 for p in found] == [
+        not difference_interval(a, b).contains(0.0) for a, b in zip(first, second, strict=True)
+    ]
+
+
+def test_welch_without_spread():
+    first = np.array([[0.0, 0.0], [0.0, 0.0], [0.1, 0.4]])
+    second = np.array([[0.0, 0.0], [0.5, 0.5], [0.2, 0.2]])
+    assert welch_p_values(first, second)[:2].tolist() == [1.0, 0.0]
+    assert 0 < welch_p_values(first, second)[2] < 1
     with pytest.raises(ValueError, match="at least two values"):
-        welch_p_value([1.0], first)
+        welch_p_values(first[:, :1], second)
 
 
 def test_the_anchor_does_not_move():

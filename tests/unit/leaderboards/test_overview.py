@@ -5,8 +5,10 @@ import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.aggregates import interquartile_mean
+from lmrl_bench.leaderboards.bootstrap import resample
 from lmrl_bench.leaderboards.collect import collect
-from lmrl_bench.leaderboards.overview import overview
+from lmrl_bench.leaderboards.overview import _differences, overview, with_statistics
 from lmrl_bench.leaderboards.render.overview import overview_text
 from lmrl_bench.leaderboards.scores import scale_of
 from lmrl_bench.leaderboards.spec import cells
@@ -69,7 +71,7 @@ def test_a_crashed_run_scores_the_floor_and_is_shown(tmp_path):
     assert (row.collapsed, row.missing) == (2, 0)
     assert row.mean.value < whole.mean.value
     assert row.mean.low < whole.mean.low
-    assert row.profile[0] == pytest.approx(4 / 6)  # above 0: all but the crashed
+    assert row.profile[0].value == pytest.approx(4 / 6)  # above 0: all but the crashed
 
 
 @pytest.mark.parametrize("status", [None, "interrupted"])
@@ -129,6 +131,51 @@ def test_what_has_no_scale_or_too_few_seeds_is_refused(tmp_path):
     write_board(tmp_path / "c", spec, nothing)
     with pytest.raises(RecordError, match="no run of the board has completed yet"):
         overview(collect(spec, tmp_path / "c", fake_expected), FEW)
+
+
+def test_without_an_overview_the_table_says_why(tmp_path):
+    table = with_statistics(made(tmp_path / "a", {("docs-en-de", "supervised", 1): None}))
+    assert table.overview is None
+    assert "scores need a scale" in table.no_overview
+    assert [power.task for power in table.power] == ["imdb-continuation", "docs-en-de"]
+    table = with_statistics(made(tmp_path / "b", seeds=[0]))
+    assert (table.overview, table.power) == (None, [])
+
+
+def test_behind_is_the_difference_to_the_leader(tmp_path):
+    found = overview(made(tmp_path), FEW)
+    rows = by_name(found)
+    leader = rows[found.groups[0][0]]
+    assert leader.behind is None
+    for row in found.rows:
+        if row is not leader:
+            assert row.behind.value == pytest.approx(leader.iqm.value - row.iqm.value)
+            if row.ranked:
+                assert (row.behind.low > 0) == (row.group > 1)
+    assert rows["supervised"].behind.low > 0
+
+
+def test_profiles_are_shares_of_the_scores(tmp_path):
+    found = overview(made(tmp_path), FEW)
+    row = by_name(found)["ppo"]
+    scores = np.concatenate([row.scores[task] for task in sorted(row.scores)])
+    shares = [estimate.value for estimate in row.profile]
+    assert shares == pytest.approx([(scores > t).mean() for t in found.thresholds])
+    assert shares == sorted(shares, reverse=True)
+    assert (found.thresholds[0], shares[-1]) == (0.0, 0.0)
+    assert found.thresholds[-1] >= max(1.0, scores.max())
+    assert all(0 <= e.low <= e.value <= e.high <= 1 for e in row.profile)
+
+
+def test_rows_that_are_equal_are_seldom_told_apart():
+    """Ties by the widened interval of the difference of two IQMs: five seeds, six tasks, no difference."""
+    rng = np.random.default_rng(9)
+    told = []
+    for _ in range(400):
+        rows = {name: resample(rng.normal(0, 0.1, size=(5, 6)), rng, 300) for name in "ab"}
+        iqms = {name: float(interquartile_mean(row.scores)) for name, row in rows.items()}
+        told.append(not _differences(iqms, rows)["a", "b"].contains(0.0))
+    assert 0.01 < np.mean(told) < 0.1
 
 
 def test_text(tmp_path):

@@ -33,6 +33,13 @@ def test_the_detectable_difference_is_found_as_often_as_it_says(seeds):
     assert seeds_needed(difference * 1.0001, 0.5) == seeds
 
 
+def test_large_shifts_have_a_power():
+    """scipy's noncentral t gives no number here. A normal test of 50 seeds finds (1.96 + 0.842)√(2/50) = 0.560."""
+    assert power_of_test(2.0, 50) == pytest.approx(1.0)
+    assert power_of_test(50.0, 2) == pytest.approx(1.0)
+    assert detectable_difference(1.0, 50) == pytest.approx(0.566, abs=0.005)
+
+
 def test_limits():
     assert power_of_test(0.0, 5) == pytest.approx(0.05)
     assert seeds_needed(0.1, 0.0) == 2

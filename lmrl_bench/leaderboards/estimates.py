@@ -1,0 +1,109 @@
+"""What the statistics of a board say, as data: `BoardTable.overview` and `BoardTable.power`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Estimate(_Strict):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class RowOverview(_Strict):
+    """A row over all tasks; without numbers while a run of it is missing."""
+
+    row: str = Field(description="the label; '<label>, no mask' for a masked row without its mask")
+    label: str
+    ranked: bool = Field(description="false for a row without its mask, shown beside itself")
+    collapsed: int = Field(description="runs that failed or diverged; they score 0")
+    missing: int = Field(description="runs that are not there; they have no score")
+    scores: dict[str, list[float] | None] = Field(
+        description="by task, ascending; null where a run is missing"
+    )
+    iqm: Estimate | None = None
+    mean: Estimate | None = None
+    optimality_gap: Estimate | None = None
+    behind: Estimate | None = Field(None, description="IQM of the leader minus the row's own")
+    profile: list[Estimate] = Field(
+        default_factory=list, description="share of the runs above each threshold"
+    )
+    rank: tuple[int, int] | None = Field(None, description="best and worst")
+    group: int | None = Field(None, description="of ties, from 1; see `BoardOverview.groups`")
+
+
+class Improvement(_Strict):
+    """How probably a run of `first` beats one of `second` on a task drawn at random."""
+
+    first: str
+    second: str
+    probability: Estimate
+
+
+class WelchTest(_Strict):
+    """Welch's test of two rows in one task, corrected for all tests of the board."""
+
+    task: str
+    first: str
+    second: str
+    difference: float = Field(description="of mean scores, first minus second")
+    p: float
+    p_holm: float
+
+
+class ScaleInfo(_Strict):
+    """What is 0 and 1 in a task, in units of its primary metric."""
+
+    task: str
+    metric: str
+    floor: float
+    ceiling: float
+    source: str
+
+
+class BoardOverview(_Strict):
+    """A board as a whole."""
+
+    board: str
+    seeds: int
+    provisional: bool = Field(description="fewer than five seeds")
+    digest: str = Field(description="of the scores; it seeds the bootstrap")
+    replicates: int = Field(description="of the bootstrap")
+    scales: list[ScaleInfo]
+    thresholds: list[float] = Field(description="of the profiles")
+    rows: list[RowOverview]
+    groups: list[list[str]] = Field(
+        description="best first; each cannot be told from its first row by the IQM"
+    )
+    improvements: list[Improvement] = Field(description="pairs of the best 15 rows")
+    tests: list[WelchTest]
+
+
+class TaskPower(_Strict):
+    """What a task's table can tell apart, in units of its primary metric."""
+
+    task: str
+    metric: str
+    deviation: float = Field(description="between seeds, pooled over rows that train")
+    rows: int
+    seeds: int
+    detectable: float = Field(
+        description="smallest difference found with probability 0.8 at the board's seeds"
+    )
+    by_seeds: dict[int, float]
+    needed: int | None = Field(None, description="seeds per row for the difference asked for")
+
+    def line(self) -> dict[str, Any]:
+        """Returns the fields as one line of a table."""
+        plans = {f"at_{seeds}_seeds": value for seeds, value in self.by_seeds.items()}
+        needed = {} if self.needed is None else {"needed": self.needed}
+        return self.model_dump(exclude={"by_seeds", "needed"}) | plans | needed

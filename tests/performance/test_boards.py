@@ -1,0 +1,104 @@
+"""What a board costs, in counts that no machine changes: files opened, and calls by the number of records.
+
+A board of 10,000 records is built in seconds because every record is read once and nothing is computed for
+pairs of records; both show on a board of hundreds.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+from fixtures.boards import LEVELS, fake_expected, fake_spec, write_board
+
+from lmrl_bench.leaderboards import bootstrap
+from lmrl_bench.leaderboards.build import build, check
+
+FILES = ("record.json", "curves.jsonl", "samples.parquet")
+
+
+def make(folder, monkeypatch, *, seeds, rows=6, tasks=2):
+    """A board of `rows` × `tasks` × `seeds` records, and an expectation that counts its calls."""
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # it is not what is measured
+    labels = ["zero-shot", "supervised", *(f"row-{number}" for number in range(rows - 2))]
+    for number, label in enumerate(labels[2:]):
+        monkeypatch.setitem(LEVELS, label, 0.5 + 0.02 * number)
+    spec = fake_spec(
+        tasks=[{"task": f"task-{number}"} for number in range(tasks)],
+        entries=[
+            {"label": label, "algorithm": "ppo" if label in labels[2:] else "none"}
+            for label in labels
+        ],
+        seeds=list(range(seeds)),
+    )
+    write_board(folder, spec, {})
+    of_row = cache(lambda task, label: fake_expected(by_row[task, label]))
+    from lmrl_bench.leaderboards.spec import cells
+
+    by_row = {(cell.task, cell.label): cell for cell in cells(spec)}
+    return spec, lambda cell: of_row(cell.task, cell.label)
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Counts how often each file of a run is opened for reading."""
+    counts = Counter()
+
+    def hook(event, arguments):
+        if active and event == "open" and Path(str(arguments[0])).name in FILES:
+            counts[str(arguments[0])] += 1
+
+    active = [True]
+    sys.addaudithook(hook)
+    yield counts
+    active.clear()
+
+
+def test_every_record_is_read_once(tmp_path, monkeypatch, opened):
+    spec, expected = make(tmp_path / "results", monkeypatch, seeds=6)
+    opened.clear()
+    build(spec, tmp_path / "results", tmp_path / "out", expected)
+    by_name = Counter()
+    for path, times in opened.items():
+        name = Path(path).name
+        by_name[name] += 1
+        # The files beside the record are read for their digest, and once more for what they hold.
+        assert times <= (1 if name == "record.json" else 2), path
+    assert by_name["record.json"] == 6 * 2 * 6
+    opened.clear()
+    check(spec, tmp_path / "results", tmp_path / "out", expected)
+    assert max(times for path, times in opened.items() if path.endswith("record.json")) == 1
+
+
+def test_the_work_grows_with_the_records_and_no_faster(tmp_path, monkeypatch):
+    """Four times the seeds: at most four times the calls."""
+    monkeypatch.setattr(bootstrap, "REPLICATES", 2_000)
+    calls = []
+    for seeds in (5, 20):
+        folder = tmp_path / str(seeds)
+        spec, expected = make(folder / "results", monkeypatch, seeds=seeds)
+        build(spec, folder / "results", folder / "warm", expected)
+        calls.append(
+            count_calls(lambda f=folder, s=spec, e=expected: build(s, f / "results", f / "out", e))
+        )
+    assert calls[1] < 4 * calls[0]
+    assert calls[1] / (6 * 2 * 20) < 2_000  # Python calls per record
+
+
+def count_calls(work):
+    count = 0
+
+    def profile(frame, event, argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(profile)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return count
