@@ -47,6 +47,23 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return _around(mean, error, len(sample) - 1, level)
 
 
+def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Returns mean ± t(n-1) · sd · √(1 + 1/n): where one more run of the same kind is expected.
+
+    Args:
+        values: `(S,)`, one number per training run; the new run is none of them.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError("an interval needs at least two values")
+    sample = np.asarray(values, dtype=np.float64)
+    error = float(sample.std(ddof=1)) * np.sqrt(1 + 1 / len(sample))
+    return _around(float(sample.mean()), error, len(sample) - 1, level)
+
+
 def difference_interval(
     first: Sequence[float], second: Sequence[float], level: float = LEVEL
 ) -> Interval:

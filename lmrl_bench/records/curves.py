@@ -125,7 +125,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     for number, text in enumerate(raw, start=1):
         try:
             line = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordError(
                 f"{path}:{number}: not JSON: {error}; run again with --fresh"
             ) from error

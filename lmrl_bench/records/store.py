@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.digests import canonical_json, file_sha256
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.curves import (
     CURVES,
@@ -87,7 +87,8 @@ def read_record(folder: Path) -> RunRecord:
     _check_own(path)
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        canonical_json(content)  # JSON as Python reads it has NaN and numbers that overflow
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(
             f"{path}: corrupt ({error}); restore it or run again with --fresh"
         ) from error
