@@ -20,6 +20,7 @@ from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord
 
 FILE: Final = "verification.json"
+MAX_BYTES: Final = 200_000
 WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated")
 """Of the levels 0 to 4. No command gives level 2: boards publish no trained policies."""
 
@@ -33,7 +34,9 @@ class Retrained(BaseModel):
     how: Literal["bitwise", "interval"] = Field(
         description="the same record digest, or inside the prediction interval of the other seeds"
     )
-    value: float = Field(description="the primary metric of the new run on the test split")
+    value: float | None = Field(
+        None, description="the primary metric of the new run on the test split, if it completed"
+    )
     digest: str = Field(description="of the new record")
 
 
@@ -67,6 +70,10 @@ def read_checks(row_folder: Path) -> list[Check]:
         raise RecordError(f"{path}: is a link; put the file itself here")
     if not path.exists():
         return []
+    if path.stat().st_size > MAX_BYTES:
+        raise RecordError(
+            f"{path}: larger than {MAX_BYTES:,} bytes; no file of checks is; remove it"
+        )
     try:
         return _Checks.model_validate_json(path.read_bytes()).checks
     except (OSError, ValidationError) as error:
@@ -137,7 +144,8 @@ def _replicated(checks: Sequence[Check], records: Sequence[RunRecord]) -> bool:
         return False
     if all(found.how == "bitwise" for found in again.values()):
         return True
-    recorded = [primary_value(record) for record in records]
-    return difference_interval(
-        [found.value for found in again.values()], recorded
-    ).contains(0.0)
+    recorded = [primary_value(record) for record in records if record.status == "completed"]
+    values = [found.value for found in again.values() if found.value is not None]
+    if min(len(recorded), len(values)) < 2:
+        return False
+    return difference_interval(values, recorded).contains(0.0)

@@ -12,6 +12,7 @@ from lmrl_bench.leaderboards.render.columns import (
     unmasked_primary,
     unmasked_title,
 )
+from lmrl_bench.leaderboards.render.verification import BADGE, badge
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
@@ -93,11 +94,11 @@ def _task(board: BoardTable, table: TaskTable) -> list[str]:
             _marked(cell_text(c, row, table), c.measure is not None and c.measure in row.best)
             for c in shown
         ]
-        rows.append([_escape(row_title(row)), *texts, seeds_text(row)])
+        rows.append([_escape(row_title(row)), *texts, seeds_text(row), badge(row)])
     parts = [
         f"## {table.task}",
         f"Task version {table.info.version}, reward `{_code(table.info.reward_signature)}`.",
-        _table(["row", *(c.title for c in shown), "seeds"], rows),
+        _table(["row", *(c.title for c in shown), "seeds", BADGE], rows),
         masked_note(table.rows),
         fidelity_note(table.rows),
     ]

@@ -23,6 +23,7 @@ from lmrl_bench.leaderboards.render.columns import (
     unmasked_title,
 )
 from lmrl_bench.leaderboards.render.plots import inline, intervals_svg
+from lmrl_bench.leaderboards.render.verification import badge, checked
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
@@ -106,6 +107,8 @@ def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> 
                 "title": row_title(row),
                 "cells": [_cell(column, row, table, column is shown[0]) for column in shown],
                 "seeds": seeds_text(row),
+                "badge": badge(row),
+                "checked": checked(row),
             }
             for row in table.rows
         ],
