@@ -94,11 +94,15 @@ def read_whole(
             continue
         try:
             check_place(folder, submission.folder)
-            record = records[folder] = read_record(folder)
+            record = read_record(folder)
             check_files(folder, record)
         except RecordError as error:
             problems.append(str(error))
             continue
+        if record.samples and (reasons := list(unpacked(folder, record.samples.rows))):
+            problems += [f"{folder}: {reason}; {RUN_AGAIN}" for reason in reasons]
+            continue  # not read any further
+        records[folder] = record
         reasons = stale(record, cell, expected(cell)) + _reasons(folder, record)
         problems += [f"{folder}: {reason}; {RUN_AGAIN}" for reason in reasons]
     return records, problems
@@ -254,13 +258,8 @@ def _validation(folder: Path, record: RunRecord) -> Iterator[str]:
             )
 
 
-def _size(folder: Path, record: RunRecord) -> Iterator[str]:
-    if record.samples is not None:
-        yield from unpacked(folder, record.samples.rows)
-
-
 def _lines(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [line for line in read_curves(folder) if line.get("kind") == kind]
 
 
-_CHECKS: Final = (_identity, _ending, _configuration, _budget, _validation, _size)
+_CHECKS: Final = (_identity, _ending, _configuration, _budget, _validation)

@@ -86,9 +86,9 @@ def unusually_high(row: Row, table: TaskTable, earlier: Row, reference: Row) -> 
 
 
 def _verdict(found: Reviewed) -> str:
-    rows = f"{found.records} records, {len(found.new)} new rows"
+    rows = f"{found.records} records, new rows: {', '.join(sorted(found.new)) or 'none'}"
     if found.problems:
-        return f"**Refused**: {len(found.problems)} problems ({rows})."
+        return f"**Refused**, number of problems: {len(found.problems)} ({rows})."
     return f"**Valid** ({rows}): schema, digests, seeds, budgets, answers and older records."
 
 
