@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
+from lmrl_bench.config.run import EvaluationConfig
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.task import Task
@@ -49,8 +52,12 @@ def answers(folder: Path, record: RunRecord, task: Task) -> tuple[list[Answers],
     tests = {name: r for name, r in record.results.items() if name != "validation"}
     if set(decodings) != set(tests):
         return [], [f"samples.parquet holds {sorted(decodings)}, the record {sorted(tests)}"]
-    samples = task.samples("test")[: record.config["evaluation"]["test_samples"]]
-    found, reasons = [], []
+    try:
+        evaluation = EvaluationConfig.model_validate(record.config.get("evaluation"))
+    except ValidationError as error:
+        return [], [f"the record's evaluation settings cannot be read ({error})"]
+    samples = task.samples("test")[: evaluation.test_samples]
+    found, reasons = [], list(_left_out(tests, task, evaluation))
     for name, results in tests.items():
         reason = _other_samples(decodings[name], samples, results.n)
         if reason:
@@ -87,6 +94,18 @@ def disagreement(what: str, claimed: float, found: float) -> str | None:
     if difference(claimed, found) <= TOLERANCE:
         return None
     return f"{what} is {claimed:.9g}, but {found:.9g} by the stored answers"
+
+
+def _left_out(
+    tests: Mapping[str, SplitResults], task: Task, evaluation: EvaluationConfig
+) -> Iterator[str]:
+    """What every run measures, and this one does not; or the reverse."""
+    if ("test-greedy" in tests) != evaluation.greedy:
+        yield f"evaluation.greedy is {evaluation.greedy}, but the decodings are {sorted(tests)}"
+    wanted = {component.key for component in task.spec.metrics.all()}
+    for name, results in tests.items():
+        if set(results.metrics) != wanted:
+            yield f"{name}: has the metrics {sorted(results.metrics)}, the task {sorted(wanted)}"
 
 
 def _other_samples(

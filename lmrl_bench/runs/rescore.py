@@ -26,6 +26,7 @@ from lmrl_bench.rewards import REWARDS
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 from lmrl_bench.runs.answers import Answers, answers, difference, disagreement, means
 from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.spec import ComponentSpec
 from lmrl_bench.tasks.task import Task
 
 TEXTUAL = tuple(
@@ -126,12 +127,13 @@ class _Run:
         for decoding in whole:
             for what, claimed, value in means(decoding):
                 yield from self._same(None, f"{decoding.decoding}: {what}", claimed, value)
-            for key in decoding.results.metrics:
-                yield from self._metric(key, decoding)
+            for component in self.task.spec.metrics.all():
+                if component.key in decoding.results.metrics:
+                    yield from self._metric(component, decoding)
             yield from self._reward(decoding)
 
-    def _metric(self, key: str, answered: Answers) -> Iterator[str]:
-        component = {c.key: c for c in self.task.spec.metrics.all()}[key]
+    def _metric(self, component: ComponentSpec, answered: Answers) -> Iterator[str]:
+        key = component.key
         if not self.models and not _textual(component.name):
             self.found.left_out[self.folder].add(key)
             return

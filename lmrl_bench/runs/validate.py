@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lmrl_bench.errors import ConfigError, LmrlBenchError
+from lmrl_bench.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.collect import Expectation, collect
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.submission.history import compare
@@ -44,6 +44,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
 
     Raises:
         ConfigError: `against` is no folder, or the board cannot be resolved.
+        AssetError: The data of a task is not installed.
         RecordError: `folder` is no folder.
     """
     if against is not None and not against.is_dir():
@@ -95,7 +96,7 @@ def _answers(records: Mapping[Path, RunRecord]) -> list[str]:
 def _of_run(folder: Path, record: RunRecord, task: Task) -> list[str]:
     try:
         whole, reasons = answers(folder, record, task)
-    except (LmrlBenchError, LookupError, TypeError, ValueError) as error:
+    except RecordError as error:
         return [f"its answers cannot be checked ({error})"]
     found = [
         disagreement(f"{decoding.decoding}: {what}", claimed, value)
@@ -109,9 +110,10 @@ def _table(submission: Submission, expected: Expectation) -> BoardTable:
     """The board with the submission in it: its folder, laid over the earlier one if it is a part."""
     board, folder = submission.board, submission.folder
     if submission.whole:
-        return collect(board, folder.parent, expected)
+        return collect(board, folder.resolve().parent, expected)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) / board.name
-        for source in filter(None, (submission.previous, folder)):
-            shutil.copytree(source, place, dirs_exist_ok=True)
+        for source in (submission.previous, folder):
+            if source and source.is_dir():
+                shutil.copytree(source, place, dirs_exist_ok=True)
         return collect(board, Path(temporary), expected)

@@ -185,6 +185,16 @@ RECORDS = {
         lambda c: c["policy"].update(model="../../secret"),
         "is a path outside the working folder",
     ),
+    "a metric that looks bad left out": (
+        "validate",
+        lambda c: c["results"]["test"]["metrics"].pop("bleu"),
+        r"test: has the metrics \['chrf'\], the task \['bleu', 'chrf'\]",
+    ),
+    "a metric of one's own": (
+        "rescore",
+        lambda c: c["results"]["test"]["metrics"].update(mine={"value": 1.0, "n": 4}),
+        r"test: has the metrics .*'mine'\]",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -276,6 +286,18 @@ def test_prompts_that_are_shown_but_were_not_asked(handed, refuse):
     digest = file_sha256(folder / "samples.parquet")
     handed.edit(lambda content: content["samples"].update(sha256=digest))
     assert "is shown with another prompt" in refuse("validate")
+
+
+def test_answers_of_another_type(handed, refuse):
+    folder = handed.run()
+    table = pq.read_table(folder / "samples.parquet")
+    position = table.column_names.index("reward")
+    texts = pa.array(["much"] * table.num_rows)
+    pq.write_table(table.set_column(position, "reward", texts), folder / "samples.parquet")
+    digest = file_sha256(folder / "samples.parquet")
+    handed.edit(lambda content: content["samples"].update(sha256=digest))
+    for command in ("validate", "rescore"):
+        assert "columns of another type: reward" in refuse(command)
 
 
 def test_more_training_than_the_budget(handed, refuse):
