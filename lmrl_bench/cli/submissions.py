@@ -71,13 +71,15 @@ def rescore(
 ) -> None:
     """Recomputes metrics and rewards from the stored answers; exits with 3 if a record says otherwise."""
     from lmrl_bench.runs.answers import TOLERANCE
+    from lmrl_bench.runs.rescore import MODEL_TOLERANCE
     from lmrl_bench.runs.rescore import rescore as rescore_folder
 
     name = _who(write_verification, by)
     found = rescore_folder(folder, models=models)
     note(
-        f"{folder}: {len(found.records)} records, {found.numbers} numbers equal to {TOLERANCE:g}; "
-        f"largest difference {max(found.largest.values(), default=0.0):.1e}"
+        f"{folder}: {len(found.records)} records, {found.numbers} numbers equal to {TOLERANCE:g} "
+        f"({MODEL_TOLERANCE:g} for single answers under a model); largest difference "
+        f"{max(found.largest.values(), default=0.0):.1e}"
     )
     if found.libraries:
         note(f"with other versions of libraries: {', '.join(sorted(found.libraries))}")

@@ -89,9 +89,11 @@ def difference(claimed: float, found: float) -> float:
     return abs(claimed - found) / max(1.0, abs(found))
 
 
-def disagreement(what: str, claimed: float, found: float) -> str | None:
-    """Returns the sentence for two numbers that are not equal to `TOLERANCE`, or None."""
-    if difference(claimed, found) <= TOLERANCE:
+def disagreement(
+    what: str, claimed: float, found: float, tolerance: float = TOLERANCE
+) -> str | None:
+    """Returns the sentence for two numbers that are not equal to the tolerance, or None."""
+    if difference(claimed, found) <= tolerance:
         return None
     return f"{what} is {claimed:.9g}, but {found:.9g} by the stored answers"
 

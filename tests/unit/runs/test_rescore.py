@@ -193,6 +193,38 @@ def test_a_reward_of_a_plug_in(tmp_path, monkeypatch):
         rescore(folder)
 
 
+@pytest.mark.parametrize(("shift", "agrees"), [(5e-6, True), (2e-5, False)])
+def test_single_answers_of_a_model_may_be_rounded_otherwise(tmp_path, monkeypatch, shift, agrees):
+    """A plug-in stands for whatever is not computed from the texts alone."""
+    monkeypatch.chdir(tmp_path)
+    world = make_world(tmp_path, monkeypatch.setenv)
+    world.add_reward("rounded", "0.1 * batch.terminated")
+    folder = train(world)
+
+    def change(rows):
+        for row, sign in zip(rows, (1, -1, 0, 0), strict=True):
+            row["reward"] += sign * shift
+            row["reward/rounded"] += sign * shift
+        return rows
+
+    edit_samples(folder, change)
+    if agrees:
+        assert rescore(folder).largest["reward"] == pytest.approx(shift, rel=0.02)
+    else:
+        with pytest.raises(VerificationError, match="test: reward of the sample test-0 is"):
+            rescore(folder)
+
+
+def test_scores_of_texts_may_not(run):
+    def change(rows):
+        rows[0]["metric/chrf"] += 2e-6 * max(1.0, rows[0]["metric/chrf"])
+        return rows
+
+    edit_samples(run, change)
+    with pytest.raises(VerificationError, match="test: chrf of the sample test-0 is"):
+        rescore(run)
+
+
 def test_a_model_that_is_not_here(run, monkeypatch):
     def missing(self, key):
         raise AssetError("asset 'x' is not usable. Install it: lmrl-bench assets install x")
