@@ -145,5 +145,6 @@ def _rerun_text(found: Rerun) -> str:
              "the 95 % prediction interval of the row's other seeds"]  # fmt: skip
     if found.interval is not None:
         lines[0] += f" [{found.interval.low:.6g}, {found.interval.high:.6g}]"
-    where = ", ".join(found.elsewhere) or "none that the records name: another processor?"
-    return "\n".join([*lines, f"differences of machine and versions: {where}"])
+    where = ", ".join(found.elsewhere) or "nothing"
+    lines.append(f"different from the record: {where} (it does not name the kind of processor)")
+    return "\n".join(lines)

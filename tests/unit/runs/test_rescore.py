@@ -198,13 +198,14 @@ def test_single_answers_of_a_model_may_be_rounded_otherwise(tmp_path, monkeypatc
     """A plug-in stands for whatever is not computed from the texts alone."""
     monkeypatch.chdir(tmp_path)
     world = make_world(tmp_path, monkeypatch.setenv)
-    world.add_reward("rounded", "0.1 * batch.terminated")
+    name = f"rounded-{agrees}".lower()
+    world.add_reward(name, "0.1 * batch.terminated")
     folder = train(world)
 
     def change(rows):
         for row, sign in zip(rows, (1, -1, 0, 0), strict=True):
             row["reward"] += sign * shift
-            row["reward/rounded"] += sign * shift
+            row[f"reward/{name}"] += sign * shift
         return rows
 
     edit_samples(folder, change)
