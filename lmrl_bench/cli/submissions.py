@@ -137,14 +137,14 @@ def _write_rescored(found: Rescored, by: str) -> None:
 
 def _rerun_text(found: Rerun) -> str:
     record = found.record
-    if found.how == "bitwise":
+    if found.interval is None:
         return f"{record.id}: bitwise the same: record {record.digest()[:12]}, curves and answers"
     metric = record.task.primary_metric
     new, old = (r.results["test"].metrics[metric].value for r in (found.new, record))
-    lines = [f"{record.id}: not the same bits; {metric} {new:.6g} (recorded {old:.6g}) lies inside "
-             "the 95 % prediction interval of the row's other seeds"]  # fmt: skip
-    if found.interval is not None:
-        lines[0] += f" [{found.interval.low:.6g}, {found.interval.high:.6g}]"
     where = ", ".join(found.elsewhere) or "nothing"
-    lines.append(f"different from the record: {where} (it does not name the kind of processor)")
-    return "\n".join(lines)
+    return (
+        f"{record.id}: not the same bits; {metric} {new:.6g} (recorded {old:.6g}) lies inside the "
+        "95 % prediction interval of the row's other seeds "
+        f"[{found.interval.low:.6g}, {found.interval.high:.6g}]\n"
+        f"different from the record: {where} (it does not name the kind of processor)"
+    )

@@ -32,17 +32,20 @@ class Rerun:
     Attributes:
         record: The record that was checked.
         new: The record of the new run.
-        how: "bitwise" for equal record digests, results, curves and answers included; "interval" for
-            a primary metric inside the prediction interval of the row's other seeds.
-        interval: That interval, where it was looked at.
+        interval: The prediction interval of the row's other seeds, which holds the new primary metric;
+            None where the record digests are equal, results, curves and answers included.
         elsewhere: In what the machines or versions differ; empty where bits should repeat.
     """
 
     record: RunRecord
     new: RunRecord
-    how: Literal["bitwise", "interval"]
     interval: Interval | None
     elsewhere: list[str]
+
+    @property
+    def how(self) -> Literal["bitwise", "interval"]:
+        """Which of the two was shown."""
+        return "bitwise" if self.interval is None else "interval"
 
 
 def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener = silent) -> Rerun:
@@ -85,7 +88,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
     """
     elsewhere = _elsewhere(record.provenance, new.provenance)
     if record.digest() == new.digest():
-        return Rerun(record, new, "bitwise", None, elsewhere)
+        return Rerun(record, new, None, elsewhere)
     bits = _first_differences(record, new)
     if (record.status, new.status) != ("completed", "completed"):
         raise VerificationError(
@@ -100,7 +103,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
             "the 95 % prediction interval of the row's other seeds; the record says "
             f"{primary_value(record):.6g}"
         )
-    return Rerun(record, new, "interval", interval, elsewhere)
+    return Rerun(record, new, interval, elsewhere)
 
 
 def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConfig:
