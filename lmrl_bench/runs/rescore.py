@@ -46,8 +46,8 @@ TEXTUAL = tuple(
 MODEL_TOLERANCE = 1e-5
 """The same for one answer under a model, in single precision: other processors round otherwise.
 
-Measured on the board `quickstart`, recorded on one processor and scored again on another kind: single
-answers differ by up to 1.6e-6 (classifiers) and 4.4e-7 (perplexity), the numbers of whole splits by up to
+Measured on runs of the board `quickstart`, scored again on another kind of processor: single answers
+differ by up to 1.6e-6 (classifiers) and 4.4e-7 (perplexity), the numbers of whole splits by up to
 1.3e-7. Other sizes of batches on one processor: up to 4.5e-7. On one machine with the same batches: 0.
 """
 REWARD = "reward"
