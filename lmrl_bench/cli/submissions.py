@@ -1,15 +1,28 @@
-"""`lmrl-bench submission rescore`."""
+"""`lmrl-bench submission validate | rescore | rerun`."""
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmrl_bench.cli.output import note
+from lmrl_bench.errors import ConfigError, VerificationError
+
+if TYPE_CHECKING:
+    from lmrl_bench.runs.rerun import Rerun
+    from lmrl_bench.runs.rescore import Rescored
 
 app = typer.Typer(help="Submissions: checks results that others made.", no_args_is_help=True)
+
+WriteOption = Annotated[
+    bool,
+    typer.Option("--write-verification", help="Write the check into verification.json of its row."),
+]
+ByOption = Annotated[str | None, typer.Option(help="Who checks; goes into verification.json.")]
 
 
 @app.callback()
@@ -18,14 +31,120 @@ def submission() -> None:
 
 
 @app.command()
+def validate(
+    folder: Annotated[
+        Path, typer.Argument(help="Results of a board, or a folder with further rows for it.")
+    ],
+    board: Annotated[
+        str | None, typer.Option(help="Board name or folder; default: the folder's name.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Folder of all earlier results, which must stay.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Markdown file for a reviewer.")] = None,
+) -> None:
+    """Checks that results may be added to a board; exits with 3 and all problems if they may not."""
+    from lmrl_bench.leaderboards.spec import load_board
+    from lmrl_bench.leaderboards.submission.report import report as text
+    from lmrl_bench.records.store import write_text
+    from lmrl_bench.runs.validate import validate as validate_folder
+
+    found = validate_folder(load_board(board or folder.resolve().name), folder, against)
+    if report is not None:
+        write_text(report, text(found))
+        note(f"wrote {report}")
+    for flag in found.flags:
+        note(f"to look at: {flag}")
+    if found.problems:
+        raise VerificationError("\n".join([*found.problems, "the submission is refused"]))
+    note(f"{folder}: {found.records} records may stand on the board '{found.board}'")
+
+
+@app.command()
 def rescore(
     folder: Annotated[Path, typer.Argument(help="Results, e.g. results/quickstart.")],
+    models: Annotated[
+        bool, typer.Option(help="Also metrics and rewards that need a model or a plug-in.")
+    ] = True,
+    write_verification: WriteOption = False,
+    by: ByOption = None,
 ) -> None:
-    """Recomputes every text metric from the stored answers; exits with 2 if a record says otherwise."""
-    from lmrl_bench.runs.rescore import TOLERANCE
+    """Recomputes metrics and rewards from the stored answers; exits with 3 if a record says otherwise."""
+    from lmrl_bench.runs.answers import TOLERANCE
+    from lmrl_bench.runs.rescore import MODEL_TOLERANCE
     from lmrl_bench.runs.rescore import rescore as rescore_folder
 
-    found = rescore_folder(folder)
-    note(f"{folder}: {found.records} records, {found.numbers} numbers equal to {TOLERANCE:g}")
-    if found.left_out:
-        note(f"not recomputed, they need a model or plug-in: {', '.join(found.left_out)}")
+    name = _who(write_verification, by)
+    found = rescore_folder(folder, models=models)
+    note(
+        f"{folder}: {len(found.records)} records, {found.numbers} numbers equal to {TOLERANCE:g} "
+        f"({MODEL_TOLERANCE:g} for single answers under a model); largest difference "
+        f"{max(found.largest.values(), default=0.0):.1e}"
+    )
+    if found.libraries:
+        note(f"with other versions of libraries: {', '.join(sorted(found.libraries))}")
+    left_out = sorted({key for keys in found.left_out.values() for key in keys})
+    if left_out:
+        note(f"not recomputed (--no-models): {', '.join(left_out)}")
+    if name is not None:
+        _write_rescored(found, name)
+
+
+@app.command()
+def rerun(
+    run: Annotated[Path, typer.Argument(help="A run: results/<board>/<task>/<row>/<seed>.")],
+    output: Annotated[
+        Path | None, typer.Option(help="Keep the new run here; default: it is thrown away.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to train.")] = "cpu",
+    write_verification: WriteOption = False,
+    by: ByOption = None,
+) -> None:
+    """Trains one seed again; exits with 3 if neither the bits nor the row's other seeds agree."""
+    from lmrl_bench.runs.progress import LiveBars, listener
+    from lmrl_bench.runs.rerun import rerun as rerun_folder
+
+    name = _who(write_verification, by)
+    shown = listener(1)
+    with (
+        tempfile.TemporaryDirectory() as temporary,
+        shown if isinstance(shown, LiveBars) else contextlib.nullcontext(),
+    ):
+        place = output or Path(temporary) / "run"
+        found = rerun_folder(run, place, device=device, progress=shown)
+    typer.echo(_rerun_text(found))
+    if name is not None:
+        from lmrl_bench.runs.verify import write_rerun
+
+        note(f"wrote {write_rerun(run, found, name)}")
+
+
+def _who(write: bool, by: str | None) -> str | None:
+    if write and not by:
+        raise ConfigError("--write-verification needs --by NAME: a check is somebody's")
+    return by if write else None
+
+
+def _write_rescored(found: Rescored, by: str) -> None:
+    from lmrl_bench.runs.verify import write_rescored
+
+    files, reasons = write_rescored(found, by)
+    for path in files:
+        note(f"wrote {path}")
+    for reason in reasons:
+        note(reason)
+
+
+def _rerun_text(found: Rerun) -> str:
+    record = found.record
+    if found.interval is None:
+        return f"{record.id}: bitwise the same: record {record.digest()[:12]}, curves and answers"
+    metric = record.task.primary_metric
+    new, old = (r.results["test"].metrics[metric].value for r in (found.new, record))
+    where = ", ".join(found.elsewhere) or "nothing"
+    return (
+        f"{record.id}: not the same bits; {metric} {new:.6g} (recorded {old:.6g}) lies inside the "
+        "95 % prediction interval of the row's other seeds "
+        f"[{found.interval.low:.6g}, {found.interval.high:.6g}]\n"
+        f"different from the record: {where} (it does not name the kind of processor)"
+    )

@@ -21,8 +21,10 @@ from lmrl_bench.leaderboards.table import (
     SplitSummary,
     Summary,
     TaskTable,
+    Verification,
     significant,
 )
+from lmrl_bench.leaderboards.verification import verification
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
@@ -118,7 +120,9 @@ def _task_table(
         seeds = [
             (c, records[f]) for c, f in zip(grid, folders, strict=True) if c.label == entry.label
         ]
-        rows.append(_row(entry.label, entry.algorithm, seeds, board.name))
+        row = _row(entry.label, entry.algorithm, seeds, board.name)
+        checked = _verification(results_root / board.name / task / entry.label, seeds)
+        rows.append(row.model_copy(update={"verification": checked}))
     lower = set(info.lower_is_better) if info else set()
     return TaskTable(
         task=task,
@@ -154,6 +158,11 @@ def _row(
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),
     )
+
+
+def _verification(row_folder: Path, seeds: Sequence[tuple[Cell, RunRecord | None]]) -> Verification:
+    records = [record for _, record in seeds if record is not None]
+    return verification(row_folder, records) if len(records) == len(seeds) else Verification()
 
 
 def _run(cell: Cell, record: RunRecord | None, board: str) -> Run:

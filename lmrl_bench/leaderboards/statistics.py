@@ -45,6 +45,23 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     return _around(mean, math.sqrt(variance / len(values)), len(values) - 1, level)
 
 
+def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Returns mean ± t(n-1) · sd · √(1 + 1/n): where one more run of the same kind is expected.
+
+    Args:
+        values: `(S,)`, one number per training run; the new run is none of them.
+        level: Nominal coverage.
+
+    Raises:
+        ValueError: Fewer than two values.
+    """
+    if len(values) < 2:
+        raise ValueError("an interval needs at least two values")
+    mean, variance = _moments(values)
+    error = math.sqrt(variance * (1 + 1 / len(values)))
+    return _around(mean, error, len(values) - 1, level)
+
+
 def difference_interval(
     first: Sequence[float], second: Sequence[float], level: float = LEVEL
 ) -> Interval:

@@ -89,6 +89,15 @@ class Comparison(_Strict):
     )
 
 
+class Verification(_Strict):
+    """How far somebody has checked a row's records; see `lmrl_bench.leaderboards.verification`."""
+
+    level: int = Field(0, ge=0, le=4)
+    word: str = "declared"
+    by: str | None = None
+    date: str | None = None
+
+
 class Row(_Strict):
     """One row of a task's table."""
 
@@ -117,6 +126,7 @@ class Row(_Strict):
         default_factory=list, description="measures in which the row is best or tied with the best"
     )
     comparisons: list[Comparison] = Field(default_factory=list)
+    verification: Verification = Field(default_factory=Verification)
 
 
 class CurveOfSeed(_Strict):

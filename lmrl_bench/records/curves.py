@@ -124,7 +124,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     lines = []
     for number, text in enumerate(raw, start=1):
         try:
-            line = from_json(text)
+            line = from_json(text, allow_inf_nan=False)
         except ValueError as error:
             raise RecordError(
                 f"{path}:{number}: not JSON: {error}; run again with --fresh"

@@ -202,7 +202,10 @@ class RunRecord(_Strict):
     time: TimeInfo
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+        serialize_by_alias=True,
     )
 
     @model_validator(mode="after")

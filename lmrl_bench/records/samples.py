@@ -87,6 +87,10 @@ def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
     missing = [name for name in _COLUMNS if name not in names]
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
+    types = {name: _COLUMNS.get(name, pa.float64()) for name in table.column_names}
+    wrong = [name for name, kind in types.items() if table.schema.field(name).type != kind]
+    if wrong:
+        raise RecordError(f"{path}: columns of another type: {', '.join(wrong)}; restore it")
     return table
 
 

@@ -86,7 +86,8 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / RECORD
     _check_own(path)
     try:
-        content = from_json(path.read_bytes())
+        content = from_json(path.read_bytes(), allow_inf_nan=False)
+        json.dumps(content, allow_nan=False)  # numbers that overflow were read as infinity
     except FileNotFoundError:
         raise RecordError(
             f"{path}: there is no record; the run has not finished, run or resume it"

@@ -1,188 +1,273 @@
 """Scores stored answers again (`submission rescore`): what a record says must follow from samples.parquet.
 
-Needs no accelerator and no policy. Metrics that a model computes are left to its owner's machine.
+Needs no policy. Every metric and the reward are computed by the same call on the same answers in the
+same order as when the run was evaluated, so models see the same batches. On one machine the numbers
+repeat bit for bit; on another kind of processor models round otherwise (`MODEL_TOLERANCE`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from lmrl_bench.errors import RecordError
-from lmrl_bench.metrics.base import Metric
-from lmrl_bench.records.record import RunRecord, SplitResults
-from lmrl_bench.records.store import check_files, find_folders, read_record, read_samples
-from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
-
-TOLERANCE = 1e-6
-"""Largest difference, relative to the larger of 1 and the recomputed value."""
-TEXT_METRICS = tuple(
-    f"lmrl_bench.metrics.{name}" for name in ("diversity", "meteor", "overlap", "rouge")
+from lmrl_bench.errors import AssetError, RecordError, VerificationError
+from lmrl_bench.metrics import METRICS
+from lmrl_bench.metrics.base import FloatArray
+from lmrl_bench.records.provenance import collect
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import check_files, find_folders, read_record
+from lmrl_bench.rewards import REWARDS
+from lmrl_bench.rewards.base import RewardBatch, RewardOutput
+from lmrl_bench.runs.answers import (
+    TOLERANCE,
+    Answers,
+    answers,
+    difference,
+    disagreement,
+    means,
 )
-"""Modules of the metrics that are functions of the texts alone."""
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.spec import ComponentSpec
+from lmrl_bench.tasks.task import Task
+
+TEXTUAL = tuple(
+    f"lmrl_bench.{name}"
+    for name in (
+        "metrics.diversity", "metrics.meteor", "metrics.overlap", "metrics.rouge", "rewards.shaping",
+    )
+)  # fmt: skip
+"""Modules of the metrics and rewards that are functions of the texts alone."""
+MODEL_TOLERANCE = 1e-5
+"""The same for one answer under a model, in single precision: other processors round otherwise.
+
+Measured on runs of the board `quickstart`, scored again on another kind of processor: single answers
+differ by up to 1.6e-6 (classifiers) and 4.4e-7 (perplexity), the numbers of whole splits by up to
+1.3e-7. Other sizes of batches on one processor: up to 7e-7. On one machine with the same batches: 0
+(rewards, which are stored in single precision: 3e-8).
+"""
+REWARD = "reward"
 _SHOWN_PROBLEMS = 20
+M = TypeVar("M")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Rescored:
     """What was recomputed.
 
     Attributes:
-        records: Completed runs.
+        records: Completed runs, by folder.
         numbers: Numbers that were recomputed, per sample and per corpus.
-        left_out: Metrics that need a model or the task's plug-in, which were not recomputed.
+        largest: Per metric and reward, the largest difference found, relative to the larger of 1 and
+            the value.
+        left_out: Metrics and rewards that were not recomputed, by folder.
+        libraries: Libraries of other versions than the recorded ones ("transformers 5.0 → 5.1").
     """
 
-    records: int
-    numbers: int
-    left_out: tuple[str, ...]
+    records: dict[Path, RunRecord] = field(default_factory=dict)
+    numbers: int = 0
+    largest: dict[str, float] = field(default_factory=dict)
+    left_out: dict[Path, set[str]] = field(default_factory=dict)
+    libraries: set[str] = field(default_factory=set)
 
 
-def rescore(root: Path) -> Rescored:
-    """Recomputes every text metric of all completed runs below a folder.
+def rescore(root: Path, *, models: bool = True) -> Rescored:
+    """Recomputes metrics and rewards of all completed runs below a folder.
+
+    Args:
+        root: A folder of runs, or the folder of one.
+        models: Also what a model or a plug-in of the task computes.
 
     Raises:
-        RecordError: A record or its files cannot be read, were changed or do not say what their
+        VerificationError: A record or its files cannot be read, were changed or do not say what their
             answers say; all problems together, each with its file.
+        RecordError: There is no such folder, or nothing to score again.
+        AssetError: A model is not installed; names it and the command that installs it.
     """
-    task_of = cache(load_task)
+    if models:
+        import torch
+
+        torch.set_num_threads(1)  # as when the runs were made
+    task_of = functools.cache(load_task)
+    found = Rescored()
     problems: list[str] = []
-    records, numbers, left_out = 0, 0, set()
     for folder in find_folders(root):
-        record = read_record(folder)
-        if record.status != "completed":
+        try:
+            record = read_record(folder)
+            check_files(folder, record)
+        except RecordError as error:
+            problems.append(str(error))
             continue
-        check_files(folder, record)
-        found = _Run(folder, record, task_of(record.task.name))
-        problems += found.problems()
-        records, numbers = records + 1, numbers + found.numbers
-        left_out |= found.left_out
+        if record.status == "completed":
+            run = _Run(folder, record, task_of(record.task.name), models, found)
+            problems += [f"{folder}: {problem}" for problem in run.problems()]
     if problems:
         more = len(problems) - _SHOWN_PROBLEMS
         shown = problems[:_SHOWN_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
-        raise RecordError("\n".join([*shown, "the records are refused; run these cells again"]))
-    if not records:
+        raise VerificationError(
+            "\n".join([*shown, "the records are refused; run these cells again"])
+        )
+    if not found.records:
         raise RecordError(f"{root}: no completed run below it; there is nothing to score again")
-    return Rescored(records, numbers, tuple(sorted(left_out)))
+    return found
 
 
 class _Run:
-    """One completed run, as it is scored again."""
+    """One completed run, as it is scored again; what it finds is added to `found`."""
 
-    def __init__(self, folder: Path, record: RunRecord, task: Task) -> None:
+    def __init__(
+        self, folder: Path, record: RunRecord, task: Task, models: bool, found: Rescored
+    ) -> None:
         self.folder, self.record, self.task = folder, record, task
-        self.numbers = 0
-        self.left_out: set[str] = set()
+        self.models, self.found = models, found
+        found.records[folder] = record
+        found.left_out[folder] = set()
 
-    def problems(self) -> list[str]:
-        """Returns what does not follow from the answers, with the folder."""
-        return [f"{self.folder}: {problem}" for problem in self._problems()]
-
-    def _problems(self) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
+        """Yields what does not follow from the answers."""
         if self.record.task.digest != self.task.digest:
             yield "is of another state of the task (task.digest); use the version that made it"
             return
-        if self.record.samples is None:
-            yield "names no samples.parquet, so nothing can be scored again"
+        try:
+            whole, reasons = answers(self.folder, self.record, self.task)
+        except RecordError as error:
+            yield str(error)
             return
-        decodings: dict[str, list[dict[str, Any]]] = {}
-        for row in read_samples(self.folder).to_pylist():
-            decodings.setdefault(row["decoding"], []).append(row)
-        tests = {name: r for name, r in self.record.results.items() if name != "validation"}
-        if set(decodings) != set(tests):
-            yield f"samples.parquet holds {sorted(decodings)}, the record {sorted(tests)}"
+        yield from reasons
+        for decoding in whole:
+            for what, claimed, value in means(decoding):
+                yield from self._same(None, f"{decoding.decoding}: {what}", claimed, value)
+            for component in self.task.spec.metrics.all():
+                if component.key in decoding.results.metrics:
+                    yield from self._metric(component, decoding)
+            yield from self._reward(decoding)
+
+    def _metric(self, component: ComponentSpec, answered: Answers) -> Iterator[str]:
+        key = component.key
+        if not self.models and not _textual(component.name):
+            self.found.left_out[self.folder].add(key)
             return
-        for decoding, results in tests.items():
-            yield from self._decoding(decoding, results, decodings[decoding])
-
-    def _decoding(
-        self, name: str, results: SplitResults, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[str]:
-        samples = self.task.samples("test")[: self.record.config["evaluation"]["test_samples"]]
-        if reason := _other_samples(rows, samples, results.n):
-            yield f"{name}: {reason}"
+        metric = self._made(lambda: self.task.metric(key))
+        recorded = self.record.task.metric_signatures.get(key, "none")
+        if reason := self._other_version(key, recorded, metric.signature):
+            yield f"{answered.decoding}: {reason}"
             return
-        yield from self._means(name, results, rows)
-        responses = [row["output"] for row in rows]
-        for key, stored in results.metrics.items():
-            metric = self.task.metric(key)
-            if type(metric).__module__ not in TEXT_METRICS:
-                self.left_out.add(key)
-                continue
-            yield from self._metric(name, key, metric, stored.value, responses, samples, rows)
+        responses = [row["output"] for row in answered.rows]
+        result = metric.score(responses, answered.samples)
+        name = f"{answered.decoding}: {key}"
+        yield from self._same(key, name, answered.results.metrics[key].value, result.value)
+        if result.per_sample is not None:
+            exact = _textual(component.name)
+            column = f"metric/{key}"
+            yield from self._column(key, column, name, answered, result.per_sample, exact)
 
-    def _means(
-        self, name: str, results: SplitResults, rows: Sequence[Mapping[str, Any]]
-    ) -> Iterator[str]:
-        """What is a mean over the answers must be their mean."""
-        lengths = [float(len(row["output_ids"])) for row in rows]
-        claims: list[tuple[str, float, Sequence[float | None]]] = [
-            ("mean_length", results.mean_length, lengths),
-            ("reward", results.reward, [row["reward"] for row in rows]),
-            *(
-                (f"reward/{part}", value, [row.get(f"reward/{part}") for row in rows])
-                for part, value in results.reward_components.items()
-            ),
-        ]
-        for what, claimed, values in claims:
-            known = [value for value in values if value is not None]
-            mean = math.fsum(known) / len(rows) if len(known) == len(rows) else math.nan
-            yield from self._same(f"{name}: {what}", claimed, mean)
+    def _reward(self, answered: Answers) -> Iterator[str]:
+        exact = all(_textual(term.name) for term in self.task.spec.reward.terms)
+        if not self.models and not exact:
+            self.found.left_out[self.folder].add(REWARD)
+            return
+        reward = self._made(self.task.reward)
+        if reason := self._other_version(
+            REWARD, self.record.task.reward_signature, reward.signature
+        ):
+            yield f"{answered.decoding}: {reason}"
+            return
+        reward.prepare(self.task.samples("test"))
+        output = reward(_batch(answered))
+        name = f"{answered.decoding}: {REWARD}"
+        yield from self._column(REWARD, "reward", name, answered, _totals(output), exact)
+        if set(output.components) != set(answered.results.reward_components):
+            yield f"{name} has the parts {sorted(output.components)} by the task"
+            return
+        for part, values in output.components.items():
+            column = f"reward/{part}"
+            yield from self._column(REWARD, column, f"{name}/{part}", answered, values, exact)
 
-    def _metric(
+    def _column(
         self,
-        name: str,
         key: str,
-        metric: Metric,
-        claimed: float,
-        responses: Sequence[str],
-        samples: Sequence[Sample],
-        rows: Sequence[Mapping[str, Any]],
+        column: str,
+        name: str,
+        answered: Answers,
+        values: FloatArray,
+        exact: bool,
     ) -> Iterator[str]:
-        signature = self.record.task.metric_signatures.get(key)
-        if signature != metric.signature:
-            yield f"{name}: {key} is of another version: {signature}, here {metric.signature}"
-            return
-        found = metric.score(responses, samples)
-        yield from self._same(f"{name}: {key}", claimed, found.value)
-        if found.per_sample is None:
-            return
-        for row, value in zip(rows, found.per_sample, strict=True):
-            stored = row.get(f"metric/{key}")
-            what = f"{name}: {key} of the sample {row['sample_id']}"
-            yield from self._same(what, math.nan if stored is None else stored, float(value))
+        tolerance = TOLERANCE if exact else MODEL_TOLERANCE
+        for row, value in zip(answered.rows, values, strict=True):
+            stored = row.get(column)
+            claimed = float("nan") if stored is None else stored
+            what = f"{name} of the sample {row['sample_id']}"
+            yield from self._same(key, what, claimed, float(value), tolerance)
 
-    def _same(self, what: str, claimed: float, found: float) -> Iterator[str]:
-        self.numbers += 1
-        close = abs(claimed - found) <= TOLERANCE * max(1.0, abs(found))
-        if not close:  # also where one is NaN
-            yield f"{what} is {claimed:.9g}, but {found:.9g} by the stored answers"
+    def _same(
+        self, key: str | None, what: str, claimed: float, value: float, tolerance: float = TOLERANCE
+    ) -> Iterator[str]:
+        self.found.numbers += 1
+        if key is not None:
+            before = self.found.largest.get(key, 0.0)
+            self.found.largest[key] = max(before, difference(claimed, value))
+        if reason := disagreement(what, claimed, value, tolerance):
+            yield reason
+
+    def _other_version(self, key: str, recorded: str, here: str) -> str | None:
+        """Libraries may be of another version, as long as the numbers agree; nothing else may."""
+        old, new = self.record.provenance.packages, _packages()
+        if _without_versions(recorded, old) != _without_versions(here, new):
+            return f"{key} is of another version: {recorded}, here {here}"
+        if recorded != here:
+            self.found.libraries |= {
+                f"{name} {old[name]} → {new.get(name)}"
+                for name in old
+                if f"{name}:{old[name]}" in recorded and old[name] != new.get(name)
+            }
+        return None
+
+    def _made(self, make: Callable[[], M]) -> M:
+        try:
+            return make()
+        except AssetError as error:
+            raise AssetError(
+                f"{error}\nor leave out what needs a model, with --no-models"
+            ) from error
 
 
-def _other_samples(
-    rows: Sequence[Mapping[str, Any]], samples: Sequence[Sample], n: int
-) -> str | None:
-    """Returns why the rows are not the answers to the task's test prompts, in order."""
-    ids = [row["sample_id"] for row in rows]
-    twice = sorted({sample_id for sample_id in ids if ids.count(sample_id) > 1})
-    if twice:
-        return f"the sample {twice[0]} is answered twice"
-    if not len(ids) == n == len(samples):
-        return f"{len(ids)} answers, {n} in the record, but the task asks for {len(samples)}"
-    for number, (row, sample) in enumerate(zip(rows, samples, strict=True)):
-        if row["sample_id"] != sample.id:
-            return f"row {number} is of the sample {row['sample_id']}, where {sample.id} belongs"
-        if row["prompt_sha256"] != hashlib.sha256(sample.prompt.encode()).hexdigest():
-            return f"the sample {sample.id} has another prompt than the task's"
-    if not all(np.isfinite(row["reward"]) for row in rows if row["reward"] is not None):
-        return "a reward is not finite"
-    return None
+def _textual(name: str) -> bool:
+    """Whether a registered metric or reward is a function of the texts alone."""
+    for registry in (REWARDS, METRICS):
+        if name in registry:
+            return registry.get(name).__module__ in TEXTUAL
+    return False  # of the task's plug-in
+
+
+def _batch(answered: Answers) -> RewardBatch:
+    """The episodes as the reward met them."""
+    return RewardBatch(
+        samples=answered.samples,
+        responses=[row["output"] for row in answered.rows],
+        lengths=np.array([len(row["output_ids"]) for row in answered.rows], dtype=np.int64),
+        terminated=np.array([row["terminated"] for row in answered.rows], dtype=np.bool_),
+    )
+
+
+def _totals(output: RewardOutput) -> FloatArray:
+    """`(B,)`, the score and the sum of the token rewards."""
+    dense = output.token_rewards
+    return output.scores if dense is None else output.scores + dense.sum(axis=1)
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    return collect("cpu", 1).packages
+
+
+def _without_versions(signature: str, packages: Mapping[str, str]) -> str:
+    """The signature without the versions of libraries, where they are the installed ones."""
+    for name, version in packages.items():
+        installed = rf"\|{re.escape(name)}:{re.escape(version)}(?=[|\]]|$)"
+        signature = re.sub(installed, f"|{name}:", signature)
+    return signature

@@ -23,7 +23,8 @@ COMMANDS = [
     ["algorithm"], ["algorithm", "list"], ["algorithm", "show"],
     ["assets"], ["assets", "list"], ["assets", "install"],
     ["board"], ["board", "list"], ["board", "build"], ["board", "export"], ["board", "statistics"],
-    ["board", "power"], ["submission"], ["submission", "rescore"],
+    ["board", "power"], ["submission"], ["submission", "validate"], ["submission", "rescore"],
+    ["submission", "rerun"],
 ]  # fmt: skip
 
 

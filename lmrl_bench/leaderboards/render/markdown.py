@@ -17,6 +17,7 @@ from lmrl_bench.leaderboards.render.columns import (
 from lmrl_bench.leaderboards.render.headline import facts, lead
 from lmrl_bench.leaderboards.render.intervals import estimate_text
 from lmrl_bench.leaderboards.render.palette import titles
+from lmrl_bench.leaderboards.render.verification import BADGE, badge
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
@@ -153,11 +154,11 @@ def _task(board: BoardTable, table: TaskTable) -> list[str]:
             _marked(cell_text(c, row, places), c.measure is not None and c.measure in row.best)
             for c, places in shown
         ]
-        rows.append([_escape(row_title(row)), *texts, seeds_text(row)])
+        rows.append([_escape(row_title(row)), *texts, seeds_text(row), badge(row)])
     parts = [
         f"## {table.task}",
         f"Task version {table.info.version}, reward `{_code(table.info.reward_signature)}`.",
-        _table(["row", *(c.title for c, _ in shown), "seeds"], rows),
+        _table(["row", *(c.title for c, _ in shown), "seeds", BADGE], rows),
         masked_note(table.rows),
         fidelity_note(table.rows),
     ]

@@ -36,6 +36,7 @@ from lmrl_bench.leaderboards.render.intervals import (
 )
 from lmrl_bench.leaderboards.render.palette import OTHER, order, styles, titles
 from lmrl_bench.leaderboards.render.profiles import drift_svg, profile_svg
+from lmrl_bench.leaderboards.render.verification import badge, checked
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
@@ -209,6 +210,8 @@ def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> 
                 ],
                 "seeds": seeds_text(row),
                 "sources": _sources(row),
+                "badge": badge(row),
+                "checked": checked(row),
             }
             for row in table.rows
         ],

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
+from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 
 VERDICT_HEADS = ("row", "measure", "difference [95 % interval]", "verdict", "own intervals")
@@ -39,6 +40,7 @@ LEGEND = (
     "same policy decoded like every other row; it is never marked best.",
     "*tokens*: response tokens generated while training, the budget of the board. *wall s* and "
     "*CPU s* come from the records, so they say what that machine needed, evaluation included.",
+    LEGEND_LINE,
 )
 
 

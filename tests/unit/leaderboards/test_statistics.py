@@ -13,6 +13,7 @@ from lmrl_bench.leaderboards.statistics import (
     difference_interval,
     mean_interval,
     overlap,
+    prediction_interval,
 )
 
 VALUES = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=8)
@@ -92,3 +93,27 @@ def test_welch_covers_with_unequal_variances():
         ]
     )
     assert covered == pytest.approx(0.95, abs=0.02)
+
+
+@settings(deadline=None, max_examples=60)
+@given(VALUES.filter(lambda v: np.std(v) > 1e-6))
+def test_prediction_interval_is_scipys_of_the_mean_made_wider(values):
+    """sd · √(1 + 1/n) is the standard error of the mean times √(n + 1)."""
+    low, high = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    half = (high - low) / 2 * math.sqrt(len(values) + 1)
+    found = prediction_interval(values)
+    wanted = (found.mean - half, found.mean + half)
+    assert (found.low, found.high) == pytest.approx(wanted, rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("n", [2, 4])
+def test_prediction_interval_holds_the_next_run_as_often_as_it_says(n):
+    rng = np.random.default_rng(7)
+    drawn = rng.normal(size=(4000, n + 1))
+    inside = [prediction_interval(row[:n]).contains(row[n]) for row in drawn]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors
+
+
+def test_a_prediction_needs_two_values():
+    with pytest.raises(ValueError, match="at least two values"):
+        prediction_interval([1.0])

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,23 @@ def test_a_number_that_is_not_finite_is_refused(tmp_path, value):
     with pytest.raises(RecordError, match=r"record\.json: a number of the record is not finite"):
         write_record(tmp_path, RunRecord.model_validate(content))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["NaN", "-Infinity", "1e999"])
+def test_a_number_that_is_not_finite_is_not_read(tmp_path, text):
+    write_record(tmp_path, RunRecord.model_validate(fake_content(CELL)))
+    path = tmp_path / "record.json"
+    path.write_text(
+        re.sub(r'"kl_to_reference": [\d.e-]+', f'"kl_to_reference": {text}', path.read_text())
+    )
+    with pytest.raises(RecordError, match=r"record\.json: corrupt"):
+        read_record(tmp_path)
+
+
+def test_json_that_is_too_deep_is_not_read(tmp_path):
+    (tmp_path / "record.json").write_text("[" * 100_000)
+    with pytest.raises(RecordError, match=r"record\.json: corrupt"):
+        read_record(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,265 @@
+"""Whether the records of a submission are whole runs of the board's cells: every problem, not the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from lmrl_bench.config.loading import load_yaml
+from lmrl_bench.errors import LmrlBenchError, RecordError
+from lmrl_bench.leaderboards.collect import Expectation
+from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
+from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.submission.tree import unpacked
+from lmrl_bench.records.curves import ValidationPoint
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import CONFIG, check_files, check_place, read_curves, read_record
+
+RUN_AGAIN: Final = "run it again (lmrl-bench bench) or restore it"
+TEST: Final = "test"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is handed in.
+
+    Attributes:
+        board: The board.
+        folder: `<task>/<row>/<seed>` below it. Named like the board, it holds the whole board; under
+            any other name only further rows, and the other ones are the earlier ones.
+        previous: The board's folder as it was before, or None.
+    """
+
+    board: BoardSpec
+    folder: Path
+    previous: Path | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the folder stands for the whole board."""
+        return self.folder.resolve().name == self.board.name
+
+    def cells(self) -> list[Cell]:
+        """The cells whose records must be there: all seeds and tasks of every row handed in."""
+        here = {path.name for path in self.folder.glob("*/*")}
+        return [cell for cell in cells(self.board) if self.whole or cell.label in here]
+
+    def place(self, cell: Cell) -> Path:
+        """Where the record of a cell lies."""
+        return self.folder / _below(cell)
+
+    def earlier(self) -> list[tuple[Cell, Path]]:
+        """The cells of rows that are not handed in again, with the folders of their old records."""
+        if self.previous is None:
+            return []
+        asked = {_below(cell) for cell in self.cells()}
+        others = [cell for cell in cells(self.board) if _below(cell) not in asked]
+        return [(cell, self.previous / _below(cell)) for cell in others]
+
+
+def misplaced(submission: Submission, runs: Sequence[Path]) -> list[str]:
+    """Returns what the board does not ask for, and what it asks for and is not there."""
+    board, root = submission.board, submission.folder
+    wanted = {submission.place(cell) for cell in submission.cells()}
+    extra = [_extra(board, run.relative_to(root)) for run in runs if run not in wanted]
+    missing = [
+        f"{path}: missing: a board takes all its seeds or none ({_seeds(board)}), and a failed run "
+        f"counts as one; run it with: lmrl-bench bench {board.name}"
+        for path in sorted(wanted)
+        if not path.is_dir()
+    ]
+    return [f"{root / text}" for text in extra] + missing
+
+
+def read_whole(
+    submission: Submission, expected: Expectation, safe: Sequence[Path]
+) -> tuple[dict[Path, RunRecord], list[str]]:
+    """Reads and checks the record of every cell that is handed in.
+
+    Args:
+        submission: What is handed in.
+        expected: What the record of each cell must say.
+        safe: The folders that may be read.
+
+    Returns:
+        The records that could be read, by folder, and every problem with its folder and a remedy.
+    """
+    records: dict[Path, RunRecord] = {}
+    problems: list[str] = []
+    for cell in submission.cells():
+        folder = submission.place(cell)
+        if folder not in safe:
+            continue
+        try:
+            check_place(folder, submission.folder)
+            record = read_record(folder)
+            check_files(folder, record)
+        except RecordError as error:
+            problems.append(str(error))
+            continue
+        if record.samples and (reasons := list(unpacked(folder, record.samples.rows))):
+            problems += [f"{folder}: {reason}; {RUN_AGAIN}" for reason in reasons]
+            continue  # not read any further
+        records[folder] = record
+        reasons = stale(record, cell, expected(cell)) + _reasons(folder, record)
+        problems += [f"{folder}: {reason}; {RUN_AGAIN}" for reason in reasons]
+    return records, problems
+
+
+def mixed(board: BoardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
+    """Returns why the records cannot stand in one table, and which of them are one run twice."""
+    problems = []
+    for task in [task.task for task in board.tasks]:
+        found = {f: r for f, r in records.items() if r.task.name == task}
+        problems += _raised(check_task, found)
+        for entry in board.entries:
+            row = {f: r for f, r in found.items() if r.row == entry.label}
+            problems += _raised(check_row, row)
+        problems += _copies(found)
+    return problems
+
+
+def _reasons(folder: Path, record: RunRecord) -> list[str]:
+    """What the record and the files beside it do not agree on; they may hold anything."""
+    found: list[str] = []
+    for check in _CHECKS:
+        try:
+            found += check(folder, record)
+        except (LmrlBenchError, LookupError, TypeError, ValueError) as error:
+            found.append(f"cannot be checked ({type(error).__name__}: {error})")
+    return found
+
+
+def to_look_at(records: Mapping[Path, RunRecord]) -> list[str]:
+    """Returns what is no fault of a record, but what a reviewer should know."""
+    flags = []
+    for folder, record in records.items():
+        source = record.provenance
+        if source.dirty:
+            flags.append(f"{folder}: the code differed from its commit (dirty)")
+        elif source.commit is None:
+            flags.append(f"{folder}: the commit of the code is unknown")
+        flags += [f"{folder}: passed the fidelity bound {name}" for name in record.fidelity.flags]
+    return flags
+
+
+def _extra(board: BoardSpec, place: Path) -> str:
+    task, label, seed = place.parts
+    tasks, labels = [t.task for t in board.tasks], [e.label for e in board.entries]
+    if task not in tasks:
+        reason = f"the board has no task '{task}' (it has: {', '.join(tasks)}); remove it"
+    elif label not in labels:
+        reason = (
+            f"the board has no row '{label}'; add it to the entries of the board's {BOARD_FILE}, "
+            "or remove it"
+        )
+    else:
+        reason = f"'{seed}' is no seed of the board ({_seeds(board)}); remove it"
+    return f"{place}: {reason}"
+
+
+def _seeds(board: BoardSpec) -> str:
+    return f"seeds {', '.join(map(str, board.seeds))}"
+
+
+def _below(cell: Cell) -> Path:
+    return Path(cell.task, cell.label, str(cell.seed))
+
+
+def _raised(
+    check: Callable[[Mapping[Path, RunRecord]], None], records: Mapping[Path, RunRecord]
+) -> list[str]:
+    try:
+        check(records)
+    except RecordError as error:
+        return [str(error)]
+    return []
+
+
+def _copies(records: Mapping[Path, RunRecord]) -> list[str]:
+    """Two trainings never log the same numbers, so equal curves are one run under two names."""
+    seen: dict[str, Path] = {}
+    problems = []
+    for folder, record in records.items():
+        if record.curves is None or record.budget.iterations == 0:
+            continue  # nothing was trained, so equal numbers may be honest
+        first = seen.setdefault(record.curves.sha256, folder)
+        if first != folder:
+            problems.append(
+                f"{folder}: its curves are byte for byte those of {first}: a copy, or a setting "
+                "that changes nothing; a board takes each run once: remove it"
+            )
+    return problems
+
+
+def _identity(_folder: Path, record: RunRecord) -> Iterator[str]:
+    model = str((record.config.get("policy") or {}).get("model") or "default").rpartition("/")[2]
+    wanted = f"{record.task.name}/{record.row}/{model}/s{record.seed}-{record.config_digest[:8]}"
+    if record.id != wanted:
+        yield f"id is {record.id}, where {wanted} belongs"
+
+
+def _ending(_folder: Path, record: RunRecord) -> Iterator[str]:
+    if record.status == "interrupted":
+        yield "the run was interrupted and can go on (call lmrl-bench bench again)"
+    elif record.status != "completed" and record.error is None:
+        yield f"the run {record.status}, but the record names no error"
+    elif record.status == "completed":
+        missing = [name for name in ("curves", "samples") if getattr(record, name) is None]
+        missing += [f"results.{TEST}"] if TEST not in record.results else []
+        if missing:
+            yield f"a completed run has {', '.join(missing)}, this record has none"
+
+
+def _configuration(folder: Path, record: RunRecord) -> Iterator[str]:
+    """`config.yaml` says the same; a run that failed before it began has none."""
+    path = folder / CONFIG
+    if not path.exists():
+        if record.status == "completed":
+            yield f"{CONFIG} is missing"
+        return
+    wanted = {**record.config, "label": record.row, "seed": record.seed}
+    if load_yaml(path).data != wanted:
+        yield f"{CONFIG} says something else than the record's config"
+
+
+def _budget(folder: Path, record: RunRecord) -> Iterator[str]:
+    """The iteration that reaches the budget is the last one."""
+    budget, planned = record.budget, record.config["budget"]["tokens"]
+    if budget.planned_tokens != planned:
+        yield f"budget.planned_tokens is {budget.planned_tokens}, the configuration's {planned}"
+    if record.status != "completed" or record.curves is None:
+        return
+    spent = [int(line["tokens"]) for line in _lines(folder, "train")]
+    if budget.tokens != (spent[-1] if spent else 0):
+        yield f"budget.tokens is {budget.tokens}, but curves.jsonl ends at {(spent or [0])[-1]}"
+    over = [tokens for tokens in spent[:-1] if tokens >= planned]
+    if over:
+        yield f"training went on after the budget: {over[0]} of {planned} tokens, then more"
+
+
+def _validation(folder: Path, record: RunRecord) -> Iterator[str]:
+    """The validation results are those of the last evaluation of the curves."""
+    found = record.results.get("validation")
+    if record.status != "completed" or record.curves is None or found is None:
+        return
+    lines = _lines(folder, "validation")
+    if not lines:
+        yield "curves.jsonl holds no evaluation on the validation split"
+        return
+    last = ValidationPoint.model_validate(lines[-1])
+    for name in ("reward", "kl_to_reference", "mean_length"):
+        if getattr(found, name) != getattr(last, name):
+            yield (
+                f"results.validation.{name} is {getattr(found, name):.9g}, but curves.jsonl ends "
+                f"with {getattr(last, name):.9g}"
+            )
+
+
+def _lines(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [line for line in read_curves(folder) if line.get("kind") == kind]
+
+
+_CHECKS: Final = (_identity, _ending, _configuration, _budget, _validation)

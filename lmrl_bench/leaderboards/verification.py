@@ -1,0 +1,151 @@
+"""Who checked a row's records, how and when: `verification.json` in the folder of the row.
+
+A check is no part of a record, which is a fact about a run. It names the digests of all records of
+its row, and holds for these: when one of them changes, is added or goes, the check lapses by itself.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.statistics import difference_interval
+from lmrl_bench.leaderboards.table import Verification
+from lmrl_bench.records.files import write_atomic
+from lmrl_bench.records.record import RunRecord
+
+FILE: Final = "verification.json"
+MAX_BYTES: Final = 200_000
+WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated")
+"""Of the levels 0 to 4. No command gives level 2: boards publish no trained policies."""
+
+
+class Retrained(BaseModel):
+    """One seed that was trained again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    how: Literal["bitwise", "interval"] = Field(
+        description="the same record digest, or inside the prediction interval of the other seeds"
+    )
+    value: float | None = Field(
+        None, description="the primary metric of the new run on the test split, if it completed"
+    )
+    digest: str = Field(description="of the new record")
+
+
+class Check(BaseModel):
+    """One check of a row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    level: Literal[1, 3]
+    by: str = Field(min_length=1)
+    date: datetime.date
+    records: dict[int, str] = Field(description="seed to record digest, all seeds of the row")
+    package_version: str
+    retrained: Retrained | None = Field(None, description="of a check of level 3")
+
+
+class _Checks(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checks: list[Check]
+
+
+def read_checks(row_folder: Path) -> list[Check]:
+    """Returns the checks of a row, whether they still hold or not; none if there is no file.
+
+    Raises:
+        RecordError: The file is a link or is not such a file.
+    """
+    path = row_folder / FILE
+    if path.is_symlink():
+        raise RecordError(f"{path}: is a link; put the file itself here")
+    if not path.exists():
+        return []
+    if path.stat().st_size > MAX_BYTES:
+        raise RecordError(
+            f"{path}: larger than {MAX_BYTES:,} bytes; no file of checks is; remove it"
+        )
+    try:
+        return _Checks.model_validate_json(path.read_bytes()).checks
+    except (OSError, ValidationError) as error:
+        raise RecordError(
+            f"{path}: not a file of checks ({error}); remove it, and check the row again with "
+            "lmrl-bench submission rescore --write-verification"
+        ) from error
+
+
+def add_check(row_folder: Path, check: Check) -> Path:
+    """Adds a check to a row's file; checks of other records, and an equal older one, are dropped.
+
+    Raises:
+        RecordError: As in `read_checks`, or the folder cannot be written.
+    """
+    kept = [
+        other
+        for other in read_checks(row_folder)
+        if other.records == check.records and not _same_matter(other, check)
+    ]
+    content = _Checks(checks=[*kept, check]).model_dump_json(indent=2, exclude_none=True)
+    write_atomic(row_folder / FILE, f"{content}\n".encode())
+    return row_folder / FILE
+
+
+def digests(records: Sequence[RunRecord]) -> dict[int, str]:
+    """Returns seed to digest of a row's records, as a check names them."""
+    return {record.seed: record.digest() for record in records}
+
+
+def verification(row_folder: Path, records: Sequence[RunRecord]) -> Verification:
+    """Returns the highest level that a row's checks give to its records as they are.
+
+    Level 4 needs every seed trained again, and values that Welch's 95 % interval of the difference
+    does not tell from the recorded ones.
+
+    Args:
+        row_folder: The folder of the row in one task.
+        records: All its records, whatever their status.
+
+    Raises:
+        RecordError: As in `read_checks`.
+    """
+    now = digests(records)
+    holding = [check for check in read_checks(row_folder) if check.records == now]
+    if not holding:
+        return Verification()
+    best = max(holding, key=lambda check: (check.level, check.date))
+    level = 4 if _replicated(holding, records) else best.level
+    return Verification(level=level, word=WORDS[level], by=best.by, date=best.date.isoformat())
+
+
+def primary_value(record: RunRecord) -> float:
+    """Returns the primary metric of a completed run on the test split."""
+    return record.results["test"].metrics[record.task.primary_metric].value
+
+
+def _same_matter(first: Check, second: Check) -> bool:
+    seeds = [check.retrained.seed if check.retrained else None for check in (first, second)]
+    return (first.level, first.by) == (second.level, second.by) and seeds[0] == seeds[1]
+
+
+def _replicated(checks: Sequence[Check], records: Sequence[RunRecord]) -> bool:
+    again: Mapping[int, Retrained] = {
+        check.retrained.seed: check.retrained for check in checks if check.retrained
+    }
+    if len(records) < 2 or set(again) != {record.seed for record in records}:
+        return False
+    if all(found.how == "bitwise" for found in again.values()):
+        return True
+    recorded = [primary_value(record) for record in records if record.status == "completed"]
+    values = [found.value for found in again.values() if found.value is not None]
+    if min(len(recorded), len(values)) < 2:
+        return False
+    return difference_interval(values, recorded).contains(0.0)

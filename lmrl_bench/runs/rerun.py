@@ -1,0 +1,158 @@
+"""Trains one recorded seed again (`submission rerun`) and says whether the record holds.
+
+On one CPU thread, one machine and one set of versions a run repeats bit for bit. Anywhere else it
+cannot promise that, and the new number must lie where one more seed of the row is expected:
+mean ± t(n-1) · sd · √(1 + 1/n) of the row's other seeds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.errors import ConfigError, RecordError, VerificationError
+from lmrl_bench.leaderboards.statistics import Interval, prediction_interval
+from lmrl_bench.leaderboards.verification import primary_value
+from lmrl_bench.records.expected import differences
+from lmrl_bench.records.record import Provenance, RunRecord
+from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
+from lmrl_bench.runs.progress import Listener, silent
+from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.starts import expected_run
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """A record and the run that was made from its configuration.
+
+    Attributes:
+        record: The record that was checked.
+        new: The record of the new run.
+        interval: The prediction interval of the row's other seeds, which holds the new primary metric;
+            None where the record digests are equal, results, curves and answers included.
+        elsewhere: In what the machines or versions differ; empty where bits should repeat.
+    """
+
+    record: RunRecord
+    new: RunRecord
+    interval: Interval | None
+    elsewhere: list[str]
+
+    @property
+    def how(self) -> Literal["bitwise", "interval"]:
+        """Which of the two was shown."""
+        return "bitwise" if self.interval is None else "interval"
+
+
+def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener = silent) -> Rerun:
+    """Trains the run of a record again and compares.
+
+    Args:
+        folder: `<task>/<row>/<seed>` of the record; the row's other seeds lie beside it.
+        output: Where the new run is written; a run that was interrupted there goes on.
+        device: Where it trains.
+        progress: Takes events.
+
+    Raises:
+        RecordError: The record cannot be read, or `output` holds a finished run.
+        ConfigError: The record is not of the task and start that are here.
+        VerificationError: The record does not hold; says what was compared.
+        KeyboardInterrupt: The user stopped; it goes on when called again.
+    """
+    record = read_record(folder)
+    check_files(folder, record)
+    if record.status == "interrupted":
+        raise ConfigError(f"{folder}: the run was interrupted; there is no result to check")
+    task = load_task(record.task.name)
+    config = _config(record, task, output, device)
+    different = differences(record, expected_run(task, config))
+    if different:
+        raise ConfigError(
+            f"{folder}: cannot be trained again here: {'; '.join(map(str, different[:3]))}; use the "
+            "version of lmrl-bench, task and start that made it"
+        )
+    _check_unfinished(output)
+    new = _train(config, task, progress)
+    return judge(folder, record, new)
+
+
+def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
+    """Compares a record with the one that was made again.
+
+    Raises:
+        VerificationError: They are neither equal, nor is the new value where it is expected.
+    """
+    elsewhere = _elsewhere(record.provenance, new.provenance)
+    if record.digest() == new.digest():
+        return Rerun(record, new, None, elsewhere)
+    bits = _first_differences(record, new)
+    if (record.status, new.status) != ("completed", "completed"):
+        raise VerificationError(
+            f"{folder}: the run {record.status} in the record and {new.status} now ({bits})"
+        )
+    interval = _expected_interval(folder, record, bits)
+    value, metric = primary_value(new), record.task.primary_metric
+    where = f"[{interval.low:.6g}, {interval.high:.6g}]"
+    if not interval.contains(value):
+        raise VerificationError(
+            f"{folder}: not the same bits ({bits}), and {metric} is {value:.6g} now, outside {where}, "
+            "the 95 % prediction interval of the row's other seeds; the record says "
+            f"{primary_value(record):.6g}"
+        )
+    return Rerun(record, new, interval, elsewhere)
+
+
+def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConfig:
+    """The record's configuration, resolved again so that it is checked like any other."""
+    runtime = {"output": str(output), "device": device, "threads": record.provenance.threads}
+    given = {**record.config, "label": record.row, "seed": record.seed, "runtime": runtime}
+    return resolve(task, given)
+
+
+def _train(config: RunConfig, task: Task, progress: Listener) -> RunRecord:
+    from lmrl_bench.runs.execute import execute_with_start
+
+    new = execute_with_start(config, task, progress=progress)
+    if new.status == "interrupted":
+        raise KeyboardInterrupt
+    return new
+
+
+def _check_unfinished(output: Path) -> None:
+    if (output / RECORD).exists() and read_record(output).status != "interrupted":
+        raise RecordError(f"{output}: holds a finished run; name an empty folder with --output")
+
+
+def _elsewhere(old: Provenance, new: Provenance) -> list[str]:
+    facts = [(name, getattr(old, name), getattr(new, name))
+             for name in ("platform", "python", "device", "threads", "package_version")]  # fmt: skip
+    facts += [
+        (name, old.packages.get(name), new.packages.get(name))
+        for name in sorted({*old.packages, *new.packages})
+    ]
+    return [f"{name} {then} → {now}" for name, then, now in facts if then != now]
+
+
+def _first_differences(record: RunRecord, new: RunRecord) -> str:
+    """Which parts of the two records are not the same."""
+    old, now = record.facts(), new.facts()
+    return ", ".join(name for name in old if old[name] != now[name]) + " differ"
+
+
+def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
+    others = [
+        other
+        for path in find_folders(folder.resolve().parent)
+        if (other := read_record(path)).seed != record.seed and other.status == "completed"
+    ]
+    if len(others) < 2:
+        raise VerificationError(
+            f"{folder}: not the same bits ({bits}), and the row has {len(others)} other completed "
+            "seeds; an interval needs two: train again on the machine and with the versions of "
+            "the record"
+        )
+    return prediction_interval([primary_value(other) for other in others])

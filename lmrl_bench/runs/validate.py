@@ -1,0 +1,119 @@
+"""Everything that `submission validate` looks at, and the report of it."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.leaderboards.collect import Expectation, collect
+from lmrl_bench.leaderboards.spec import BoardSpec
+from lmrl_bench.leaderboards.submission.history import compare
+from lmrl_bench.leaderboards.submission.records import (
+    Submission,
+    misplaced,
+    mixed,
+    read_whole,
+    to_look_at,
+)
+from lmrl_bench.leaderboards.submission.report import Reviewed
+from lmrl_bench.leaderboards.submission.tree import look
+from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import RECORD, read_record
+from lmrl_bench.runs.answers import answers, disagreement, means
+from lmrl_bench.runs.expectations import of_board
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+
+
+def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
+    """Checks results that are to be added to a board; see results/README.md for what is checked.
+
+    Args:
+        board: The board, with the entries of new rows.
+        folder: `<task>/<row>/<seed>` below it; the whole board if its name is the board's, else
+            further rows.
+        against: The folder of all earlier results, or None.
+
+    Returns:
+        Problems, what to look at, and the board as it would be; `problems` is empty for a good one.
+
+    Raises:
+        ConfigError: `against` is no folder, or the board cannot be resolved.
+        AssetError: The data of a task is not installed.
+        RecordError: `folder` is no folder.
+    """
+    if against is not None and not against.is_dir():
+        raise ConfigError(f"--against {against}: there is no such folder of earlier results")
+    previous = against / board.name if against else None
+    submission, expected = Submission(board, folder, previous), of_board(board)
+    tree = look(folder)
+    records, problems = read_whole(submission, expected, tree.runs)
+    history = compare(submission, expected)
+    earlier = _earlier(submission)
+    problems = [
+        *tree.problems,
+        *misplaced(submission, tree.runs),
+        *problems,
+        *_answers(records),
+        *mixed(board, earlier | records),
+        *history.problems,
+    ]
+    return Reviewed(
+        board=board.name,
+        records=len(records),
+        problems=problems,
+        flags=[*to_look_at(records), *history.flags],
+        table=None if problems else _table(submission, expected),
+        new={label for _, label, _ in history.new},
+    )
+
+
+def _earlier(submission: Submission) -> dict[Path, RunRecord]:
+    """The records of the rows that are not handed in again, which the new ones must fit."""
+    return {
+        folder: read_record(folder)
+        for _, folder in submission.earlier()
+        if (folder / RECORD).exists()
+    }
+
+
+def _answers(records: Mapping[Path, RunRecord]) -> list[str]:
+    """The answers are whole and in order, and what is their mean is their mean."""
+    task_of = functools.cache(load_task)
+    problems = []
+    for folder, record in records.items():
+        if record.status == "completed" and record.samples is not None:
+            reasons = _of_run(folder, record, task_of(record.task.name))
+            problems += [f"{folder}: {reason}; restore it or run it again" for reason in reasons]
+    return problems
+
+
+def _of_run(folder: Path, record: RunRecord, task: Task) -> list[str]:
+    try:
+        whole, reasons = answers(folder, record, task)
+    except RecordError as error:
+        return [f"its answers cannot be checked ({error})"]
+    found = [
+        disagreement(f"{decoding.decoding}: {what}", claimed, value)
+        for decoding in whole
+        for what, claimed, value in means(decoding)
+    ]
+    return [*reasons, *filter(None, found)]
+
+
+def _table(submission: Submission, expected: Expectation) -> BoardTable:
+    """The board with the submission in it: its folder, laid over the earlier one if it is a part."""
+    board, folder = submission.board, submission.folder
+    if submission.whole:
+        return collect(board, folder.resolve().parent, expected)
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary) / board.name
+        for source in (submission.previous, folder):
+            if source and source.is_dir():
+                shutil.copytree(source, place, dirs_exist_ok=True)
+        return collect(board, Path(temporary), expected)

@@ -1,0 +1,104 @@
+"""The workflows of GitHub run what exists, with few rights, and the script that reads a submission works."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from fixtures.runs import make_world
+from fixtures.submissions import BOARD, PPO, run_board, small_board
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflow(path):
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
+    for step in steps:
+        if "uses" in step:
+            assert step["uses"].rsplit("@v", 1)[1].isdigit()
+            continue
+        words = step["run"].split()
+        assert "${{" not in step["run"], "values of a pull request are no shell text"
+        if words[0] == "make":
+            assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
+        else:
+            assert os.access(ROOT / words[0], os.X_OK)
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A repository with the script, a toy task and a board of real runs, committed."""
+    monkeypatch.chdir(tmp_path)
+    make_world(tmp_path, monkeypatch.setenv)
+    run_board(small_board(tmp_path), tmp_path / "results")
+    (tmp_path / "boards").rename(tmp_path / "leaderboards")
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "submissions", tmp_path / ".ci")
+    (tmp_path / ".gitignore").write_text("cache/\nmodel/\nchecked.md\n")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("BIN", str(Path(sys.executable).parent))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "checked.md"))
+    for variable in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{variable}_NAME", "somebody")
+        monkeypatch.setenv(f"GIT_{variable}_EMAIL", "somebody@example.org")
+    git(tmp_path, "init", "--quiet")
+    build(tmp_path)
+    return tmp_path
+
+
+def git(folder, *arguments):
+    subprocess.run(["git", *arguments], cwd=folder, check=True)
+
+
+def build(folder):
+    """Builds the board and commits everything."""
+    command = [
+        Path(sys.executable).parent / "lmrl-bench",
+        "board",
+        "build",
+        f"leaderboards/{BOARD}",
+    ]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "board")
+
+
+def check(folder):
+    done = subprocess.run([".ci/submissions", "HEAD^"], cwd=folder, capture_output=True, text=True)
+    return done, (folder / "checked.md").read_text() if (folder / "checked.md").exists() else ""
+
+
+def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
+    small_board(clone / "new", "mine")
+    shutil.copy(
+        clone / "new" / "boards" / BOARD / "leaderboard.yaml", clone / "leaderboards" / BOARD
+    )
+    shutil.rmtree(clone / "new")
+    run_board(clone / "leaderboards" / BOARD, clone / "results")
+    build(clone)
+    done, summary = check(clone)
+    assert done.returncode == 0, done.stderr
+    assert "new rows: mine" in summary
+    assert "Rescored: " in summary
+    assert "files of the board are fresh" in summary
+    assert "also changes code" not in summary
+
+    (clone / "checked.md").unlink()
+    record = clone / "results" / BOARD / PPO / "0" / "record.json"
+    record.write_text(record.read_text().replace('"dirty": true', '"dirty": false') + " ")
+    (clone / "tasks" / "note.txt").write_text("harmless")
+    build(clone)
+    done, summary = check(clone)
+    assert done.returncode == 1
+    assert "record.json changed: older records stay as they are" in summary
+    assert "also changes code that its results are checked with" in summary
+    assert "tasks/note.txt" in summary

@@ -1,0 +1,161 @@
+"""A check holds for the records that it names, and for no others."""
+
+import datetime
+
+import pytest
+from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.leaderboards.verification import (
+    FILE,
+    MAX_BYTES,
+    Check,
+    Retrained,
+    add_check,
+    digests,
+    primary_value,
+    read_checks,
+    verification,
+)
+from lmrl_bench.records.store import find_records
+
+SPEC = fake_spec(tasks=[{"task": "docs-en-de"}])
+SEEDS = [cell for cell in cells(SPEC) if cell.label == "ppo"]
+
+
+@pytest.fixture
+def row(tmp_path):
+    """The folder of a row of three completed seeds."""
+    for cell in SEEDS:
+        write_cell(tmp_path, "fake", cell, fake_content(cell))
+    return SEEDS[0].folder(tmp_path, "fake").parent
+
+
+def check(row, level=1, retrained=None, by="somebody", day=1, records=None):
+    return Check(
+        level=level,
+        by=by,
+        date=datetime.date(2026, 3, day),
+        records=records or digests(find_records(row)),
+        package_version="0.1.0",
+        retrained=retrained,
+    )
+
+
+def again(row, seed, shift=None):
+    """A check of level 3: the same bits, or a value that is shifted."""
+    record = find_records(row)[seed]
+    how, value = "bitwise", primary_value(record)
+    if shift is not None:
+        how, value = "interval", value + shift
+    retrained = Retrained(seed=seed, how=how, value=value, digest="d" * 64)
+    return check(row, 3, retrained)
+
+
+def level(row):
+    return verification(row, find_records(row)).level
+
+
+def rewrite(row, edit):
+    content = fake_content(SEEDS[1])
+    edit(content)
+    write_cell(row.parents[2], "fake", SEEDS[1], content)
+
+
+def test_without_a_file(row):
+    assert verification(row, find_records(row)).model_dump() == {
+        "level": 0, "word": "declared", "by": None, "date": None,
+    }  # fmt: skip
+
+
+def test_the_highest_check_that_holds(row):
+    add_check(row, check(row, day=2))
+    found = verification(row, find_records(row))
+    assert (found.level, found.word, found.by, found.date) == (
+        1, "rescored", "somebody", "2026-03-02",
+    )  # fmt: skip
+    add_check(row, again(row, 0))
+    assert level(row) == 3
+    assert [found.level for found in read_checks(row)] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda c: c["results"]["test"].update(reward=0.9),
+        lambda c: c["budget"].update(tokens=1),
+        lambda c: c["events"].update(early_eos=1) if "events" in c else c.update(events={"e": 1}),
+    ],
+)
+def test_it_lapses_when_a_record_changes(row, edit):
+    add_check(row, check(row))
+    rewrite(row, edit)
+    assert level(row) == 0
+    add_check(row, check(row))  # lapsed ones go when the next is written
+    assert len(read_checks(row)) == 1
+
+
+def test_it_holds_when_only_times_change(row):
+    add_check(row, check(row))
+    rewrite(row, lambda c: c["time"].update(wall_s=1.0))
+    assert level(row) == 1
+
+
+def test_it_lapses_when_a_seed_comes_or_goes(row):
+    add_check(row, check(row))
+    more = next(
+        c for c in cells(fake_spec(seeds=[3])) if (c.task, c.label) == ("docs-en-de", "ppo")
+    )
+    write_cell(row.parents[2], "fake", more, fake_content(more))
+    assert level(row) == 0
+    assert verification(row, find_records(row)[:3]).level == 1
+    assert verification(row, find_records(row)[:2]).level == 0
+
+
+def test_the_same_check_again_replaces_the_older_one(row):
+    for day, by in ((1, "a"), (2, "a"), (3, "b")):
+        add_check(row, check(row, day=day, by=by))
+    assert [(c.by, c.date.day) for c in read_checks(row)] == [("a", 2), ("b", 3)]
+
+
+def test_replicated_needs_every_seed(row):
+    for seed in (0, 1):
+        add_check(row, again(row, seed))
+    assert level(row) == 3
+    add_check(row, again(row, 2))
+    assert level(row) == 4
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.001, 4), (0.5, 3)])
+def test_replicated_with_other_bits_asks_welch(row, shift, expected):
+    for seed in range(3):
+        add_check(row, again(row, seed, shift))
+    assert level(row) == expected
+
+
+def test_a_row_with_a_missing_seed_is_declared(tmp_path):
+    write_board(tmp_path, SPEC, {("docs-en-de", "ppo", 1): None})
+    row = SEEDS[0].folder(tmp_path, "fake").parent
+    add_check(row, check(row))
+    found = {r.label: r for r in collect(SPEC, tmp_path, fake_expected).tasks[0].rows}
+    assert found["ppo"].verification.level == 0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"checks": [{"level": 4}]}', '{"checks": [], "x": 1}'])
+def test_what_is_no_file_of_checks_is_refused(row, text):
+    (row / FILE).write_text(text)
+    with pytest.raises(RecordError, match=r"verification\.json: not a file of checks"):
+        read_checks(row)
+
+
+def test_links_and_huge_files_are_refused(row, tmp_path):
+    (tmp_path / "x").write_text('{"checks": []}')
+    (row / FILE).symlink_to(tmp_path / "x")
+    with pytest.raises(RecordError, match="is a link"):
+        read_checks(row)
+    (row / FILE).unlink()
+    (row / FILE).write_bytes(b" " * (MAX_BYTES + 1))
+    with pytest.raises(RecordError, match="larger than"):
+        read_checks(row)
