@@ -113,7 +113,9 @@ def _write_model(workload: Workload, folder: Path) -> PreTrainedTokenizerBase:
 
     tokenizer = _trained_tokenizer(workload.vocabulary)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(_model_config(workload, tokenizer)).float()
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+        _model_config(workload, tokenizer), dtype=torch.float32
+    )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -133,7 +135,7 @@ def _trained_tokenizer(vocabulary: int) -> PreTrainedTokenizerBase:
         show_progress=False,
     )
     backend.train_from_iterator(_texts(), trainer)
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", padding_side="left"
     )
 
@@ -141,20 +143,21 @@ def _trained_tokenizer(vocabulary: int) -> PreTrainedTokenizerBase:
 def _model_config(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Any:
     from transformers import GPT2Config, LlamaConfig
 
-    ids = {
+    ids: dict[str, Any] = {
         "vocab_size": workload.vocabulary,
         "bos_token_id": tokenizer.eos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
     if workload.architecture == "gpt2":
-        no_dropout = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), 0.0)
         return GPT2Config(
             n_positions=256,
             n_layer=workload.layers,
             n_embd=workload.width,
             n_head=workload.heads,
-            **no_dropout,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
             **ids,
         )
     return LlamaConfig(
@@ -176,7 +179,7 @@ def _prompts(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Iterator
     while found < PROMPTS:
         start += longest
         wanted = ids[start : start + rng.randint(shortest, longest)]
-        text = tokenizer.decode(wanted).strip()
+        text = str(tokenizer.decode(wanted)).strip()
         if len(tokenizer(text)["input_ids"]) == len(wanted):
             found += 1
             yield text

@@ -62,11 +62,11 @@ class Floor:
         from transformers import GenerationConfig
 
         self.workload = material.workload
-        self.model: Any = material.model().eval()
+        self.model: Any = material.model()
         self.tokenizer: Any = material.tokenizer()
         self.prompts = material.prompts
         self.pad_id = self.tokenizer.pad_token_id
-        self.generation = GenerationConfig(
+        self.generation = GenerationConfig(  # type: ignore[no-untyped-call]
             do_sample=True,
             temperature=1.0,
             top_k=0,

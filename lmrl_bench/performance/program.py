@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lmrl_bench.errors import ConfigError, nearest
+from lmrl_bench.errors import AssetError, ConfigError, nearest
 from lmrl_bench.performance.compare import Contest, Note, Peer, compete
 from lmrl_bench.performance.settings import acting_algorithms, passes
 from lmrl_bench.performance.workloads import WORKLOADS
@@ -20,8 +20,8 @@ def measure(
 ) -> list[Contest]:
     """Plays every workload with every algorithm.
 
-    An algorithm that makes one pass is passed over where a workload differs from an earlier one by its
-    epochs only.
+    An algorithm that makes one pass is passed over in W1x4, which would be W1 again; a workload whose model
+    is an asset that is not installed is passed over too, with a note.
 
     Args:
         workloads: Names; empty: all.
@@ -42,7 +42,11 @@ def measure(
             if workload.name == "W1x4" and passes(algorithm, workload) == 1:
                 note(f"W1x4 {algorithm}: the same as W1, as it goes over the episodes once")
                 continue
-            contests.append(compete(workload, algorithm, peers, rounds=rounds, note=note))
+            try:
+                contests.append(compete(workload, algorithm, peers, rounds=rounds, note=note))
+            except AssetError as error:
+                note(f"{workload.name} is left out: {error}")
+                break
     return contests
 
 
