@@ -1,22 +1,29 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L, F1, as rouge-score computes them (Lin 2004).
 
-Counting and matching are the library's. Only its tokenizer is given a memory: the stemmer costs
-most of the time, and words and references come back again and again during training.
+Tokens are the library's: its tokenizer is asked once for each different word. The counting is done for all responses
+at once (`ngrams`); its values are the library's on every text that was tried (tests/oracle).
 """
 
 from __future__ import annotations
 
-import functools
+from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rouge_score import tokenize
-from rouge_score.rouge_scorer import RougeScorer
 
-from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.ngrams import (
+    Coded,
+    Integers,
+    Vocabulary,
+    common_subsequence,
+    ngram_totals,
+    shared_ngrams,
+)
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
 
 if TYPE_CHECKING:
@@ -38,7 +45,7 @@ class _Rouge(Metric):
     def __init__(self, stemmer: bool = True, references: Literal["best", "mean"] = "best") -> None:
         self._stemmer = stemmer
         self._references = references
-        self._scorer = RougeScorer([self._type], tokenizer=_Tokenizer(stemmer))
+        self._vocabulary = _VOCABULARIES[stemmer]
 
     @property
     def signature(self) -> str:
@@ -57,45 +64,55 @@ class _Rouge(Metric):
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
-        rows = np.array(
-            [
-                self._sample(response, sample.references)
-                for response, sample in zip(responses, samples, strict=True)
-            ],
-            dtype=np.float64,
+        counts = np.array([len(sample.references) for sample in samples])
+        pairs = self._vocabulary(
+            [text for text, n in zip(responses, counts.tolist(), strict=True) for _ in range(n)],
+            [text for sample in samples for text in sample.references],
         )
+        rows = self._over_references(_precision_recall_f1(*self._matches(*pairs)), counts)
         precision, recall, f1 = rows.mean(axis=0)
         details = {"precision": float(precision), "recall": float(recall)}
         return MetricResult(float(f1), rows[:, 2], details)
 
-    def prepare(self, samples: Sequence[Sample]) -> None:
-        """Tokenises the references; the cache keeps the most recent ones."""
-        for sample in samples:
-            for reference in sample.references:
-                _tokens(reference, self._stemmer)
+    @abstractmethod
+    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
+        """Returns what each pair shares, and what the response and the reference have of it, `(pairs,)` each."""
 
-    def _sample(self, response: str, references: Sequence[str]) -> tuple[float, float, float]:
-        """Precision, recall and F1 of one response."""
+    def _over_references(self, scores: FloatArray, counts: Integers) -> FloatArray:
+        """Returns each sample's best or mean row of `(pairs, 3)`; samples have `counts` pairs."""
+        if len(scores) == len(counts):
+            return scores
+        parts = np.split(scores, np.cumsum(counts)[:-1])
         if self._references == "best":
-            score = self._scorer.score_multi(references, response)[self._type]
-            return score.precision, score.recall, score.fmeasure
-        scores = [self._scorer.score(text, response)[self._type] for text in references]
-        precision, recall, f1 = np.mean(scores, axis=0)
-        return precision, recall, f1
+            return np.array([part[np.argmax(part[:, 2])] for part in parts])
+        return np.array([part.mean(axis=0) for part in parts])
 
 
-class Rouge1(_Rouge):
+class _RougeN(_Rouge):
+    """ROUGE of n-grams."""
+
+    _order: int
+
+    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
+        shared = shared_ngrams(responses, references, self._order)[:, -1]
+        ours, theirs = (ngram_totals(side, self._order) for side in (responses, references))
+        return shared, ours[:, -1], theirs[:, -1]
+
+
+class Rouge1(_RougeN):
     """ROUGE-1: single words."""
 
     name = "rouge-1"
     _type = "rouge1"
+    _order = 1
 
 
-class Rouge2(_Rouge):
+class Rouge2(_RougeN):
     """ROUGE-2: pairs of words."""
 
     name = "rouge-2"
     _type = "rouge2"
+    _order = 2
 
 
 class RougeL(_Rouge):
@@ -104,19 +121,30 @@ class RougeL(_Rouge):
     name = "rouge-l"
     _type = "rougeL"
 
-
-class _Tokenizer:
-    """What rouge-score asks of a tokenizer; one memory for all variants."""
-
-    def __init__(self, stemmer: bool) -> None:
-        self._stemmer = stemmer
-
-    def tokenize(self, text: str) -> Sequence[str]:
-        """Returns the tokens that rouge-score's own tokenizer would give."""
-        return _tokens(text, self._stemmer)
+    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
+        pairs = zip(responses.rows(), references.rows(), strict=True)
+        shared = np.array([common_subsequence(ours, theirs) for ours, theirs in pairs])
+        return shared, responses.lengths, references.lengths
 
 
-@functools.lru_cache(maxsize=2**14)
-def _tokens(text: str, stemmer: bool) -> tuple[str, ...]:
-    tokens: list[Any] = tokenize.tokenize(text, MemoisedStemmer if stemmer else None)
-    return tuple(tokens)
+def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> FloatArray:
+    """Returns `(pairs, 3)`."""
+    precision = shared / np.maximum(ours, 1)
+    recall = shared / np.maximum(theirs, 1)
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+    return np.stack([precision, recall, f1], axis=1)
+
+
+def _tokens(word: str) -> list[Any]:
+    tokens: list[Any] = tokenize.tokenize(word, None)
+    return tokens
+
+
+def _stems(word: str) -> list[Any]:
+    tokens: list[Any] = tokenize.tokenize(word, MemoisedStemmer)
+    return tokens
+
+
+_VOCABULARIES = {True: Vocabulary(_stems), False: Vocabulary(_tokens)}
+"""With and without stems; white space always separates tokens, so they can be found word by word."""

@@ -23,30 +23,32 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What a side needed for one rollout and update; of undisturbed rounds, None without any.
+    """What a side needed for one rollout and update; None where no round was undisturbed.
 
     Attributes:
-        wall_s, cpu_s: seconds, median.
-        wall_range: smallest and largest.
+        wall_s: seconds, median of the undisturbed rounds.
+        wall_range: smallest and largest of them.
+        cpu_s: CPU seconds, median of all rounds: waiting for a core does not count in them.
         generate_s: of which sampling.
         sampling_tokens_per_s, tokens_per_s: while sampling, and of the whole round.
         steps: gradient steps per round.
         peak_mib: largest resident memory of a round, the largest of all rounds.
-        ratio, cpu_ratio: to the floor, medians over the turns in which both were undisturbed.
+        ratio: to the floor, median over the turns in which both were undisturbed.
+        cpu_ratio: of CPU seconds, over all turns.
         clean, played: rounds undisturbed, and in all.
         foreign_share: share of the machine's cores that others used, median over all rounds.
     """
 
     wall_s: float | None
-    cpu_s: float | None
     wall_range: tuple[float, float] | None
+    cpu_s: float
     generate_s: float | None
     sampling_tokens_per_s: float | None
     tokens_per_s: float | None
     steps: int
     peak_mib: float
     ratio: float | None
-    cpu_ratio: float | None
+    cpu_ratio: float
     clean: int
     played: int
     foreign_share: float | None
@@ -56,31 +58,22 @@ def figures(contest: Contest, side: str) -> Figures:
     """Returns a side's figures."""
     played = [turn[side] for turn in contest.turns]
     clean = [turn[side] for turn in contest.clean(side)]
-    paired = [(turn[side], turn[FLOOR]) for turn in contest.clean(side, FLOOR)]
-    walls = [_wall(one, side, contest.passes) for one in clean]
+    walls = [_wall(contest, side, one) for one in clean]
     wall = _median(walls)
     generate = _median([one.played.generate_s for one in clean])
     tokens = contest.workload.tokens
     foreign = [one.foreign_share for one in played if one.foreign_share is not None]
-
-    def ratio(of: Callable[[Round, str, int], float]) -> float | None:
-        pairs = [
-            of(one, side, contest.passes) / of(floor, FLOOR, contest.passes)
-            for one, floor in paired
-        ]
-        return _median(pairs)
-
     return Figures(
         wall_s=wall,
-        cpu_s=_median([_cpu(one, side, contest.passes) for one in clean]),
         wall_range=(min(walls), max(walls)) if walls else None,
+        cpu_s=median(_cpu(contest, side, one) for one in played),
         generate_s=generate,
         sampling_tokens_per_s=tokens / generate if generate else None,
         tokens_per_s=tokens / wall if wall else None,
         steps=played[0].played.steps,
         peak_mib=max(one.peak_mib for one in played),
-        ratio=ratio(_wall),
-        cpu_ratio=ratio(_cpu),
+        ratio=_ratio(contest, side, _wall, contest.clean(side, FLOOR)),
+        cpu_ratio=_ratio(contest, side, _cpu, contest.turns) or 0.0,
         clean=len(clean),
         played=len(played),
         foreign_share=_median(foreign),
@@ -141,19 +134,31 @@ def _contest(contest: Contest) -> dict[str, Any]:
     }
 
 
-def _wall(played: Round, side: str, passes: int) -> float:
+def _wall(contest: Contest, side: str, played: Round) -> float:
     """Seconds of a round; the floor's with as many passes as the algorithm makes."""
-    return played.wall_s if side != FLOOR else _floor(played, passes)
-
-
-def _cpu(played: Round, side: str, passes: int) -> float:
-    share = played.cpu_s / played.wall_s
-    return played.cpu_s if side != FLOOR else share * _floor(played, passes)
-
-
-def _floor(played: Round, passes: int) -> float:
+    if side != FLOOR:
+        return played.wall_s
     seconds = played.played.pass_s
-    return played.played.generate_s + passes * sum(seconds) / len(seconds)
+    return played.played.generate_s + contest.passes * sum(seconds) / len(seconds)
+
+
+def _cpu(contest: Contest, side: str, played: Round) -> float:
+    """CPU seconds of a round; the floor's in the proportion of its seconds."""
+    return played.cpu_s * _wall(contest, side, played) / played.wall_s
+
+
+def _ratio(
+    contest: Contest,
+    side: str,
+    measure: Callable[[Contest, str, Round], float],
+    turns: Sequence[dict[str, Round]],
+) -> float | None:
+    return _median(
+        [
+            measure(contest, side, turn[side]) / measure(contest, FLOOR, turn[FLOOR])
+            for turn in turns
+        ]
+    )
 
 
 def _median(values: Sequence[float]) -> float | None:
