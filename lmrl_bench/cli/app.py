@@ -18,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes longer than all the rest of --help
+    context_settings={"max_content_width": 100},
 )
 app.add_typer(tasks.app, name="task")
 app.add_typer(algorithms.app, name="algorithm")

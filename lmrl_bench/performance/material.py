@@ -175,12 +175,11 @@ def _prompts(workload: Workload, tokenizer: PreTrainedTokenizerBase) -> Iterator
     rng = random.Random(0)
     shortest, longest = workload.prompt_tokens
     ids = tokenizer(" ".join("\n".join(_texts()).split()), verbose=False)["input_ids"]
-    found = start = 0
-    while found < PROMPTS:
-        start += longest
+    found = 0
+    for start in range(0, len(ids) - longest, longest):
         wanted = ids[start : start + rng.randint(shortest, longest)]
         text = str(tokenizer.decode(wanted)).strip()
-        if len(tokenizer(text)["input_ids"]) == len(wanted):
+        if found < PROMPTS and len(tokenizer(text)["input_ids"]) == len(wanted):
             found += 1
             yield text
 
