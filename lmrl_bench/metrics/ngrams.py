@@ -1,13 +1,14 @@
-"""How many n-grams a response shares with its reference, for many pairs at once; the counts are exact.
+"""What a response shares with its reference, for many pairs at once: n-grams and subsequences, counted exactly.
 
-The n-grams of all references of a chunk are a trie in one table: `table[state, symbol]` is the next state. A state is
-named by the place of an n-gram that leads to it, so nothing is hashed or sorted, and no n-gram is made as a string.
+The n-grams of the references are a trie in one table: `table[state, symbol]` is the next state. A state is named by
+the place of an n-gram that leads to it, so nothing is hashed or sorted, and no n-gram is made as a string.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from functools import lru_cache
+from itertools import chain, count
 from typing import NamedTuple
 
 import numpy as np
@@ -17,128 +18,176 @@ Integers = NDArray[np.int64]
 
 _TABLE = 2**18  # entries of a table that stays in the processor's cache
 _SMALLEST_CHUNK = 512  # symbols; below, the calls cost more than a large table
-_MEMORY = 2**16  # words
+_WORDS, _REFERENCES = 2**16, 2**14  # how many are remembered
 _END = 0  # closes a reference; no response has it
 _UNKNOWN = 1  # is in no reference
 _FIRST = 2
 
 
-class Coded(NamedTuple):
-    """`B` texts as numbers.
+class Reference(NamedTuple):
+    """The tokens of a reference, prepared.
 
     Attributes:
-        codes: `(N,)`, from 0: the symbols of all texts, one after the other.
-        lengths: `(B,)`, symbols of each text.
+        numbers: token to its number in this reference.
+        ids: the tokens' numbers.
+        places: number to the bits of the places where it stands.
     """
 
-    codes: Integers
-    lengths: Integers
-
-    def part(self, start: int, stop: int) -> Coded:
-        """Returns the texts `start` to `stop`."""
-        first = int(self.lengths[:start].sum())
-        lengths = self.lengths[start:stop]
-        return Coded(self.codes[first : first + int(lengths.sum())], lengths)
-
-    def rows(self) -> list[list[int]]:
-        """Returns the texts one by one."""
-        return [part.tolist() for part in np.split(self.codes, np.cumsum(self.lengths)[:-1])]
+    numbers: dict[str, int]
+    ids: list[int]
+    places: dict[int, int]
 
 
-def characters(texts: Sequence[str]) -> Coded:
-    """Returns texts as their characters."""
-    encoded = "".join(texts).encode("utf-32-le", "surrogatepass")
-    codes = np.frombuffer(encoded, dtype="<u4").astype(np.int64)
-    return Coded(codes, np.array([len(text) for text in texts], dtype=np.int64))
-
-
-class Vocabulary:
-    """Returns texts as the tokens of their words, with a bounded memory of words.
+class Tokens:
+    """Texts as tokens, word by word, with a bounded memory of words and of prepared references.
 
     Args:
-        tokenize: Splits one word (a stretch without white space) into tokens.
+        tokenize: Splits a word (a stretch without white space) into tokens.
     """
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
-        self._tokenize = tokenize
-        self._codes: dict[str, int] = {}
-        self._words = _Words(self._codes_of_word)
+        self._words = _Words(tokenize)
+        self.reference = lru_cache(maxsize=_REFERENCES)(self._reference)
 
-    def __call__(self, *sides: Sequence[str]) -> list[Coded]:
-        """Codes the texts of all sides; codes are comparable within one call only."""
-        if len(self._words) > _MEMORY:
-            self._words.clear()
-            self._codes.clear()
-        return [self._coded(texts) for texts in sides]
+    def __call__(self, text: str) -> list[str]:
+        """Returns the tokens of a text."""
+        return list(chain.from_iterable(map(self._words.__getitem__, text.split())))
 
-    def _coded(self, texts: Sequence[str]) -> Coded:
-        known = self._words.__getitem__
-        rows = [list(chain.from_iterable(map(known, text.split()))) for text in texts]
-        codes = np.fromiter(chain.from_iterable(rows), dtype=np.int64)
-        return Coded(codes, np.array([len(row) for row in rows], dtype=np.int64))
-
-    def _codes_of_word(self, word: str) -> tuple[int, ...]:
-        codes = self._codes
-        return tuple(codes.setdefault(token, len(codes)) for token in self._tokenize(word))
+    def _reference(self, text: str) -> Reference:
+        tokens = self(text)
+        numbers = dict(zip(dict.fromkeys(tokens), count(_FIRST)))
+        ids = [numbers[token] for token in tokens]
+        places: dict[int, int] = {}
+        for place, number in enumerate(ids):
+            places[number] = places.get(number, 0) | (1 << place)
+        return Reference(numbers, ids, places)
 
 
-class _Words(dict[str, tuple[int, ...]]):
-    """Remembers what a function says of a word."""
+class _Words(dict[str, Sequence[str]]):
+    """Word to its tokens."""
 
-    def __init__(self, function: Callable[[str], tuple[int, ...]]) -> None:
+    def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
         super().__init__()
-        self._function = function
+        self._tokenize = tokenize
 
-    def __missing__(self, word: str) -> tuple[int, ...]:
-        codes = self[word] = self._function(word)
-        return codes
+    def __missing__(self, word: str) -> Sequence[str]:
+        if len(self) >= _WORDS:
+            self.clear()
+        tokens = self[word] = self._tokenize(word)
+        return tokens
 
 
-def shared_ngrams(responses: Coded, references: Coded, order: int) -> Integers:
+def shared_tokens(
+    responses: Sequence[Sequence[str]], references: Sequence[Reference], order: int
+) -> Integers:
     """Counts what each response shares with its reference, every n-gram at most as often as both have it.
 
     Args:
-        responses: `B` texts.
-        references: `B` texts.
+        responses: `B` texts as tokens.
+        references: `B` prepared references.
         order: Longest n-gram.
 
     Returns:
         `(B, order)`, for n from 1.
     """
-    ours, theirs, symbols = _renumbered(responses, references)
+    ours: list[int] = []
+    theirs: list[int] = []
+    for tokens, reference in zip(responses, references, strict=True):
+        number = reference.numbers.get
+        ours += [number(token, _UNKNOWN) for token in tokens]
+        theirs += reference.ids
+    # Numbers are a reference's own: a state belongs to one row, so they need not differ between rows.
+    symbols = _FIRST + max(len(reference.numbers) for reference in references)
+    sides = (
+        _Line(np.array(ours, dtype=np.int64), lengths(responses)),
+        _Line(np.array(theirs, dtype=np.int64), lengths([row.ids for row in references])),
+    )
+    return _shared(*sides, symbols, order)
+
+
+def shared_characters(responses: Sequence[str], references: Sequence[str], order: int) -> Integers:
+    """As `shared_tokens`, of characters."""
+    ours, theirs = _code_points(responses), _code_points(references)
+    largest = int(theirs.max(initial=0))
+    numbers = np.full(largest + 2, _UNKNOWN)
+    numbers[theirs] = _FIRST
+    alphabet = np.flatnonzero(numbers == _FIRST)
+    numbers[alphabet] = np.arange(_FIRST, _FIRST + len(alphabet))
+    sides = (
+        _Line(numbers[np.minimum(ours, largest + 1)], lengths(responses)),
+        _Line(numbers[theirs], lengths(references)),
+    )
+    return _shared(*sides, _FIRST + len(alphabet), order)
+
+
+def common_subsequence(response: Sequence[str], reference: Reference) -> int:
+    """Returns the length of the longest common subsequence, with the rows of its table as bits of integers.
+
+    Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem".
+    """
+    numbers, places = reference.numbers, reference.places
+    full = (1 << len(reference.ids)) - 1
+    row = full
+    for token in response:
+        if token in numbers:
+            match = row & places[numbers[token]]
+            row = ((row + match) | (row - match)) & full
+    return len(reference.ids) - row.bit_count()
+
+
+def lengths(texts: Sequence[Sequence[object]]) -> Integers:
+    """Returns how many symbols each text has, `(B,)`."""
+    return np.array([len(text) for text in texts], dtype=np.int64)
+
+
+def ngram_totals(n_symbols: Integers, order: int) -> Integers:
+    """Returns how many n-grams texts of so many symbols `(B,)` have, `(B, order)`."""
+    totals: Integers = np.maximum(n_symbols[:, None] - np.arange(order), 0)
+    return totals
+
+
+class _Line(NamedTuple):
+    """Texts in a line: the numbers of all their symbols `(N,)`, and how many each has `(B,)`."""
+
+    numbers: Integers
+    lengths: Integers
+
+    def part(self, start: int, stop: int) -> _Line:
+        """Returns the texts `start` to `stop`."""
+        first = int(self.lengths[:start].sum())
+        part = self.lengths[start:stop]
+        return _Line(self.numbers[first : first + int(part.sum())], part)
+
+    def closed(self, end: int, order: int) -> Integers:
+        """Returns the numbers with `end` behind each text, and `order` times more behind the last."""
+        closed = np.full(len(self.numbers) + len(self.lengths) + order, end)
+        text = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        closed[np.arange(len(text)) + text] = self.numbers
+        return closed
+
+
+def _shared(responses: _Line, references: _Line, symbols: int, order: int) -> Integers:
     parts = [
-        _shared(ours.part(start, stop), theirs.part(start, stop), symbols, order)
+        _walk(responses.part(start, stop), references.part(start, stop), symbols, order)
         for start, stop in _chunks(references.lengths.tolist(), _TABLE // symbols)
     ]
     return np.concatenate(parts)
 
 
-def ngram_totals(texts: Coded, order: int) -> Integers:
-    """Returns how many n-grams each text has, `(B, order)`."""
-    totals: Integers = np.maximum(texts.lengths[:, None] - np.arange(order), 0)
-    return totals
+def _chunks(sizes: Sequence[int], largest: int) -> Iterator[tuple[int, int]]:
+    """Yields the first row of each chunk and the one behind its last; a longer row stands alone."""
+    start = total = 0
+    for row, size in enumerate(sizes):
+        if row > start and total + size > max(largest, _SMALLEST_CHUNK):
+            yield start, row
+            start, total = row, 0
+        total += size
+    yield start, len(sizes)
 
 
-def common_subsequence(response: Sequence[int], reference: Sequence[int]) -> int:
-    """Returns the length of the longest common subsequence, with the rows of its table as bits of integers.
-
-    Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem".
-    """
-    places: dict[int, int] = {}
-    for place, token in enumerate(reference):
-        places[token] = places.get(token, 0) | (1 << place)
-    full = (1 << len(reference)) - 1
-    row = full
-    for token in response:
-        match = row & places.get(token, 0)
-        row = ((row + match) | (row - match)) & full
-    return len(reference) - row.bit_count()
-
-
-def _shared(responses: Coded, references: Coded, symbols: int, order: int) -> Integers:
+def _walk(responses: _Line, references: _Line, symbols: int, order: int) -> Integers:
     """Walks both sides through the references' trie, one symbol a level; `(B, order)`."""
-    ours = _closed(responses, _UNKNOWN, order)
-    theirs = _closed(references, _END, order)
+    ours, theirs = responses.closed(_UNKNOWN, order), references.closed(_END, order)
     n_rows, size = len(references.lengths), len(theirs) - order
     firsts = np.cumsum(references.lengths + 1) - references.lengths - 1
     table = np.full(size * symbols, -1)
@@ -163,35 +212,6 @@ def _shared(responses: Coded, references: Coded, symbols: int, order: int) -> In
     return result
 
 
-def _renumbered(responses: Coded, references: Coded) -> tuple[Coded, Coded, int]:
-    """Returns both sides with the references' symbols numbered from `_FIRST`, and the number behind the last."""
-    largest = int(references.codes.max(initial=0))
-    numbers = np.full(largest + 2, _UNKNOWN)
-    numbers[references.codes] = _FIRST
-    alphabet = np.flatnonzero(numbers == _FIRST)
-    numbers[alphabet] = np.arange(_FIRST, _FIRST + len(alphabet))
-    ours = numbers[np.minimum(responses.codes, largest + 1)]
-    return (
-        responses._replace(codes=ours),
-        references._replace(codes=numbers[references.codes]),
-        _FIRST + len(alphabet),
-    )
-
-
-def _closed(texts: Coded, end: int, order: int) -> Integers:
-    """Puts `end` behind each text, and `order` times behind the last."""
-    closed = np.full(len(texts.codes) + len(texts.lengths) + order, end)
-    text = np.repeat(np.arange(len(texts.lengths)), texts.lengths)
-    closed[np.arange(len(text)) + text] = texts.codes
-    return closed
-
-
-def _chunks(sizes: Sequence[int], largest: int) -> Iterator[tuple[int, int]]:
-    """Yields the first row of each chunk and the one behind its last; a longer row stands alone."""
-    start = total = 0
-    for row, size in enumerate(sizes):
-        if row > start and total + size > max(largest, _SMALLEST_CHUNK):
-            yield start, row
-            start, total = row, 0
-        total += size
-    yield start, len(sizes)
+def _code_points(texts: Sequence[str]) -> Integers:
+    encoded = "".join(texts).encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(encoded, dtype="<u4").astype(np.int64)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,10 +28,11 @@ from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 from lmrl_bench.metrics.ngrams import (
     Integers,
-    Vocabulary,
-    characters,
+    Tokens,
+    lengths,
     ngram_totals,
-    shared_ngrams,
+    shared_characters,
+    shared_tokens,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class _SacrebleuMetric(Metric):
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
         statistics = self._statistics(responses, samples)
-        total = self._corpus._aggregate_and_compute(statistics.tolist())
+        total = self._corpus._aggregate_and_compute([statistics.sum(axis=0).tolist()])
         return MetricResult(total.score, self._sentence_scores(statistics), self._details(total))
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
@@ -110,20 +112,21 @@ class Bleu(_SacrebleuMetric):
             raise MetricError(
                 f"metric 'bleu': the tokenizer '{tokenize}' cannot be used here: {error}"
             ) from error
-        self._vocabulary = Vocabulary(self._tokens_of_word) if tokenize == "13a" else None
+        self._tokens = Tokens(self._tokens_of_word) if tokenize == "13a" else None
         self._smoothed = smooth_method == "exp"
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns lengths of response and reference, matches and totals by order, `(B, 10)`."""
         references = [sample.references[0] for sample in samples]
-        texts = [*responses, *references]
-        if self._vocabulary is None or _several(samples) or any(map(_crosses_words, texts)):
+        crossing = any(map(_crosses_words, chain(responses, references)))
+        if self._tokens is None or crossing or _several(samples):
             return super()._statistics(responses, samples)
-        ours, theirs = self._vocabulary(responses, references)
+        ours = [self._tokens(text) for text in responses]
+        theirs = [self._tokens.reference(text) for text in references]
         order = self._corpus.max_ngram_order
-        lengths = np.stack([ours.lengths, theirs.lengths], axis=1)
-        shared = shared_ngrams(ours, theirs, order)
-        return np.concatenate([lengths, shared, ngram_totals(ours, order)], axis=1)
+        n_tokens = np.stack([lengths(ours), lengths([row.ids for row in theirs])], axis=1)
+        shared, totals = shared_tokens(ours, theirs, order), ngram_totals(n_tokens[:, 0], order)
+        return np.concatenate([n_tokens, shared, totals], axis=1)
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         """As `BLEU.compute_bleu` with effective order and exponential smoothing, for all rows."""
@@ -142,6 +145,8 @@ class Bleu(_SacrebleuMetric):
         return scores
 
     def _tokens_of_word(self, word: str) -> list[str]:
+        if word.isalnum() and not self._corpus.lowercase:  # only punctuation is ever split off
+            return [word]
         tokens: list[str] = self._corpus._preprocess_segment(word).split()
         return tokens
 
@@ -191,12 +196,12 @@ class ChrF(_SacrebleuMetric):
         """Returns what response and reference have and share of each order, `(B, 3 orders)`."""
         if not self._characters_only or _several(samples):
             return super()._statistics(responses, samples)
-        ours = characters([self._stripped(text) for text in responses])
-        theirs = characters([self._stripped(sample.references[0]) for sample in samples])
+        ours = [self._stripped(text) for text in responses]
+        theirs = [self._stripped(sample.references[0]) for sample in samples]
         order = self._corpus.char_order
-        our_totals, their_totals = ngram_totals(ours, order), ngram_totals(theirs, order)
+        our_totals, their_totals = (ngram_totals(lengths(side), order) for side in (ours, theirs))
         our_totals[their_totals == 0] = 0  # as sacrebleu: no reference, no count
-        shared = shared_ngrams(ours, theirs, order)
+        shared = shared_characters(ours, theirs, order)
         return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(responses), -1)
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:

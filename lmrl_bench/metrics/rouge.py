@@ -1,12 +1,12 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L, F1, as rouge-score computes them (Lin 2004).
 
-Tokens are the library's: its tokenizer is asked once for each different word. The counting is done for all responses
-at once (`ngrams`); its values are the library's on every text that was tried (tests/oracle).
+Tokens are the library's: its tokenizer is asked once for each different word, as white space always separates tokens.
+The counting is done for all responses at once (`ngrams`); its values are the library's on every text that was tried
+(tests/oracle).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,12 +17,13 @@ from rouge_score import tokenize
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 from lmrl_bench.metrics.ngrams import (
-    Coded,
     Integers,
-    Vocabulary,
+    Reference,
+    Tokens,
     common_subsequence,
+    lengths,
     ngram_totals,
-    shared_ngrams,
+    shared_tokens,
 )
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
 
@@ -41,11 +42,12 @@ class _Rouge(Metric):
 
     bounds = (0.0, 1.0)
     _type: str
+    _order: int
 
     def __init__(self, stemmer: bool = True, references: Literal["best", "mean"] = "best") -> None:
         self._stemmer = stemmer
         self._references = references
-        self._vocabulary = _VOCABULARIES[stemmer]
+        self._tokens = _STEMS if stemmer else _WORDS
 
     @property
     def signature(self) -> str:
@@ -64,19 +66,29 @@ class _Rouge(Metric):
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
-        counts = np.array([len(sample.references) for sample in samples])
-        pairs = self._vocabulary(
-            [text for text, n in zip(responses, counts.tolist(), strict=True) for _ in range(n)],
-            [text for sample in samples for text in sample.references],
+        counts = lengths([sample.references for sample in samples])
+        texts = [self._tokens(text) for text in responses]
+        ours = [text for text, n in zip(texts, counts.tolist(), strict=True) for _ in range(n)]
+        theirs = [self._tokens.reference(text) for sample in samples for text in sample.references]
+        scores = _precision_recall_f1(
+            self._shared(ours, theirs),
+            ngram_totals(lengths(ours), self._order)[:, -1],
+            ngram_totals(lengths([row.ids for row in theirs]), self._order)[:, -1],
         )
-        rows = self._over_references(_precision_recall_f1(*self._matches(*pairs)), counts)
+        rows = self._over_references(scores, counts)
         precision, recall, f1 = rows.mean(axis=0)
         details = {"precision": float(precision), "recall": float(recall)}
         return MetricResult(float(f1), rows[:, 2], details)
 
-    @abstractmethod
-    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
-        """Returns what each pair shares, and what the response and the reference have of it, `(pairs,)` each."""
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Prepares the references; the most recent ones are remembered."""
+        for sample in samples:
+            for reference in sample.references:
+                self._tokens.reference(reference)
+
+    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
+        """Returns what each pair shares, `(pairs,)`."""
+        return shared_tokens(responses, references, self._order)[:, -1]
 
     def _over_references(self, scores: FloatArray, counts: Integers) -> FloatArray:
         """Returns each sample's best or mean row of `(pairs, 3)`; samples have `counts` pairs."""
@@ -88,18 +100,7 @@ class _Rouge(Metric):
         return np.array([part.mean(axis=0) for part in parts])
 
 
-class _RougeN(_Rouge):
-    """ROUGE of n-grams."""
-
-    _order: int
-
-    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
-        shared = shared_ngrams(responses, references, self._order)[:, -1]
-        ours, theirs = (ngram_totals(side, self._order) for side in (responses, references))
-        return shared, ours[:, -1], theirs[:, -1]
-
-
-class Rouge1(_RougeN):
+class Rouge1(_Rouge):
     """ROUGE-1: single words."""
 
     name = "rouge-1"
@@ -107,7 +108,7 @@ class Rouge1(_RougeN):
     _order = 1
 
 
-class Rouge2(_RougeN):
+class Rouge2(_Rouge):
     """ROUGE-2: pairs of words."""
 
     name = "rouge-2"
@@ -120,11 +121,11 @@ class RougeL(_Rouge):
 
     name = "rouge-l"
     _type = "rougeL"
+    _order = 1
 
-    def _matches(self, responses: Coded, references: Coded) -> tuple[Integers, Integers, Integers]:
-        pairs = zip(responses.rows(), references.rows(), strict=True)
-        shared = np.array([common_subsequence(ours, theirs) for ours, theirs in pairs])
-        return shared, responses.lengths, references.lengths
+    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
+        pairs = zip(responses, references, strict=True)
+        return np.array([common_subsequence(*pair) for pair in pairs])
 
 
 def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> FloatArray:
@@ -136,7 +137,7 @@ def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> 
     return np.stack([precision, recall, f1], axis=1)
 
 
-def _tokens(word: str) -> list[Any]:
+def _words(word: str) -> list[Any]:
     tokens: list[Any] = tokenize.tokenize(word, None)
     return tokens
 
@@ -146,5 +147,4 @@ def _stems(word: str) -> list[Any]:
     return tokens
 
 
-_VOCABULARIES = {True: Vocabulary(_stems), False: Vocabulary(_tokens)}
-"""With and without stems; white space always separates tokens, so they can be found word by word."""
+_WORDS, _STEMS = Tokens(_words), Tokens(_stems)  # one memory for all variants
