@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -123,11 +123,19 @@ def write_task(folder: Path, rows: int) -> Path:
     return folder
 
 
-def texts(count: int, words: int, seed: int) -> tuple[list[str], list[str]]:
-    """Returns references, and responses of which half the words are the reference's; all different."""
+def texts(count: int, words: int, seed: int, of_responses: int = 0) -> tuple[list[str], list[str]]:
+    """Returns references, and responses of which half the words are the reference's.
+
+    Args:
+        count: Pairs.
+        words: In each text.
+        seed: Of the references.
+        of_responses: Another number gives other responses to the same references.
+    """
     rng = random.Random(seed)
     places = [rng.randrange(len(WORDS) - words) for _ in range(count)]
     references = [WORDS[place : place + words] for place in places]
+    rng = random.Random(f"{seed}/{of_responses}")
     responses = [
         [rng.choice(row) if rng.random() < 0.5 else rng.choice(WORDS) for _ in row]
         for row in references
@@ -155,21 +163,22 @@ def library_scores() -> dict[str, Callable[[str, str], object]]:
 
 
 def rewards(size: int = 64) -> Iterator[Finding]:
-    """Pairs per second as rewards, batches of 64 new responses, beside the library's call per pair on the same texts.
+    """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts.
 
-    Both sides have met the words before, as they have in training after a few iterations.
+    As in training, the references are known and the responses are new; both sides have met most of the words before.
     """
     from lmrl_bench.metrics import make_metric
     from lmrl_bench.rewards.from_metric import MetricReward
 
     for words in (8, 60):
+        batches = [reward_batch(size, words, seed) for seed in range(30)]
         for name, library in library_scores().items():
             reward = MetricReward(make_metric(name))
-            for seed in range(20):
-                reward(reward_batch(size, words, seed))
+            for batch in batches:
+                reward(batch)  # prepares the references
             ours, theirs = [], []
-            for seed in range(20, 29):
-                batch = reward_batch(size, words, seed)
+            for number, known in enumerate(batches[:9]):
+                batch = replace(known, responses=texts(size, words, number, of_responses=100)[1])
                 ours.append(cpu_seconds(partial(reward, batch)))
                 theirs.append(cpu_seconds(partial(call_for_each, library, batch)))
             ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
