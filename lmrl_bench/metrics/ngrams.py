@@ -6,6 +6,7 @@ the place of an n-gram that leads to it, so nothing is hashed or sorted, and no 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, count
@@ -185,18 +186,41 @@ def _chunks(sizes: Sequence[int], largest: int) -> Iterator[tuple[int, int]]:
     yield start, len(sizes)
 
 
+class _Trie(threading.local):
+    """The table, kept from call to call and never cleared: what is below `base` is of an older level or call."""
+
+    def __init__(self) -> None:
+        self._entries = np.full(0, -1)
+        self._base = 0
+
+    def table(self, size: int) -> Integers:
+        """Returns the table, at least so large."""
+        if len(self._entries) < size:
+            self._entries = np.full(size, -1)
+        return self._entries
+
+    def base(self, states: int) -> int:
+        """Returns what is added to the states of a new level, of which there are so many at most."""
+        base = self._base
+        self._base += states
+        return base
+
+
+_TRIE = _Trie()
+
+
 def _walk(responses: _Line, references: _Line, symbols: int, order: int) -> Integers:
     """Walks both sides through the references' trie, one symbol a level; `(B, order)`."""
     ours, theirs = responses.closed(_UNKNOWN, order), references.closed(_END, order)
     n_rows, size = len(references.lengths), len(theirs) - order
     firsts = np.cumsum(references.lengths + 1) - references.lengths - 1
-    table = np.full(size * symbols, -1)
+    table = _TRIE.table(size * symbols)
     there, here = np.arange(size), np.arange(len(ours) - order)
     their_state = np.repeat(np.arange(n_rows), references.lengths + 1)
     state = np.repeat(np.arange(n_rows), responses.lengths + 1)
     result = np.zeros((n_rows, order), dtype=np.int64)
     for level in range(order):
-        base = level * size  # tells this level's entries from older ones
+        base = _TRIE.base(size)
         key = their_state * symbols + theirs[level : level + size]
         table[key] = there + base
         their_state = table[key] - base

@@ -165,13 +165,13 @@ def library_scores() -> dict[str, Callable[[str, str], object]]:
 def rewards(size: int = 64) -> Iterator[Finding]:
     """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts.
 
-    As in training, the references are known and the responses are new; both sides have met most of the words before.
+    As in training, the references are known and the responses are new; 150,000 words came before them.
     """
     from lmrl_bench.metrics import make_metric
     from lmrl_bench.rewards.from_metric import MetricReward
 
     for words in (8, 60):
-        batches = [reward_batch(size, words, seed) for seed in range(30)]
+        batches = [reward_batch(size, words, seed) for seed in range(2400 // words)]
         for name, library in library_scores().items():
             reward = MetricReward(make_metric(name))
             for batch in batches:
