@@ -77,7 +77,7 @@ def _parsed(line: str) -> Any:
         value, end = _DECODER.raw_decode(line)
     except json.JSONDecodeError:
         return json.loads(line)
-    return value if not line[end:].strip() else json.loads(line)
+    return value if not line[end:].strip(" \t\r\n") else json.loads(line)
 
 
 def read_csv(path: Path) -> Iterator[Row]:
