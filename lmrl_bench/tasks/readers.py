@@ -54,11 +54,12 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     Raises:
         DataError: Corrupt gzip, text that is not UTF-8, or a line that is not a JSON object.
     """
+    name = str(path)
     with _open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
-            if not line.strip():
+            if line.isspace():
                 continue
-            place = f"{path}:{number}"
+            place = f"{name}:{number}"
             try:
                 values = _parsed(line)
             except json.JSONDecodeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -174,11 +173,12 @@ class _Template:
     def _rendered(self, values: Mapping[str, Any]) -> str:
         """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
         if self._plain is not None:
-            # What is no text, or not there, is Jinja2's to write or to refuse.
-            with contextlib.suppress(KeyError, TypeError):
+            try:
                 return "".join(
                     [values[part] if is_column else part for part, is_column in self._plain]
                 )
+            except (KeyError, TypeError):
+                pass  # what is no text, or not there, is Jinja2's to write or to refuse
         return self._template.render(_text_keys(values))
 
 
