@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -102,10 +103,11 @@ def document(contests: Sequence[Contest]) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """Returns what the figures were measured on."""
-    import os
+    import torch
 
     return {
         "processor": _processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "system": platform.platform(),
         "python": platform.python_version(),
