@@ -3,6 +3,7 @@
 # make lint         formatting, types, layers, dependencies
 # make mutants      plant defects in a copy; every test that should notice must fail
 # make boards       rebuild every committed board from the committed records
+# make perf         how fast training is, beside its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
 # make TORCH='torch==2.13.0' TORCH_OPTIONS='--index-url …' CONSTRAINTS=constraints.txt PYTHON=python3.12
@@ -15,6 +16,8 @@ TORCH_OPTIONS ?=
 JOBS ?= 2
 # Apart from the committed records, which would leave nothing to run.
 QUICKSTART ?= .quickstart
+PEERS ?= trl,sb3
+PERF ?=
 BIN := $(VENV)/bin
 
 export OMP_NUM_THREADS ?= 1
@@ -22,11 +25,11 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint mutants boards assets clean
+.PHONY: quickstart test lint mutants boards perf assets clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,9s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -57,5 +60,16 @@ boards: $(VENV)/.installed
 	for board in leaderboards/*/leaderboard.yaml; do \
 	  $(BIN)/lmrl-bench board build $$(basename $$(dirname $$board)) || exit 1; done
 
+perf: $(VENV)/.installed $(if $(findstring trl-1.12,$(PEERS)),.venv-trl112/.installed)
+	$(BIN)/python tests/performance/run.py --peers '$(PEERS)' $(PERF)
+
+# The last TRL with PPO; everything else, torch among it, is the main environment's.
+.venv-trl112/.installed: $(VENV)/.installed
+	$(BIN)/python -m venv --without-pip .venv-trl112
+	site=$$(echo .venv-trl112/lib/python*/site-packages) && \
+	  $(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > $$site/main.pth && \
+	  $(BIN)/python -m pip install --quiet --no-deps --target $$site trl==1.12.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) .venv-trl112 .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

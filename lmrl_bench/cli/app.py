@@ -18,6 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # importing rich takes longer than all the rest of --help
+    context_settings={"max_content_width": 100},
 )
 app.add_typer(tasks.app, name="task")
 app.add_typer(algorithms.app, name="algorithm")
@@ -143,8 +145,30 @@ def bench(
 
 
 @app.command()
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(
+    as_json: JsonOption = False,
+    perf: Annotated[
+        bool, typer.Option("--perf", help="Measure rollout and update beside their floor; minutes.")
+    ] = False,
+    workloads: Annotated[
+        list[str] | None, typer.Option("--workload", help="With --perf; default: S and W1.")
+    ] = None,
+    algorithms: Annotated[
+        list[str] | None, typer.Option("--algorithm", help="With --perf; default: ppo and grpo.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="With --perf: undisturbed rounds.")] = 3,
+) -> None:
     """Shows versions, threads, caches and whether the results folder can be written."""
+    if perf:
+        from lmrl_bench.cli.output import show_one
+        from lmrl_bench.performance.program import measure
+        from lmrl_bench.performance.report import document, table
+
+        contests = measure(
+            workloads or ["S", "W1"], algorithms or ["ppo", "grpo"], rounds=rounds, note=note
+        )
+        show_one(document(contests), as_json=as_json, text=table(contests))
+        return
     from lmrl_bench.cli.output import show
     from lmrl_bench.runs.doctor import examine
 

@@ -3,6 +3,10 @@
 The corpus value is sacrebleu's. The value of one sample is sacrebleu's sentence score; for BLEU
 with effective order (a response shorter than four words would always score 0 without it).
 
+BLEU and chrF are rewards, so in the usual cases the matches of all responses are counted at once (`ngrams`) and the
+sentence scores computed from them together; else sacrebleu counts. Values are sacrebleu's on every text that was
+tried (tests/oracle).
+
 Papers: Papineni et al. 2002 (BLEU), Popović 2015 and 2017 (chrF, chrF++), Snover et al. 2006 (TER),
 Post 2018 (sacrebleu).
 """
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,8 +24,16 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from lmrl_bench.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.ngrams import (
+    Integers,
+    Tokens,
+    lengths,
+    ngram_totals,
+    shared_characters,
+    shared_tokens,
+)
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -53,11 +66,17 @@ class _SacrebleuMetric(Metric):
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
-        # The public methods would match everything twice: for the corpus and for the sentences.
-        statistics = self._corpus._extract_corpus_statistics(list(responses), _columns(samples))
-        rows = [self._sentence._aggregate_and_compute([row]).score for row in statistics]
-        total = self._corpus._aggregate_and_compute(statistics)
-        return MetricResult(total.score, np.array(rows, dtype=np.float64), self._details(total))
+        statistics = self._statistics(responses, samples)
+        total = self._corpus._aggregate_and_compute([statistics.sum(axis=0).tolist()])
+        return MetricResult(total.score, self._sentence_scores(statistics), self._details(total))
+
+    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+        """Returns sacrebleu's statistics of each sample, `(B, K)`."""
+        return np.array(self._corpus._extract_corpus_statistics(list(responses), _columns(samples)))
+
+    def _sentence_scores(self, statistics: Integers) -> FloatArray:
+        rows = [self._sentence._aggregate_and_compute([row]).score for row in statistics.tolist()]
+        return np.array(rows, dtype=np.float64)
 
     def _details(self, total: Any) -> dict[str, float] | None:  # noqa: ARG002 - Bleu has some
         return None
@@ -93,6 +112,43 @@ class Bleu(_SacrebleuMetric):
             raise MetricError(
                 f"metric 'bleu': the tokenizer '{tokenize}' cannot be used here: {error}"
             ) from error
+        self._tokens = Tokens(self._tokens_of_word) if tokenize == "13a" else None
+        self._smoothed = smooth_method == "exp"
+
+    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+        """Returns lengths of response and reference, matches and totals by order, `(B, 10)`."""
+        references = [sample.references[0] for sample in samples]
+        crossing = any(map(_crosses_words, chain(responses, references)))
+        if self._tokens is None or crossing or _several(samples):
+            return super()._statistics(responses, samples)
+        ours = [self._tokens(text) for text in responses]
+        theirs = [self._tokens.reference(text) for text in references]
+        order = self._corpus.max_ngram_order
+        n_tokens = np.stack([lengths(ours), lengths([row.ids for row in theirs])], axis=1)
+        shared, totals = shared_tokens(ours, theirs, order), ngram_totals(n_tokens[:, 0], order)
+        return np.concatenate([n_tokens, shared, totals], axis=1)
+
+    def _sentence_scores(self, statistics: Integers) -> FloatArray:
+        """As `BLEU.compute_bleu` with effective order and exponential smoothing, for all rows."""
+        if not self._smoothed:
+            return super()._sentence_scores(statistics)
+        order = self._corpus.max_ngram_order
+        ours, theirs = statistics[:, 0], statistics[:, 1]
+        correct, total = statistics[:, 2 : 2 + order], statistics[:, 2 + order :]
+        counted = total > 0
+        missed = counted & (correct == 0)
+        numerator = np.where(missed, 1.0 / 2.0 ** np.cumsum(missed, axis=1), correct)
+        precisions = np.divide(100.0 * numerator, total, out=np.ones(total.shape), where=counted)
+        mean = np.log(precisions).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
+        brevity = np.exp(np.minimum(1.0 - theirs / np.maximum(ours, 1), 0.0))
+        scores: FloatArray = np.where(correct.any(axis=1), brevity * np.exp(mean), 0.0)
+        return scores
+
+    def _tokens_of_word(self, word: str) -> list[str]:
+        if word.isalnum() and not self._corpus.lowercase:  # only punctuation is ever split off
+            return [word]
+        tokens: list[str] = self._corpus._preprocess_segment(word).split()
+        return tokens
 
     def _details(self, total: Any) -> dict[str, float]:
         precisions = {f"precision_{n}": value for n, value in enumerate(total.precisions, start=1)}
@@ -134,6 +190,35 @@ class ChrF(_SacrebleuMetric):
             whitespace=whitespace,
         )
         super().__init__(chrf, chrf)
+        self._characters_only = word_order == 0 and not whitespace
+
+    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+        """Returns what response and reference have and share of each order, `(B, 3 orders)`."""
+        if not self._characters_only or _several(samples):
+            return super()._statistics(responses, samples)
+        ours = [self._stripped(text) for text in responses]
+        theirs = [self._stripped(sample.references[0]) for sample in samples]
+        order = self._corpus.char_order
+        our_totals, their_totals = (ngram_totals(lengths(side), order) for side in (ours, theirs))
+        our_totals[their_totals == 0] = 0  # as sacrebleu: no reference, no count
+        shared = shared_characters(ours, theirs, order)
+        return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(responses), -1)
+
+    def _sentence_scores(self, statistics: Integers) -> FloatArray:
+        """As `CHRF._compute_f_score`, for all rows."""
+        ours, theirs, shared = np.moveaxis(statistics.reshape(len(statistics), -1, 3), 2, 0)
+        counted = (ours > 0) & (theirs > 0)
+        orders = np.maximum(counted.sum(axis=1), 1)
+        precision = np.where(counted, shared / np.maximum(ours, 1), 0.0).sum(axis=1) / orders
+        recall = np.where(counted, shared / np.maximum(theirs, 1), 0.0).sum(axis=1) / orders
+        factor = self._corpus.beta**2
+        weighted = factor * precision + recall
+        scores = np.zeros(len(statistics))
+        np.divide(100 * (1 + factor) * precision * recall, weighted, out=scores, where=weighted > 0)
+        return scores
+
+    def _stripped(self, text: str) -> str:
+        return "".join(self._corpus._preprocess_segment(text).split())
 
     @property
     def signature(self) -> str:
@@ -169,6 +254,15 @@ class Ter(_SacrebleuMetric):
             case_sensitive=case_sensitive,
         )
         super().__init__(ter, ter)
+
+
+def _several(samples: Sequence[Sample]) -> bool:
+    return any(len(sample.references) != 1 for sample in samples)
+
+
+def _crosses_words(text: str) -> bool:
+    """Whether sacrebleu's tokenizer 13a looks over white space: it joins lines at a hyphen."""
+    return "-\n" in text or "<skipped>" in text
 
 
 def _columns(samples: Sequence[Sample]) -> list[list[str | None]]:

@@ -1,22 +1,30 @@
 """ROUGE-1, ROUGE-2 and ROUGE-L, F1, as rouge-score computes them (Lin 2004).
 
-Counting and matching are the library's. Only its tokenizer is given a memory: the stemmer costs
-most of the time, and words and references come back again and again during training.
+Tokens are the library's: its tokenizer is asked once for each different word, as white space always separates tokens.
+The counting is done for all responses at once (`ngrams`); its values are the library's on every text that was tried
+(tests/oracle).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from rouge_score import tokenize
-from rouge_score.rouge_scorer import RougeScorer
 
-from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.ngrams import (
+    Integers,
+    Reference,
+    Tokens,
+    common_subsequence,
+    lengths,
+    ngram_totals,
+    shared_tokens,
+)
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
 
 if TYPE_CHECKING:
@@ -34,11 +42,12 @@ class _Rouge(Metric):
 
     bounds = (0.0, 1.0)
     _type: str
+    _order: int
 
     def __init__(self, stemmer: bool = True, references: Literal["best", "mean"] = "best") -> None:
         self._stemmer = stemmer
         self._references = references
-        self._scorer = RougeScorer([self._type], tokenizer=_Tokenizer(stemmer))
+        self._tokens = _STEMS if stemmer else _WORDS
 
     @property
     def signature(self) -> str:
@@ -57,31 +66,38 @@ class _Rouge(Metric):
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
-        rows = np.array(
-            [
-                self._sample(response, sample.references)
-                for response, sample in zip(responses, samples, strict=True)
-            ],
-            dtype=np.float64,
+        counts = lengths([sample.references for sample in samples])
+        texts = [self._tokens(text) for text in responses]
+        ours = [text for text, n in zip(texts, counts.tolist(), strict=True) for _ in range(n)]
+        theirs = [self._tokens.reference(text) for sample in samples for text in sample.references]
+        scores = _precision_recall_f1(
+            self._shared(ours, theirs),
+            ngram_totals(lengths(ours), self._order)[:, -1],
+            ngram_totals(lengths([row.ids for row in theirs]), self._order)[:, -1],
         )
+        rows = self._over_references(scores, counts)
         precision, recall, f1 = rows.mean(axis=0)
         details = {"precision": float(precision), "recall": float(recall)}
         return MetricResult(float(f1), rows[:, 2], details)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Tokenises the references; the cache keeps the most recent ones."""
+        """Prepares the references; the most recent ones are remembered."""
         for sample in samples:
             for reference in sample.references:
-                _tokens(reference, self._stemmer)
+                self._tokens.reference(reference)
 
-    def _sample(self, response: str, references: Sequence[str]) -> tuple[float, float, float]:
-        """Precision, recall and F1 of one response."""
+    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
+        """Returns what each pair shares, `(pairs,)`."""
+        return shared_tokens(responses, references, self._order)[:, -1]
+
+    def _over_references(self, scores: FloatArray, counts: Integers) -> FloatArray:
+        """Returns each sample's best or mean row of `(pairs, 3)`; samples have `counts` pairs."""
+        if len(scores) == len(counts):
+            return scores
+        parts = np.split(scores, np.cumsum(counts)[:-1])
         if self._references == "best":
-            score = self._scorer.score_multi(references, response)[self._type]
-            return score.precision, score.recall, score.fmeasure
-        scores = [self._scorer.score(text, response)[self._type] for text in references]
-        precision, recall, f1 = np.mean(scores, axis=0)
-        return precision, recall, f1
+            return np.array([part[np.argmax(part[:, 2])] for part in parts])
+        return np.array([part.mean(axis=0) for part in parts])
 
 
 class Rouge1(_Rouge):
@@ -89,6 +105,7 @@ class Rouge1(_Rouge):
 
     name = "rouge-1"
     _type = "rouge1"
+    _order = 1
 
 
 class Rouge2(_Rouge):
@@ -96,6 +113,7 @@ class Rouge2(_Rouge):
 
     name = "rouge-2"
     _type = "rouge2"
+    _order = 2
 
 
 class RougeL(_Rouge):
@@ -103,20 +121,30 @@ class RougeL(_Rouge):
 
     name = "rouge-l"
     _type = "rougeL"
+    _order = 1
+
+    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
+        pairs = zip(responses, references, strict=True)
+        return np.array([common_subsequence(*pair) for pair in pairs])
 
 
-class _Tokenizer:
-    """What rouge-score asks of a tokenizer; one memory for all variants."""
-
-    def __init__(self, stemmer: bool) -> None:
-        self._stemmer = stemmer
-
-    def tokenize(self, text: str) -> Sequence[str]:
-        """Returns the tokens that rouge-score's own tokenizer would give."""
-        return _tokens(text, self._stemmer)
+def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> FloatArray:
+    """Returns `(pairs, 3)`."""
+    precision = shared / np.maximum(ours, 1)
+    recall = shared / np.maximum(theirs, 1)
+    both = precision + recall
+    f1 = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+    return np.stack([precision, recall, f1], axis=1)
 
 
-@functools.lru_cache(maxsize=2**14)
-def _tokens(text: str, stemmer: bool) -> tuple[str, ...]:
-    tokens: list[Any] = tokenize.tokenize(text, MemoisedStemmer if stemmer else None)
-    return tuple(tokens)
+def _words(word: str) -> list[Any]:
+    tokens: list[Any] = tokenize.tokenize(word, None)
+    return tokens
+
+
+def _stems(word: str) -> list[Any]:
+    tokens: list[Any] = tokenize.tokenize(word, MemoisedStemmer)
+    return tokens
+
+
+_WORDS, _STEMS = Tokens(_words), Tokens(_stems)  # one memory for all variants

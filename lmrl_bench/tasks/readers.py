@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from lmrl_bench.errors import DataError
 from lmrl_bench.registry import Registry
 
+_DECODER = json.JSONDecoder()
 _LONGEST_CSV_FIELD = 10_000_000  # characters; csv's own limit is 131,072
 
 
@@ -53,13 +54,14 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     Raises:
         DataError: Corrupt gzip, text that is not UTF-8, or a line that is not a JSON object.
     """
+    name = str(path)
     with _open_text(path) as stream:
         for number, line in enumerate(stream, start=1):
-            if not line.strip():
+            if line.isspace():
                 continue
-            place = f"{path}:{number}"
+            place = f"{name}:{number}"
             try:
-                values = json.loads(line)
+                values = _parsed(line)
             except json.JSONDecodeError as error:
                 raise DataError(
                     f"{place}: not JSON ({error.msg} at column {error.colno}); one object per "
@@ -68,6 +70,15 @@ def read_jsonl(path: Path) -> Iterator[Row]:
             if not isinstance(values, dict):
                 raise DataError(f"{place}: a JSON object is expected, found {line.strip()[:60]!r}")
             yield Row(place, values)
+
+
+def _parsed(line: str) -> Any:
+    """As `json.loads`, which costs a short line twice the time; that one is left to name what is wrong."""
+    try:
+        value, end = _DECODER.raw_decode(line)
+    except json.JSONDecodeError:
+        return json.loads(line)
+    return value if not line[end:].strip(" \t\r\n") else json.loads(line)
 
 
 def read_csv(path: Path) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jinja2
+from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from lmrl_bench.errors import DataError, TaskError, nearest
@@ -21,6 +22,7 @@ from lmrl_bench.text.sample import Sample
 _ENVIRONMENT = SandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
 )
+_NO_META: Mapping[str, Any] = MappingProxyType({})
 
 
 def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ...]:
@@ -53,9 +55,7 @@ def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ..
                 id=identifier,
                 prompt=prompt_of(row, identifier),
                 references=_references(spec.data, row, identifier),
-                meta=MappingProxyType(
-                    {name: _column(row, name, "data.meta") for name in spec.data.meta}
-                ),
+                meta=_meta(spec.data, row),
             )
         )
     _check_number(folder, spec, split, len(samples))
@@ -115,6 +115,12 @@ def _identifier(data: DataSpec, split: Split, number: int, row: Row) -> str:
     return identifier
 
 
+def _meta(data: DataSpec, row: Row) -> Mapping[str, Any]:
+    if not data.meta:
+        return _NO_META
+    return MappingProxyType({name: _column(row, name, "data.meta") for name in data.meta})
+
+
 def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
     names = [data.references] if isinstance(data.references, str) else data.references
     found: list[str] = []
@@ -145,12 +151,13 @@ class _Template:
         self._source, self._place = source, place
         try:
             self._template = _ENVIRONMENT.from_string(source)
+            self._plain = _plain_parts(_ENVIRONMENT.parse(source))
         except jinja2.TemplateSyntaxError as error:
             raise TaskError(f"{place}: prompt.template {source!r}: {error.message}") from error
 
     def __call__(self, row: Row, identifier: str) -> str:
         try:
-            prompt = self._template.render(_text_keys(row.values))
+            prompt = self._rendered(row.values)
         except jinja2.TemplateError as error:
             columns = ", ".join(str(column) for column in row.values)
             raise DataError(
@@ -162,6 +169,33 @@ class _Template:
                 f"{row.place}: row '{identifier}' gives an empty prompt; complete or remove the row"
             )
         return prompt
+
+    def _rendered(self, values: Mapping[str, Any]) -> str:
+        """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
+        if self._plain is not None:
+            try:
+                return "".join(
+                    [values[part] if is_column else part for part, is_column in self._plain]
+                )
+            except (KeyError, TypeError):
+                pass  # what is no text, or not there, is Jinja2's to write or to refuse
+        return self._template.render(_text_keys(values))
+
+
+def _plain_parts(template: nodes.Template) -> list[tuple[str, bool]] | None:
+    """Returns what a template consists of if that is text and bare columns, as (text or name, is a column)."""
+    parts: list[tuple[str, bool]] = []
+    for statement in template.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for node in statement.nodes:
+            if isinstance(node, nodes.TemplateData):
+                parts.append((node.data, False))
+            elif isinstance(node, nodes.Name):
+                parts.append((node.name, True))
+            else:
+                return None
+    return parts
 
 
 def _text_keys(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.expectations import of_board
 
-HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate"
+HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate rich"
 COMMANDS = [
     [], ["run"], ["bench"], ["doctor"],
     ["task"], ["task", "list"], ["task", "show"], ["task", "preview"], ["task", "lint"], ["task", "new"],
@@ -157,6 +157,21 @@ def test_doctor(world, capsys):
     assert rows["OMP_NUM_THREADS"] == "1"
     assert rows["cache"] == str(world.root / "cache")
     assert rows["results folder"] == "writable"
+
+
+def test_doctor_measures_on_request(capsys, monkeypatch):
+    asked = []
+
+    def measure(*names, rounds, note):
+        asked.append((*names, rounds))
+        return []
+
+    monkeypatch.setattr("lmrl_bench.performance.program.measure", measure)
+    shown = call(capsys, "doctor", "--perf", "--workload", "S", "--rounds", "2")
+    assert asked == [(["S"], ["ppo", "grpo"], 2)]
+    assert shown.out.startswith("| workload | algorithm | side |")
+    assert call(capsys, "doctor", "--perf", "--json").json["contests"] == []
+    assert asked[1] == (["S", "W1"], ["ppo", "grpo"], 3)
 
 
 def test_run_dry_run_prints_the_whole_configuration(world, capsys):

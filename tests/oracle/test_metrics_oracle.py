@@ -16,6 +16,7 @@ from nltk.tokenize import wordpunct_tokenize
 from nltk.translate.meteor_score import meteor_score
 from nltk.util import ngrams
 from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.chrf import CHRF
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lmrl_bench.metrics import make_metric
@@ -90,6 +91,56 @@ def test_bleu_fixed(options):
 @given(pairs)
 def test_bleu_random(rows):
     check_bleu(*map(list, zip(*rows, strict=True)))
+
+
+# What tokenizers look at, and white space of every kind: tokens are found word by word here.
+marks = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "a",
+                "Ab",
+                "1",
+                "23",
+                ".",
+                ",",
+                "-",
+                "'",
+                "&",
+                "&quot;",
+                "&amp;",
+                "<skipped>",
+                "(",
+                "Σ",
+                "ß",
+            ]
+        ),
+        st.sampled_from(["\n", "-\n", " ", "\t", "\xa0", "\u2003", "\x1c", "\x85", "\u200b"]),
+    ),
+    max_size=30,
+).map("".join)
+marked = st.lists(
+    st.tuples(marks, st.lists(marks.filter(lambda value: value.strip()), min_size=1, max_size=1)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(EXAMPLES, max_examples=200)
+@given(rows=marked, lowercase=st.booleans())
+def test_tokens_found_word_by_word(rows, lowercase):
+    responses, references = map(list, zip(*rows, strict=True))
+    check_bleu(responses, references, lowercase=lowercase)
+    chrf = CHRF(lowercase=lowercase)
+    check(
+        make_metric("chrf", {"lowercase": lowercase}),
+        responses,
+        references,
+        chrf.corpus_score(responses, columns(references)).score,
+        lambda h, r: chrf.sentence_score(h, list(r)).score,
+    )
+    for name in ROUGE:
+        check_rouge(name, responses, references, stemmer=True)
 
 
 def check_chrf(responses, references, **options):

@@ -1,0 +1,60 @@
+"""The whole benchmark: every chosen workload with every chosen algorithm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from lmrl_bench.errors import AssetError, ConfigError, nearest
+from lmrl_bench.performance.compare import Contest, Note, Peer, compete
+from lmrl_bench.performance.settings import acting_algorithms, passes
+from lmrl_bench.performance.workloads import WORKLOADS
+
+
+def measure(
+    workloads: Sequence[str],
+    algorithms: Sequence[str],
+    peers: Sequence[Peer] = (),
+    *,
+    rounds: int,
+    note: Note,
+) -> list[Contest]:
+    """Plays every workload with every algorithm.
+
+    An algorithm that makes one pass is passed over in W1x4, which would be W1 again; a workload whose model
+    is an asset that is not installed is passed over too, with a note.
+
+    Args:
+        workloads: Names; empty: all.
+        algorithms: Names; empty: all that roll out.
+        peers: To be compared with.
+        rounds: Undisturbed rounds wanted of each side.
+        note: Is told what happens.
+
+    Raises:
+        ConfigError: An unknown name.
+        PerformanceError: A side failed.
+    """
+    chosen = [WORKLOADS[name] for name in _known(workloads, WORKLOADS, "workload")]
+    names = _known(algorithms, acting_algorithms(), "algorithm")
+    contests = []
+    for workload in chosen:
+        for algorithm in names:
+            if workload.name == "W1x4" and passes(algorithm, workload) == 1:
+                note(f"W1x4 {algorithm}: the same as W1, as it goes over the episodes once")
+                continue
+            try:
+                contests.append(compete(workload, algorithm, peers, rounds=rounds, note=note))
+            except AssetError as error:
+                note(f"{workload.name} is left out: {error}")
+                break
+    return contests
+
+
+def _known(wanted: Sequence[str], known: Iterable[str], kind: str) -> list[str]:
+    names = list(known)
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(
+                f"no {kind} '{name}'{nearest(name, names)} (there are: {', '.join(names)})"
+            )
+    return list(wanted) or names

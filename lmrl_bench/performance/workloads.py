@@ -1,0 +1,68 @@
+"""The workloads: model, prompts, episodes and gradient steps of one round. The standard library only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What one round is: a rollout of `episodes`, then `epochs` passes over them.
+
+    Attributes:
+        architecture: a random model of this family, or the asset `smollm2-135m`.
+        layers, width, heads, inner: of the random model; `inner` is the feed-forward width of Llama.
+        vocabulary: tokens of the byte-level BPE that is trained for it.
+        prompt_tokens: shortest and longest prompt.
+        response_tokens: of every episode, exactly.
+        episodes: per rollout.
+        group_size: responses per prompt, for algorithms that compare them.
+        epochs: passes over the episodes, for algorithms that make several.
+        minibatch_episodes: per gradient step.
+        learning_rate: of Adam.
+    """
+
+    name: str
+    architecture: Literal["gpt2", "llama", "smollm2-135m"]
+    prompt_tokens: tuple[int, int]
+    response_tokens: int
+    episodes: int
+    group_size: int
+    epochs: int
+    minibatch_episodes: int
+    layers: int = 4
+    width: int = 256
+    heads: int = 4
+    inner: int = 704
+    vocabulary: int = 2048
+    learning_rate: float = 1e-4
+
+    @property
+    def tokens(self) -> int:
+        """Generated tokens of one rollout."""
+        return self.episodes * self.response_tokens
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps of one round of an algorithm that makes `epochs` passes."""
+        return self.epochs * self.episodes // self.minibatch_episodes
+
+
+def _w(
+    name: str, architecture: Literal["gpt2", "llama", "smollm2-135m"] = "gpt2", epochs: int = 1
+) -> Workload:
+    return Workload(name, architecture, (12, 22), 48, 64, 8, epochs, minibatch_episodes=64)
+
+
+WORKLOADS: dict[str, Workload] = {
+    workload.name: workload
+    for workload in (
+        Workload("S", "gpt2", (32, 32), 24, 16, 4, 4, 4, layers=2, width=128),
+        Workload("M1", "gpt2", (64, 64), 48, 8, 4, 1, 2, vocabulary=8192),
+        _w("W1"),
+        _w("W1x4", epochs=4),
+        _w("W2", "llama"),
+        Workload("W3", "smollm2-135m", (12, 22), 32, 16, 8, 1, 16, learning_rate=1e-6),
+    )
+}

@@ -1,0 +1,54 @@
+"""`make perf`: our algorithms beside the floor and whatever peers are installed. See lmrl_bench/rollouts/README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from lmrl_bench.performance.compare import Peer
+from lmrl_bench.performance.program import measure
+from lmrl_bench.performance.report import document, table
+
+HERE = Path(__file__).resolve().parent
+TRL_112 = HERE.parents[1] / ".venv-trl112" / "bin" / "python"
+LARGE = ("W1", "W1x4", "W2", "W3")
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "trl", Path(sys.executable), HERE / "peers" / "trl_groups.py", ("grpo", "rloo"), LARGE
+        ),
+        Peer("trl-1.12", TRL_112, HERE / "peers" / "trl_ppo.py", ("ppo",), LARGE),
+        Peer("sb3", Path(sys.executable), HERE / "peers" / "sb3.py", ("ppo", "a2c"), ("S", "M1")),
+    )
+}
+
+
+def names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workloads", type=names, default=[], help="default: all")
+    parser.add_argument("--algorithms", type=names, default=[], help="default: all")
+    parser.add_argument("--peers", type=names, default=list(PEERS), help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="undisturbed rounds of each side")
+    parser.add_argument("--json", type=Path, help="file for everything that was measured")
+    given = parser.parse_args()
+    contests = measure(
+        given.workloads,
+        given.algorithms,
+        [PEERS[name] for name in given.peers],
+        rounds=given.rounds,
+        note=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    print(table(contests))
+    if given.json:
+        given.json.write_text(json.dumps(document(contests), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The small promises: start time, opening a task, rewards beside their libraries, two jobs beside one.
+
+`python tests/performance/small.py`; each row says what was found and what is asked. CPU seconds wherever one process
+works, so that a neighbour disturbs little.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from pydoc_data.topics import topics
+from statistics import median
+
+import numpy as np
+
+from lmrl_bench.rewards.base import RewardBatch
+from lmrl_bench.text.sample import Sample
+
+WORDS = " ".join(topics.values()).split()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One promise: what was found, in `unit`, and the least or most that is asked."""
+
+    what: str
+    found: float
+    unit: str
+    asked: str
+    kept: bool
+
+
+def at_most(what: str, found: float, unit: str, limit: float) -> Finding:
+    return Finding(what, found, unit, f"<= {limit:g}", found <= limit)
+
+
+def at_least(what: str, found: float, unit: str, limit: float) -> Finding:
+    return Finding(what, found, unit, f">= {limit:g}", found >= limit)
+
+
+def cpu_seconds(action: Callable[[], object]) -> float:
+    started = time.process_time()
+    action()
+    return time.process_time() - started
+
+
+def start() -> Iterator[Finding]:
+    """The command line's help, and what `import lmrl_bench` loads."""
+    walls = []
+    for _ in range(7):
+        started = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "lmrl_bench.cli", "--help"], check=True, capture_output=True
+        )
+        walls.append(time.perf_counter() - started)
+    yield at_most("lmrl-bench --help, wall", median(walls), "s", 0.3)
+    heavy = "import lmrl_bench, sys; print(len({'torch', 'transformers'} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", heavy], check=True, capture_output=True, text=True)
+    yield at_most("torch, transformers loaded by import lmrl_bench", int(out.stdout), "", 0)
+
+
+def large_task(rows: int = 300_000) -> Iterator[Finding]:
+    """Opens a task and resets an environment on it."""
+    from lmrl_bench.envs.vector import CompletionVectorEnv
+    from lmrl_bench.tasks.task import Task
+
+    with tempfile.TemporaryDirectory() as root:
+        task = Task(write_task(Path(root) / "large-task", rows))
+        yield at_most(
+            f"open a task of {rows:,} rows, CPU",
+            cpu_seconds(lambda: task.samples("train")),
+            "s",
+            2.0,
+        )
+        env = CompletionVectorEnv(task, num_envs=8)
+        env.reset(seed=0)
+        resets = [cpu_seconds(env.reset) for _ in range(20)]
+        yield at_most("reset of 8 environments on it, CPU", 1000 * median(resets), "ms", 10.0)
+
+
+def write_task(folder: Path, rows: int) -> Path:
+    folder.mkdir()
+    rng = random.Random(0)
+    for split, count in (("train", rows), ("validation", 10), ("test", 10)):
+        lines = []
+        for number in range(count):
+            place = rng.randrange(len(WORDS) - 30)
+            prompt, reference = WORDS[place : place + 20], WORDS[place + 20 : place + 30]
+            row = {
+                "id": f"{split}-{number}",
+                "prompt": " ".join(prompt),
+                "references": " ".join(reference),
+            }
+            lines.append(json.dumps(row))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    task = {
+        "schema": 1,
+        "name": folder.name,
+        "version": 1,
+        "summary": "Many rows.",
+        "licence": "PSF-2.0",
+        "data": {
+            "reader": "jsonl",
+            "id": "id",
+            **{split: {"path": f"{split}.jsonl"} for split in ("train", "validation", "test")},
+        },
+        "prompt": {"template": "continue: {{ prompt }}", "max_tokens": 64, "truncate": "left"},
+        "response": {"max_tokens": 16},
+        "reward": {"terms": [{"name": "chrf"}]},
+        "metrics": {"primary": {"name": "chrf"}, "held_out": [{"name": "bleu"}]},
+        "policies": {"default": "nano-causal", "kinds": ["causal"]},
+    }
+    (folder / "task.yaml").write_text(json.dumps(task), encoding="utf-8")
+    return folder
+
+
+def texts(count: int, words: int, seed: int, of_responses: int = 0) -> tuple[list[str], list[str]]:
+    """Returns references, and responses of which half the words are the reference's.
+
+    Args:
+        count: Pairs.
+        words: In each text.
+        seed: Of the references.
+        of_responses: Another number gives other responses to the same references.
+    """
+    rng = random.Random(seed)
+    places = [rng.randrange(len(WORDS) - words) for _ in range(count)]
+    references = [WORDS[place : place + words] for place in places]
+    rng = random.Random(f"{seed}/{of_responses}")
+    responses = [
+        [rng.choice(row) if rng.random() < 0.5 else rng.choice(WORDS) for _ in row]
+        for row in references
+    ]
+    return [" ".join(row) for row in references], [" ".join(row) for row in responses]
+
+
+def library_scores() -> dict[str, Callable[[str, str], object]]:
+    """What each library is called with for one pair: response, reference."""
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu, chrf = BLEU(effective_order=True), CHRF()
+    scorers = {
+        name: RougeScorer([name], use_stemmer=True) for name in ("rouge1", "rouge2", "rougeL")
+    }
+    return {
+        "bleu": lambda response, reference: bleu.sentence_score(response, [reference]),
+        "chrf": lambda response, reference: chrf.sentence_score(response, [reference]),
+        "rouge-1": lambda response, reference: scorers["rouge1"].score(reference, response),
+        "rouge-2": lambda response, reference: scorers["rouge2"].score(reference, response),
+        "rouge-l": lambda response, reference: scorers["rougeL"].score(reference, response),
+    }
+
+
+def rewards(size: int = 64) -> Iterator[Finding]:
+    """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts.
+
+    As in training, the references are known and the responses are new; 150,000 words came before them.
+    """
+    from lmrl_bench.metrics import make_metric
+    from lmrl_bench.rewards.from_metric import MetricReward
+
+    for words in (8, 60):
+        batches = [reward_batch(size, words, seed) for seed in range(2400 // words)]
+        for name, library in library_scores().items():
+            reward = MetricReward(make_metric(name))
+            for batch in batches:
+                reward(batch)  # prepares the references
+            ours, theirs = [], []
+            for number, known in enumerate(batches[:9]):
+                batch = replace(known, responses=texts(size, words, number, of_responses=100)[1])
+                ours.append(cpu_seconds(partial(reward, batch)))
+                theirs.append(cpu_seconds(partial(call_for_each, library, batch)))
+            ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
+            what = f"{name}, {words} words ({size / median(ours):,.0f} pairs/s), beside its library"
+            yield at_least(what, ratio, "x", 20)
+
+
+def reward_batch(size: int, words: int, seed: int) -> RewardBatch:
+    references, responses = texts(size, words, seed)
+    samples = [Sample(f"{seed}-{i}", "", (text,)) for i, text in enumerate(references)]
+    return RewardBatch(samples, responses, np.full(size, words), np.ones(size, dtype=bool))
+
+
+def call_for_each(call: Callable[[str, str], object], batch: RewardBatch) -> None:
+    for response, sample in zip(batch.responses, batch.samples, strict=True):
+        call(response, sample.references[0])
+
+
+def bertscore(size: int = 64) -> Iterator[Finding]:
+    """BERTScore of 64 new responses to known references, beside bert-score's own scorer."""
+    from bert_score import BERTScorer
+
+    from lmrl_bench.assets import asset_path
+    from lmrl_bench.metrics import make_metric
+
+    metric = make_metric("bertscore")
+    library = BERTScorer(
+        model_type=str(asset_path("minilm")), num_layers=6, device="cpu", use_fast_tokenizer=True
+    )
+    library._tokenizer.model_max_length = 512
+    references, _ = texts(size, 20, 0)
+    samples = [Sample(str(i), "", (text,)) for i, text in enumerate(references)]
+    metric.score(references, samples)
+    ours, theirs = [], []
+    for seed in range(1, 4):
+        _, responses = texts(size, 20, seed)
+        ours.append(cpu_seconds(partial(metric.score, responses, samples)))
+        theirs.append(cpu_seconds(partial(library.score, responses, references)))
+    ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
+    yield at_least(
+        f"bertscore ({size / median(ours):,.0f} pairs/s), beside bert-score", ratio, "x", 1
+    )
+
+
+def two_jobs() -> Iterator[Finding]:
+    """The wall time of four short cells with one worker and with two; needs two free cores."""
+    seconds = []
+    for jobs in (1, 2):
+        with tempfile.TemporaryDirectory() as root:
+            board = write_board(Path(root) / "four-cells")
+            started = time.perf_counter()
+            command = [
+                sys.executable,
+                "-m",
+                "lmrl_bench.cli",
+                "bench",
+                str(board),
+                "--jobs",
+                str(jobs),
+            ]
+            places = ["--results", f"{root}/results", "--out", f"{root}/out"]
+            subprocess.run([*command, *places], check=True, capture_output=True)
+            seconds.append(time.perf_counter() - started)
+    yield at_least(
+        f"bench --jobs 2 ({seconds[1]:.0f} s) beside --jobs 1", seconds[0] / seconds[1], "x", 1.8
+    )
+
+
+def write_board(folder: Path) -> Path:
+    folder.mkdir()
+    board = {
+        "name": folder.name,
+        "title": "Four cells",
+        "description": "For timing.",
+        "tasks": [{"task": "docs-en-de"}],
+        "entries": [{"label": "ppo", "algorithm": "ppo"}],
+        "seeds": [0, 1, 2, 3],
+        "config": {
+            "budget": {"tokens": 12_000},
+            "evaluation": {
+                "every": 100,
+                "validation_samples": 16,
+                "test_samples": 64,
+                "greedy": False,
+            },
+        },
+    }
+    (folder / "leaderboard.yaml").write_text(json.dumps(board), encoding="utf-8")
+    return folder
+
+
+MEASURES = {
+    "start": start,
+    "large-task": large_task,
+    "rewards": rewards,
+    "bertscore": bertscore,
+    "two-jobs": two_jobs,
+}
+
+
+def show(findings: Sequence[Finding]) -> str:
+    lines = ["| what | found | asked | |", "| --- | ---: | ---: | --- |"]
+    for one in findings:
+        kept = "" if one.kept else "missed"
+        lines.append(
+            f"| {one.what} | {one.found:.3g} {one.unit} | {one.asked} {one.unit} | {kept} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("measures", nargs="*", help=f"of {', '.join(MEASURES)}; default: all")
+    parser.add_argument("--json", type=Path, help="file for the findings")
+    given = parser.parse_args()
+    findings = []
+    for name in given.measures or MEASURES:
+        for finding in MEASURES[name]():
+            findings.append(finding)
+            print(show([finding]).splitlines()[-1], file=sys.stderr, flush=True)
+    print(show(findings))
+    if given.json:
+        given.json.write_text(json.dumps([asdict(one) for one in findings], indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The benchmark itself, on a workload of seconds; that its figures are right is tests/unit/performance's."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lmrl_bench.errors import AssetError, ConfigError
+from lmrl_bench.performance import program
+from lmrl_bench.performance.compare import Peer, PerformanceError, compete
+from lmrl_bench.performance.material import make_material
+from lmrl_bench.performance.program import measure
+from lmrl_bench.performance.report import document, figures, table
+from lmrl_bench.performance.settings import acting_algorithms, passes, settings
+from lmrl_bench.performance.workloads import WORKLOADS, Workload
+
+TINY = Workload(
+    "tiny", "gpt2", (4, 6), 5, 4, 2, epochs=2, minibatch_episodes=2,
+    layers=1, width=32, heads=2, vocabulary=300,
+)  # fmt: skip
+
+
+def peer(folder: Path, name: str, script: str) -> Peer:
+    path = folder / f"{name}.py"
+    path.write_text(script)
+    return Peer(name, Path(sys.executable), path, ("ppo",), ("tiny",))
+
+
+ANSWERS = """
+import json, sys
+print(json.dumps({"ready": {"answers": "1"}}), flush=True)
+for line in sys.stdin:
+    played = {"generate_s": 0.1, "tokens": 20, "steps": 4, "pass_s": []}
+    print(json.dumps({
+        "played": played, "wall_s": 0.5, "cpu_s": 0.5, "foreign_share": None, "peak_mib": 1.0,
+        "before": [1.0, 1.0], "after": [1.0, 1.0],
+    }), flush=True)
+"""
+
+
+def test_one_round(tmp_path):
+    peers = [
+        peer(tmp_path, "answers", ANSWERS),
+        peer(tmp_path, "not-here", 'print(\'{"unavailable": "no module named x"}\')'),
+        Peer("no-python", tmp_path / "python", tmp_path, ("ppo",), ("tiny",)),
+        Peer("other", tmp_path / "python", tmp_path, ("grpo",), ("tiny",)),
+    ]
+    notes = []
+    contest = compete(TINY, "ppo", peers, rounds=1, note=notes.append)
+    assert list(contest.versions) == ["floor", "ours", "answers"]
+    assert set(contest.left_out) == {"not-here", "no-python"}
+    assert any("no module named x" in note for note in notes)
+    turn = contest.turns[0]
+    assert turn["ours"].played.tokens == turn["floor"].played.tokens == TINY.tokens == 20
+    assert turn["ours"].played.steps == TINY.steps == 4
+    assert len(turn["floor"].played.pass_s) == 2
+    assert 0 < turn["ours"].played.generate_s < turn["ours"].wall_s
+    assert turn["ours"].cpu_s > 0
+    assert figures(contest, "answers").steps == 4
+    assert len(table([contest]).splitlines()) == 5
+    assert set(document([contest])["contests"][0]["sides"]) == {"floor", "ours", "answers"}
+
+
+def test_a_side_that_fails_says_why(tmp_path):
+    fails = peer(tmp_path, "fails", "raise SystemExit('no memory left')")
+    with pytest.raises(PerformanceError, match="'fails' ended; it said:\nno memory left"):
+        compete(TINY, "ppo", [fails], rounds=1, note=lambda _: None)
+
+
+@pytest.mark.parametrize("name", ["S", "M1", "W1"])
+def test_prompts_have_the_workload_s_length(name, tmp_path):
+    material = make_material(WORKLOADS[name], tmp_path / name)
+    tokenizer, (shortest, longest) = material.tokenizer(), WORKLOADS[name].prompt_tokens
+    sizes = [len(tokenizer(prompt)["input_ids"]) for prompt in material.prompts]
+    assert len(sizes) == 256
+    assert min(sizes) == shortest
+    assert max(sizes) == longest
+    assert len(tokenizer) == WORKLOADS[name].vocabulary
+    assert material.model().config.vocab_size == len(tokenizer)
+
+
+@pytest.mark.parametrize("algorithm", acting_algorithms())
+@pytest.mark.parametrize("workload", WORKLOADS.values(), ids=lambda workload: workload.name)
+def test_settings_are_valid(algorithm, workload):
+    from lmrl_bench.algorithms import ALGORITHMS
+
+    config = ALGORITHMS.get(algorithm).config_class.model_validate(settings(algorithm, workload))
+    assert config.episodes_per_iteration == workload.episodes
+    assert getattr(config, "epochs", 1) == passes(algorithm, workload)
+    charged = config.kl.coefficient + getattr(config, "kl_loss_coefficient", 0.0)
+    assert charged == (0.0 if algorithm == "grpo" else 0.05)
+
+
+def test_what_is_left_out_is_said(monkeypatch):
+    def no_asset(*args, **kwargs):
+        raise AssetError("asset 'x' is not installed")
+
+    monkeypatch.setattr(program, "compete", no_asset)
+    notes = []
+    assert measure(["W1x4", "W3"], ["a2c"], rounds=1, note=notes.append) == []
+    assert "the same as W1" in notes[0]
+    assert "asset 'x'" in notes[1]
+
+
+@pytest.mark.parametrize(
+    ("workloads", "algorithms", "message"),
+    [
+        (["W9"], [], "no workload 'W9'; did you mean 'W"),
+        ([], ["pp"], "no algorithm 'pp'; did you mean 'ppo'"),
+    ],
+)
+def test_unknown_names(workloads, algorithms, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        measure(workloads, algorithms, rounds=1, note=print)

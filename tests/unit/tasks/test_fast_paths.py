@@ -1,0 +1,70 @@
+"""What is done by hand for speed gives what Jinja2 and json give."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmrl_bench.errors import DataError
+from lmrl_bench.tasks.readers import Row, _parsed
+from lmrl_bench.tasks.samples import _ENVIRONMENT, _Template
+
+EXAMPLES = settings(max_examples=200, deadline=None, derandomize=True)
+pieces = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [
+                "{{ a }}",
+                "{{b}}",
+                "{{ a }}{{ a }}",
+                "{{ a.upper() }}",
+                "{{ range }}",
+                "{{- a }}",
+                "{# x #}",
+            ]
+        ),
+        st.text(st.characters(exclude_characters="{}#%"), max_size=6),
+    ),
+    max_size=6,
+).map("".join)
+values = st.one_of(st.text(max_size=5), st.integers(), st.none(), st.lists(st.text(), max_size=2))
+
+
+def outcome(action, *errors):
+    try:
+        return action()
+    except errors:
+        return "refused"
+
+
+@EXAMPLES
+@given(source=pieces, row=st.fixed_dictionaries({"a": st.text(max_size=5)}, optional={"b": values}))
+def test_prompts_are_jinja2_s(source, row):
+    source = f"Q {source}"
+    expected = outcome(lambda: _ENVIRONMENT.from_string(source).render(row), Exception)
+    template = _Template(source, Path("task.yaml"))
+    assert outcome(lambda: template(Row("here", row), "id"), DataError) == expected
+
+
+@EXAMPLES
+@given(
+    st.one_of(
+        st.dictionaries(st.text(max_size=3), values, max_size=3).map(json.dumps),
+        st.text(max_size=8),
+        st.sampled_from(
+            ["{}x", "{} {}", " {}", "{}\r\n", "\ufeff{}", "NaN", "{'a': 1}", '{"a":1}\u2028']
+        ),
+    )
+)
+def test_lines_are_json_s(line):
+    def parse(function):
+        return outcome(lambda: repr(function(line)), json.JSONDecodeError)
+
+    assert parse(_parsed) == parse(json.loads)
+
+
+def test_a_missing_column_is_named():
+    with pytest.raises(DataError, match=r"'b' is undefined \(columns: a\)"):
+        _Template("{{ a }} {{ b }}", Path("task.yaml"))(Row("file:1", {"a": "x"}), "id")
