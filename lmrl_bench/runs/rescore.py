@@ -26,7 +26,7 @@ from lmrl_bench.text.sample import Sample
 TOLERANCE = 1e-6
 """Largest difference, relative to the larger of 1 and the recomputed value."""
 TEXT_METRICS = tuple(
-    f"lmrl_bench.metrics.{name}" for name in ("diversity", "meteor", "overlap", "rouge")
+    f"lmrl_bench.metrics.{name}" for name in ("coverage", "diversity", "meteor", "overlap", "rouge")
 )
 """Modules of the metrics that are functions of the texts alone."""
 _SHOWN_PROBLEMS = 20
