@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmrl_bench.leaderboards.spec import ReferenceRows
+from lmrl_bench.leaderboards.spec import ReferenceRows, TuningSpec
 from lmrl_bench.records.record import TaskInfo
 
 CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
@@ -182,6 +182,7 @@ class BoardTable(_Strict):
     seeds: list[int]
     labels: list[str]
     reference: ReferenceRows
+    tuning: TuningSpec | None = Field(None, description="how the settings were chosen, if declared")
     tasks: list[TaskTable]
     unlisted: list[str] = Field(
         default_factory=list, description="records in the folder that the board does not ask for"

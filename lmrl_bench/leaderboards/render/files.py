@@ -32,6 +32,8 @@ _LATEX = {
 def json_text(board: BoardTable) -> str:
     """Returns board.json: the table object; intervals are [low, high]."""
     content = board.model_dump(mode="json")
+    if board.tuning is None:  # as in files that were made before boards could declare one
+        del content["tuning"]
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 

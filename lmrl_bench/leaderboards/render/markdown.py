@@ -18,6 +18,7 @@ from lmrl_bench.leaderboards.render.words import (
     fidelity_note,
     masked_note,
     rebuild_command,
+    tuning_note,
     untrained_note,
     verdicts,
 )
@@ -34,6 +35,7 @@ def markdown(board: BoardTable) -> str:
         f"# {board.title}",
         board.description,
         FILES,
+        tuning_note(board),
         *_overview(board),
         untrained_note(board),
     ]

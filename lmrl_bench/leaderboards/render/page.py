@@ -29,6 +29,7 @@ from lmrl_bench.leaderboards.render.words import (
     fidelity_note,
     masked_note,
     rebuild_command,
+    tuning_note,
     untrained_note,
     verdicts,
 )
@@ -48,6 +49,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         board=board,
         overview=_overview(board),
         sections=[_section(board, table, curves) for table in board.tasks],
+        tuning=tuning_note(board),
         untrained=untrained_note(board),
         masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
         verdict_heads=VERDICT_HEADS,
