@@ -67,7 +67,7 @@ def tuning_note(board: BoardTable) -> str:
     return (
         f"Tuning: {found.trials} settings for each algorithm on each task, the one that was there among them, "
         f"judged by the primary metric on {found.validation_samples} validation prompts after "
-        f"{found.budget_share:.0%} of the token budget, with {seeds}; the board has other seeds."
+        f"{100 * found.budget_share:g} % of the token budget, with {seeds}; the board has other seeds."
     )
 
 
