@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.algorithms.search import Around, OneOf
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import apply_overrides, merge
-from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError, RecordError
 from lmrl_bench.records.files import check_writable, write_atomic
 from lmrl_bench.records.record import RunRecord
@@ -81,9 +81,8 @@ def tune(
         settings = [_readable(ask.params) if number else dict(ask.params) for ask in asked]
         jobs = [
             [
-                CellJob(config, expected_run(study.task, config), rerun)
+                _job(study, number, seed, values, out, overrides, rerun)
                 for seed in plan.protocol.seeds
-                for config in [_config(study, number, seed, values, out, overrides)]
             ]
             for study, values in zip(plan.studies, settings, strict=True)
         ]
@@ -167,14 +166,15 @@ def _readable(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _config(
+def _job(
     study: Study,
     number: int,
     seed: int,
     settings: Mapping[str, Any],
     out: Path,
     overrides: Sequence[str],
-) -> RunConfig:
+    rerun: Rerun,
+) -> CellJob:
     folder = out / study.task.name / study.label / str(number) / str(seed)
     mine = {
         "seed": seed,
@@ -182,9 +182,9 @@ def _config(
         "runtime": {"output": str(folder)},
         **_fields(settings),
     }
-    return resolve(
-        study.task, merge(study.given, Located.plain(mine, "trial")), overrides=overrides
-    )
+    given = merge(study.given, Located.plain(mine, "trial"))
+    config = resolve(study.task, given, overrides=overrides)
+    return CellJob(config, expected_run(study.task, config), rerun)
 
 
 def _record(job: CellJob, errors: Mapping[str, str]) -> RunRecord:
@@ -213,7 +213,8 @@ def _judge(
         return Trial(number, settings, None, tokens)
     study.higher_is_better = study.metric not in records[0].task.lower_is_better
     values = [record.results["validation"].metrics[study.metric].value for record in records]
-    return Trial(number, settings, sum(values) / len(values), tokens)
+    mean = sum(values) / len(values)
+    return Trial(number, settings, mean if isfinite(mean) else None, tokens)
 
 
 def _fields(settings: Mapping[str, Any]) -> dict[str, Any]:
