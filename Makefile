@@ -54,7 +54,7 @@ mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py
 
 boards: $(VENV)/.installed
-	for board in leaderboards/*/leaderboard.yaml; do \
+	for board in leaderboards/*/board.json; do \
 	  $(BIN)/lmrl-bench board build $$(basename $$(dirname $$board)) || exit 1; done
 
 clean:
