@@ -57,7 +57,7 @@ mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py
 
 boards: $(VENV)/.installed
-	for board in leaderboards/*/leaderboard.yaml; do \
+	for board in leaderboards/*/board.json; do \
 	  $(BIN)/lmrl-bench board build $$(basename $$(dirname $$board)) || exit 1; done
 
 perf: $(VENV)/.installed $(if $(findstring trl-1.12,$(PEERS)),.venv-trl112/.installed)

@@ -48,6 +48,7 @@ from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.kl import KLConfig
 from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.search import Around, OneOf, SearchSpace
 from lmrl_bench.algorithms.settings import GroupConfig
 from lmrl_bench.text.episodes import EpisodeBatch
 
@@ -64,6 +65,12 @@ class RewardKLConfig(KLConfig):
 
 class GRPOConfig(GroupConfig):
     """Settings of GRPO."""
+
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": GroupConfig.search_space["learning_rate"],
+        "kl_loss_coefficient": Around(10.0),
+        "epochs": OneOf((1, 2, 4)),
+    }
 
     divide_by_std: bool = Field(
         True, description="divide by the standard deviation of the group; false: as Dr. GRPO"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import torch
 from pydantic import BaseModel, ConfigDict
 
+from lmrl_bench.algorithms.search import SearchSpace
 from lmrl_bench.errors import AlgorithmError, DivergedError
 
 if TYPE_CHECKING:
@@ -21,7 +22,13 @@ STATE_FORMAT = 1
 
 
 class AlgorithmConfig(BaseModel):
-    """Base of every algorithm's settings; unknown keys are refused."""
+    """Base of every algorithm's settings; unknown keys are refused.
+
+    Attributes:
+        search_space: what `lmrl-bench tune` may change; empty: the algorithm is not tuned.
+    """
+
+    search_space: ClassVar[SearchSpace] = {}
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

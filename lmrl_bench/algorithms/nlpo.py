@@ -25,11 +25,17 @@ from torch import nn
 
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.ppo import PPO, PPOConfig
+from lmrl_bench.algorithms.search import OneOf, SearchSpace
 from lmrl_bench.policies.behaviour import TopPMask
 
 
 class MaskedPPOConfig(PPOConfig):
     """Settings of PPO through a top-p mask."""
+
+    search_space: ClassVar[SearchSpace] = {
+        **PPOConfig.search_space,
+        "top_p": OneOf((0.8, 0.9, 0.95)),
+    }
 
     top_p: float = Field(0.9, gt=0.0, le=1.0, description="probability that the mask's set holds")
     min_tokens_to_keep: int = Field(1, gt=0, description="the mask never keeps fewer tokens")

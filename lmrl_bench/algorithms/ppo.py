@@ -35,11 +35,17 @@ from lmrl_bench.algorithms.functional import (
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.search import OneOf, SearchSpace
 from lmrl_bench.text.episodes import EpisodeBatch
 
 
 class PPOConfig(ActorCriticConfig):
     """Settings of PPO."""
+
+    search_space: ClassVar[SearchSpace] = {
+        **ActorCriticConfig.search_space,
+        "epochs": OneOf((1, 2, 4)),
+    }
 
     epochs: int = Field(4, gt=0, description="passes over each iteration's episodes")
     minibatch_episodes: int = Field(

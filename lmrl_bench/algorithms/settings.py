@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.kl import KLConfig
+from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.text.kernels import Autocast
 
 
 class OnPolicyConfig(AlgorithmConfig):
     """Settings that every on-policy algorithm has."""
+
+    search_space: ClassVar[SearchSpace] = {
+        "learning_rate": Around(4.0),
+        "kl.coefficient": Around(10.0),
+    }
 
     episodes_per_iteration: int = Field(64, gt=0, description="episodes collected per iteration")
     group_size: int = Field(

@@ -43,12 +43,15 @@ from lmrl_bench.algorithms.functional import (
 )
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
 from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.policies.scoring import Rows, chosen_states, log_distribution
 from lmrl_bench.text.episodes import EpisodeBatch
 
 
 class TRPOConfig(CriticConfig):
     """Settings of TRPO; learning rate, Adam's ε and the gradient's bound are the critic's."""
+
+    search_space: ClassVar[SearchSpace] = {**CriticConfig.search_space, "max_kl": Around(4.0)}
 
     max_kl: float = Field(0.01, gt=0.0, description="δ, nats per token")
     fisher_fraction: float = Field(

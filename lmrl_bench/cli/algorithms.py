@@ -36,4 +36,7 @@ def show_(
     for field, facts in algorithm.config_class.model_fields.items():
         default = facts.get_default(call_default_factory=True)
         lines.append(f"  {field} = {default!r}  {facts.description or ''}".rstrip())
+    searched = algorithm.config_class.search_space
+    lines += ["", "searched by `tune`:"] if searched else []
+    lines += [f"  {field}: {values}" for field, values in searched.items()]
     show_one({"name": name, "doc": words, "schema": schema}, as_json=as_json, text="\n".join(lines))

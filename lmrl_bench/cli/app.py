@@ -1,4 +1,4 @@
-"""`lmrl-bench run | bench | doctor` and the groups task, algorithm, assets, board, submission."""
+"""`lmrl-bench run | bench | tune | doctor` and the groups task, algorithm, assets, board, submission."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks
+from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks, tuning
 from lmrl_bench.cli.output import JsonOption, SetOption, note
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(algorithms.app, name="algorithm")
 app.add_typer(assets.app, name="assets")
 app.add_typer(boards.app, name="board")
 app.add_typer(submissions.app, name="submission")
+app.command()(tuning.tune)
 
 
 @app.command()

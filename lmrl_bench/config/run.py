@@ -77,7 +77,9 @@ class EvaluationConfig(_Strict):
         5, gt=0, description="iterations between evaluations on the validation split"
     )
     validation_samples: int = Field(128, gt=0, description="first rows of the validation split")
-    test_samples: int = Field(256, gt=0, description="first rows of the test split")
+    test_samples: int = Field(
+        256, ge=0, description="first rows of the test split; 0: no test, while settings are tuned"
+    )
     greedy: bool = Field(True, description="report greedy decoding on the test split as well")
     batch_size: int = Field(128, gt=0, description="prompts decoded together")
 

@@ -56,6 +56,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         seeds=list(board.seeds),
         labels=[entry.label for entry in board.entries],
         reference=board.reference,
+        tuning=board.tuning,
         tasks=[
             _task_table(
                 board, task.task, [c for c in grid if c.task == task.task], records, results_root

@@ -58,6 +58,23 @@ class ReferenceRows(_Strict):
         return [label for label in (self.zero_shot, self.supervised) if label]
 
 
+class TuningSpec(_Strict):
+    """How the tasks' settings for the board's algorithms were chosen (`lmrl-bench tune`)."""
+
+    trials: int = Field(
+        6, ge=1, description="settings tried per task and algorithm, the present ones first"
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(
+        default_factory=lambda: [100], description="of the trials; none may be the board's"
+    )
+    budget_share: float = Field(
+        1.0, gt=0.0, le=1.0, description="tokens of a trial's run, as a share of the board's budget"
+    )
+    validation_samples: int = Field(
+        256, gt=0, description="first rows of the validation split, on which trials are judged"
+    )
+
+
 class BoardSpec(_Strict):
     """A board: tasks × rows × seeds under one shared configuration."""
 
@@ -72,6 +89,9 @@ class BoardSpec(_Strict):
         description="run configuration of all cells: budget, evaluation, policy, sampling",
     )
     reference: ReferenceRows = Field(default_factory=ReferenceRows)
+    tuning: TuningSpec | None = Field(
+        None, description="printed on the board; must be what the tasks' settings were made by"
+    )
     _source: Located | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -91,6 +111,8 @@ class BoardSpec(_Strict):
                     f"reference: no entry has the label '{label}'{nearest(label, labels)}; "
                     "write null if the board has no such row"
                 )
+        if self.tuning is not None:
+            require_other_seeds(self.tuning, self.seeds)
         parts = [self.config, *(t.overrides for t in self.tasks), *(e.set for e in self.entries)]
         fixed = sorted({key for part in parts for key in _FIXED if key in part})
         if fixed:
@@ -99,6 +121,19 @@ class BoardSpec(_Strict):
                 "board's, and `runtime` belongs to the command line"
             )
         return self
+
+
+def require_other_seeds(tuning: TuningSpec, seeds: list[int]) -> None:
+    """Refuses a tuning that sees a seed of the board.
+
+    Raises:
+        ValueError: They share a seed.
+    """
+    if shared := sorted({*tuning.seeds} & {*seeds}):
+        raise ValueError(
+            f"tuning.seeds: {', '.join(map(str, shared))} is a seed of the board; settings that are chosen on "
+            "a seed flatter it: tune with others (100 and above)"
+        )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
-from lmrl_bench.leaderboards.spec import ReferenceRows
+from lmrl_bench.leaderboards.spec import ReferenceRows, TuningSpec
 from lmrl_bench.records.record import TaskInfo
 
 CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
@@ -194,6 +194,7 @@ class BoardTable(_Strict):
     seeds: list[int]
     labels: list[str]
     reference: ReferenceRows
+    tuning: TuningSpec | None = Field(None, description="how the settings were chosen, if declared")
     tasks: list[TaskTable]
     overview: BoardOverview | None = Field(None, description="null where `no_overview` says why")
     no_overview: str | None = None

@@ -29,6 +29,7 @@ METRICS: Registry[type[Metric]] = Registry(
         "bleu": f"{_HERE}.overlap:Bleu",
         "chrf": f"{_HERE}.overlap:ChrF",
         "classifier": f"{_HERE}.learned:LearnedClassifier",
+        "concept-coverage": f"{_HERE}.coverage:ConceptCoverage",
         "distinct": f"{_HERE}.diversity:Distinct",
         "distinct-1": f"{_HERE}.diversity:Distinct1",
         "distinct-2": f"{_HERE}.diversity:Distinct2",

@@ -21,6 +21,7 @@ from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import existing_start, expected_run, trained_start
+from lmrl_bench.runs.tuned import require_declared
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
@@ -94,12 +95,8 @@ def plan(
     Raises:
         LmrlBenchError: A cell cannot be configured, or a shipped start was made from other weights.
     """
-    foreign = [text for text in overrides if not text.startswith("runtime.")]
-    if foreign:
-        raise ConfigError(
-            f"--set {foreign[0]}: a board fixes its configuration, only runtime.* may be set here; edit "
-            "leaderboard.yaml, or copy the board under another name"
-        )
+    require_runtime_only(overrides)
+    require_declared(board)
     grid = cells(board)
     tasks = {name: load_task(name) for name in {cell.task for cell in grid}}
     jobs, expected = [], {}
@@ -107,11 +104,29 @@ def plan(
         task, folder = tasks[cell.task], cell.folder(results, board.name)
         place = Located.plain({"runtime": {"output": str(folder)}}, "--results")
         config = resolve(task, merge(cell.located, place), overrides=overrides)
+        if not config.evaluation.test_samples:
+            raise ConfigError(
+                f"{cell.task}/{cell.label}: evaluation.test_samples is 0; a board needs a test"
+            )
         row = (cell.task, cell.label)
         if row not in expected:
             expected[row] = expected_run(task, config)
         jobs.append(CellJob(config, expected[row], rerun))
     return jobs
+
+
+def require_runtime_only(overrides: Sequence[str]) -> None:
+    """Refuses overrides that could change a result.
+
+    Raises:
+        ConfigError: Names the first one.
+    """
+    foreign = [text for text in overrides if not text.startswith("runtime.")]
+    if foreign:
+        raise ConfigError(
+            f"--set {foreign[0]}: a board fixes its configuration, only runtime.* may be set here; edit "
+            "leaderboard.yaml, or copy the board under another name"
+        )
 
 
 def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = silent) -> GridResult:

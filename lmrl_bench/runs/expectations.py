@@ -9,6 +9,7 @@ from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.runs.starts import expected_run
+from lmrl_bench.runs.tuned import require_declared
 from lmrl_bench.tasks.catalog import load_task
 
 
@@ -18,9 +19,11 @@ def of_board(board: BoardSpec) -> Expectation:
     The seeds of a row share one answer, which is found when it is first asked for.
 
     Raises:
+        ConfigError: The board declares a tuning by which its settings were not made.
         LmrlBenchError: When called: a task or a setting of the board is wrong, or a shipped start
             was made from other weights.
     """
+    require_declared(board)
     first: dict[tuple[str, str], Cell] = {}
     for cell in cells(board):
         first.setdefault((cell.task, cell.label), cell)

@@ -59,6 +59,8 @@ class Trainer:
         Raises:
             Interrupted: `stop_requested` was set.
         """
+        if not self.session.config.evaluation.test_samples:
+            return
         mask = self.session.algorithm.action_mask
         self._test("test", mask=mask)
         if self.session.config.evaluation.greedy:

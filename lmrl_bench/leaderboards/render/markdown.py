@@ -24,6 +24,7 @@ from lmrl_bench.leaderboards.render.words import (
     fidelity_note,
     masked_note,
     rebuild_command,
+    tuning_note,
     untrained_note,
     verdicts,
 )
@@ -42,6 +43,7 @@ def markdown(board: BoardTable) -> str:
         FILES,
         " ".join(lead(board)),
         "\n".join(f"- {term}: {text}" for term, text in facts(board)),
+        tuning_note(board),
         *_overview(board),
         untrained_note(board),
         *(_whole(board, board.overview) if board.overview else []),

@@ -43,6 +43,7 @@ from lmrl_bench.leaderboards.render.words import (
     fidelity_note,
     masked_note,
     rebuild_command,
+    tuning_note,
     untrained_note,
     verdicts,
 )
@@ -70,6 +71,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         sections=[_section(board, table, curves) for table in board.tasks],
         key=[(label, name, style[label]) for label, name in titles(board).items()],
         grey=sum(name == OTHER for name in style.values()),
+        tuning=tuning_note(board),
         untrained=untrained_note(board),
         masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
         verdict_heads=VERDICT_HEADS,

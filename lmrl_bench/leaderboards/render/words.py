@@ -60,6 +60,19 @@ def untrained_note(board: BoardTable) -> str:
     )
 
 
+def tuning_note(board: BoardTable) -> str:
+    """Returns how the settings were chosen, or an empty text if the board declares nothing."""
+    if board.tuning is None:
+        return ""
+    found = board.tuning
+    seeds = f"seed{'s' if len(found.seeds) > 1 else ''} {', '.join(map(str, found.seeds))}"
+    return (
+        f"Tuning: {found.trials} settings for each algorithm on each task, the one that was there among them, "
+        f"judged by the primary metric on {found.validation_samples} validation prompts after "
+        f"{100 * found.budget_share:g} % of the token budget, with {seeds}; the board has other seeds."
+    )
+
+
 def masked_note(rows: Iterable[Row]) -> str:
     """Returns the footnote of the rows that are ranked through their own mask, or an empty text."""
     names = list(dict.fromkeys(row.label for row in rows if row.masked))

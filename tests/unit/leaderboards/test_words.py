@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
@@ -49,3 +51,20 @@ def test_every_bound_has_its_words():
     watch = FidelityWatch()
     bounds = set(watch.state())
     assert bounds == set(FLAGS) == set(Fidelity.model_fields) - {"flags"}
+
+
+def test_a_declared_tuning_is_printed_once_above_the_tables_and_else_nothing(tmp_path):
+    write_board(tmp_path, SPEC, {})
+    plain = render(collect(SPEC, tmp_path, fake_expected))
+    assert b"Tuning:" not in plain["README.md"] + plain["index.html"]
+    assert "tuning" not in json.loads(plain["board.json"])
+    tuning = {"trials": 8, "seeds": [100, 101], "budget_share": 0.5, "validation_samples": 200}
+    files = render(collect(fake_spec(tuning=tuning), tmp_path, fake_expected))
+    for name in ("README.md", "index.html"):
+        text = " ".join(files[name].decode().split())
+        assert text.count("Tuning: 8 settings for each algorithm on each task") == 1
+        assert (
+            "on 200 validation prompts after 50 % of the token budget, with seeds 100, 101" in text
+        )
+        assert text.index("Tuning:") < text.index("<table" if name == "index.html" else "| row |")
+    assert json.loads(files["board.json"])["tuning"] == tuning

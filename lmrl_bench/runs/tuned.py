@@ -1,0 +1,152 @@
+"""A task's tuned settings (`algorithms/<algorithm>.yaml`) and how they were chosen.
+
+A file that `lmrl-bench tune` wrote says so in its head, in one line that is read back: a board that
+declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lmrl_bench.config.loading import load_yaml
+from lmrl_bench.config.overrides import merge
+from lmrl_bench.config.yaml_core import dump_yaml
+from lmrl_bench.digests import digest
+from lmrl_bench.errors import ConfigError
+from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, cells
+from lmrl_bench.runs.resolve import resolve_unchecked, tuned_settings
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+
+UNTUNED = ("none", "supervised")
+_MARK = "# tuning: "
+
+
+class TuningFacts(BaseModel):
+    """How a file's settings were chosen.
+
+    Attributes:
+        board: whose protocol it was.
+        trials: settings that were tried, the first of them those that were there before; those of
+            earlier tunings of the file are counted, too.
+        seeds: training runs per trial.
+        tokens: budget of each run, response tokens.
+        validation_samples: prompts that the value is over.
+        metric: the task's primary metric.
+        best_trial: whose settings these are, in the last tuning; 0: those that were there.
+        value: mean over the seeds, at the end of training.
+        value_before: of trial 0; null if it did not complete.
+        tokens_spent: by all these trials.
+        settings: digest of the file's content without its head.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    board: str
+    trials: int
+    seeds: list[int]
+    tokens: int
+    validation_samples: int
+    metric: str
+    best_trial: int
+    value: float
+    value_before: float | None
+    tokens_spent: int
+    settings: str
+
+
+def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Returns the content of a tuned file: its head, and the settings with the changes laid over them.
+
+    The trials of an earlier tuning of the file are added to those of this one, unless it is the same.
+
+    Args:
+        path: The file as it is, or None.
+        changes: Fields of a run's configuration.
+        facts: `TuningFacts` of this tuning, without `settings`.
+    """
+    data = merge(load_yaml(path) if path else {}, changes).data
+    found = TuningFacts(**facts, settings=digest(data))
+    earlier = tuning_facts(path) if path else None
+    if earlier is not None and not _same_tuning(earlier, found):
+        found = found.model_copy(
+            update={
+                "trials": earlier.trials + found.trials,
+                "tokens_spent": earlier.tokens_spent + found.tokens_spent,
+            }
+        )
+    return (
+        f"# Made by `lmrl-bench tune {found.board} --write`; the next line is about the settings as they stand here.\n"
+        f"{_MARK}{found.model_dump_json()}\n{dump_yaml(data)}"
+    )
+
+
+def tuning_facts(path: Path) -> TuningFacts | None:
+    """Returns how the settings of a file were chosen; None if by hand, or if they were changed since."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith(_MARK):
+            try:
+                facts = TuningFacts.model_validate_json(line.removeprefix(_MARK))
+            except ValidationError:
+                return None
+            return facts if facts.settings == digest(load_yaml(path).data) else None
+    return None
+
+
+def _same_tuning(first: TuningFacts, second: TuningFacts) -> bool:
+    counts = {"trials", "tokens_spent"}
+    return first.model_dump(exclude=counts) == second.model_dump(exclude=counts)
+
+
+def tunable(board: BoardSpec) -> list[Cell]:
+    """Returns one cell (of the first seed) for each task and algorithm whose settings the board takes from the task.
+
+    Rows of one algorithm share the task's file; the first that sets no field of the algorithm itself stands for it.
+    """
+    own = {entry.label for entry in board.entries if "algorithm" in entry.set}
+    found: dict[tuple[str, str], Cell] = {}
+    for cell in cells(board):
+        algorithm = cell.config["algorithm"]["name"]
+        if algorithm not in UNTUNED and cell.label not in own:
+            found.setdefault((cell.task, algorithm), cell)
+    return list(found.values())
+
+
+def trial_tokens(protocol: TuningSpec, task: Task, cell: Cell) -> int:
+    """Returns the token budget of a trial's run."""
+    return max(
+        1, round(protocol.budget_share * resolve_unchecked(task, cell.located).budget.tokens)
+    )
+
+
+def require_declared(board: BoardSpec) -> None:
+    """Refuses a board whose declared tuning is not how its tasks' settings were made.
+
+    Raises:
+        ConfigError: Names every file that was made otherwise, and the remedy.
+    """
+    if board.tuning is None:
+        return
+    otherwise = []
+    for cell in tunable(board):
+        task, algorithm = load_task(cell.task), cell.config["algorithm"]["name"]
+        path = tuned_settings(task, algorithm)
+        facts = tuning_facts(path) if path else None
+        wanted = {
+            "board": board.name,
+            "trials": board.tuning.trials,
+            "seeds": board.tuning.seeds,
+            "tokens": trial_tokens(board.tuning, task, cell),
+            "validation_samples": board.tuning.validation_samples,
+        }
+        if facts is None or facts.model_dump(include=set(wanted)) != wanted:
+            otherwise.append(f"{cell.task}/algorithms/{algorithm}.yaml")
+    if otherwise:
+        raise ConfigError(
+            f"board '{board.name}' declares a tuning by which these settings were not made, or they were changed "
+            f"since: {', '.join(otherwise)}; run lmrl-bench tune {board.name} --write, or remove `tuning` from "
+            "leaderboard.yaml"
+        )
