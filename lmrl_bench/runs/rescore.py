@@ -39,7 +39,8 @@ from lmrl_bench.tasks.task import Task
 TEXTUAL = tuple(
     f"lmrl_bench.{name}"
     for name in (
-        "metrics.coverage", "metrics.diversity", "metrics.meteor", "metrics.overlap", "metrics.rouge", "rewards.shaping",
+        "metrics.coverage", "metrics.diversity", "metrics.meteor", "metrics.overlap", "metrics.rouge",
+        "rewards.shaping",
     )
 )  # fmt: skip
 """Modules of the metrics and rewards that are functions of the texts alone."""

@@ -57,7 +57,7 @@ def test_a_declared_tuning_is_printed_once_above_the_tables_and_else_nothing(tmp
     write_board(tmp_path, SPEC, {})
     plain = render(collect(SPEC, tmp_path, fake_expected))
     assert b"Tuning:" not in plain["README.md"] + plain["index.html"]
-    assert "tuning" not in json.loads(plain["board.json"])
+    assert json.loads(plain["board.json"])["tuning"] is None
     tuning = {"trials": 8, "seeds": [100, 101], "budget_share": 0.5, "validation_samples": 200}
     files = render(collect(fake_spec(tuning=tuning), tmp_path, fake_expected))
     for name in ("README.md", "index.html"):
