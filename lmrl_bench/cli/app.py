@@ -165,8 +165,10 @@ def doctor(
         from lmrl_bench.performance.program import measure
         from lmrl_bench.performance.report import document, table
 
-        contests = measure(
-            workloads or ["S", "W1"], algorithms or ["ppo", "grpo"], rounds=rounds, note=note
+        contests = list(
+            measure(
+                workloads or ["S", "W1"], algorithms or ["ppo", "grpo"], rounds=rounds, note=note
+            )
         )
         show_one(document(contests), as_json=as_json, text=table(contests))
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
 
-_TABLE = 2**18  # entries of a table that stays in the processor's cache
+_TABLE = 2**19  # entries of the table: 4 MiB
 _SMALLEST_CHUNK = 512  # symbols; below, the calls cost more than a large table
 _WORDS, _REFERENCES = 2**16, 2**14  # how many are remembered
 _END = 0  # closes a reference; no response has it

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from lmrl_bench.errors import AssetError, ConfigError, nearest
 from lmrl_bench.performance.compare import Contest, Note, Peer, compete
@@ -17,8 +17,8 @@ def measure(
     *,
     rounds: int,
     note: Note,
-) -> list[Contest]:
-    """Plays every workload with every algorithm.
+) -> Iterator[Contest]:
+    """Plays every workload with every algorithm, and yields each as it ends.
 
     An algorithm that makes one pass is passed over in W1x4, which would be W1 again; a workload whose model
     is an asset that is not installed is passed over too, with a note.
@@ -36,18 +36,16 @@ def measure(
     """
     chosen = [WORKLOADS[name] for name in _known(workloads, WORKLOADS, "workload")]
     names = _known(algorithms, acting_algorithms(), "algorithm")
-    contests = []
     for workload in chosen:
         for algorithm in names:
             if workload.name == "W1x4" and passes(algorithm, workload) == 1:
                 note(f"W1x4 {algorithm}: the same as W1, as it goes over the episodes once")
                 continue
             try:
-                contests.append(compete(workload, algorithm, peers, rounds=rounds, note=note))
+                yield compete(workload, algorithm, peers, rounds=rounds, note=note)
             except AssetError as error:
                 note(f"{workload.name} is left out: {error}")
                 break
-    return contests
 
 
 def _known(wanted: Sequence[str], known: Iterable[str], kind: str) -> list[str]:

@@ -38,16 +38,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="undisturbed rounds of each side")
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
     given = parser.parse_args()
-    contests = measure(
+    contests = []
+    for contest in measure(
         given.workloads,
         given.algorithms,
         [PEERS[name] for name in given.peers],
         rounds=given.rounds,
         note=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    ):
+        contests.append(contest)
+        if given.json:  # each time, as the whole takes hours
+            text = json.dumps(document(contests), indent=1) + "\n"
+            given.json.write_text(text, encoding="utf-8")
     print(table(contests))
-    if given.json:
-        given.json.write_text(json.dumps(document(contests), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """Is the cost linear? Fits cost ~ size^exponent for episodes, response tokens and rewarded responses, and plots it.
 
-`python tests/performance/scaling.py --svg scaling.svg`. The least CPU seconds of several rounds; one thread.
+`python tests/performance/scaling.py --svg scaling.svg`. Each round in a process of its own, one thread.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from small import cpu_seconds, reward_batch
 
 from lmrl_bench.metrics import make_metric
-from lmrl_bench.performance.material import make_material
-from lmrl_bench.performance.players import Ours
+from lmrl_bench.performance.compare import OURS, compete
 from lmrl_bench.performance.workloads import WORKLOADS, Workload
 from lmrl_bench.rewards.from_metric import MetricReward
 
@@ -25,13 +22,11 @@ Costs = dict[int, float]
 BASE = replace(WORKLOADS["W1"], prompt_tokens=(4, 4), response_tokens=32, episodes=64)
 
 
-def round_cost(workload: Workload, rounds: int = 3) -> float:
-    """Returns the CPU seconds of one iteration of PPO with one step over all episodes."""
+def round_cost(workload: Workload) -> float:
+    """Returns the least CPU seconds of one iteration of PPO with one step over all episodes."""
     workload = replace(workload, minibatch_episodes=workload.episodes)
-    with tempfile.TemporaryDirectory() as folder:
-        ours = Ours(make_material(workload, Path(folder) / "material"), "ppo")
-    ours()
-    return min(cpu_seconds(ours) for _ in range(rounds))
+    contest = compete(workload, "ppo", [], rounds=2, note=print)
+    return min(turn[OURS].cpu_s for turn in contest.turns)
 
 
 def by_episodes() -> Costs:
@@ -82,7 +77,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--svg", type=Path, help="file for the plot")
     given = parser.parse_args()
-    torch.set_num_threads(1)
     found = {name: measure() for name, measure in MEASURES.items()}
     for name, costs in found.items():
         points = "  ".join(f"{size}: {cost:.3f} s" for size, cost in costs.items())

@@ -97,7 +97,7 @@ def test_what_is_left_out_is_said(monkeypatch):
 
     monkeypatch.setattr(program, "compete", no_asset)
     notes = []
-    assert measure(["W1x4", "W3"], ["a2c"], rounds=1, note=notes.append) == []
+    assert list(measure(["W1x4", "W3"], ["a2c"], rounds=1, note=notes.append)) == []
     assert "the same as W1" in notes[0]
     assert "asset 'x'" in notes[1]
 
@@ -111,4 +111,4 @@ def test_what_is_left_out_is_said(monkeypatch):
 )
 def test_unknown_names(workloads, algorithms, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        measure(workloads, algorithms, rounds=1, note=print)
+        next(measure(workloads, algorithms, rounds=1, note=print))

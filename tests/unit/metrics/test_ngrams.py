@@ -31,7 +31,7 @@ def subsequence(first, second):
     return table[-1, -1]
 
 
-@pytest.mark.parametrize("table", [2**18, 64])
+@pytest.mark.parametrize("table", [2**19, 64])
 @EXAMPLES
 @given(rows=st.lists(st.tuples(letters, letters), min_size=1, max_size=6))
 def test_characters(table, rows):
