@@ -103,7 +103,7 @@ class Collector:
         """Fills in the log-probabilities and values."""
         algorithm = self._algorithm
         self.sampling_difference = 0.0
-        if batch.allowed is not completions.allowed:
+        if completions.allowed is not None and not algorithm.scores_what_acted:
             rescored = algorithm.score(batch, values=False).logprobs
             self.sampling_difference = float((rescored - batch.behaviour_logprobs).abs().max())
             batch = batch.replace(behaviour_logprobs=rescored)

@@ -65,8 +65,8 @@ class RolloutStats:
         score: the task's reward, mean over episodes, without any KL charge.
         reward: what the policy was trained on: `score`, dense rewards and the KL charge.
         components: reward component to its mean.
-        kl: nats per episode against the reference, k1, summed over tokens: exactly what was charged, before β; None
-            where nothing is charged, for then the reference is read in evaluation only.
+        kl: nats per episode against the reference, k1, summed over tokens; where the reward is charged, exactly what
+            was charged, before β. None where training does not read the reference.
         kl_charged: β × `kl`.
         kl_coefficient: β of this iteration.
         entropy: nats per token of the distribution that acted, estimated by −log p of the tokens drawn.

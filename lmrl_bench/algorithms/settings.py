@@ -36,8 +36,8 @@ class OnPolicyConfig(AlgorithmConfig):
     )
     autocast: Autocast = Field(
         "none",
-        description="precision of the update's forward, weights and sums stay float32; auto: bfloat16 where the device "
-        "multiplies it natively. In bfloat16 ratios start near 1, not at 1, and the record is marked",
+        description="precision of the update's forward, weights and sums stay float32. In bfloat16, for devices that "
+        "multiply it natively, ratios start near 1, not at 1, and the record is marked",
     )
     micro_batch_tokens: int = Field(
         8192,

@@ -63,8 +63,8 @@ class SupervisedConfig(AlgorithmConfig):
     )
     autocast: Autocast = Field(
         "none",
-        description="precision of the training forward, weights and sums stay float32; auto: bfloat16 where the "
-        "device multiplies it natively, elsewhere it is ten times slower",
+        description="precision of the training forward, weights and sums stay float32; bfloat16 is for devices that "
+        "multiply it natively, elsewhere it is ten times slower",
     )
     micro_batch_tokens: int = Field(
         8192, gt=0, description="padded tokens computed at once; never changes the gradient"

@@ -248,6 +248,7 @@ class TRPO(CriticAlgorithm):
         ]
 
     def _rows(self, part: EpisodeBatch) -> Rows:
+        """The part's tokens; TRPO acts through no mask, so every token is allowed."""
         rows = Rows(part.prompt_ids, part.prompt_mask, part.response_ids, part.action_mask)
         return rows.to(self.policy.device)
 

@@ -142,7 +142,8 @@ class RunConfig(_Strict):
 def training_digest(scientific: Mapping[str, Any]) -> str:
     """Returns the sha256 (hex) of the settings that decide what supervised learning learns.
 
-    How it is evaluated, and in which precision and micro-batches it is computed, is left out.
+    How it is evaluated, and in which precision and micro-batches it is computed, is left out: the latter moves the
+    weights by rounding only, as another machine does, and a start may be trained anywhere.
 
     Args:
         scientific: `RunConfig.scientific()`, or a record's `config`.

@@ -66,7 +66,8 @@ class ConceptCoverage(Metric):
             not isinstance(concepts, Sequence)
             or isinstance(concepts, str)
             or not concepts
-            or any(words(str(concept)) != [str(concept).lower()] for concept in concepts)
+            or not all(isinstance(concept, str) for concept in concepts)
+            or any(words(concept) != [concept.lower()] for concept in concepts)
         ):
             raise MetricError(
                 f"metric '{self.name}': sample '{sample.id}' has no list of single words in "

@@ -20,6 +20,7 @@ Integers = NDArray[np.int64]
 _TABLE = 2**19  # entries of the table: 4 MiB
 _SMALLEST_CHUNK = 512  # symbols; below, the calls cost more than a large table
 _WORDS, _REFERENCES = 2**16, 2**14  # how many are remembered
+_LONGEST = 1024  # characters of a reference that is remembered: the memory grows with the square of its length
 _END = 0  # closes a reference; no response has it
 _UNKNOWN = 1  # is in no reference
 _FIRST = 2
@@ -48,11 +49,15 @@ class Tokens:
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
         self._words = _Words(tokenize)
-        self.reference = lru_cache(maxsize=_REFERENCES)(self._reference)
+        self._remembered = lru_cache(maxsize=_REFERENCES)(self._reference)
 
     def __call__(self, text: str) -> list[str]:
         """Returns the tokens of a text."""
         return list(chain.from_iterable(map(self._words.__getitem__, text.split())))
+
+    def reference(self, text: str) -> Reference:
+        """Returns a reference, prepared; short ones are remembered."""
+        return (self._remembered if len(text) <= _LONGEST else self._reference)(text)
 
     def _reference(self, text: str) -> Reference:
         tokens = self(text)

@@ -52,10 +52,10 @@ class Ours:
 
 
 class Floor:
-    """What nobody can leave out: Hugging Face's `generate`, then forward and backward over the same tokens.
+    """What plain Hugging Face code takes: `generate`, then forward and backward over the same tokens.
 
     The model is Hugging Face's as it is, without anything of this package. The forward computes logits at
-    the response's places only. There is no optimiser.
+    the response's places only. There is no optimiser. Prompts are read once for each response, of groups too.
     """
 
     def __init__(self, material: Material) -> None:

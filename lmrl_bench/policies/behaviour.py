@@ -126,7 +126,7 @@ def pack_sets(allowed: Tensor) -> Tensor:
     """Returns sets of tokens `(..., V)`, bool, as bits: `(..., ceil(V / 8))`, uint8."""
     width = allowed.shape[-1]
     padded = nn.functional.pad(allowed, (0, -width % 8))
-    eights = padded.view(*allowed.shape[:-1], -1, 8)
+    eights = padded.view(*allowed.shape[:-1], padded.shape[-1] // 8, 8)
     return (eights * _bits(allowed.device)).sum(dim=-1, dtype=torch.uint8)
 
 

@@ -157,6 +157,8 @@ def score_tokens(
     states = chosen_states(network, rows)
     tokens, positions = rows.response_ids[rows.mask], rows.positions
     sets = None if rows.allowed is None else rows.allowed[rows.mask]
+    if sets is not None and sets.shape[1] != -(-network.width // 8):
+        raise ValueError(f"allowed has {sets.shape[1]} bytes for {network.width} tokens")
 
     def look(states: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if sets is None else unpack_sets(sets[part], network.width)

@@ -143,7 +143,8 @@ class TokenPolicy(BasePolicy):
     def head_values(self, states: Tensor) -> Tensor:
         """Returns the values `(N,)` of states `(N, D)` of the critic's trunk."""
         states = states.detach() if self.value_mode == "frozen" else states
-        values: Tensor = self.value_head(states.float()).squeeze(-1)
+        with torch.autocast(states.device.type, enabled=False):
+            values: Tensor = self.value_head(states.float()).squeeze(-1)
         return values
 
     def forward(

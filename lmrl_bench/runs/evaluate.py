@@ -41,7 +41,7 @@ class Evaluator:
     """Evaluates one policy on one task.
 
     Args:
-        batch_size: prompts decoded together; does not change a result.
+        batch_size: prompts decoded together; changes a result by rounding only.
         seed: the run's root seed; sampling has a stream of its own per split.
     """
 

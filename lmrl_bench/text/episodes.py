@@ -93,7 +93,8 @@ class EpisodeBatch:
         prompt_ids, prompt_mask: `(B, P)`, padded on the left.
         response_ids: `(B, T)`, padded on the right.
         action_mask: `(B, T)` bool, tokens that the policy chose (environment text inside a response is false).
-        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform.
+        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform; the latter NaN
+            where training does not read the reference.
         values: `(B, T)`, rollout-time estimates of the state before each token.
         rewards: `(B, T)`, the task's reward and the KL charge, per token.
         advantages, returns: `(B, T)`.

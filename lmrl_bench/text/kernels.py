@@ -73,24 +73,16 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _product(input, weight, bias)
 
 
-Autocast = Literal["none", "bfloat16", "auto"]
-"""Precision of a training forward; weights, sums and losses stay float32. `auto`: see `autocast`."""
+Autocast = Literal["none", "bfloat16"]
+"""Precision of a training forward; weights, sums, values and losses stay float32."""
 
 
 def autocast(device: torch.device, precision: Autocast) -> torch.autocast:
     """Returns a context in which products are computed in that precision.
 
-    `auto` is bfloat16 where the device has instructions for it; elsewhere it is ten times slower than float32.
+    Processors without instructions for bfloat16 are ten times slower with it than with float32.
     """
-    enabled = precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def _available() -> bool:

@@ -119,12 +119,12 @@ def rloo_generated(prompts, responses):
     return prompts, responses, [""] * EPISODES
 
 
-def compare(algorithm, batch, trainer):
+def compare(algorithm, batch, trainer, *, atol=1e-6):
     """Advantages at the rollout; loss and gradients once both policies have moved alike."""
     theirs = trainer._generate_and_score_completions([{"prompt": ""}] * EPISODES)
     for row, mask in enumerate(batch.action_mask):
         expected = theirs["advantages"][row].expand(int(mask.sum()))
-        torch.testing.assert_close(batch.advantages[row][mask], expected, atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(batch.advantages[row][mask], expected, atol=atol, rtol=1e-6)
     moved(algorithm.policy.model, 2, 0.01)
     moved(trainer.model, 2, 0.01)
     trainer._compute_loss(trainer.model, theirs).backward()
@@ -207,13 +207,13 @@ def test_the_kl_term_of_grpo_equals_trls(weighted):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_rloo_equals_trl(beta):
-    """With β the KL of whole responses is in the reward of both."""
+    """With β the KL of whole responses is in the reward of both, through two forwards that round differently."""
     algorithm, batch = ours_after_a_rollout("rloo", clip_range=0.15, kl={"coefficient": beta})
     trainer = trl_trainer(
         trl.RLOOTrainer, algorithm, batch, rloo_generated, beta=beta, epsilon_low=0.15,
         epsilon_high=0.15,
     )  # fmt: skip
-    compare(algorithm, batch, trainer)
+    compare(algorithm, batch, trainer, atol=5e-6 if beta else 1e-6)
     clipped = trainer._metrics["train"]["clip_ratio/region_mean"][0]
     assert 0.0 < clipped < 1.0
     if beta:

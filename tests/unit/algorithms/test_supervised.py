@@ -8,7 +8,6 @@ import torch
 from fixtures.training import largest_difference, make_algorithm, weights_of
 
 from lmrl_bench.algorithms.supervised import reference_batch
-from lmrl_bench.text import kernels
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -105,18 +104,3 @@ def test_resume_equals_uninterrupted():
     assert resumed.step == 4
     resumed.learn()
     assert largest_difference(weights_of(whole.policy), weights_of(resumed.policy)) == 0.0
-
-
-@pytest.mark.parametrize("native", [False, True])
-def test_auto_takes_bfloat16_only_where_the_device_multiplies_it(monkeypatch, native):
-    monkeypatch.setattr(kernels, "multiplies_bfloat16", lambda device: native)
-    losses = {}
-    for autocast in ("none", "auto", "bfloat16"):
-        algorithm = make_algorithm("supervised", max_steps=1, autocast=autocast)
-        algorithm.learn()
-        losses[autocast] = weights_of(algorithm.policy)
-    difference = {
-        name: largest_difference(losses["auto"], losses[name]) for name in ("none", "bfloat16")
-    }
-    assert (difference["bfloat16"] == 0.0) == native
-    assert (difference["none"] == 0.0) == (not native)

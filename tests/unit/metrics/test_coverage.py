@@ -12,7 +12,7 @@ from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.rewards import make_reward
 from lmrl_bench.rewards.base import RewardBatch
-from lmrl_bench.runs.rescore import TEXT_METRICS
+from lmrl_bench.runs.rescore import TEXTUAL
 from lmrl_bench.tasks.spec import RewardSpec
 from lmrl_bench.text.sample import Sample
 
@@ -87,4 +87,4 @@ def test_it_is_a_reward_and_is_scored_again_from_stored_answers():
     )
     spec = RewardSpec.model_validate({"terms": [{"name": "concept-coverage"}]})
     assert make_reward(spec)(batch).scores.tolist() == [0.5]
-    assert type(make_metric("concept-coverage")).__module__ in TEXT_METRICS
+    assert type(make_metric("concept-coverage")).__module__ in TEXTUAL

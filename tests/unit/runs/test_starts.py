@@ -91,7 +91,7 @@ def test_how_it_is_evaluated_and_computed_makes_no_other_start(quick):
     names = []
     for text in (
         "algorithm: {epochs: 2}",
-        "algorithm: {epochs: 2, autocast: auto, micro_batch_tokens: 64}",
+        "algorithm: {epochs: 2, autocast: bfloat16, micro_batch_tokens: 64}",
         "{algorithm: {epochs: 2}, evaluation: {every: 9, batch_size: 3, test_samples: 2}}",
     ):
         settings.write_text(text)
