@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmrl_bench.leaderboards.consistency import check_row, check_task, refuse_stale, stale
 from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
-from lmrl_bench.leaderboards.ranking import UNMASKED, ranked
+from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
 from lmrl_bench.leaderboards.table import (
@@ -59,7 +59,12 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         tuning=board.tuning,
         tasks=[
             _task_table(
-                board, task.task, [c for c in grid if c.task == task.task], records, results_root
+                board,
+                task.task,
+                [cell for cell in grid if cell.task == task.task],
+                records,
+                results_root,
+                expected,
             )
             for task in board.tasks
         ],
@@ -109,12 +114,16 @@ def _task_table(
     grid: Sequence[Cell],
     records: Mapping[Path, RunRecord | None],
     results_root: Path,
+    expected: Expectation,
 ) -> TaskTable:
     folders = [cell.folder(results_root, board.name) for cell in grid]
     found = {folder: record for folder in folders if (record := records[folder]) is not None}
     check_task(found)
     completed = [record for record in found.values() if record.status == "completed"]
-    info = completed[0].task if completed else None
+    info = None
+    if completed:  # the scale is the task's own, whatever a record says
+        scale = {"score_range": expected(grid[0]).score_range}
+        info = completed[0].task.model_copy(update=scale)
     rows = []
     for entry in board.entries:
         check_row({f: r for f, r in found.items() if r.row == entry.label})
@@ -154,7 +163,7 @@ def _row(
         counts={status: sum(run.status == status for run in runs) for status in STATUSES},
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
-        masked=UNMASKED in decodings,
+        masked=algorithm in MASKED or UNMASKED in decodings,
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.collect import Expectation, records_of
 from lmrl_bench.leaderboards.consistency import check_task
-from lmrl_bench.leaderboards.ranking import UNMASKED
+from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord, SplitResults, TaskInfo
@@ -122,7 +122,8 @@ def _of_cell(board: str, cell: Cell, record: RunRecord | None) -> Iterator[dict[
         return
     for decoding, results in record.results.items():
         for row in _of_results(results, record.task):
-            masked = UNMASKED in record.results and decoding != UNMASKED
+            acts = record.algorithm.get("name") in MASKED or UNMASKED in record.results
+            masked = acts and decoding != UNMASKED
             split = decoding.partition("-")[0]
             yield {**run, "split": split, "decoding": decoding, "masked": masked, **row}
 

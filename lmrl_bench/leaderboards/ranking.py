@@ -13,6 +13,8 @@ from lmrl_bench.records.record import TaskInfo
 
 SPLIT: Final = "test"
 UNMASKED: Final = "test-unmasked"
+MASKED: Final = frozenset({"nlpo", "nlpo_released"})
+"""The algorithms that act through an action mask of their own; they are evaluated without it too."""
 
 
 def ranked(

@@ -76,7 +76,7 @@ def scale_of(task: TaskTable, board: BoardTable) -> Scale:
     info = _info(task)
     if info.score_range is not None:
         found = info.score_range
-        return Scale(float(found["floor"]), float(found["ceiling"]), "score_range of the task")
+        return Scale(found.floor, found.ceiling, "score_range of the task")
     zero_shot = _reference(task, board.reference.zero_shot)
     supervised = _reference(task, board.reference.supervised)
     if zero_shot is None or supervised is None or zero_shot == supervised:

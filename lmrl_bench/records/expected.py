@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lmrl_bench.digests import digest
-from lmrl_bench.records.record import PolicyInfo, RunRecord
+from lmrl_bench.records.record import PolicyInfo, RunRecord, ScoreRange
 
 ABSENT = "absent"
 
@@ -46,12 +46,15 @@ class ExpectedRun:
         task_version: The task's version.
         task_digest: The task's digest.
         start: The start.
+        score_range: The task's scale, None if it declares none. A record with another one counts:
+            boards take this one.
     """
 
     config: Mapping[str, Any]
     task_version: int
     task_digest: str
     start: ExpectedStart
+    score_range: ScoreRange | None = None
 
     @cached_property
     def config_digest(self) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from lmrl_bench.digests import digest
 from lmrl_bench.paths import is_plain_name, public_name
@@ -44,6 +44,20 @@ class ErrorInfo(_Strict):
     traceback: str | None = None
 
 
+class ScoreRange(_Strict):
+    """Frozen numbers that normalise the primary metric on boards."""
+
+    floor: FiniteFloat
+    ceiling: FiniteFloat
+    source: str = Field(description="record id or reason of the numbers")
+
+    @model_validator(mode="after")
+    def _unequal(self) -> Self:
+        if self.floor == self.ceiling:
+            raise ValueError(f"floor and ceiling are both {self.floor:g}; they must differ")
+        return self
+
+
 class TaskInfo(_Strict):
     """Which task, exactly."""
 
@@ -60,7 +74,9 @@ class TaskInfo(_Strict):
     lower_is_better: list[str] = Field(
         default_factory=list, description="metrics of which less is better"
     )
-    score_range: dict[str, Any] | None = None
+    score_range: ScoreRange | None = Field(
+        None, description="as it was then; boards take the scale from the task as it is now"
+    )
 
 
 class PolicyInfo(_Strict):

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from lmrl_bench.config.run import EvaluationConfig
+from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.task import Task
@@ -57,7 +58,7 @@ def answers(folder: Path, record: RunRecord, task: Task) -> tuple[list[Answers],
     except ValidationError as error:
         return [], [f"the record's evaluation settings cannot be read ({error})"]
     samples = task.samples("test")[: evaluation.test_samples]
-    found, reasons = [], list(_left_out(tests, task, evaluation))
+    found, reasons = [], list(_left_out(record, tests, task, evaluation))
     for name, results in tests.items():
         reason = _other_samples(decodings[name], samples, results.n)
         if reason:
@@ -99,11 +100,25 @@ def disagreement(
 
 
 def _left_out(
-    tests: Mapping[str, SplitResults], task: Task, evaluation: EvaluationConfig
+    record: RunRecord,
+    tests: Mapping[str, SplitResults],
+    task: Task,
+    evaluation: EvaluationConfig,
 ) -> Iterator[str]:
     """What every run measures, and this one does not; or the reverse."""
+    metrics = task.spec.metrics
+    held_out = [component.key for component in metrics.held_out]
+    for what, claimed, known in (
+        ("primary_metric", record.task.primary_metric, metrics.primary.key),
+        ("held_out_metrics", record.task.held_out_metrics, held_out),
+    ):
+        if claimed != known:
+            yield f"task.{what} is {claimed} in the record, {known} in the task"
     if ("test-greedy" in tests) != evaluation.greedy:
         yield f"evaluation.greedy is {evaluation.greedy}, but the decodings are {sorted(tests)}"
+    algorithm = record.algorithm.get("name")
+    if algorithm in MASKED and UNMASKED not in tests:
+        yield f"{algorithm} acts through a mask, but '{UNMASKED}' is not in {sorted(tests)}"
     wanted = {component.key for component in task.spec.metrics.all()}
     for name, results in tests.items():
         if set(results.metrics) != wanted:

@@ -220,7 +220,6 @@ def record_id(config: RunConfig) -> str:
 def task_info(task: Task) -> TaskInfo:
     """Returns which task it was, exactly."""
     metrics = task.metrics()
-    score_range = task.spec.score_range
     return TaskInfo(
         name=task.name,
         version=task.spec.version,
@@ -231,7 +230,7 @@ def task_info(task: Task) -> TaskInfo:
         primary_metric=task.spec.metrics.primary.key,
         held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
         lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
-        score_range=score_range.model_dump() if score_range else None,
+        score_range=task.spec.score_range,
     )
 
 

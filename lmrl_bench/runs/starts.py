@@ -152,6 +152,7 @@ def expected_run(task: Task, config: RunConfig) -> ExpectedRun:
         task_version=task.spec.version,
         task_digest=task.digest,
         start=_expected_start(task, config.policy),
+        score_range=task.spec.score_range,
     )
 
 

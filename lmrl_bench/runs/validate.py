@@ -31,7 +31,7 @@ from lmrl_bench.tasks.task import Task
 
 
 def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
-    """Checks results that are to be added to a board; see results/README.md for what is checked.
+    """Checks results that are to be added to a board; see leaderboards/README.md for what is checked.
 
     Args:
         board: The board, with the entries of new rows.
@@ -53,6 +53,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
     submission, expected = Submission(board, folder, previous), of_board(board)
     tree = look(folder)
     records, problems = read_whole(submission, expected, tree.runs)
+    scales = {cell.task: expected(cell).score_range for cell in submission.cells()}
     history = compare(submission, expected)
     earlier = _earlier(submission)
     problems = [
@@ -67,7 +68,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         board=board.name,
         records=len(records),
         problems=problems,
-        flags=[*to_look_at(records), *history.flags],
+        flags=[*to_look_at(records, scales), *history.flags],
         table=None if problems else _table(submission, expected),
         new={label for _, label, _ in history.new},
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.records.record import ScoreRange
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -173,14 +174,6 @@ class SupervisedSpec(_Strict):
     where: dict[str, Any] = Field(
         default_factory=dict, description="meta field to the value it must have"
     )
-
-
-class ScoreRange(_Strict):
-    """Frozen numbers that normalise the primary metric on boards."""
-
-    floor: float
-    ceiling: float
-    source: str = Field(description="record id or reason of the numbers")
 
 
 class TaskSpec(_Strict):

@@ -15,7 +15,10 @@ from fixtures.runs import call, make_world
 from fixtures.submissions import BOARD, PPO, Handed, disguise, run_board, small_board
 
 from lmrl_bench.digests import file_sha256
+from lmrl_bench.leaderboards.collect import collect
+from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.leaderboards.submission import tree
+from lmrl_bench.runs.expectations import of_board
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +85,10 @@ RECORDS = {
     "validation edited": (
         "validate",
         lambda c: c["results"]["validation"].update(reward=0.9),
-        "results.validation.reward is 0.9, but curves.jsonl ends with",
+        "results.validation: reward is 0.9, but curves.jsonl ends with",
     ),
-    "NaN": ("validate", result("reward", float("nan")), r"record\.json: corrupt \(Out of range"),
-    "infinity": ("rescore", result("chrf", float("inf")), r"record\.json: corrupt \(Out of range"),
+    "NaN": ("validate", result("reward", float("nan")), r"record\.json: corrupt \("),
+    "infinity": ("rescore", result("chrf", float("inf")), r"record\.json: corrupt \("),
     "another schema": ("validate", lambda c: c.update(schema=2), "record schema 2"),
     "an unknown field": ("validate", lambda c: c.update(bonus=1), "bonus: Extra inputs"),
     "a field left out": ("validate", lambda c: c.pop("budget"), "budget: Field required"),
@@ -195,6 +198,61 @@ RECORDS = {
         lambda c: c["results"]["test"]["metrics"].update(mine={"value": 1.0, "n": 4}),
         r"test: has the metrics .*'mine'\]",
     ),
+    "a scale that is no number": (
+        "validate",
+        lambda c: c["task"].update(score_range={"floor": "x", "ceiling": 1, "source": ""}),
+        r"not a valid record \(task\.score_range\.floor: Input should be a valid number",
+    ),
+    "a scale without width": (
+        "validate",
+        lambda c: c["task"].update(score_range={"floor": 1, "ceiling": 1, "source": ""}),
+        "floor and ceiling are both 1; they must differ",
+    ),
+    "ranked by a metric that looks better": (
+        "validate",
+        lambda c: c["task"].update(primary_metric="bleu"),
+        "task.primary_metric is bleu in the record, chrf in the task",
+    ),
+    "a metric of the reward called held out": (
+        "validate",
+        lambda c: c["task"].update(held_out_metrics=["chrf"]),
+        r"task.held_out_metrics is \['chrf'\] in the record, \['bleu'\] in the task",
+    ),
+    "a metric turned round": (
+        "rescore",
+        lambda c: c["task"].update(lower_is_better=["chrf"]),
+        "the record has the direction of chrf the wrong way round",
+    ),
+    "the numbers without the mask left out": (
+        "validate",
+        lambda c: c["algorithm"].update(name="nlpo"),
+        r"nlpo acts through a mask, but 'test-unmasked' is not in \['test'\]",
+    ),
+    "fewer iterations claimed": (
+        "validate",
+        lambda c: c["budget"].update(iterations=0),
+        r"budget.iterations is 0, but curves.jsonl ends at \d",
+    ),
+    "no validation": (
+        "validate",
+        lambda c: c["results"].pop("validation"),
+        "a completed run has results.validation, this record has none",
+    ),
+    "a validation metric edited": (
+        "validate",
+        lambda c: c["results"]["validation"]["metrics"]["chrf"].update(value=99.0),
+        r"results.validation: metric/chrf is 99, but curves.jsonl ends with",
+    ),
+    "a validation metric of one's own": (
+        "validate",
+        lambda c: c["results"]["validation"]["metrics"].update(bleu={"value": 9.0, "n": 4}),
+        r"results.validation: metric/bleu is 9, but curves.jsonl ends with nan",
+    ),
+    "a validation share edited": (
+        "validate",
+        lambda c: c["results"]["validation"].update(truncated_share=0.125),
+        "results.validation: truncated_share is 0.125, but curves.jsonl ends with",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -210,6 +268,19 @@ def test_an_edited_record(handed, refuse, name):
     found = refuse(command)
     assert re.search(reason, found), found
     assert "toy/ppo/1" in found
+
+
+def test_a_scale_of_the_submitters_own(handed, capsys):
+    """It is shown, and no board takes it: the scale is the task's."""
+    mine = {"floor": -100.0, "ceiling": -99.0, "source": "mine"}
+    for place in sorted(handed.folder.glob("*/*/*")):
+        handed.edit(lambda content: content["task"].update(score_range=mine), place)
+    done = call(capsys, "submission", "validate", handed.folder, "--board", handed.board)
+    assert done.code == 0, done.err
+    assert "ppo/1: has another score_range than the task; the task's counts" in done.err
+    spec = load_board(handed.board)
+    table = collect(spec, handed.folder.parent, of_board(spec))
+    assert table.tasks[0].info.score_range is None
 
 
 def test_an_edited_record_with_digests_that_fit(handed, refuse):
@@ -310,6 +381,29 @@ def test_more_training_than_the_budget(handed, refuse):
     found = refuse("validate")
     assert re.search(r"training went on after the budget: \d+ of 60 tokens, then more", found)
     assert "budget.tokens is" in found
+
+
+def test_less_training_than_the_budget(handed, refuse):
+    """The curves end after the first iteration, and the record agrees with them."""
+    short = {}
+
+    def change(lines):
+        train = [line for line in lines if line["kind"] == "train"]
+        last = next(line for line in reversed(lines) if line["kind"] == "validation")
+        last |= {"iteration": train[0]["iteration"], "tokens": train[0]["tokens"]}
+        lines[:] = [train[0], last]
+        short.update(train[0], iterations=train[0]["iteration"])
+
+    handed.edit_curves(change)
+    names = ("tokens", "episodes", "iterations", "optimiser_steps")
+    handed.edit(lambda content: content["budget"].update({name: short[name] for name in names}))
+    assert re.search(r"training ended before the budget: \d+ of 60 tokens", refuse("validate"))
+
+
+def test_the_best_evaluation_in_place_of_the_last(handed, refuse):
+    handed.edit_curves(lambda lines: lines[-1].update(iteration=1, tokens=1))
+    found = refuse("validate")
+    assert re.search(r"last evaluation is at iteration 1 \(1 tokens\), training ended at", found)
 
 
 def test_curves_that_are_not_json_or_no_numbers(handed, refuse):

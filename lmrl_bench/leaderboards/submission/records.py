@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,14 @@ from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
 from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.submission.tree import unpacked
 from lmrl_bench.records.curves import ValidationPoint
-from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.record import RunRecord, ScoreRange
 from lmrl_bench.records.store import CONFIG, check_files, check_place, read_curves, read_record
 
 RUN_AGAIN: Final = "run it again (lmrl-bench bench) or restore it"
 TEST: Final = "test"
+VALIDATION: Final = "validation"
+WITHOUT_BUDGET: Final = ("none", "supervised")
+"""Algorithms whose training, if there is any, does not end with the token budget."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +136,15 @@ def _reasons(folder: Path, record: RunRecord) -> list[str]:
     return found
 
 
-def to_look_at(records: Mapping[Path, RunRecord]) -> list[str]:
-    """Returns what is no fault of a record, but what a reviewer should know."""
+def to_look_at(
+    records: Mapping[Path, RunRecord], scales: Mapping[str, ScoreRange | None]
+) -> list[str]:
+    """Returns what is no fault of a record, but what a reviewer should know.
+
+    Args:
+        records: The records, by folder.
+        scales: The `score_range` of each task as it is today.
+    """
     flags = []
     for folder, record in records.items():
         source = record.provenance
@@ -141,6 +152,9 @@ def to_look_at(records: Mapping[Path, RunRecord]) -> list[str]:
             flags.append(f"{folder}: the code differed from its commit (dirty)")
         elif source.commit is None:
             flags.append(f"{folder}: the commit of the code is unknown")
+        known = scales.get(record.task.name)
+        if record.status == "completed" and record.task.score_range != known:
+            flags.append(f"{folder}: has another score_range than the task; the task's counts")
         flags += [f"{folder}: passed the fidelity bound {name}" for name in record.fidelity.flags]
     return flags
 
@@ -208,7 +222,7 @@ def _ending(_folder: Path, record: RunRecord) -> Iterator[str]:
         yield f"the run {record.status}, but the record names no error"
     elif record.status == "completed":
         missing = [name for name in ("curves", "samples") if getattr(record, name) is None]
-        missing += [f"results.{TEST}"] if TEST not in record.results else []
+        missing += [f"results.{name}" for name in (VALIDATION, TEST) if name not in record.results]
         if missing:
             yield f"a completed run has {', '.join(missing)}, this record has none"
 
@@ -226,35 +240,53 @@ def _configuration(folder: Path, record: RunRecord) -> Iterator[str]:
 
 
 def _budget(folder: Path, record: RunRecord) -> Iterator[str]:
-    """The iteration that reaches the budget is the last one."""
+    """The iteration that reaches the budget is the last one, and the record counts what was done."""
     budget, planned = record.budget, record.config["budget"]["tokens"]
     if budget.planned_tokens != planned:
         yield f"budget.planned_tokens is {budget.planned_tokens}, the configuration's {planned}"
     if record.status != "completed" or record.curves is None:
         return
-    spent = [int(line["tokens"]) for line in _lines(folder, "train")]
-    if budget.tokens != (spent[-1] if spent else 0):
-        yield f"budget.tokens is {budget.tokens}, but curves.jsonl ends at {(spent or [0])[-1]}"
+    lines = _lines(folder, "train")
+    spent = [0, *(int(line["tokens"]) for line in lines)]
+    last = {**lines[-1], "iterations": lines[-1]["iteration"]} if lines else {}
+    for name in ("tokens", "episodes", "iterations", "optimiser_steps"):
+        claimed, done = getattr(budget, name), last.get(name, 0)
+        if claimed != done:
+            yield f"budget.{name} is {claimed}, but curves.jsonl ends at {done}"
+    if record.algorithm.get("name") not in WITHOUT_BUDGET and spent[-1] < planned:
+        yield f"training ended before the budget: {spent[-1]} of {planned} tokens"
     over = [tokens for tokens in spent[:-1] if tokens >= planned]
     if over:
         yield f"training went on after the budget: {over[0]} of {planned} tokens, then more"
 
 
 def _validation(folder: Path, record: RunRecord) -> Iterator[str]:
-    """The validation results are those of the last evaluation of the curves."""
-    found = record.results.get("validation")
+    """The validation results are those of the last evaluation, which was at the end of training."""
+    found = record.results.get(VALIDATION)
     if record.status != "completed" or record.curves is None or found is None:
         return
-    lines = _lines(folder, "validation")
+    lines = _lines(folder, VALIDATION)
     if not lines:
         yield "curves.jsonl holds no evaluation on the validation split"
         return
-    last = ValidationPoint.model_validate(lines[-1])
-    for name in ("reward", "kl_to_reference", "mean_length"):
-        if getattr(found, name) != getattr(last, name):
+    last = ValidationPoint.model_validate(lines[-1]).model_dump()
+    ended = (record.budget.iterations, record.budget.tokens)
+    if (last["iteration"], last["tokens"]) != ended:
+        yield (
+            f"the last evaluation is at iteration {last['iteration']} ({last['tokens']} tokens), "
+            f"training ended at {ended[0]} ({ended[1]})"
+        )
+    names = ("reward", "kl_to_reference", "mean_length", "truncated_share")
+    claims = {name: getattr(found, name) for name in names}
+    claims |= {f"metric/{name}": metric.value for name, metric in found.metrics.items()}
+    if f"metric/{record.task.primary_metric}" not in claims:
+        yield f"results.{VALIDATION} lacks {record.task.primary_metric}"
+    for name, claimed in claims.items():
+        drawn = float(last.get(name, math.nan))
+        if claimed != drawn:
             yield (
-                f"results.validation.{name} is {getattr(found, name):.9g}, but curves.jsonl ends "
-                f"with {getattr(last, name):.9g}"
+                f"results.{VALIDATION}: {name} is {claimed:.9g}, but curves.jsonl ends with "
+                f"{drawn:.9g}"
             )
 
 

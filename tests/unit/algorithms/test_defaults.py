@@ -8,7 +8,9 @@ import pytest
 
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.defaults import FILE, class_defaults, with_defaults
+from lmrl_bench.algorithms.nlpo import MaskedPPO
 from lmrl_bench.errors import ConfigError
+from lmrl_bench.leaderboards.ranking import MASKED
 from lmrl_bench.leaderboards.spec import board_names, cells, load_board
 from lmrl_bench.runs.resolve import resolve, resolve_unchecked
 from lmrl_bench.tasks.catalog import load_task
@@ -22,6 +24,10 @@ def test_the_file_is_what_the_classes_say():
     assert set(BUILT_IN) == built_in, REMEDY
     for name in BUILT_IN:
         assert with_defaults(name, {}) == class_defaults(name), f"{name}: {REMEDY}"
+
+
+def test_boards_know_which_algorithms_have_a_mask():
+    assert {name for name in BUILT_IN if issubclass(ALGORITHMS.get(name), MaskedPPO)} == MASKED
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "none"])

@@ -65,6 +65,15 @@ def test_a_full_row(table):
     assert set(row(table, "imdb-continuation", "nlpo").splits) == {*found.splits, "test-unmasked"}
 
 
+def test_a_row_with_a_mask_is_marked_without_its_other_numbers_too(tmp_path):
+    for cell in cells(SPEC):
+        content = fake_content(cell)
+        content["results"].pop("test-unmasked", None)
+        write_cell(tmp_path, "fake", cell, content)
+    for task in collect(SPEC, tmp_path, fake_expected).tasks:
+        assert [row.label for row in task.rows if row.masked] == ["nlpo"]
+
+
 def test_missing_is_not_zero(table):
     holes = row(table, "docs-en-de", "nlpo")
     assert [run.status for run in holes.runs] == ["missing", "completed", "failed"]

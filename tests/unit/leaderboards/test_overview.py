@@ -1,5 +1,7 @@
 """A board over all tasks: scales, missing and collapsed runs, order, and the text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
@@ -12,6 +14,7 @@ from lmrl_bench.leaderboards.overview import _differences, overview, with_statis
 from lmrl_bench.leaderboards.render.overview import overview_text
 from lmrl_bench.leaderboards.scores import scale_of
 from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.records.record import ScoreRange
 from lmrl_bench.records.store import read_record
 
 FEW = 400
@@ -108,9 +111,10 @@ def test_the_tasks_own_scale_comes_first(tmp_path):
     spec = fake_spec(tasks=[{"task": "docs-en-de"}])
     for cell in cells(spec):
         content = fake_content(cell)
-        content["task"]["score_range"] = {"floor": 0.2, "ceiling": 0.7, "source": "a paper"}
+        content["task"]["score_range"] = {"floor": -9.0, "ceiling": 0.1, "source": "mine"}
         write_cell(tmp_path, "fake", cell, content)
-    table = collect(spec, tmp_path, fake_expected)
+    scale = ScoreRange(floor=0.2, ceiling=0.7, source="a paper")
+    table = collect(spec, tmp_path, lambda cell: replace(fake_expected(cell), score_range=scale))
     scale = scale_of(table.tasks[0], table)
     assert (scale.floor, scale.ceiling) == (0.2, 0.7)
     record = read_record(cells(spec)[0].folder(tmp_path, "fake"))
