@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 # Tasks whose data lies in the repository: they run whatever happens to a package registry.
-EMBEDDED_TASKS = ("debian-synopsis", "docs-en-de")
+EMBEDDED_TASKS = ("debian-synopsis", "docs-en-de", "wordnet-concept2text")
 
 
 @dataclass(frozen=True)
