@@ -462,7 +462,24 @@ def test_a_record_copied_to_another_seed(handed, refuse):
     handed.edit(lambda content: disguise(content, row="ppo", seed=1))
     path = handed.run() / "config.yaml"
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
-    assert "ppo/1: its curves are byte for byte those of" in refuse("validate")
+    assert "ppo/1: its curves are those of" in refuse("validate")
+
+
+def test_a_copy_with_other_curves(handed, refuse):
+    """A space, an iteration count or a number does not make another run of it."""
+    handed.copy(f"{PPO}/0", f"{PPO}/1")
+    handed.edit(lambda content: disguise(content, row="ppo", seed=1))
+    path = handed.run() / "curves.jsonl"
+    path.write_text(path.read_text().replace("{", "{ ", 1))
+    named = {"path": path.name, "sha256": file_sha256(path)}
+    handed.edit(lambda content: content["curves"].update(named))
+    handed.edit(lambda content: content["budget"].update(iterations=0))
+    found = refuse("validate")
+    assert "ppo/1: its curves are those of" in found
+    handed.edit_curves(lambda lines: lines[1].update(progress=0.123))
+    found = refuse("validate")
+    assert "ppo/1: its curves are" not in found
+    assert "ppo/1: its answers are those of" in found
 
 
 def test_a_record_copied_to_another_row(handed, refuse):
@@ -484,7 +501,7 @@ def test_a_record_copied_to_another_row(handed, refuse):
         resolved = content["config"] | {"label": "mine", "seed": seed}
         (handed.folder / f"toy/mine/{seed}/config.yaml").write_text(yaml.safe_dump(resolved))
     found = refuse("validate")
-    assert len(re.findall("toy/mine/.: its curves are byte for byte those of", found)) == 3
+    assert len(re.findall("toy/mine/.: its curves are those of", found)) == 3
 
 
 LINKS = ["record.json", "samples.parquet", "curves.jsonl", "config.yaml"]
@@ -547,17 +564,43 @@ def _only_others(folder):
     return read_record(folder)
 
 
-def test_a_small_file_that_unpacks_to_a_huge_table(handed, refuse):
-    folder = handed.run()
-    table = pq.read_table(folder / "samples.parquet").slice(0, 1)
-    n = 1_000_000
-    huge = pa.table({name: pa.chunked_array([table[name].chunk(0)] * 1).combine_chunks().take(
-        pa.array([0] * n)) for name in table.column_names})  # fmt: skip
-    pq.write_table(huge, folder / "samples.parquet", compression="zstd", use_dictionary=False)
-    assert (folder / "samples.parquet").stat().st_size < tree.LIMITS["samples.parquet"]
-    named = {"sha256": file_sha256(folder / "samples.parquet"), "rows": n}
+def exchange_answers(handed, table):
+    """Writes a samples.parquet that the record of ppo/1 names."""
+    path = handed.run() / "samples.parquet"
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < tree.LIMITS[path.name]
+    named = {"sha256": file_sha256(path), "rows": table.num_rows}
     handed.edit(lambda content: content["samples"].update(named))
-    assert "samples.parquet unpacks to" in refuse("validate")
+
+
+def test_many_rows_in_a_small_file(handed, refuse):
+    """A dictionary and run lengths make a million equal rows a file of some kilobytes."""
+    row = pq.read_table(handed.run() / "samples.parquet").slice(0, 1)
+    exchange_answers(handed, row.take(pa.array([0] * 1_000_000)))
+    assert "samples.parquet holds 1,000,000 rows, more than 3 times 4" in refuse("validate")
+
+
+@pytest.mark.parametrize("name", ["output", "references"])
+def test_long_texts_in_a_small_file(handed, refuse, name, monkeypatch):
+    """One text of 5 MB that many values of the dictionary's column name."""
+    table = pq.read_table(handed.run() / "samples.parquet")
+    text = "x" * 5_000_000
+    monkeypatch.setattr(tree, "UNPACKED_LIMIT", 15_000_000)  # the stored 5 MB are below it
+    values = [text] * table.num_rows if name == "output" else [[text] * 9] + [[]] * 3
+    column = pa.array(values, type=table.schema.field(name).type)
+    position = table.column_names.index(name)
+    exchange_answers(handed, table.set_column(position, name, column))
+    assert "samples.parquet unpacks to more than 15,000,000 bytes" in refuse("validate")
+
+
+def test_long_lists_in_a_small_file(handed, refuse, monkeypatch):
+    table = pq.read_table(handed.run() / "samples.parquet")
+    values = [[7] * 2_000_000] + [[]] * 3
+    position = table.column_names.index("output_ids")
+    column = pa.array(values, type=pa.list_(pa.int32()))
+    monkeypatch.setattr(tree, "UNPACKED_LIMIT", 5_000_000)
+    exchange_answers(handed, table.set_column(position, "output_ids", column))
+    assert "samples.parquet unpacks to more than 5,000,000 bytes" in refuse("validate")
 
 
 def test_older_records_stay_as_they_are(handed, refuse):
