@@ -426,6 +426,17 @@ def test_curves_that_are_not_json_or_no_numbers(handed, refuse):
     refuse("validate")
 
 
+@pytest.mark.parametrize("name", ["tokens", "progress"])
+def test_curves_with_a_number_that_overflows(handed, refuse, name):
+    path = handed.run() / "curves.jsonl"
+    text = re.sub(rf'"{name}":[\d.]+', f'"{name}":1e999', path.read_text())
+    assert "1e999" in text
+    path.write_text(text)
+    named = {"sha256": file_sha256(path)}
+    handed.edit(lambda content: content["curves"].update(named))
+    assert "curves.jsonl" in refuse("validate")
+
+
 def test_json_without_end(handed, refuse):
     (handed.run() / "record.json").write_text("[" * 100_000)
     assert "record.json: corrupt" in refuse("validate")
