@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
 from lmrl_bench.leaderboards.spec import ReferenceRows, TuningSpec
-from lmrl_bench.records.record import TaskInfo
+from lmrl_bench.records.record import Flag, TaskInfo
 
 CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
 STATUSES: tuple[CellStatus, ...] = ("completed", "failed", "diverged", "interrupted", "missing")
@@ -70,7 +70,7 @@ class Run(_Strict):
     device: str | None = None
     packages: dict[str, str] = Field(default_factory=dict)
     events: dict[str, int] = Field(default_factory=dict)
-    flags: list[str] = Field(default_factory=list, description="fidelity bounds that were passed")
+    flags: list[Flag] = Field(default_factory=list, description="fidelity bounds that were passed")
 
 
 class Comparison(_Strict):
@@ -152,7 +152,7 @@ class Answer(_Strict):
     output: str
     terminated: bool
     reward: float
-    scores: dict[str, float] = Field(description="metrics and reward components of this sample")
+    scores: dict[str, float] = Field(description="metrics of this sample")
 
 
 class ShownSample(_Strict):

@@ -8,6 +8,7 @@ A last line that a kill has torn is dropped, and counted, on resume.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -125,6 +126,7 @@ def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
     for number, text in enumerate(raw, start=1):
         try:
             line = from_json(text, allow_inf_nan=False)
+            json.dumps(line, allow_nan=False)  # numbers that overflow were read as infinity
         except ValueError as error:
             raise RecordError(
                 f"{path}:{number}: not JSON: {error}; run again with --fresh"

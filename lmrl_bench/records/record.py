@@ -13,6 +13,7 @@ from lmrl_bench.digests import digest
 from lmrl_bench.paths import is_plain_name, public_name
 
 Status = Literal["completed", "failed", "diverged", "interrupted"]
+Flag = Literal["max_logprob_difference", "first_clip_fraction", "truncated_share"]
 
 
 def _plain(name: str) -> str:
@@ -141,7 +142,7 @@ class Fidelity(_Strict):
         0.0, description="largest share clipped before the first step of an update"
     )
     truncated_share: float = 0.0
-    flags: list[str] = Field(default_factory=list, description="bounds that were passed")
+    flags: list[Flag] = Field(default_factory=list, description="bounds that were passed")
 
 
 class FileInfo(_Strict):
@@ -156,7 +157,7 @@ class Provenance(_Strict):
     """Where, when and with what."""
 
     package_version: str
-    commit: str | None = None
+    commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}$")
     dirty: bool | None = None
     command: str = ""
     python: str = ""

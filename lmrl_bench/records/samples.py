@@ -79,19 +79,20 @@ def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
     path = folder / SAMPLES
     try:
         with pq.ParquetFile(path) as file:  # read_table would start a data set and threads
-            names = file.schema_arrow.names
-            kept = [name for name in names if name not in without]
-            table = file.read(columns=kept, use_threads=False)
+            _check_schema(path, file.schema_arrow)
+            kept = [name for name in file.schema_arrow.names if name not in without]
+            return file.read(columns=kept, use_threads=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
-    missing = [name for name in _COLUMNS if name not in names]
+
+
+def _check_schema(path: Path, schema: pa.Schema) -> None:
+    missing = [name for name in _COLUMNS if name not in schema.names]
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
-    types = {name: _COLUMNS.get(name, pa.float64()) for name in table.column_names}
-    wrong = [name for name, kind in types.items() if table.schema.field(name).type != kind]
+    wrong = [field.name for field in schema if field.type != _COLUMNS.get(field.name, pa.float64())]
     if wrong:
         raise RecordError(f"{path}: columns of another type: {', '.join(wrong)}; restore it")
-    return table
 
 
 def _check(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:

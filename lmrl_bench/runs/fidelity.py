@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
-from lmrl_bench.records.record import Fidelity
+from lmrl_bench.records.record import Fidelity, Flag
 
 MAX_LOGPROB_DIFFERENCE = 1e-3
 """Nats. In float32, cached decoding and the full forward agree to about 1e-5."""
@@ -34,7 +34,7 @@ class FidelityWatch:
 
     def summary(self) -> Fidelity:
         """Returns the worst values, the last truncated share, and the bounds that were passed."""
-        bounds = {
+        bounds: dict[Flag, float] = {
             "max_logprob_difference": MAX_LOGPROB_DIFFERENCE,
             "first_clip_fraction": MAX_FIRST_CLIP_FRACTION,
         }

@@ -20,7 +20,7 @@ from lmrl_bench.leaderboards.submission.records import (
     to_look_at,
 )
 from lmrl_bench.leaderboards.submission.report import Reviewed
-from lmrl_bench.leaderboards.submission.tree import look
+from lmrl_bench.leaderboards.submission.tree import NOT_COMMITTED, look
 from lmrl_bench.leaderboards.table import BoardTable
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
@@ -114,7 +114,8 @@ def _table(submission: Submission, expected: Expectation) -> BoardTable:
         return collect(board, folder.resolve().parent, expected)
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary) / board.name
+        left_out = shutil.ignore_patterns(*NOT_COMMITTED)
         for source in (submission.previous, folder):
             if source and source.is_dir():
-                shutil.copytree(source, place, dirs_exist_ok=True)
+                shutil.copytree(source, place, symlinks=True, ignore=left_out, dirs_exist_ok=True)
         return collect(board, Path(temporary), expected)

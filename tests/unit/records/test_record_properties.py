@@ -18,8 +18,9 @@ from lmrl_bench.records.store import read_record, write_record
 CELL = cells(fake_spec())[6]
 CONTENT = RunRecord.model_validate(fake_content(CELL)).model_dump(mode="json")
 NO_FACTS = ("provenance", "time")
-OTHER_WORD = {"completed": "failed", "process": "run", "run": "process"}
+OTHER_WORD = {"completed": "failed", "process": "run", "run": "process", "a" * 40: "b" * 40}
 """For fields that take certain words only."""
+OTHER_LIST = {"flags": ["truncated_share"]}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -50,7 +51,8 @@ def changed(path):
     elif isinstance(value, str):
         inner[path[-1]] = OTHER_WORD.get(value, f"{value}x")
     else:
-        inner[path[-1]] = ["x"] if isinstance(value, list) else {"x": 1}
+        other = {"x": 1} if isinstance(value, dict) else ["x"]
+        inner[path[-1]] = OTHER_LIST.get(path[-1], other)
     return content
 
 
