@@ -81,7 +81,14 @@ def check_bleu(responses, references, **options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"tokenize": "char"}, {"lowercase": True}, {"smooth_method": "add-k"}]
+    "options",
+    [
+        {},
+        {"tokenize": "char"},
+        {"lowercase": True},
+        {"smooth_method": "add-k"},
+        {"smooth_method": "floor"},
+    ],
 )
 def test_bleu_fixed(options):
     check_bleu(RESPONSES, REFERENCES, **options)
