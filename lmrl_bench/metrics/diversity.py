@@ -34,8 +34,7 @@ class Distinct(Metric):
     Li et al. divide by the number of words instead; with n-grams as the divisor the value can reach
     1 for every `n`.
     The corpus value falls as the corpus grows: compare it only between equal numbers of responses.
-        The value of one
-    sample is the ratio within that response.
+    The value of one sample is the ratio within that response.
 
     Args:
         n: Length of the n-grams, in words.
@@ -68,6 +67,11 @@ class Distinct(Metric):
             _type_token_ratio([gram for row in rows for gram in row]),
             per_sample,
         )
+
+    def repeated(self, text: str) -> float:
+        """Returns the share of a text's n-grams that stand in it before; 0 where there is none."""
+        grams = self._ngrams(text)
+        return 1.0 - _type_token_ratio(grams) if grams else 0.0
 
     def _ngrams(self, text: str) -> list[tuple[str, ...]]:
         tokens = words(text)

@@ -13,6 +13,7 @@ from lmrl_bench.errors import PolicyError
 from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_curves, read_record
+from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.text.models import model_digests
 
 
@@ -25,7 +26,7 @@ def ship_start(run: Path, assets: Path) -> Path:
 
     Raises:
         PolicyError: The run is not a completed supervised one, kept no policy, or began at other
-            weights than the shipped policy of that name has now.
+            weights than the shipped policy of that name has now, or was of another state of the task.
         RecordError: There is no record.
     """
     record = read_record(run)
@@ -47,6 +48,12 @@ def ship_start(run: Path, assets: Path) -> Path:
             f"{run}: the run began at other weights of '{record.policy.model}' than those that are here; "
             "run it again"
         )
+    task = load_task(record.task.name)
+    if task.digest != record.task.digest:
+        raise PolicyError(
+            f"{run}: the run was of another state of the task '{task.name}' than the one that is here (their "
+            "digests differ); run it again"
+        )
     output = assets / f"{record.policy.model}--{record.task.name}"
     temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=assets))
     try:
@@ -55,7 +62,7 @@ def ship_start(run: Path, assets: Path) -> Path:
             policy.glob("generation_config.json")
         ):
             shutil.copy(file, temporary / file.name)
-        log = training_log(record, read_curves(run))
+        log = training_log(record, read_curves(run), task.learning_digest)
         (temporary / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(record), encoding="utf-8")
         make_readable(temporary)
@@ -66,14 +73,17 @@ def ship_start(run: Path, assets: Path) -> Path:
     return output
 
 
-def training_log(record: RunRecord, curves: list[dict[str, Any]]) -> dict[str, Any]:
-    """Returns what made the policy: task, data digests, settings, results, loss curve."""
+def training_log(
+    record: RunRecord, curves: list[dict[str, Any]], learning_digest: str
+) -> dict[str, Any]:
+    """Returns what made the policy: task (and the digest of what is learnt of it), settings, results, loss curve."""
     return {
         "name": f"{record.policy.model if record.policy else ''}--{record.task.name}",
         "task": {
             "name": record.task.name,
             "version": record.task.version,
             "digest": record.task.digest,
+            "learning_digest": learning_digest,
             "data": record.task.data,
         },
         "base_weights_sha256": record.policy.weights_sha256 if record.policy else None,

@@ -38,6 +38,7 @@ REWARDS: Registry[type[RewardFunction]] = Registry(
     {
         "length-penalty": f"{_HERE}.shaping:LengthPenalty",
         "missing-eos-penalty": f"{_HERE}.shaping:MissingEosPenalty",
+        "repetition-penalty": f"{_HERE}.shaping:RepetitionPenalty",
     },
     group=_HERE,
 )

@@ -1,4 +1,4 @@
-"""Penalties on the response's length, and on its not ending; all are 0 or negative."""
+"""Penalties on the response's length, on its not ending, and on its repeating itself; all are 0 or negative."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from lmrl_bench.errors import RewardError
+from lmrl_bench.metrics.diversity import Distinct
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
 
@@ -64,6 +65,44 @@ class LengthPenalty(RewardFunction):
         excess = batch.lengths.astype(np.float64) - self._target
         tokens = np.maximum(excess, 0.0) if self._mode == "beyond" else np.abs(excess)
         return RewardOutput(0.0 - self._per_token * tokens)
+
+
+class RepetitionPenalty(RewardFunction):
+    """Subtracts up to a constant where the response repeats itself.
+
+    `-value * max(0, repeated - allowed) / (1 - allowed)`, where `repeated` is the share of the response's
+    n-grams that stand in it before (seq-rep-n of Welleck et al. 2020, arXiv 1908.04319): 0 for ordinary
+    text, `-value` for one word over and over. A response of fewer than two n-grams cannot repeat itself.
+
+    Args:
+        value: What is subtracted from a response of nothing but repetition; not negative.
+        allowed: Share that costs nothing; at least 0 and below 1.
+        n: Length of the n-grams, in words.
+    """
+
+    name = "repetition-penalty"
+
+    def __init__(self, value: float = 1.0, allowed: float = 0.2, n: int = 2) -> None:
+        self._value = _not_negative(self.name, "value", value)
+        if not 0 <= allowed < 1:
+            raise RewardError(
+                f"reward '{self.name}': allowed is {allowed}; it must be at least 0 and below 1"
+            )
+        if n < 1:
+            raise RewardError(f"reward '{self.name}': n is {n}; it must be at least 1")
+        self._allowed = allowed
+        self._distinct = Distinct(n)
+
+    @property
+    def signature(self) -> str:
+        """Name, constant, free share and the rule for n-grams."""
+        return f"{self.name}|value:{self._value:g}|allowed:{self._allowed:g}|{self._distinct.signature}"
+
+    def __call__(self, batch: RewardBatch) -> RewardOutput:
+        """Returns the penalty of each response."""
+        repeated = np.array([self._distinct.repeated(text) for text in batch.responses], np.float64)
+        beyond = np.maximum(repeated - self._allowed, 0.0) / (1.0 - self._allowed)
+        return RewardOutput(0.0 - self._value * beyond)
 
 
 def _not_negative(name: str, argument: str, value: float) -> float:

@@ -1,7 +1,7 @@
 """Where a run's policy starts: the base model, or the task's supervised policy, trained once and reused.
 
-A supervised start is known by its recipe: the task, the supervised configuration and the base model,
-all by content. A start with another recipe is another start. No torch.
+A supervised start is known by its recipe: what is learnt of the task, the supervised configuration and the
+base model, all by content. A start with another recipe is another start. No torch.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def start_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> str:
     config = supervised_config(task, policy)
     return digest(
         [
-            task.digest,
+            task.learning_digest,
             training_digest(config.scientific()),
             config.seed,
             base.weights,
@@ -180,11 +180,8 @@ def _made_of(folder: Path) -> dict[str, Any]:
 
 def _other_purpose(task: Task, policy: PolicyConfig, facts: dict[str, Any]) -> str | None:
     """Returns for what else a shipped start was made, or None if it was made for this."""
-    made_for = facts.get("task", {})
-    if made_for.get("version") != task.spec.version:
-        return f"version {made_for.get('version')} of the task (now {task.spec.version})"
-    if made_for.get("digest") != task.digest:
-        return "another state of the task (its digest differs)"
+    if facts.get("task", {}).get("learning_digest") != task.learning_digest:
+        return "other data, prompts or responses of the task (their digest differs)"
     if facts.get("training_sha256") != training_digest(
         supervised_config(task, policy).scientific()
     ):

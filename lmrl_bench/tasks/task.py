@@ -23,6 +23,8 @@ from lmrl_bench.text.sample import Sample
 
 # Words about a task, which no score depends on: correcting one must not make old records unequal.
 _WORDS = {"summary", "licence", "citation", "score_range"}
+# What supervised learning reads; the reward, the metrics and the decoding of evaluations are not among it.
+_LEARNT = {"name", "language", "data", "prompt", "response", "supervised"}
 
 
 class Task:
@@ -62,17 +64,20 @@ class Task:
     def digest(self) -> str:
         """sha256 (hex) of all that can move a score: definition, data digests, plug-in, models."""
         definition = self.spec.model_dump(mode="json", by_alias=True, exclude=_WORDS)
-        code = [path for path in [self.folder / PLUGIN_FILE] if path.is_file()]
         models = sorted(path for path in (self.folder / "models").rglob("*") if path.is_file())
-        return digest(
-            [
-                definition,
-                {
-                    path.relative_to(self.folder).as_posix(): file_digest(path)
-                    for path in [*code, *models]
-                },
-            ]
-        )
+        return digest([definition, self._file_digests([*self._code(), *models])])
+
+    @property
+    def learning_digest(self) -> str:
+        """sha256 (hex) of all that can move the supervised policy: data, prompts, responses, plug-in."""
+        definition = self.spec.model_dump(mode="json", by_alias=True, include=_LEARNT)
+        return digest([definition, self._file_digests(self._code())])
+
+    def _code(self) -> list[Path]:
+        return [path for path in [self.folder / PLUGIN_FILE] if path.is_file()]
+
+    def _file_digests(self, paths: list[Path]) -> dict[str, str]:
+        return {path.relative_to(self.folder).as_posix(): file_digest(path) for path in paths}
 
     def samples(self, split: Split) -> tuple[Sample, ...]:
         """Returns all samples of a split, in file order; read once.

@@ -17,7 +17,7 @@ from lmrl_bench.rewards import (
     Term,
     make_reward,
 )
-from lmrl_bench.rewards.shaping import LengthPenalty, MissingEosPenalty
+from lmrl_bench.rewards.shaping import LengthPenalty, MissingEosPenalty, RepetitionPenalty
 from lmrl_bench.tasks.spec import RewardSpec
 from lmrl_bench.text.sample import Sample
 
@@ -136,6 +136,33 @@ def test_penalties_are_not_negative(value):
         MissingEosPenalty(value)
     with pytest.raises(RewardError, match="finite and not negative"):
         LengthPenalty(1, value)
+
+
+@pytest.mark.parametrize(
+    ("response", "arguments", "expected"),
+    [
+        ("", {}, 0.0),
+        ("good", {}, 0.0),
+        ("good film", {}, 0.0),
+        ("a good film and a fine cast", {}, 0.0),
+        ("a b a b a b", {}, -(0.6 - 0.2) / 0.8),  # 5 pairs, 2 of them new
+        ("Good, good! GOOD.", {"value": 2.0}, -2.0 * (0.5 - 0.2) / 0.8),
+        ("a b a", {"n": 1, "allowed": 0.0}, -1 / 3),
+        ("so " * 101, {"allowed": 0.0}, -0.99),
+    ],
+)
+def test_repetition_penalty(response, arguments, expected):
+    scores = RepetitionPenalty(**arguments)(batch((response,), (9,), (1,))).scores
+    np.testing.assert_allclose(scores, [expected])
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"value": -1.0}, {"allowed": 1.0}, {"allowed": math.nan}, {"n": 0}]
+)
+def test_repetition_penalty_refuses(arguments):
+    (name,) = arguments
+    with pytest.raises(RewardError, match=f"'repetition-penalty': {name} is"):
+        RepetitionPenalty(**arguments)
 
 
 def test_composite_sums_weighted_terms_and_clips():

@@ -1,4 +1,4 @@
-"""The supervised start: trained once, reused, and never another task version's."""
+"""The supervised start: trained once, reused, and never another task's."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def test_the_trained_start_is_named_by_everything_that_defines_it(quick):
     names.append(trained_start(quick.task, PolicyConfig(revision="abc")))
     (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
     names.append(trained_start(quick.task, POLICY))
-    quick.edit_task(version=2)
-    names.append(trained_start(quick.task, POLICY))
-    quick.edit_task(metrics={"held_out": [{"name": "ter"}]})
+    quick.edit_task(version=2, metrics={"held_out": [{"name": "ter"}]})
+    assert trained_start(quick.task, POLICY) in names  # what learning does not read
+    quick.edit_task(response={"max_tokens": 5})
     names.append(trained_start(quick.task, POLICY))
     tiny_causal("gpt2", seed=7).save_pretrained(quick.model)
     names.append(trained_start(quick.task, POLICY))
     tokenizer = quick.model / "tokenizer_config.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
     names.append(trained_start(quick.task, POLICY))
-    assert len(set(names)) == 8
+    assert len(set(names)) == 7
 
 
 def test_how_it_is_evaluated_and_computed_makes_no_other_start(quick):
@@ -115,10 +115,10 @@ def test_a_shipped_start_counts_for_its_task_and_settings_only(quick, shipped):
     found = find_start(quick.task, POLICY)
     assert (found.location, found.kind) == (str(shipped), "supervised")
     assert why_not_shipped(quick.task, POLICY) is None
-    quick.edit_task(metrics={"held_out": [{"name": "ter"}]})
-    assert "another state of the task" in why_not_shipped(quick.task, POLICY)
-    quick.edit_task(version=2)
-    assert "version 1 of the task (now 2)" in why_not_shipped(quick.task, POLICY)
+    quick.edit_task(version=2, metrics={"held_out": [{"name": "ter"}]})
+    assert find_start(quick.task, POLICY).location == str(shipped)  # learning reads no metric
+    quick.edit_task(response={"max_tokens": 5})
+    assert "other data, prompts or responses" in why_not_shipped(quick.task, POLICY)
     with pytest.raises(PolicyError, match="no supervised policy for 'tiny'"):
         find_start(quick.task, POLICY)
     ship_toy_start(quick, shipped)

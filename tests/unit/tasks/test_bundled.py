@@ -91,6 +91,7 @@ def test_no_target_and_no_near_source_of_the_translation_test_is_in_train():
 def test_concepts_are_a_set_and_nearly_all_of_them_stand_in_the_sentence():
     task = opened("wordnet-concept2text")
     assert [component.name for component in task.spec.metrics.held_out] == [
+        "bleu",
         "chrf",
         "concept-coverage",
     ]
