@@ -53,6 +53,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         name=board.name,
         title=board.title,
         description=board.description,
+        findings=board.findings,
         seeds=list(board.seeds),
         labels=[entry.label for entry in board.entries],
         reference=board.reference,

@@ -81,6 +81,10 @@ class BoardSpec(_Strict):
     name: str = Field(pattern=_NAME)
     title: str
     description: str = ""
+    findings: list[str] = Field(
+        default_factory=list,
+        description="what the results say, in plain words with their uncertainty; written once they are there",
+    )
     tasks: Annotated[list[BoardTask], Field(min_length=1)]
     entries: Annotated[list[BoardEntry], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

@@ -191,6 +191,9 @@ class BoardTable(_Strict):
     name: str
     title: str
     description: str
+    findings: list[str] = Field(
+        default_factory=list, description="what the board's authors read from it"
+    )
     seeds: list[int]
     labels: list[str]
     reference: ReferenceRows

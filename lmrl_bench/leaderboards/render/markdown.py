@@ -46,6 +46,7 @@ def markdown(board: BoardTable) -> str:
         tuning_note(board),
         *_overview(board),
         untrained_note(board),
+        *_findings(board),
         *(_whole(board, board.overview) if board.overview else []),
     ]
     for table in board.tasks:
@@ -63,6 +64,12 @@ def markdown(board: BoardTable) -> str:
         "stale.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _findings(board: BoardTable) -> list[str]:
+    """What the authors of the board read from it."""
+    points = "\n".join(f"- {' '.join(point.split())}" for point in board.findings)
+    return ["## What it says", points] if points else []
 
 
 def _overview(board: BoardTable) -> list[str]:

@@ -65,6 +65,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         lead=[_emphasised(line) for line in lead(board)],
         facts=[(term, _emphasised(text)) for term, text in facts(board)],
         provisional=PROVISIONAL if board.overview and board.overview.provisional else "",
+        findings=[_emphasised(point) for point in board.findings],
         leaderboard=_leaderboard(board),
         score_axis=Markup(inline_axis(board.overview)) if board.overview else "",
         whole=_whole(board, board.overview) if board.overview else None,

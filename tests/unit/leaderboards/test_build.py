@@ -303,3 +303,17 @@ def test_a_task_without_completed_runs_is_said(tmp_path):
 )
 def test_number(value, places, text):
     assert number(value, places) == text
+
+
+def test_findings_are_printed_as_they_are_written(small):
+    spec, folder = small
+    without = render(collect(spec, folder, fake_expected))
+    for name in ("README.md", "index.html"):
+        assert "What it says" not in without[name].decode()
+    said = spec.model_copy(update={"findings": ["**ppo** gains\n  <little>.", "Second."]})
+    files = {
+        name: text.decode() for name, text in render(collect(said, folder, fake_expected)).items()
+    }
+    assert "## What it says\n\n- **ppo** gains <little>.\n- Second.\n" in files["README.md"]
+    assert "<strong>ppo</strong> gains\n  &lt;little&gt;." in files["index.html"]
+    assert json.loads(files["board.json"])["findings"] == said.findings
