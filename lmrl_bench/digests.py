@@ -7,7 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_json
+
 _CHUNK = 1 << 16
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
 
 
 def canonical_json(value: Any) -> str:
@@ -16,14 +21,23 @@ def canonical_json(value: Any) -> str:
     Raises:
         ValueError: The value holds NaN or infinity.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _CANONICAL.encode(value)
 
 
 def digest(value: Any) -> str:
     """Returns the sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def require_finite(value: Any) -> None:
+    """Proves that JSON data holds neither NaN nor infinity, which a number that overflows is read as.
+
+    Raises:
+        ValueError: It does.
+    """
+    text = to_json(value, inf_nan_mode="constants")
+    if b"Infinity" in text or b"NaN" in text:
+        json.dumps(value, allow_nan=False)  # unless a text has the word
 
 
 def file_sha256(path: Path) -> str:

@@ -27,7 +27,7 @@ def interquartile_mean(scores: FloatArray) -> FloatArray:
     """
     flat = scores.reshape(*scores.shape[:-2], -1)
     cut, end = flat.shape[-1] // 4, flat.shape[-1] - flat.shape[-1] // 4
-    middle = np.partition(flat, (cut, end - 1), axis=-1)[..., cut:end]
+    middle = np.sort(flat, axis=-1)[..., cut:end]  # faster than np.partition, which has two bounds
     return np.asarray(middle.mean(axis=-1))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -55,6 +55,7 @@ class Resamples:
 
     scores: FloatArray
     drawn: NDArray[np.int64]
+    _replicates: dict[Statistic, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def values(self) -> FloatArray:
@@ -62,13 +63,22 @@ class Resamples:
         return np.asarray(self.scores[self.drawn, np.arange(self.scores.shape[1])])
 
     @cached_property
-    def shares(self) -> FloatArray:
-        """How often each seed was drawn, as shares of one: `(K, R, S)`."""
+    def counts(self) -> NDArray[np.float32]:
+        """How often each seed was drawn: `(K, R, S)`; sums of so few are exact in single precision."""
         replicates, seeds, tasks = self.drawn.shape
-        places = self.drawn + seeds * np.arange(replicates)[:, None, None]
-        places += seeds * replicates * np.arange(tasks)
-        counts = np.bincount(places.ravel(), minlength=tasks * replicates * seeds)
-        return np.asarray(counts.reshape(tasks, replicates, seeds) / seeds)
+        counts = np.empty((tasks, replicates, seeds), dtype=np.float32)
+        first = seeds * np.arange(replicates)[:, None]
+        for task in range(tasks):
+            places = (self.drawn[:, :, task] + first).ravel()
+            found = np.bincount(places, minlength=replicates * seeds)
+            counts[task] = found.reshape(replicates, seeds)
+        return counts
+
+    def replicates(self, statistic: Statistic) -> FloatArray:
+        """Returns a statistic of what was drawn, `(R,)`; computed once."""
+        if statistic not in self._replicates:
+            self._replicates[statistic] = statistic(self.values)
+        return self._replicates[statistic]
 
 
 def resample(
@@ -92,7 +102,7 @@ def statistic_interval(row: Resamples, statistic: Statistic) -> Interval:
     Raises:
         ValueError: Fewer than two seeds.
     """
-    return widened(float(statistic(row.scores)), statistic(row.values), len(row.scores))
+    return widened(float(statistic(row.scores)), row.replicates(statistic), len(row.scores))
 
 
 def profile_intervals(row: Resamples, thresholds: Sequence[float]) -> list[Interval]:
@@ -101,10 +111,8 @@ def profile_intervals(row: Resamples, thresholds: Sequence[float]) -> list[Inter
     Raises:
         ValueError: Fewer than two seeds.
     """
-    above = (row.scores[..., None] > np.asarray(thresholds)).astype(
-        np.float64
-    )  # (S, K, thresholds)
-    drawn = np.matmul(row.shares, above.transpose(1, 0, 2)).mean(axis=0)
+    above = row.scores.T[..., None] > np.asarray(thresholds)  # (K, S, thresholds)
+    drawn = (row.counts @ above.astype(np.float32)).sum(axis=0, dtype=np.float64) / row.scores.size
     points = performance_profile(row.scores, thresholds)
     low, high = bounds(points, drawn.T, len(row.scores))
     return [
@@ -120,7 +128,8 @@ def improvement_interval(first: Resamples, second: Resamples) -> Interval:
         ValueError: Fewer than two seeds on one side.
     """
     table = wins(first.scores, second.scores)  # (K, S, S')
-    drawn = ((first.shares @ table) * second.shares).sum(axis=(0, 2)) / len(table)
+    won = (first.counts @ table.astype(np.float32)) * second.counts  # multiples of one half
+    drawn = won.sum(axis=2).sum(axis=0, dtype=np.float64) / table.size
     point = probability_of_improvement(first.scores, second.scores)
     found = widened(point, drawn, min(len(first.scores), len(second.scores)))
     return Interval(point, max(found.low, 0.0), min(found.high, 1.0))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from lmrl_bench.errors import VerificationError
+from lmrl_bench.garbage import collector_off
 from lmrl_bench.leaderboards.collect import Expectation, collect
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.curves import curves_svg
@@ -38,7 +36,7 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
     Raises:
         RecordError: Records cannot be read or are not the board's, or `out` is not writable.
     """
-    with _no_collector():
+    with collector_off():
         files = render(collect(board, results_root, expected))
     check_writable(out)
     for name, content in files.items():
@@ -55,7 +53,7 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         RecordError: As in `build`.
         VerificationError: Lists the files that are missing, stale or left over, and the remedy.
     """
-    with _no_collector():
+    with collector_off():
         table = collect(board, results_root, expected)
         files = render(table)
     problems = []
@@ -73,21 +71,6 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
                 [*problems, f"the records say otherwise; mend with: {rebuild_command(table)}"]
             )
         )
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Pauses the search for garbage cycles: a board makes millions of objects and no cycles.
-
-    On a board of 10,000 records the search takes a third of the time and finds nothing.
-    """
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def render(table: BoardTable) -> dict[str, bytes]:

@@ -5,8 +5,9 @@ Every number comes from a record; a missing record is missing, not zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from lmrl_bench.leaderboards.consistency import check_row, check_task, refuse_stale, stale
 from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
@@ -33,6 +34,14 @@ Expectation = Callable[[Cell], ExpectedRun]
 """Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""
 
 
+class _Place(NamedTuple):
+    """A cell, the folder of its run, and the record there, if there is one."""
+
+    cell: Cell
+    folder: Path
+    record: RunRecord | None
+
+
 def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> BoardTable:
     """Reads the records of a board and sums them up.
 
@@ -49,6 +58,9 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
     grid = cells(board)
     folders = find_folders(results_root / board.name)
     records = records_of(board.name, grid, results_root, expected, set(folders))
+    of_tasks: dict[str, list[_Place]] = {task.task: [] for task in board.tasks}
+    for cell, (folder, record) in zip(grid, records.items(), strict=True):
+        of_tasks[cell.task].append(_Place(cell, folder, record))
     return BoardTable(
         name=board.name,
         title=board.title,
@@ -59,14 +71,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         reference=board.reference,
         tuning=board.tuning,
         tasks=[
-            _task_table(
-                board,
-                task.task,
-                [cell for cell in grid if cell.task == task.task],
-                records,
-                results_root,
-                expected,
-            )
+            _task_table(board, task.task, of_tasks[task.task], results_root, expected)
             for task in board.tasks
         ],
         unlisted=[f.relative_to(results_root).as_posix() for f in folders if f not in records],
@@ -80,7 +85,7 @@ def records_of(
     expected: Expectation,
     folders: Collection[Path],
 ) -> dict[Path, RunRecord | None]:
-    """Reads the record of every cell; None where there is none.
+    """Reads the record of every cell, in their order; None where there is none.
 
     Args:
         board: Name of the board.
@@ -112,27 +117,26 @@ def records_of(
 def _task_table(
     board: BoardSpec,
     task: str,
-    grid: Sequence[Cell],
-    records: Mapping[Path, RunRecord | None],
+    places: Sequence[_Place],
     results_root: Path,
     expected: Expectation,
 ) -> TaskTable:
-    folders = [cell.folder(results_root, board.name) for cell in grid]
-    found = {folder: record for folder in folders if (record := records[folder]) is not None}
+    found = {place.folder: place.record for place in places if place.record is not None}
     check_task(found)
+    of_rows: dict[str, list[_Place]] = {entry.label: [] for entry in board.entries}
+    for place in places:
+        of_rows[place.cell.label].append(place)
     completed = [record for record in found.values() if record.status == "completed"]
     info = None
     if completed:  # the scale is the task's own, whatever a record says
-        scale = {"score_range": expected(grid[0]).score_range}
+        scale = {"score_range": expected(places[0].cell).score_range}
         info = completed[0].task.model_copy(update=scale)
     rows = []
     for entry in board.entries:
-        check_row({f: r for f, r in found.items() if r.row == entry.label})
-        seeds = [
-            (c, records[f]) for c, f in zip(grid, folders, strict=True) if c.label == entry.label
-        ]
+        check_row({p.folder: p.record for p in of_rows[entry.label] if p.record is not None})
+        seeds = [(place.cell, place.record) for place in of_rows[entry.label]]
         row = _row(entry.label, entry.algorithm, seeds, board.name)
-        checked = _verification(results_root / board.name / task / entry.label, seeds)
+        checked = _verification(results_root / board.name / task / entry.label, row, seeds)
         rows.append(row.model_copy(update={"verification": checked}))
     lower = set(info.lower_is_better) if info else set()
     return TaskTable(
@@ -171,9 +175,14 @@ def _row(
     )
 
 
-def _verification(row_folder: Path, seeds: Sequence[tuple[Cell, RunRecord | None]]) -> Verification:
+def _verification(
+    row_folder: Path, row: Row, seeds: Sequence[tuple[Cell, RunRecord | None]]
+) -> Verification:
     records = [record for _, record in seeds if record is not None]
-    return verification(row_folder, records) if len(records) == len(seeds) else Verification()
+    if len(records) < len(seeds):
+        return Verification()
+    now = {run.seed: run.record_digest for run in row.runs if run.record_digest is not None}
+    return verification(row_folder, records, now)
 
 
 def _run(cell: Cell, record: RunRecord | None, board: str) -> Run:

@@ -62,7 +62,7 @@ def check_row(records: Mapping[Path, RunRecord]) -> None:
         folder: {name: sorted(results.metrics) for name, results in record.results.items()}
         for folder, record in completed.items()
     }
-    _same(completed, measured, "decodings or metrics")
+    _same(measured, "decodings or metrics")
 
 
 def check_task(records: Mapping[Path, RunRecord]) -> None:
@@ -83,7 +83,7 @@ def check_task(records: Mapping[Path, RunRecord]) -> None:
         ("held-out metrics", "held_out_metrics"),
         ("metric directions", "lower_is_better"),
     ):
-        _same(completed, {f: getattr(r.task, field) for f, r in completed.items()}, what)
+        _same({f: getattr(r.task, field) for f, r in completed.items()}, what)
     _check_starts(records)
 
 
@@ -105,16 +105,17 @@ def _check_starts(records: Mapping[Path, RunRecord]) -> None:
             for folder, record in group.items()
             if record.policy is not None
         }
-        _same(group, starts, "start weights or tokenizers")
+        _same(starts, "start weights or tokenizers")
 
 
-def _same(records: Mapping[Path, RunRecord], values: Mapping[Path, Any], what: str) -> None:
-    folders: Sequence[Path] = list(records)
-    for folder in folders[1:]:
-        if values[folder] != values[folders[0]]:
+def _same(values: Mapping[Path, Any], what: str) -> None:
+    items = iter(values.items())
+    first, wanted = next(items, (Path(), None))
+    for folder, value in items:
+        if value != wanted:
             raise RecordError(
-                f"mixed {what} cannot stand in one table: {_short(values[folders[0]])} in "
-                f"{folders[0]}, {_short(values[folder])} in {folder}; {_REMEDY}"
+                f"mixed {what} cannot stand in one table: {_short(wanted)} in {first}, "
+                f"{_short(value)} in {folder}; {_REMEDY}"
             )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
@@ -18,6 +18,7 @@ from lmrl_bench.records.record import RunRecord, TaskInfo
 from lmrl_bench.records.store import SHOWN_SAMPLES, read_curves, read_samples
 
 _SPLIT = "test"
+_POINTS = TypeAdapter(list[ValidationPoint])
 
 
 def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> list[Curve]:
@@ -33,7 +34,7 @@ def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> 
         if record.status != "completed" or record.curves is None:
             continue
         lines = [line for line in read_curves(folder) if line.get("kind") == "validation"]
-        points = [_point(folder, line) for line in lines]
+        points = _points(folder, lines)
         if len(points) < 2:
             continue  # nothing was trained: there is no curve to draw
         metric = f"metric/{info.primary_metric}"
@@ -54,14 +55,15 @@ def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> 
     return [Curve(label=label, seeds=seeds) for label, seeds in found.items()]
 
 
-def _point(folder: Path, line: Mapping[str, Any]) -> ValidationPoint:
+def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[ValidationPoint]:
     try:
-        return ValidationPoint.model_validate(line)
+        return _POINTS.validate_python(lines)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        place, *field = first["loc"]
         raise RecordError(
-            f"{folder}/curves.jsonl: iteration {line.get('iteration')}: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}; run again with --fresh"
+            f"{folder}/curves.jsonl: iteration {lines[int(place)].get('iteration')}: "
+            f"{'.'.join(map(str, field))}: {first['msg']}; run again with --fresh"
         ) from error
 
 
@@ -104,8 +106,12 @@ def collect_samples(
 def _first_rows(folder: Path) -> list[dict[str, Any]]:
     table = read_samples(folder, without=("output_ids", "seed_index"))
     places = [n for n, name in enumerate(table["decoding"].to_pylist()) if name == _SPLIT]
-    rows = table.take(places[:SHOWN_SAMPLES]).to_pylist()
-    return [row for row in rows if row["prompt"] is not None]
+    if not places:
+        return []
+    first, *_, last = [places[0], *places[:SHOWN_SAMPLES]]
+    # Not `table.take`: it loads pandas, which takes longer than a board of dozens of records.
+    rows = table.slice(first, last - first + 1).to_pylist()
+    return [row for row in rows if row["decoding"] == _SPLIT and row["prompt"] is not None]
 
 
 def _answer(label: str, row: Mapping[str, Any]) -> Answer:

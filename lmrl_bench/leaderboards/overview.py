@@ -148,7 +148,7 @@ def _differences(
     if not drawn:
         return {}
     names = list(drawn)
-    replicates = np.array([interquartile_mean(drawn[name].values) for name in names])
+    replicates = np.array([drawn[name].replicates(interquartile_mean) for name in names])
     points = np.array([iqms[name] for name in names])
     seeds = min(len(row.scores) for row in drawn.values())
     found = {}

@@ -177,15 +177,17 @@ def cells(spec: BoardSpec) -> list[Cell]:
         below = merge(shared, _part(source, "tasks", t, "overrides"))
         for e, entry in enumerate(spec.entries):
             row = merge(below, _part(source, "entries", e, "set"))
+            given = {
+                "task": task.task,
+                "label": entry.label,
+                "seed": None,
+                "algorithm": {"name": entry.algorithm},
+            }
+            here = Located.plain(given, str(source.place(("entries", e)) or ""))
+            whole = merge(row, here)
             for seed in spec.seeds:
-                given = {
-                    "task": task.task,
-                    "label": entry.label,
-                    "seed": seed,
-                    "algorithm": {"name": entry.algorithm},
-                }
-                here = Located.plain(given, str(source.place(("entries", e)) or ""))
-                grid.append(Cell(task.task, entry.label, seed, merge(row, here)))
+                located = Located({**whole.data, "seed": seed}, whole.places, whole.prefix)
+                grid.append(Cell(task.task, entry.label, seed, located))
     return grid
 
 

@@ -104,7 +104,9 @@ def digests(records: Sequence[RunRecord]) -> dict[int, str]:
     return {record.seed: record.digest() for record in records}
 
 
-def verification(row_folder: Path, records: Sequence[RunRecord]) -> Verification:
+def verification(
+    row_folder: Path, records: Sequence[RunRecord], now: Mapping[int, str] | None = None
+) -> Verification:
     """Returns the highest level that a row's checks give to its records as they are.
 
     Level 4 needs every seed trained again, and values that Welch's 95 % interval of the difference
@@ -113,12 +115,14 @@ def verification(row_folder: Path, records: Sequence[RunRecord]) -> Verification
     Args:
         row_folder: The folder of the row in one task.
         records: All its records, whatever their status.
+        now: Their digests by seed, where they are known.
 
     Raises:
         RecordError: As in `read_checks`.
     """
-    now = digests(records)
-    holding = [check for check in read_checks(row_folder) if check.records == now]
+    checks = read_checks(row_folder)
+    now = digests(records) if checks and now is None else now
+    holding = [check for check in checks if check.records == now]
     if not holding:
         return Verification()
     best = max(holding, key=lambda check: (check.level, check.date))

@@ -8,7 +8,6 @@ A last line that a kill has torn is dropped, and counted, on resume.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,9 +16,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json
 
-from lmrl_bench.digests import canonical_json
+from lmrl_bench.digests import canonical_json, require_finite
 from lmrl_bench.errors import RecordError
-from lmrl_bench.records.files import write_atomic
+from lmrl_bench.records.files import read_whole, write_atomic
 from lmrl_bench.records.record import FileInfo
 
 CURVES = "curves.jsonl"
@@ -69,7 +68,7 @@ def read_curves(folder: Path) -> list[dict[str, Any]]:
     Raises:
         RecordError: The file is missing, or a line is not a JSON object (names file and line).
     """
-    path = folder / CURVES
+    path = f"{folder}/{CURVES}"
     lines, torn = _read(path)
     if torn:
         raise RecordError(f"{path}:{len(lines) + 1}: the last line is torn; resume the run")
@@ -95,7 +94,7 @@ def resume_curves(folder: Path, iteration: int) -> int:
         raise RecordError(f"{path}: missing beside a checkpoint; restore it or run with --fresh")
     if not path.exists():
         return 0
-    lines, torn = _read(path)
+    lines, torn = _read(str(path))
     write_curves(folder, [line for line in lines if line.get("iteration", 0) <= iteration])
     return torn
 
@@ -114,24 +113,33 @@ def _text(path: Path, line: Mapping[str, Any]) -> str:
         raise RecordError(f"{path}: a line cannot be written ({error}): {dict(line)!r}") from error
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], int]:
+def _read(path: str) -> tuple[list[dict[str, Any]], int]:
     """Returns the whole lines and the number of torn ones."""
     try:
-        content = path.read_bytes()
+        content = read_whole(path)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
     raw = content.split(b"\n")
     torn = 1 if raw.pop() else 0  # a whole file ends with a line break, so the last part is empty
-    lines = []
-    for number, text in enumerate(raw, start=1):
-        try:
-            line = from_json(text, allow_inf_nan=False)
-            json.dumps(line, allow_nan=False)  # numbers that overflow were read as infinity
-        except ValueError as error:
-            raise RecordError(
-                f"{path}:{number}: not JSON: {error}; run again with --fresh"
-            ) from error
-        if not isinstance(line, dict):
-            raise RecordError(f"{path}:{number}: not a JSON object; run again with --fresh")
-        lines.append(line)
-    return lines, torn
+    return _objects(raw) or [_object(path, *line) for line in enumerate(raw, start=1)], torn
+
+
+def _objects(raw: list[bytes]) -> list[dict[str, Any]]:
+    """Returns all lines; none if one of them is wrong, which is then to be looked for."""
+    try:
+        lines = [from_json(text, allow_inf_nan=False) for text in raw]
+        require_finite(lines)
+    except ValueError:
+        return []
+    return lines if all(isinstance(line, dict) for line in lines) else []
+
+
+def _object(path: str, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line = from_json(text, allow_inf_nan=False)
+        require_finite(line)
+    except ValueError as error:
+        raise RecordError(f"{path}:{number}: not JSON: {error}; run again with --fresh") from error
+    if not isinstance(line, dict):
+        raise RecordError(f"{path}:{number}: not a JSON object; run again with --fresh")
+    return line

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.digests import require_finite
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.curves import (
     CURVES,
@@ -21,7 +22,7 @@ from lmrl_bench.records.curves import (
     resume_curves,
     write_curves,
 )
-from lmrl_bench.records.files import check_writable, write_atomic
+from lmrl_bench.records.files import check_writable, own_sha256, read_own, write_atomic
 from lmrl_bench.records.lock import RunLock
 from lmrl_bench.records.provenance import format_traceback
 from lmrl_bench.records.record import RunRecord
@@ -83,16 +84,16 @@ def read_record(folder: Path) -> RunRecord:
         RecordError: Missing, not JSON, of another schema, or with wrong fields; names the file and
             the remedy.
     """
-    path = folder / RECORD
-    _check_own(path)
+    path = f"{folder}/{RECORD}"
     try:
-        content = from_json(path.read_bytes(), allow_inf_nan=False)
-        json.dumps(content, allow_nan=False)  # numbers that overflow were read as infinity
+        content = from_json(read_own(path), allow_inf_nan=False)
+        require_finite(content)
     except FileNotFoundError:
         raise RecordError(
             f"{path}: there is no record; the run has not finished, run or resume it"
         ) from None
     except (OSError, ValueError) as error:
+        _check_own(path)
         raise RecordError(
             f"{path}: corrupt ({error}); restore it or run again with --fresh"
         ) from error
@@ -126,7 +127,20 @@ def find_folders(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
-    return sorted(Path(folder) for folder, _, files in os.walk(root) if RECORD in files)
+    return sorted(map(Path, _folders(str(root))))
+
+
+def _folders(folder: str) -> Iterator[str]:
+    """As `os.walk`, which asks more of the system; neither follows links or stops at what cannot be read."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _folders(entry.path)
+        elif entry.name == RECORD and not entry.is_dir():
+            yield folder
 
 
 def find_records(root: Path) -> list[RunRecord]:
@@ -148,17 +162,26 @@ def check_files(folder: Path, record: RunRecord) -> None:
     for info, name in ((record.curves, CURVES), (record.samples, SAMPLES)):
         if info is None:
             continue
-        path = folder / name
+        path = f"{folder}/{name}"
         if info.path != name:
             raise RecordError(f"{folder / RECORD}: names '{info.path}' where '{name}' belongs")
-        if not path.is_file():
-            raise RecordError(f"{path}: missing, but the record names it; restore it or run again")
-        _check_own(path)
-        if file_sha256(path) != info.sha256:
+        if _sha256(path) != info.sha256:
             raise RecordError(
                 f"{path}: changed since the record was written (sha256 differs); "
                 "restore it or run again with --fresh"
             )
+
+
+def _sha256(path: str) -> str:
+    try:
+        return own_sha256(path)
+    except OSError:
+        if not Path(path).is_file():
+            raise RecordError(
+                f"{path}: missing, but the record names it; restore it or run again"
+            ) from None
+        _check_own(path)
+        raise
 
 
 def check_place(folder: Path, root: Path) -> None:
@@ -174,12 +197,12 @@ def check_place(folder: Path, root: Path) -> None:
             )
 
 
-def _check_own(path: Path) -> None:
-    if path.is_symlink():
+def _check_own(path: str) -> None:
+    if Path(path).is_symlink():
         raise RecordError(f"{path}: is a link; put the run's own file here")
 
 
-def _check_schema(path: Path, content: Any) -> None:
+def _check_schema(path: str, content: Any) -> None:
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         raise RecordError(

@@ -12,6 +12,7 @@ from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 
 from lmrl_bench.errors import DataError, TaskError, nearest
+from lmrl_bench.garbage import collector_off
 from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.hub import read_dataset
 from lmrl_bench.tasks.plugin import Plugin
@@ -40,24 +41,22 @@ def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ..
         AssetError: The asset that holds the file is not installed.
     """
     prompt_of = _Template(spec.prompt.template, folder / "task.yaml")
+    data = spec.data
     samples: list[Sample] = []
-    places: dict[str, str] = {}
-    for number, row in enumerate(_rows(folder, spec, split)):
-        identifier = _identifier(spec.data, split, number, row)
-        if identifier in places:
-            raise DataError(
-                f"{row.place}: the id '{identifier}' was used before, at {places[identifier]}; "
-                "ids must be unique"
-            )
-        places[identifier] = row.place
-        samples.append(
-            Sample(
-                id=identifier,
-                prompt=prompt_of(row, identifier),
-                references=_references(spec.data, row, identifier),
-                meta=_meta(spec.data, row),
-            )
-        )
+    known: set[str] = set()
+    with collector_off():
+        for number, row in enumerate(_rows(folder, spec, split)):
+            identifier = _identifier(data, split, number, row)
+            if identifier in known:
+                rows = enumerate(_rows(folder, spec, split))  # read again, as no place is kept
+                places = (r.place for n, r in rows if _identifier(data, split, n, r) == identifier)
+                raise DataError(
+                    f"{row.place}: the id '{identifier}' was used before, at {next(places)}; "
+                    "ids must be unique"
+                )
+            known.add(identifier)
+            prompt, references = prompt_of(row, identifier), _references(data, row, identifier)
+            samples.append(Sample(identifier, prompt, references, _meta(data, row)))
     _check_number(folder, spec, split, len(samples))
     return tuple(samples)
 
@@ -123,6 +122,10 @@ def _meta(data: DataSpec, row: Row) -> Mapping[str, Any]:
 
 def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
     names = [data.references] if isinstance(data.references, str) else data.references
+    if len(names) == 1:  # most often one text
+        text = row.values.get(names[0])
+        if isinstance(text, str) and text.strip():
+            return (text,)
     found: list[str] = []
     for name in names:
         value = _column(row, name, "data.references")

@@ -109,7 +109,7 @@ def summary_text(summary: Summary, places: int, *, count: bool = True) -> str:
 def number(value: float, places: int) -> str:
     """Returns the number with fixed decimals; never "-0.000"."""
     text = f"{value:.{places}f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    return text[1:] if text[0] == "-" and float(text) == 0 else text
 
 
 def seeds_text(row: Row) -> str:

@@ -48,32 +48,27 @@ def schema_text() -> str:
 
 def csv_long(board: BoardTable) -> str:
     """Returns table.csv: one line per seed, decoding and measure; seeds without values have one."""
-    lines: list[Sequence[object]] = [_LONG]
+    lines = [_csv([_LONG])]
     for table in board.tasks:
         for row in table.rows:
-            name = (board.name, table.task, row.label, row.algorithm)
-            measures = [
-                (_masked(row, decoding), decoding, m, s) for decoding, m, s in _measures(row)
-            ]
-            position = 0
-            for run in row.runs:
-                if run.status != "completed":
-                    lines.append((*name, "", run.seed, run.status, "", "", ""))
-                    continue
-                lines += [
-                    (
-                        *name,
-                        masked,
-                        run.seed,
-                        run.status,
-                        decoding,
-                        measure,
-                        summary.points[position],
-                    )
-                    for masked, decoding, measure, summary in measures
-                ]
-                position += 1
-    return _csv(lines)
+            lines += _lines(row, _fields(board.name, table.task, row.label, row.algorithm))
+    return "".join(lines)
+
+
+def _lines(row: Row, name: str) -> Iterator[str]:
+    """Yields the lines of a row; of a large board they are too many for a writer that looks at every letter."""
+    measures = [
+        (_masked(row, decoding), _fields(decoding, measure), summary.points)
+        for decoding, measure, summary in _measures(row)
+    ]
+    position = 0
+    for run in row.runs:
+        if run.status != "completed":
+            yield f"{name},,{run.seed},{run.status},,,\n"
+            continue
+        for masked, measure, points in measures:
+            yield f"{name},{masked},{run.seed},{run.status},{measure},{points[position]!r}\n"
+        position += 1
 
 
 def csv_wide(board: BoardTable) -> str:
@@ -136,6 +131,10 @@ def _wide(column: Column | None, row: Row) -> tuple[object, object, object, obje
     if summary.mean is None or summary.interval is None:
         return "", "", "", summary.n
     return summary.mean, *summary.interval, summary.n
+
+
+def _fields(*values: str) -> str:
+    return _csv([values]).removesuffix("\n")
 
 
 def _csv(lines: Sequence[Sequence[object]]) -> str:
