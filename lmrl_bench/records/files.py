@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmrl_bench.errors import RecordError
@@ -34,7 +36,22 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
-    """Makes the folder and proves that a file can be written in it, before any work is done.
+    """Proves that a file can be written in the folder, before any work is done; leaves nothing behind.
+
+    Args:
+        folder: The folder; it may be missing.
+        option: The command line's option that names it, for the message.
+
+    Raises:
+        RecordError: It cannot; names the folder and the remedy.
+    """
+    with writable(folder, option):
+        pass
+
+
+@contextmanager
+def writable(folder: Path, option: str = "--output") -> Iterator[None]:
+    """Makes the folder and proves that it can be written; of what was made, what stays empty goes in the end.
 
     Args:
         folder: The folder.
@@ -43,6 +60,17 @@ def check_writable(folder: Path, option: str = "--output") -> None:
     Raises:
         RecordError: It cannot; names the folder and the remedy.
     """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        _prove_writable(folder, option)
+        yield
+    finally:
+        with suppress(OSError):  # the first one that is not empty
+            for path in made:
+                path.rmdir()
+
+
+def _prove_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
