@@ -122,8 +122,16 @@ def verification(row_folder: Path, records: Sequence[RunRecord]) -> Verification
     if not holding:
         return Verification()
     best = max(holding, key=lambda check: (check.level, check.date))
-    level = 4 if _replicated(holding, records) else best.level
-    return Verification(level=level, word=WORDS[level], by=best.by, date=best.date.isoformat())
+    again = _again(holding)
+    level = 4 if _replicated(again, records) else best.level
+    return Verification(
+        level=level,
+        word=WORDS[level],
+        by=best.by,
+        date=best.date.isoformat(),
+        bitwise=[seed for seed, found in again.items() if found.how == "bitwise"],
+        interval=[seed for seed, found in again.items() if found.how == "interval"],
+    )
 
 
 def primary_value(record: RunRecord) -> float:
@@ -136,10 +144,15 @@ def _same_matter(first: Check, second: Check) -> bool:
     return (first.level, first.by) == (second.level, second.by) and seeds[0] == seeds[1]
 
 
-def _replicated(checks: Sequence[Check], records: Sequence[RunRecord]) -> bool:
-    again: Mapping[int, Retrained] = {
-        check.retrained.seed: check.retrained for check in checks if check.retrained
-    }
+def _again(checks: Sequence[Check]) -> dict[int, Retrained]:
+    """What was trained again, by seed; where several did, the one that gave the same bits, or the last."""
+    found = [check.retrained for check in checks if check.retrained]
+    found.sort(key=lambda retrained: retrained.how == "bitwise")
+    again = {retrained.seed: retrained for retrained in found}
+    return dict(sorted(again.items()))
+
+
+def _replicated(again: Mapping[int, Retrained], records: Sequence[RunRecord]) -> bool:
     if len(records) < 2 or set(again) != {record.seed for record in records}:
         return False
     if all(found.how == "bitwise" for found in again.values()):

@@ -1,11 +1,13 @@
 """A check holds for the records that it names, and for no others."""
 
 import datetime
+import re
 
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.leaderboards.verification import (
@@ -44,14 +46,14 @@ def check(row, level=1, retrained=None, by="somebody", day=1, records=None):
     )
 
 
-def again(row, seed, shift=None):
+def again(row, seed, shift=None, by="somebody"):
     """A check of level 3: the same bits, or a value that is shifted."""
     record = find_records(row)[seed]
     how, value = "bitwise", primary_value(record)
     if shift is not None:
         how, value = "interval", value + shift
     retrained = Retrained(seed=seed, how=how, value=value, digest="d" * 64)
-    return check(row, 3, retrained)
+    return check(row, 3, retrained, by)
 
 
 def level(row):
@@ -66,7 +68,7 @@ def rewrite(row, edit):
 
 def test_without_a_file(row):
     assert verification(row, find_records(row)).model_dump() == {
-        "level": 0, "word": "declared", "by": None, "date": None,
+        "level": 0, "word": "declared", "by": None, "date": None, "bitwise": [], "interval": [],
     }  # fmt: skip
 
 
@@ -126,6 +128,35 @@ def test_replicated_needs_every_seed(row):
     assert level(row) == 3
     add_check(row, again(row, 2))
     assert level(row) == 4
+
+
+def board_of(root):
+    return collect(SPEC, root, fake_expected)
+
+
+@pytest.mark.parametrize(
+    ("checks", "text", "title"),
+    [
+        ([(0, None)], "3 retrained, same bits", "seed 0 gave the same bits"),
+        (
+            [(1, 0.001)],
+            "3 retrained, interval only",
+            "seed 1 agrees inside the prediction interval only",
+        ),
+        (
+            [(1, 0.001), (0, None), (2, None), (2, 0.001)],
+            "4 replicated, 2 same bits, 1 interval only",
+            "seed 0 gave the same bits; seed 2 gave the same bits; seed 1 agrees inside",
+        ),
+    ],
+)
+def test_the_pages_say_how_a_seed_that_was_trained_again_agreed(row, checks, text, title):
+    for number, (seed, shift) in enumerate(checks):
+        add_check(row, again(row, seed, shift, by=f"reviewer {number}"))
+    files = {name: content.decode() for name, content in render(board_of(row.parents[2])).items()}
+    assert f"| {text} |" in files["README.md"]
+    cell = re.search(rf'<td class="left" title="([^"]*)">{text}</td>', files["index.html"])
+    assert title in cell[1]
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.001, 4), (0.5, 3)])
