@@ -13,8 +13,8 @@ from typing import Literal
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError, RecordError, VerificationError
-from lmrl_bench.leaderboards.statistics import Interval, prediction_interval
-from lmrl_bench.leaderboards.verification import primary_value
+from lmrl_bench.leaderboards.statistics import Interval
+from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.records.expected import differences
 from lmrl_bench.records.record import Provenance, RunRecord
 from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
@@ -144,15 +144,12 @@ def _first_differences(record: RunRecord, new: RunRecord) -> str:
 
 
 def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
-    others = [
-        other
-        for path in find_folders(folder.resolve().parent)
-        if (other := read_record(path)).seed != record.seed and other.status == "completed"
-    ]
-    if len(others) < 2:
+    row = [read_record(path) for path in find_folders(folder.resolve().parent)]
+    interval = other_seeds_interval(row, record.seed)
+    if interval is None:
         raise VerificationError(
-            f"{folder}: not the same bits ({bits}), and the row has {len(others)} other completed "
+            f"{folder}: not the same bits ({bits}), and the row has fewer than two other completed "
             "seeds; an interval needs two: train again on the machine and with the versions of "
             "the record"
         )
-    return prediction_interval([primary_value(other) for other in others])
+    return interval
