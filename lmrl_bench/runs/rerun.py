@@ -7,6 +7,7 @@ mean ± t(n-1) · sd · √(1 + 1/n) of the row's other seeds.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,10 +15,11 @@ from typing import Literal
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError, RecordError, VerificationError
 from lmrl_bench.leaderboards.statistics import Interval
+from lmrl_bench.leaderboards.submission.tree import unsafe
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.records.expected import differences
 from lmrl_bench.records.record import Provenance, RunRecord
-from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
+from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
 from lmrl_bench.runs.progress import Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import expected_run
@@ -58,12 +60,13 @@ def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener
         progress: Takes events.
 
     Raises:
-        RecordError: The record cannot be read, or `output` holds a finished run.
+        RecordError: The record cannot be read, a folder is a link, or `output` holds a finished run.
         ConfigError: The record is not of the task and start that are here.
         VerificationError: The record does not hold; says what was compared.
         KeyboardInterrupt: The user stopped; it goes on when called again.
     """
-    record = read_record(folder)
+    row_folder(folder)
+    record = _read(folder)
     check_files(folder, record)
     if record.status == "interrupted":
         raise ConfigError(f"{folder}: the run was interrupted; there is no result to check")
@@ -106,6 +109,41 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
     return Rerun(record, new, interval, elsewhere)
 
 
+def row_folder(folder: Path) -> Path:
+    """Returns the folder of the row that a run's folder lies in.
+
+    Raises:
+        RecordError: One of them is a link, so that the row would be another one than it seems.
+    """
+    place = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow links
+    check_place(place, place.parents[1])
+    return place.parent
+
+
+def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
+    """Returns the records of the row that a run's folder lies in, its own among them.
+
+    Raises:
+        RecordError: One cannot be read, or is not of the row, or lies elsewhere than its seed says.
+    """
+    row, records = row_folder(folder), []
+    for path in find_folders(row):
+        found = _read(path)
+        mates = [(r.task.name, r.row, r.config_digest) for r in (record, found)]
+        if path != row / str(found.seed) or mates[0] != mates[1]:
+            raise RecordError(
+                f"{path}: holds {found.id}, which is no seed of the row there; remove it"
+            )
+        records.append(found)
+    return records
+
+
+def _read(folder: Path) -> RunRecord:
+    if folder.is_dir() and (reason := unsafe(folder)):
+        raise RecordError(reason)
+    return read_record(folder)
+
+
 def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConfig:
     """The record's configuration, resolved again so that it is checked like any other."""
     runtime = {"output": str(output), "device": device, "threads": record.provenance.threads}
@@ -144,8 +182,7 @@ def _first_differences(record: RunRecord, new: RunRecord) -> str:
 
 
 def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
-    row = [read_record(path) for path in find_folders(folder.resolve().parent)]
-    interval = other_seeds_interval(row, record.seed)
+    interval = other_seeds_interval(read_row(folder, record), record.seed)
     if interval is None:
         raise VerificationError(
             f"{folder}: not the same bits ({bits}), and the row has fewer than two other completed "
