@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.consistency import check_numbers
 from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, TaskInfo
-from lmrl_bench.records.store import SHOWN_SAMPLES, read_curves, read_samples
+from lmrl_bench.records.store import CURVES, SHOWN_SAMPLES, read_curves, read_samples
 
 _SPLIT = "test"
 
@@ -56,13 +57,15 @@ def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> 
 
 def _point(folder: Path, line: Mapping[str, Any]) -> ValidationPoint:
     try:
-        return ValidationPoint.model_validate(line)
+        point = ValidationPoint.model_validate(line)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RecordError(
             f"{folder}/curves.jsonl: iteration {line.get('iteration')}: "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}; run again with --fresh"
         ) from error
+    check_numbers(folder / CURVES, point.model_dump(exclude={"kind"}))
+    return point
 
 
 def collect_samples(

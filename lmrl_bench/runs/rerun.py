@@ -97,14 +97,18 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
         raise VerificationError(
             f"{folder}: the run {record.status} in the record and {new.status} now ({bits})"
         )
+    value, metric, recorded = primary_value(new), new.task.primary_metric, primary_value(record)
+    if record.task.primary_metric != metric:
+        raise VerificationError(
+            f"{folder}: the primary metric is {record.task.primary_metric} in the record, {metric} now"
+        )
     interval = _expected_interval(folder, record, bits)
-    value, metric = primary_value(new), record.task.primary_metric
     where = f"[{interval.low:.6g}, {interval.high:.6g}]"
     if not interval.contains(value):
         raise VerificationError(
             f"{folder}: not the same bits ({bits}), and {metric} is {value:.6g} now, outside {where}, "
             "the 95 % prediction interval of the row's other seeds; the record says "
-            f"{primary_value(record):.6g}"
+            f"{recorded:.6g}"
         )
     return Rerun(record, new, interval, elsewhere)
 

@@ -264,6 +264,16 @@ RECORDS = {
         lambda c: c["fidelity"].update(flags=["**checked**"]),
         "fidelity.flags.0: Input should be 'max_logprob_difference'",
     ),
+    "a number that no statistics can take": (
+        "validate",
+        lambda c: c["results"]["test"]["metrics"]["bleu"].update(value=1e308),
+        r"test: bleu is 1e\+308, larger than 1e\+100: no statistics can take it",
+    ),
+    "a policy that is a text": (
+        "rescore",
+        lambda c: c["config"].update(policy="mine"),
+        "not a valid record .*config.policy is no mapping",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -337,6 +347,7 @@ ANSWERS = {
         "reward of the sample test-0 is",
     ),
     "an empty field": ("validate", first(terminated=None), "has an empty field"),
+    "no decoding": ("rescore", first(decoding=None), "an answer names no decoding"),
 }  # fmt: skip
 
 
@@ -380,6 +391,35 @@ def test_answers_of_another_type(handed, refuse):
     handed.edit(lambda content: content["samples"].update(sha256=digest))
     for command in ("validate", "rescore"):
         assert "columns of another type: reward" in refuse(command)
+
+
+def test_answers_that_are_no_text(handed, refuse):
+    folder = handed.run()
+    table = pq.read_table(folder / "samples.parquet")
+    raw = [b"\xff\xfe", *(text.encode() for text in table["output"].to_pylist()[1:])]
+    column = pa.array(raw, pa.binary()).view(pa.string())
+    position = table.column_names.index("output")
+    pq.write_table(table.set_column(position, "output", column), folder / "samples.parquet")
+    digest = file_sha256(folder / "samples.parquet")
+    handed.edit(lambda content: content["samples"].update(sha256=digest))
+    for command in ("validate", "rescore"):
+        assert re.search("samples.parquet: cannot be read .*[Ii]nvalid UTF", refuse(command))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"metric/chrf": []}, "iteration 0: metric/chrf: Input should be a valid number"),
+        ({"reward": 1e308}, r"curves.jsonl: reward is 1e\+308, larger than 1e\+100"),
+    ],
+)
+def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, reason):
+    """Also the first one, of which no result is claimed; and by somebody who builds the board at once."""
+    handed.edit_curves(lambda lines: lines[0].update(value))
+    assert re.search(reason, refuse("validate"))
+    places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
+    done = call(capsys, "board", "build", handed.board, *places)
+    assert (done.code, bool(re.search(reason, done.err))) == (2, True), done.err
 
 
 def test_more_training_than_the_budget(handed, refuse):
