@@ -3,6 +3,7 @@
 # make lint         formatting, types, layers, dependencies
 # make mutants      plant defects in a copy; every test that should notice must fail
 # make boards       rebuild every committed board from the committed records
+# make boards-check whether the files of every committed board are fresh
 # make perf         how fast training is, beside its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
@@ -19,17 +20,19 @@ QUICKSTART ?= .quickstart
 PEERS ?= trl,sb3
 PERF ?=
 BIN := $(VENV)/bin
+# Those that were built once; the others have no records yet.
+BOARDS := $(patsubst %/board.json,%,$(wildcard leaderboards/*/board.json))
 
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint mutants boards perf assets clean
+.PHONY: quickstart test lint mutants boards boards-check perf assets clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,11s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -57,8 +60,12 @@ mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py
 
 boards: $(VENV)/.installed
-	for board in leaderboards/*/board.json; do \
-	  $(BIN)/lmrl-bench board build $$(basename $$(dirname $$board)) || exit 1; done
+	for board in $(BOARDS); do $(BIN)/lmrl-bench board build $$board || exit 1; done
+
+# All of them, so that one that is stale hides no other.
+boards-check: $(VENV)/.installed
+	status=0; for board in $(BOARDS); do \
+	  $(BIN)/lmrl-bench board build $$board --check || status=$$?; done; exit $$status
 
 perf: $(VENV)/.installed $(if $(findstring trl-1.12,$(PEERS)),.venv-trl112/.installed)
 	$(BIN)/python tests/performance/run.py --peers '$(PEERS)' $(PERF)

@@ -12,6 +12,7 @@ import typer
 
 from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks, tuning
 from lmrl_bench.cli.output import JsonOption, SetOption, note
+from lmrl_bench.errors import ConfigError
 
 app = typer.Typer(
     help="Compare reinforcement-learning algorithms for language models.",
@@ -157,9 +158,14 @@ def doctor(
     algorithms: Annotated[
         list[str] | None, typer.Option("--algorithm", help="With --perf; default: ppo and grpo.")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="With --perf: undisturbed rounds.")] = 3,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="With --perf: undisturbed rounds; default: 3.")
+    ] = None,
 ) -> None:
     """Shows versions, threads, caches and whether the results folder can be written."""
+    options = {"--workload": workloads, "--algorithm": algorithms, "--rounds": rounds}
+    if given := [name for name, value in options.items() if value and not perf]:
+        raise ConfigError(f"{', '.join(given)}: only with --perf, which measures; add --perf")
     if perf:
         from lmrl_bench.cli.output import show_one
         from lmrl_bench.performance.program import measure
@@ -167,7 +173,10 @@ def doctor(
 
         contests = list(
             measure(
-                workloads or ["S", "W1"], algorithms or ["ppo", "grpo"], rounds=rounds, note=note
+                workloads or ["S", "W1"],
+                algorithms or ["ppo", "grpo"],
+                rounds=rounds or 3,
+                note=note,
             )
         )
         show_one(document(contests), as_json=as_json, text=table(contests))

@@ -136,11 +136,12 @@ def _write_rescored(found: Rescored, by: str) -> None:
 
 
 def _rerun_text(found: Rerun) -> str:
+    from lmrl_bench.leaderboards.verification import primary_value
+
     record = found.record
     if found.interval is None:
         return f"{record.id}: bitwise the same: record {record.digest()[:12]}, curves and answers"
-    metric = record.task.primary_metric
-    new, old = (r.results["test"].metrics[metric].value for r in (found.new, record))
+    metric, new, old = record.task.primary_metric, *map(primary_value, (found.new, record))
     where = ", ".join(found.elsewhere) or "nothing"
     return (
         f"{record.id}: not the same bits; {metric} {new:.6g} (recorded {old:.6g}) lies inside the "

@@ -52,6 +52,7 @@ def tune(
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
     from lmrl_bench.runs.bench import Rerun
+    from lmrl_bench.runs.declared import undeclared
     from lmrl_bench.runs.progress import LiveBars, listener
     from lmrl_bench.runs.tune import tune as run_trials
     from lmrl_bench.runs.tune import write_settings
@@ -83,6 +84,8 @@ def tune(
     show([_line(study) for study in plan.studies], as_json=as_json)
     for path in write_settings(plan) if write else []:
         note(f"wrote {path}")
+    for line in undeclared(spec) if write else []:
+        note(f"not as '{spec.name}' declares: {line}")
     if any(study.best.value is None for study in plan.studies):
         note("every trial of a row failed; its settings are left as they are")
         raise typer.Exit(1)

@@ -5,11 +5,17 @@ Every number comes from a record; a missing record is missing, not zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lmrl_bench.leaderboards.consistency import check_row, check_task, refuse_stale, stale
+from lmrl_bench.leaderboards.consistency import (
+    check_numbers,
+    check_row,
+    check_task,
+    refuse_stale,
+    stale,
+)
 from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
@@ -108,10 +114,22 @@ def records_of(
             continue
         record = records[folder] = read_record(folder)
         check_files(folder, record)
+        check_numbers(folder, dict(_numbers(record)))
         if reasons := stale(record, cell, expected(cell)):
             problems[folder] = reasons
     refuse_stale(problems, board)
     return records
+
+
+def _numbers(record: RunRecord) -> Iterator[tuple[str, float]]:
+    """Every number of a record that a board sums up."""
+    for split, results in record.results.items():
+        yield from ((f"{split}: {name}", metric.value) for name, metric in results.metrics.items())
+        for name in ("reward", "kl_to_reference", "mean_length", "truncated_share"):
+            yield f"{split}: {name}", getattr(results, name)
+    for name in ("wall_s", "cpu_s"):
+        yield name, getattr(record.time, name)
+    yield "tokens", record.budget.tokens
 
 
 def _task_table(

@@ -14,6 +14,8 @@ from lmrl_bench.leaderboards.spec import Cell
 from lmrl_bench.records.expected import ExpectedRun, differences
 from lmrl_bench.records.record import RunRecord
 
+LARGEST = 1e100
+"""Numbers beyond it have no variance that a computer can hold."""
 _REMEDY = "run these cells again (`lmrl-bench bench`), or restore the records"
 _SHOWN_RECORDS = 10
 _SHOWN_FIELDS = 3
@@ -49,6 +51,20 @@ def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
             ]
         )
     )
+
+
+def check_numbers(folder: Path, numbers: Mapping[str, float]) -> None:
+    """Proves that statistics can be computed with the numbers of a record or of its curves.
+
+    Raises:
+        RecordError: Names the first one that is too large.
+    """
+    for name, value in numbers.items():
+        if abs(value) > LARGEST:
+            raise RecordError(
+                f"{folder}: {name} is {value:g}, larger than {LARGEST:g}: no statistics can take it; "
+                "leave the row out, or mend the cause and run it again"
+            )
 
 
 def check_row(records: Mapping[Path, RunRecord]) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.consistency import check_numbers
 from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, TaskInfo
-from lmrl_bench.records.store import SHOWN_SAMPLES, read_curves, read_samples
+from lmrl_bench.records.store import CURVES, SHOWN_SAMPLES, read_curves, read_samples
 
 _SPLIT = "test"
 _POINTS = TypeAdapter(list[ValidationPoint])
@@ -57,7 +58,7 @@ def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> 
 
 def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[ValidationPoint]:
     try:
-        return _POINTS.validate_python(lines)
+        points = _POINTS.validate_python(lines)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place, *field = first["loc"]
@@ -65,6 +66,9 @@ def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Validation
             f"{folder}/curves.jsonl: iteration {lines[int(place)].get('iteration')}: "
             f"{'.'.join(map(str, field))}: {first['msg']}; run again with --fresh"
         ) from error
+    for point in points:
+        check_numbers(folder / CURVES, point.model_dump(exclude={"kind"}))
+    return points
 
 
 def collect_samples(

@@ -96,6 +96,14 @@ class Verification(_Strict):
     word: str = "declared"
     by: str | None = None
     date: str | None = None
+    bitwise: list[int] = Field(
+        default_factory=list, description="seeds that training gave again bit for bit"
+    )
+    interval: list[int] = Field(
+        default_factory=list,
+        description="seeds trained again of which only the primary metric agrees: it lies inside the "
+        "prediction interval of the row's other seeds",
+    )
 
 
 class Row(_Strict):

@@ -9,12 +9,16 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.statistics import difference_interval
+from lmrl_bench.leaderboards.statistics import (
+    Interval,
+    difference_interval,
+    prediction_interval,
+)
 from lmrl_bench.leaderboards.table import Verification
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord
@@ -34,10 +38,16 @@ class Retrained(BaseModel):
     how: Literal["bitwise", "interval"] = Field(
         description="the same record digest, or inside the prediction interval of the other seeds"
     )
-    value: float | None = Field(
+    value: FiniteFloat | None = Field(
         None, description="the primary metric of the new run on the test split, if it completed"
     )
     digest: str = Field(description="of the new record")
+
+    @model_validator(mode="after")
+    def _says_what_lies_inside(self) -> Self:
+        if self.how == "interval" and self.value is None:
+            raise ValueError("an interval says nothing without the value that lies inside")
+        return self
 
 
 class Check(BaseModel):
@@ -51,6 +61,19 @@ class Check(BaseModel):
     records: dict[int, str] = Field(description="seed to record digest, all seeds of the row")
     package_version: str
     retrained: Retrained | None = Field(None, description="of a check of level 3")
+
+    @model_validator(mode="after")
+    def _has_evidence(self) -> Self:
+        found = self.retrained
+        if (found is not None) != (self.level == 3):
+            raise ValueError("level 3, and no other, says which seed was trained again")
+        if found is not None and found.seed not in self.records:
+            raise ValueError(f"seed {found.seed} was trained again, but is none of the records'")
+        if found and found.how == "bitwise" and found.digest != self.records[found.seed]:
+            raise ValueError(
+                f"seed {found.seed}: the digest is not the record's: not the same bits"
+            )
+        return self
 
 
 class _Checks(BaseModel):
@@ -100,8 +123,17 @@ def add_check(row_folder: Path, check: Check) -> Path:
 
 
 def digests(records: Sequence[RunRecord]) -> dict[int, str]:
-    """Returns seed to digest of a row's records, as a check names them."""
-    return {record.seed: record.digest() for record in records}
+    """Returns seed to digest of a row's records, as a check names them.
+
+    Raises:
+        RecordError: Two records are of one seed.
+    """
+    found: dict[int, str] = {}
+    for record in records:
+        if record.seed in found:
+            raise RecordError(f"{record.id}: a second record of seed {record.seed} in its row")
+        found[record.seed] = record.digest()
+    return found
 
 
 def verification(
@@ -118,21 +150,59 @@ def verification(
         now: Their digests by seed, where they are known.
 
     Raises:
-        RecordError: As in `read_checks`.
+        RecordError: As in `read_checks`, or a check claims what does not follow from the records.
     """
     checks = read_checks(row_folder)
     now = digests(records) if checks and now is None else now
     holding = [check for check in checks if check.records == now]
     if not holding:
         return Verification()
+    for check in holding:
+        _require_inside(row_folder / FILE, check, records)
     best = max(holding, key=lambda check: (check.level, check.date))
-    level = 4 if _replicated(holding, records) else best.level
-    return Verification(level=level, word=WORDS[level], by=best.by, date=best.date.isoformat())
+    again = _again(holding)
+    level = 4 if _replicated(again, records) else best.level
+    return Verification(
+        level=level,
+        word=WORDS[level],
+        by=best.by,
+        date=best.date.isoformat(),
+        bitwise=[seed for seed, found in again.items() if found.how == "bitwise"],
+        interval=[seed for seed, found in again.items() if found.how == "interval"],
+    )
 
 
 def primary_value(record: RunRecord) -> float:
-    """Returns the primary metric of a completed run on the test split."""
-    return record.results["test"].metrics[record.task.primary_metric].value
+    """Returns the primary metric of a completed run on the test split.
+
+    Raises:
+        RecordError: The record lacks it.
+    """
+    try:
+        return record.results["test"].metrics[record.task.primary_metric].value
+    except KeyError:
+        raise RecordError(
+            f"{record.id}: has no {record.task.primary_metric} on the test split; run it again"
+        ) from None
+
+
+def other_seeds_interval(records: Sequence[RunRecord], seed: int) -> Interval | None:
+    """Returns where one more seed is expected by the row's completed other seeds; None below two of them."""
+    others = [r for r in records if r.seed != seed and r.status == "completed"]
+    return prediction_interval(list(map(primary_value, others))) if len(others) > 1 else None
+
+
+def _require_inside(path: Path, check: Check, records: Sequence[RunRecord]) -> None:
+    """Refuses the claim that a value lies inside an interval in which it does not."""
+    found = check.retrained
+    if found is None or found.how == "bitwise" or found.value is None:
+        return
+    interval = other_seeds_interval(records, found.seed)
+    if interval is None or not interval.contains(found.value):
+        raise RecordError(
+            f"{path}: claims that seed {found.seed}, trained again, lies inside the prediction interval of the "
+            f"row's other seeds, but {found.value:.6g} does not; remove it, and check the row again"
+        )
 
 
 def _same_matter(first: Check, second: Check) -> bool:
@@ -140,10 +210,15 @@ def _same_matter(first: Check, second: Check) -> bool:
     return (first.level, first.by) == (second.level, second.by) and seeds[0] == seeds[1]
 
 
-def _replicated(checks: Sequence[Check], records: Sequence[RunRecord]) -> bool:
-    again: Mapping[int, Retrained] = {
-        check.retrained.seed: check.retrained for check in checks if check.retrained
-    }
+def _again(checks: Sequence[Check]) -> dict[int, Retrained]:
+    """What was trained again, by seed; where several did, the one that gave the same bits, or the last."""
+    found = [check.retrained for check in checks if check.retrained]
+    found.sort(key=lambda retrained: retrained.how == "bitwise")
+    again = {retrained.seed: retrained for retrained in found}
+    return dict(sorted(again.items()))
+
+
+def _replicated(again: Mapping[int, Retrained], records: Sequence[RunRecord]) -> bool:
     if len(records) < 2 or set(again) != {record.seed for record in records}:
         return False
     if all(found.how == "bitwise" for found in again.values()):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pydantic_core import from_json
 
 from lmrl_bench.digests import canonical_json, require_finite
@@ -28,6 +28,7 @@ class ValidationPoint(BaseModel):
     """One evaluation on the validation split; further fields are `metric/<name>`."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, FiniteFloat] = Field(init=False)
 
     kind: Literal["validation"] = "validation"
     iteration: int

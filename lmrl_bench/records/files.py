@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lmrl_bench.errors import RecordError
@@ -78,7 +79,22 @@ def _chunks(path: str, flags: int = 0) -> Iterator[bytes]:
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
-    """Makes the folder and proves that a file can be written in it, before any work is done.
+    """Proves that a file can be written in the folder, before any work is done; leaves nothing behind.
+
+    Args:
+        folder: The folder; it may be missing.
+        option: The command line's option that names it, for the message.
+
+    Raises:
+        RecordError: It cannot; names the folder and the remedy.
+    """
+    with writable(folder, option):
+        pass
+
+
+@contextmanager
+def writable(folder: Path, option: str = "--output") -> Iterator[None]:
+    """Makes the folder and proves that it can be written; of what was made, what stays empty goes in the end.
 
     Args:
         folder: The folder.
@@ -87,6 +103,17 @@ def check_writable(folder: Path, option: str = "--output") -> None:
     Raises:
         RecordError: It cannot; names the folder and the remedy.
     """
+    made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+    try:
+        _prove_writable(folder, option)
+        yield
+    finally:
+        with suppress(OSError):  # the first one that is not empty
+            for path in made:
+                path.rmdir()
+
+
+def _prove_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):

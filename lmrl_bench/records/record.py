@@ -227,7 +227,10 @@ class RunRecord(_Strict):
 
     @model_validator(mode="after")
     def _names_no_place(self) -> Self:
-        model = (self.config.get("policy") or {}).get("model")
+        policy = self.config.get("policy") or {}
+        if not isinstance(policy, dict):
+            raise ValueError("config.policy is no mapping")
+        model = policy.get("model")
         if isinstance(model, str):
             _public(model)
         return self

@@ -81,7 +81,9 @@ def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
         with pq.ParquetFile(path) as file:  # read_table would start a data set and threads
             _check_schema(path, file.schema_arrow)
             kept = [name for name in file.schema_arrow.names if name not in without]
-            return file.read(columns=kept, use_threads=False)
+            table = file.read(columns=kept, use_threads=False)
+            table.validate(full=True)  # texts may be no UTF-8
+            return table
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
 

@@ -22,7 +22,13 @@ from lmrl_bench.records.curves import (
     resume_curves,
     write_curves,
 )
-from lmrl_bench.records.files import check_writable, own_sha256, read_own, write_atomic
+from lmrl_bench.records.files import (
+    check_writable,
+    own_sha256,
+    read_own,
+    writable,
+    write_atomic,
+)
 from lmrl_bench.records.lock import RunLock
 from lmrl_bench.records.provenance import format_traceback
 from lmrl_bench.records.record import RunRecord
@@ -48,6 +54,7 @@ __all__ = [
     "read_record",
     "read_samples",
     "resume_curves",
+    "writable",
     "write_atomic",
     "write_curves",
     "write_record",

@@ -50,6 +50,8 @@ def answers(folder: Path, record: RunRecord, task: Task) -> tuple[list[Answers],
     decodings: dict[str, list[dict[str, Any]]] = {}
     for row in read_samples(folder).to_pylist():
         decodings.setdefault(row["decoding"], []).append(row)
+    if None in decodings:
+        return [], ["an answer names no decoding"]
     tests = {name: r for name, r in record.results.items() if name != "validation"}
     if set(decodings) != set(tests):
         return [], [f"samples.parquet holds {sorted(decodings)}, the record {sorted(tests)}"]

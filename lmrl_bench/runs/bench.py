@@ -15,13 +15,13 @@ from lmrl_bench.errors import ConfigError, LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import Status
+from lmrl_bench.runs.declared import require_declared
 from lmrl_bench.runs.done import done_record
 from lmrl_bench.runs.folders import run_name
 from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import existing_start, expected_run, trained_start
-from lmrl_bench.runs.tuned import require_declared
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

@@ -22,6 +22,7 @@ from lmrl_bench.records.store import (
     RunLock,
     check_writable,
     format_traceback,
+    writable,
     write_record,
 )
 from lmrl_bench.runs.allocator import reuse_freed_memory
@@ -148,8 +149,7 @@ def execute(
         LmrlBenchError: The run cannot start; nothing has been written then.
     """
     folder = run_folder(config)
-    check_writable(folder)
-    with RunLock(folder):
+    with writable(folder), RunLock(folder):
         try:
             done = None if fresh else _done(config, task, retry_failed)
         except StaleRecordError:

@@ -7,9 +7,9 @@ from functools import cache
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.records.expected import ExpectedRun
+from lmrl_bench.runs.declared import require_declared
 from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.runs.starts import expected_run
-from lmrl_bench.runs.tuned import require_declared
 from lmrl_bench.tasks.catalog import load_task
 
 

@@ -7,17 +7,19 @@ mean ± t(n-1) · sd · √(1 + 1/n) of the row's other seeds.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError, RecordError, VerificationError
-from lmrl_bench.leaderboards.statistics import Interval, prediction_interval
-from lmrl_bench.leaderboards.verification import primary_value
+from lmrl_bench.leaderboards.statistics import Interval
+from lmrl_bench.leaderboards.submission.tree import unsafe
+from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.records.expected import differences
 from lmrl_bench.records.record import Provenance, RunRecord
-from lmrl_bench.records.store import RECORD, check_files, find_folders, read_record
+from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
 from lmrl_bench.runs.progress import Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import expected_run
@@ -58,12 +60,13 @@ def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener
         progress: Takes events.
 
     Raises:
-        RecordError: The record cannot be read, or `output` holds a finished run.
+        RecordError: The record cannot be read, a folder is a link, or `output` holds a finished run.
         ConfigError: The record is not of the task and start that are here.
         VerificationError: The record does not hold; says what was compared.
         KeyboardInterrupt: The user stopped; it goes on when called again.
     """
-    record = read_record(folder)
+    row_folder(folder)
+    record = _read(folder)
     check_files(folder, record)
     if record.status == "interrupted":
         raise ConfigError(f"{folder}: the run was interrupted; there is no result to check")
@@ -94,16 +97,55 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
         raise VerificationError(
             f"{folder}: the run {record.status} in the record and {new.status} now ({bits})"
         )
+    value, metric, recorded = primary_value(new), new.task.primary_metric, primary_value(record)
+    if record.task.primary_metric != metric:
+        raise VerificationError(
+            f"{folder}: the primary metric is {record.task.primary_metric} in the record, {metric} now"
+        )
     interval = _expected_interval(folder, record, bits)
-    value, metric = primary_value(new), record.task.primary_metric
     where = f"[{interval.low:.6g}, {interval.high:.6g}]"
     if not interval.contains(value):
         raise VerificationError(
             f"{folder}: not the same bits ({bits}), and {metric} is {value:.6g} now, outside {where}, "
             "the 95 % prediction interval of the row's other seeds; the record says "
-            f"{primary_value(record):.6g}"
+            f"{recorded:.6g}"
         )
     return Rerun(record, new, interval, elsewhere)
+
+
+def row_folder(folder: Path) -> Path:
+    """Returns the folder of the row that a run's folder lies in.
+
+    Raises:
+        RecordError: One of them is a link, so that the row would be another one than it seems.
+    """
+    place = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow links
+    check_place(place, place.parents[1])
+    return place.parent
+
+
+def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
+    """Returns the records of the row that a run's folder lies in, its own among them.
+
+    Raises:
+        RecordError: One cannot be read, or is not of the row, or lies elsewhere than its seed says.
+    """
+    row, records = row_folder(folder), []
+    for path in find_folders(row):
+        found = _read(path)
+        mates = [(r.task.name, r.row, r.config_digest) for r in (record, found)]
+        if path != row / str(found.seed) or mates[0] != mates[1]:
+            raise RecordError(
+                f"{path}: holds {found.id}, which is no seed of the row there; remove it"
+            )
+        records.append(found)
+    return records
+
+
+def _read(folder: Path) -> RunRecord:
+    if folder.is_dir() and (reason := unsafe(folder)):
+        raise RecordError(reason)
+    return read_record(folder)
 
 
 def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConfig:
@@ -144,15 +186,11 @@ def _first_differences(record: RunRecord, new: RunRecord) -> str:
 
 
 def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
-    others = [
-        other
-        for path in find_folders(folder.resolve().parent)
-        if (other := read_record(path)).seed != record.seed and other.status == "completed"
-    ]
-    if len(others) < 2:
+    interval = other_seeds_interval(read_row(folder, record), record.seed)
+    if interval is None:
         raise VerificationError(
-            f"{folder}: not the same bits ({bits}), and the row has {len(others)} other completed "
+            f"{folder}: not the same bits ({bits}), and the row has fewer than two other completed "
             "seeds; an interval needs two: train again on the machine and with the versions of "
             "the record"
         )
-    return prediction_interval([primary_value(other) for other in others])
+    return interval

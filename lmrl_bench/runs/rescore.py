@@ -17,6 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from lmrl_bench.errors import AssetError, RecordError, VerificationError
+from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
 from lmrl_bench.metrics import METRICS
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.records.provenance import collect
@@ -99,8 +100,7 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
     problems: list[str] = []
     for folder in find_folders(root):
         try:
-            record = read_record(folder)
-            check_files(folder, record)
+            record = _read(folder)
         except RecordError as error:
             problems.append(str(error))
             continue
@@ -116,6 +116,18 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
     if not found.records:
         raise RecordError(f"{root}: no completed run below it; there is nothing to score again")
     return found
+
+
+def _read(folder: Path) -> RunRecord:
+    """The record, once nothing beside it is a link, too large, or too large once unpacked."""
+    if reason := unsafe(folder):
+        raise RecordError(reason)
+    record = read_record(folder)
+    check_files(folder, record)
+    info = record.samples
+    if info and (reason := unpacked(folder, info.rows, info.rows)):
+        raise RecordError(f"{folder}: {reason}")
+    return record
 
 
 class _Run:

@@ -1,7 +1,7 @@
 """A task's tuned settings (`algorithms/<algorithm>.yaml`) and how they were chosen.
 
-A file that `lmrl-bench tune` wrote says so in its head, in one line that is read back: a board that
-declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
+A file that `lmrl-bench tune` wrote says so in its head, in one line that is read back (`declared.py`): a
+board that declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.digests import digest
-from lmrl_bench.errors import ConfigError
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, cells
-from lmrl_bench.runs.resolve import resolve_unchecked, tuned_settings
-from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task
 
 UNTUNED = ("none", "supervised")
@@ -40,6 +38,7 @@ class TuningFacts(BaseModel):
         value: mean over the seeds, at the end of training.
         value_before: of trial 0; null if it did not complete.
         tokens_spent: by all these trials.
+        earlier_trials, earlier_tokens: the part of tunings before the last one in `trials` and `tokens_spent`.
         settings: digest of the file's content without its head.
     """
 
@@ -55,27 +54,35 @@ class TuningFacts(BaseModel):
     value: float
     value_before: float | None
     tokens_spent: int
+    earlier_trials: int = 0
+    earlier_tokens: int = 0
     settings: str
 
 
 def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]) -> str:
     """Returns the content of a tuned file: its head, and the settings with the changes laid over them.
 
-    The trials of an earlier tuning of the file are added to those of this one, unless it is the same.
+    The trials of earlier tunings of the file are added to those of this one. A tuning that kept the settings is
+    no earlier one for the same protocol: this one began with the same trials, and went on.
 
     Args:
         path: The file as it is, or None.
         changes: Fields of a run's configuration.
-        facts: `TuningFacts` of this tuning, without `settings`.
+        facts: `TuningFacts` of this tuning alone, without `settings`.
     """
     data = merge(load_yaml(path) if path else {}, changes).data
     found = TuningFacts(**facts, settings=digest(data))
     earlier = tuning_facts(path) if path else None
-    if earlier is not None and not _same_tuning(earlier, found):
+    if earlier is not None:
+        goes_on = earlier.best_trial == 0 and _protocol(earlier) == _protocol(found)
+        trials = earlier.earlier_trials if goes_on else earlier.trials
+        tokens = earlier.earlier_tokens if goes_on else earlier.tokens_spent
         found = found.model_copy(
             update={
-                "trials": earlier.trials + found.trials,
-                "tokens_spent": earlier.tokens_spent + found.tokens_spent,
+                "trials": max(earlier.trials, trials + found.trials),
+                "tokens_spent": max(earlier.tokens_spent, tokens + found.tokens_spent),
+                "earlier_trials": trials,
+                "earlier_tokens": tokens,
             }
         )
     return (
@@ -96,9 +103,16 @@ def tuning_facts(path: Path) -> TuningFacts | None:
     return None
 
 
-def _same_tuning(first: TuningFacts, second: TuningFacts) -> bool:
-    counts = {"trials", "tokens_spent"}
-    return first.model_dump(exclude=counts) == second.model_dump(exclude=counts)
+def has_head(path: Path) -> bool:
+    """Whether a file was written by a tuning once, whatever has become of it since."""
+    return any(line.startswith(_MARK) for line in path.read_text(encoding="utf-8").splitlines())
+
+
+def _protocol(facts: TuningFacts) -> dict[str, Any]:
+    """What, with the same settings to begin with, makes two tunings propose and reach the same."""
+    return facts.model_dump(
+        include={"board", "seeds", "tokens", "validation_samples", "metric", "value_before"}
+    )
 
 
 def tunable(board: BoardSpec) -> list[Cell]:
@@ -120,33 +134,3 @@ def trial_tokens(protocol: TuningSpec, task: Task, cell: Cell) -> int:
     return max(
         1, round(protocol.budget_share * resolve_unchecked(task, cell.located).budget.tokens)
     )
-
-
-def require_declared(board: BoardSpec) -> None:
-    """Refuses a board whose declared tuning is not how its tasks' settings were made.
-
-    Raises:
-        ConfigError: Names every file that was made otherwise, and the remedy.
-    """
-    if board.tuning is None:
-        return
-    otherwise = []
-    for cell in tunable(board):
-        task, algorithm = load_task(cell.task), cell.config["algorithm"]["name"]
-        path = tuned_settings(task, algorithm)
-        facts = tuning_facts(path) if path else None
-        wanted = {
-            "board": board.name,
-            "trials": board.tuning.trials,
-            "seeds": board.tuning.seeds,
-            "tokens": trial_tokens(board.tuning, task, cell),
-            "validation_samples": board.tuning.validation_samples,
-        }
-        if facts is None or facts.model_dump(include=set(wanted)) != wanted:
-            otherwise.append(f"{cell.task}/algorithms/{algorithm}.yaml")
-    if otherwise:
-        raise ConfigError(
-            f"board '{board.name}' declares a tuning by which these settings were not made, or they were changed "
-            f"since: {', '.join(otherwise)}; run lmrl-bench tune {board.name} --write, or remove `tuning` from "
-            "leaderboard.yaml"
-        )

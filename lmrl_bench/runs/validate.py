@@ -54,7 +54,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
     tree = look(folder)
     records, problems = read_whole(submission, expected, tree.runs)
     scales = {cell.task: expected(cell).score_range for cell in submission.cells()}
-    history = compare(submission, expected)
+    history = compare(submission, expected, tree)
     earlier = _earlier(submission)
     problems = [
         *tree.problems,
@@ -64,12 +64,18 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         *mixed(board, earlier | records),
         *history.problems,
     ]
+    table = None
+    if not problems:
+        try:
+            table = _table(submission, expected)
+        except RecordError as error:  # what only a whole board shows
+            problems.append(str(error))
     return Reviewed(
         board=board.name,
         records=len(records),
         problems=problems,
         flags=[*to_look_at(records, scales), *history.flags],
-        table=None if problems else _table(submission, expected),
+        table=table,
         new={label for _, label, _ in history.new},
     )
 

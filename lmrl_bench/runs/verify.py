@@ -16,7 +16,7 @@ from lmrl_bench.leaderboards.verification import (
     primary_value,
 )
 from lmrl_bench.records.store import find_records
-from lmrl_bench.runs.rerun import Rerun
+from lmrl_bench.runs.rerun import Rerun, read_row, row_folder
 from lmrl_bench.runs.rescore import Rescored
 
 
@@ -66,8 +66,8 @@ def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
         value=primary_value(new) if new.status == "completed" else None,
         digest=new.digest(),
     )
-    row = folder.resolve().parent
-    return add_check(row, _check(3, by, digests(find_records(row)), retrained))
+    records = digests(read_row(folder, found.record))
+    return add_check(row_folder(folder), _check(3, by, records, retrained))
 
 
 def _check(

@@ -120,15 +120,11 @@ def assert_refused(called, *parts):
     assert called.out == ""
 
 
-def is_untouched(folder):
-    return not folder.exists() or not any(folder.iterdir())
-
-
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda function: function.__name__)
 def test_a_broken_task_or_policy(broken, world, capsys):
     parts = broken(world)
     assert_refused(call(capsys, "run", world.run_file()), *parts)
-    assert is_untouched(world.root / "out")
+    assert not (world.root / "out").exists()
 
 
 def test_a_broken_policy_is_refused_before_its_supervised_start_is_trained(world, capsys):
@@ -147,6 +143,13 @@ def test_an_unwritable_results_folder(world, capsys):
         refused, "out/deep: results cannot be written here", "choose another with --output"
     )
     assert not (world.root / "cache").exists()
+
+
+def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):
+    missing_file(world)
+    (world.root / "out").mkdir()
+    assert call(capsys, "run", world.run_file(output="out/deep/er")).code == 2
+    assert not any((world.root / "out").iterdir())
 
 
 def test_an_unwritable_results_folder_of_a_board(world, capsys):
@@ -185,7 +188,7 @@ def test_a_board_does_not_run_under_another_configuration(world, capsys):
 )  # fmt: skip
 def test_unknown_names(arguments, parts, world, capsys):
     assert_refused(call(capsys, *arguments), *parts)
-    assert not [path for path in (world.root / "results").rglob("*") if path.is_file()]
+    assert not (world.root / "results").exists()
 
 
 def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):

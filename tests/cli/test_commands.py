@@ -174,6 +174,14 @@ def test_doctor_measures_on_request(capsys, monkeypatch):
     assert asked[1] == (["S", "W1"], ["ppo", "grpo"], 3)
 
 
+@pytest.mark.parametrize("option", [("--workload", "S"), ("--algorithm", "ppo"), ("--rounds", "2")])
+def test_doctor_refuses_what_only_a_measurement_takes(option, capsys):
+    refused = call(capsys, "doctor", *option)
+    assert refused.code == 2
+    assert refused.err == f"error: {option[0]}: only with --perf, which measures; add --perf\n"
+    assert refused.out == ""
+
+
 def test_run_dry_run_prints_the_whole_configuration(world, capsys):
     dry = call(capsys, "run", world.run_file(), "--dry-run", "--set", "seed=4")
     assert dry.code == 0

@@ -17,7 +17,7 @@ from fixtures.submissions import BOARD, PPO, Handed, disguise, run_board, small_
 from lmrl_bench.digests import file_sha256
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.leaderboards.submission import tree
+from lmrl_bench.leaderboards.submission import history, tree
 from lmrl_bench.leaderboards.submission.records import Submission
 from lmrl_bench.runs.expectations import of_board
 
@@ -264,6 +264,16 @@ RECORDS = {
         lambda c: c["fidelity"].update(flags=["**checked**"]),
         "fidelity.flags.0: Input should be 'max_logprob_difference'",
     ),
+    "a number that no statistics can take": (
+        "validate",
+        lambda c: c["results"]["test"]["metrics"]["bleu"].update(value=1e308),
+        r"test: bleu is 1e\+308, larger than 1e\+100: no statistics can take it",
+    ),
+    "a policy that is a text": (
+        "rescore",
+        lambda c: c["config"].update(policy="mine"),
+        "not a valid record .*config.policy is no mapping",
+    ),
     "no configuration at all": (
         "validate",
         lambda c: c.update(config={}),
@@ -337,6 +347,7 @@ ANSWERS = {
         "reward of the sample test-0 is",
     ),
     "an empty field": ("validate", first(terminated=None), "has an empty field"),
+    "no decoding": ("rescore", first(decoding=None), "an answer names no decoding"),
 }  # fmt: skip
 
 
@@ -380,6 +391,35 @@ def test_answers_of_another_type(handed, refuse):
     handed.edit(lambda content: content["samples"].update(sha256=digest))
     for command in ("validate", "rescore"):
         assert "columns of another type: reward" in refuse(command)
+
+
+def test_answers_that_are_no_text(handed, refuse):
+    folder = handed.run()
+    table = pq.read_table(folder / "samples.parquet")
+    raw = [b"\xff\xfe", *(text.encode() for text in table["output"].to_pylist()[1:])]
+    column = pa.array(raw, pa.binary()).view(pa.string())
+    position = table.column_names.index("output")
+    pq.write_table(table.set_column(position, "output", column), folder / "samples.parquet")
+    digest = file_sha256(folder / "samples.parquet")
+    handed.edit(lambda content: content["samples"].update(sha256=digest))
+    for command in ("validate", "rescore"):
+        assert re.search("samples.parquet: cannot be read .*[Ii]nvalid UTF", refuse(command))
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ({"metric/chrf": []}, "iteration 0: metric/chrf: Input should be a valid number"),
+        ({"reward": 1e308}, r"curves.jsonl: reward is 1e\+308, larger than 1e\+100"),
+    ],
+)
+def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, reason):
+    """Also the first one, of which no result is claimed; and by somebody who builds the board at once."""
+    handed.edit_curves(lambda lines: lines[0].update(value))
+    assert re.search(reason, refuse("validate"))
+    places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
+    done = call(capsys, "board", "build", handed.board, *places)
+    assert (done.code, bool(re.search(reason, done.err))) == (2, True), done.err
 
 
 def test_more_training_than_the_budget(handed, refuse):
@@ -524,6 +564,33 @@ def test_links(handed, refuse, tmp_path, name):
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert f"{path}: is a link; put the run's own" in refuse("validate")
+    if name in ("curves.jsonl", "config.yaml"):
+        assert f"{path}: is a link; put the run's own" in refuse("rescore")
+
+
+def test_a_run_trained_again_through_a_link(handed, capsys, tmp_path):
+    """The check would be written into the row that the link points at."""
+    for place in (handed.run(), handed.run().parent):
+        place.rename(tmp_path / "elsewhere")
+        place.symlink_to(tmp_path / "elsewhere")
+        options = ("--write-verification", "--by", "me")
+        done = call(capsys, "submission", "rerun", handed.run(), *options)
+        assert (done.code, "a folder on the way is a link" in done.err) == (2, True)
+        assert not list(tmp_path.rglob("verification.json"))
+        place.unlink()
+        (tmp_path / "elsewhere").rename(place)
+
+
+def test_seeds_beside_the_row_do_not_widen_its_interval(handed, capsys):
+    """Another setting's run, or a copy under another number, is no further seed."""
+    handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))
+    handed.copy("toy/start/0", f"{PPO}/7")
+    done = call(capsys, "submission", "rerun", handed.run())
+    assert (done.code, "ppo/7: holds toy/start/" in done.err) == (2, True), done.err
+    handed.copy(f"{PPO}/0", f"{PPO}/7")
+    done = call(capsys, "submission", "rerun", handed.run())
+    assert (done.code, "ppo/7: holds toy/ppo/model/s0-" in done.err) == (2, True)
+    assert "is no seed of the row there; remove it" in done.err
 
 
 def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
@@ -561,11 +628,31 @@ def test_what_is_no_file_of_a_run(handed, refuse):
 
 
 @pytest.mark.parametrize("name", LINKS)
-def test_huge_files_are_not_opened(handed, refuse, name, monkeypatch):
+def test_huge_files_are_not_opened(handed, refuse, capsys, name, monkeypatch):
     with (handed.run() / name).open("ab") as stream:
         stream.truncate(tree.LIMITS[name] + 1)
     monkeypatch.setattr("lmrl_bench.leaderboards.submission.records.read_record", _only_others)
-    assert re.search(rf"toy/ppo/1/{name}: [\d,]+ bytes, more than the", refuse("validate"))
+    too_large = rf"toy/ppo/1/{name}: [\d,]+ bytes, more than the"
+    assert re.search(too_large, refuse("validate"))
+    monkeypatch.setattr("lmrl_bench.runs.rescore.read_record", _only_others)
+    assert re.search(too_large, refuse("rescore"))
+    monkeypatch.setattr("lmrl_bench.runs.rerun.read_record", _only_others)
+    done = call(capsys, "submission", "rerun", handed.run())
+    assert (done.code, bool(re.search(too_large, done.err))) == (2, True)
+
+
+def test_huge_files_and_links_are_not_read_for_their_digest(handed, refuse, monkeypatch, tmp_path):
+    """Not even to see whether an older record, or a file of checks, has changed."""
+    other = handed.run("toy/ppo/2").rename(tmp_path / "elsewhere")
+    handed.run("toy/ppo/2").symlink_to(other)
+    for path in (handed.run() / "curves.jsonl", handed.folder / PPO / "verification.json"):
+        with path.open("ab") as stream:
+            stream.truncate(tree.LIMITS[path.name] + 1)
+    read = []
+    monkeypatch.setattr(history, "file_sha256", lambda path: read.append(path) or "0")
+    refuse("validate", "--against", handed.before)
+    mine = {path.parent for path in read if path.is_relative_to(handed.folder / PPO)}
+    assert mine == {handed.run(f"{PPO}/0")}
 
 
 def _only_others(folder):
@@ -601,7 +688,8 @@ def test_long_texts_in_a_small_file(handed, refuse, name, monkeypatch):
     column = pa.array(values, type=table.schema.field(name).type)
     position = table.column_names.index(name)
     exchange_answers(handed, table.set_column(position, name, column))
-    assert "samples.parquet unpacks to more than 15,000,000 bytes" in refuse("validate")
+    for command in ("validate", "rescore"):
+        assert "samples.parquet unpacks to more than 15,000,000 bytes" in refuse(command)
 
 
 def test_long_lists_in_a_small_file(handed, refuse, monkeypatch):
@@ -611,7 +699,8 @@ def test_long_lists_in_a_small_file(handed, refuse, monkeypatch):
     column = pa.array(values, type=pa.list_(pa.int32()))
     monkeypatch.setattr(tree, "UNPACKED_LIMIT", 5_000_000)
     exchange_answers(handed, table.set_column(position, "output_ids", column))
-    assert "samples.parquet unpacks to more than 5,000,000 bytes" in refuse("validate")
+    for command in ("validate", "rescore"):
+        assert "samples.parquet unpacks to more than 5,000,000 bytes" in refuse(command)
 
 
 def test_older_records_stay_as_they_are(handed, refuse):
@@ -671,5 +760,10 @@ def test_a_check_that_the_submitter_wrote_himself(handed, capsys, refuse):
     done = call(capsys, "submission", "validate", handed.folder, *options)
     assert done.code == 0, done.err
     assert "it claims level 1 by me: was it they who wrote it?" in done.err
+    claim = json.loads((handed.folder / PPO / "verification.json").read_text())["checks"][0]
+    again = {"seed": 1, "how": "interval", "value": 1e9, "digest": "d" * 64}
+    text = json.dumps({"checks": [claim | {"level": 3, "retrained": again}]})
+    (handed.folder / PPO / "verification.json").write_text(text)
+    assert "claims that seed 1, trained again, lies inside" in refuse("validate")
     (handed.folder / PPO / "verification.json").write_text('{"checks": [{"level": 5}]}')
     assert "verification.json: not a file of checks" in refuse("validate")

@@ -194,6 +194,18 @@ def test_a_number_that_training_does_not_give(handed, capsys):
     assert "outside [89.9" in done.err
 
 
+def test_a_primary_metric_of_the_submitters_own(handed, capsys):
+    handed.edit(lambda c: c["task"].update(primary_metric="bleu"))
+    done = call(capsys, "submission", "rerun", handed.run())
+    assert (done.code, "the primary metric is bleu in the record, chrf now" in done.err) == (
+        3,
+        True,
+    )
+    handed.edit(lambda c: c["task"].update(primary_metric=""))
+    done = call(capsys, "submission", "rerun", handed.run())
+    assert (done.code, "has no  on the test split" in done.err) == (2, True)
+
+
 def test_without_two_other_seeds_only_bits_count(handed, capsys):
     shutil.rmtree(handed.run(f"{PPO}/2"))
     handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))

@@ -34,6 +34,34 @@ def test_workflow(path):
             assert os.access(ROOT / words[0], os.X_OK)
 
 
+def test_ci_checks_the_boards_after_lint_and_before_the_tests():
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    targets = [line.split()[1] for line in lines if line.startswith("make ")]
+    assert targets == ["lint", "boards-check", "assets", "test"]
+    assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
+
+
+@pytest.mark.parametrize("stale", ["", "leaderboards/one"])
+def test_every_board_that_was_built_is_checked(stale, tmp_path):
+    """With a stand-in for the program that writes down its arguments and finds one board stale."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("one", "two", "not-built"):
+        (tmp_path / "leaderboards" / name).mkdir(parents=True)
+        (tmp_path / "leaderboards" / name / "leaderboard.yaml").touch()
+    for name in ("one", "two"):
+        (tmp_path / "leaderboards" / name / "board.json").touch()
+    program = tmp_path / "env" / "bin" / "lmrl-bench"
+    program.parent.mkdir(parents=True)
+    program.write_text(f'#!/bin/sh\necho "$@" >> asked\n[ "$3" != "{stale}" ] || exit 3\n')
+    program.chmod(0o755)
+    command = ["make", "boards-check", "VENV=env", "--assume-old=env/.installed"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(stale), done.stderr
+    assert (tmp_path / "asked").read_text().splitlines() == [
+        f"board build leaderboards/{name} --check" for name in ("one", "two")
+    ]
+
+
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
     """A repository with the script, a toy task and a board of real runs, committed."""

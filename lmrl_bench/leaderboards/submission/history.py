@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.consistency import stale
 from lmrl_bench.leaderboards.spec import Cell
 from lmrl_bench.leaderboards.submission.records import Submission
-from lmrl_bench.leaderboards.verification import FILE as VERIFICATION
+from lmrl_bench.leaderboards.submission.tree import Tree
 from lmrl_bench.leaderboards.verification import read_checks
 from lmrl_bench.records.store import CONFIG, CURVES, RECORD, SAMPLES, find_folders, read_record
 
@@ -32,18 +33,26 @@ class History(NamedTuple):
     new: set[tuple[str, str, int]]
 
 
-def compare(submission: Submission, expected: Expectation) -> History:
+def compare(submission: Submission, expected: Expectation, tree: Tree) -> History:
     """Compares a submission with the board's earlier folder.
 
     An older record may be replaced only where it no longer counts as its cell, because the board, the
     task or the start has changed since, or where its run was interrupted.
+
+    Args:
+        submission: What is handed in.
+        expected: What the record of each cell must say.
+        tree: What lies in its folder; nothing is read but what is safe to read. The rest is refused already.
     """
     wanted = {submission.place(cell).relative_to(submission.folder): cell
               for cell in submission.cells()}  # fmt: skip
     old = _old_folders(submission)
     problems, flags = [], []
     for place, folder in old.items():
-        change = _change(folder, submission.folder / place)
+        new = submission.folder / place
+        if new.is_dir() and new not in tree.runs:
+            continue
+        change = _change(folder, new)
         if change is None or (change == "removed" and not submission.whole):
             continue
         reason = _may_be_replaced(folder, wanted.get(place), expected)
@@ -54,9 +63,9 @@ def compare(submission: Submission, expected: Expectation) -> History:
             )
         else:
             flags.append(f"{submission.folder / place}: {change}; the old record {reason}")
-    new = {(cell.task, cell.label, cell.seed) for place, cell in wanted.items() if place not in old}
-    claims, damaged = _claims(submission)
-    return History([*problems, *damaged], [*flags, *claims], new)
+    added = {(c.task, c.label, c.seed) for place, c in wanted.items() if place not in old}
+    claims, damaged = _claims(submission, tree.checks)
+    return History([*problems, *damaged], [*flags, *claims], added)
 
 
 def _old_folders(submission: Submission) -> dict[Path, Path]:
@@ -91,13 +100,13 @@ def _may_be_replaced(old: Path, cell: Cell | None, expected: Expectation) -> str
     return f"is not of the board as it is now: {reasons[0]}" if reasons else None
 
 
-def _claims(submission: Submission) -> tuple[list[str], list[str]]:
+def _claims(submission: Submission, files: Sequence[Path]) -> tuple[list[str], list[str]]:
     """Verification files that came with the submission, and those that are none.
 
     Whoever hands in results should not be the one who checked them.
     """
     claims, damaged = [], []
-    for path in sorted(submission.folder.glob(f"*/*/{VERIFICATION}")):
+    for path in files:
         before = submission.previous and submission.previous / path.relative_to(submission.folder)
         if before and _digest(before) == _digest(path):
             continue

@@ -39,10 +39,12 @@ class Tree(NamedTuple):
     Attributes:
         problems: what does not belong into it, each with its path and the remedy.
         runs: folders of runs, task/row/seed, that are safe to read; sorted.
+        checks: files of checks, task/row/verification.json, that are safe to read; sorted.
     """
 
     problems: list[str]
     runs: list[Path]
+    checks: list[Path]
 
 
 def look(root: Path) -> Tree:
@@ -56,16 +58,25 @@ def look(root: Path) -> Tree:
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such folder of results; name one, as in "
                           "results/quickstart")  # fmt: skip
-    problems: list[str] = []
-    runs: list[Path] = []
-    for task in _folders(root, problems, 1):
-        for row in _folders(task, problems, 2):
-            for run in _folders(row, problems, _SEED):
-                found = list(_run_problems(run))
-                problems += found
-                if not found:
-                    runs.append(run)
-    return Tree(problems, runs)
+    found = Tree([], [], [])
+    for task in _folders(root, found, 1):
+        for row in _folders(task, found, 2):
+            for run in _folders(row, found, _SEED):
+                problems = list(_run_problems(run))
+                found.problems.extend(problems)
+                if not problems:
+                    found.runs.append(run)
+    return found
+
+
+def unsafe(run: Path) -> str | None:
+    """Returns why the files of a run should not be read: a link, or too large; None if they may be."""
+    for path in sorted(run.iterdir()):
+        if path.name in LIMITS and (kind := _kind(path)) != "file":
+            return _link(path) if kind == "link" else f"{path}: is no file; restore it"
+        if path.name in LIMITS and (reasons := _too_large(path)):
+            return reasons[0]
+    return None
 
 
 def unpacked(folder: Path, rows: int, prompts: int) -> str | None:
@@ -125,18 +136,20 @@ def _decoded_size(column: pa.Array) -> int:
     return int(pc.sum(pc.take(lengths, column.indices)).as_py() or 0)
 
 
-def _folders(parent: Path, problems: list[str], depth: int) -> Iterator[Path]:
-    """Yields the folders of a level; whatever else lies there is a problem."""
+def _folders(parent: Path, found: Tree, depth: int) -> Iterator[Path]:
+    """Yields the folders of a level; whatever else lies there is a problem, or a file of checks."""
     for path in sorted(parent.iterdir()):
         kind = _kind(path)
         if kind == "link":
-            problems.append(_link(path))
+            found.problems.append(_link(path))
         elif kind == "folder":
             yield path
         elif kind == "file" and path.name == VERIFICATION and depth == _SEED:
-            problems += _too_large(path)
+            too_large = _too_large(path)
+            found.problems.extend(too_large)
+            found.checks.extend([] if too_large else [path])
         else:
-            problems.append(_stranger(path, "<task>/<row>/<seed>/"))
+            found.problems.append(_stranger(path, "<task>/<row>/<seed>/"))
 
 
 def _run_problems(run: Path) -> Iterator[str]:

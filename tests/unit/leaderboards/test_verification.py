@@ -1,11 +1,14 @@
 """A check holds for the records that it names, and for no others."""
 
 import datetime
+import json
+import re
 
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.leaderboards.verification import (
@@ -44,14 +47,14 @@ def check(row, level=1, retrained=None, by="somebody", day=1, records=None):
     )
 
 
-def again(row, seed, shift=None):
+def again(row, seed, shift=None, by="somebody"):
     """A check of level 3: the same bits, or a value that is shifted."""
     record = find_records(row)[seed]
-    how, value = "bitwise", primary_value(record)
+    how, value, digest = "bitwise", primary_value(record), record.digest()
     if shift is not None:
-        how, value = "interval", value + shift
-    retrained = Retrained(seed=seed, how=how, value=value, digest="d" * 64)
-    return check(row, 3, retrained)
+        how, value, digest = "interval", value + shift, "d" * 64
+    retrained = Retrained(seed=seed, how=how, value=value, digest=digest)
+    return check(row, 3, retrained, by)
 
 
 def level(row):
@@ -66,7 +69,7 @@ def rewrite(row, edit):
 
 def test_without_a_file(row):
     assert verification(row, find_records(row)).model_dump() == {
-        "level": 0, "word": "declared", "by": None, "date": None,
+        "level": 0, "word": "declared", "by": None, "date": None, "bitwise": [], "interval": [],
     }  # fmt: skip
 
 
@@ -128,7 +131,36 @@ def test_replicated_needs_every_seed(row):
     assert level(row) == 4
 
 
-@pytest.mark.parametrize(("shift", "expected"), [(0.001, 4), (0.5, 3)])
+def board_of(root):
+    return collect(SPEC, root, fake_expected)
+
+
+@pytest.mark.parametrize(
+    ("checks", "text", "title"),
+    [
+        ([(0, None)], "3 retrained, same bits", "seed 0 gave the same bits"),
+        (
+            [(1, 0.001)],
+            "3 retrained, interval only",
+            "seed 1 agrees inside the prediction interval only",
+        ),
+        (
+            [(1, 0.001), (0, None), (2, None), (2, 0.001)],
+            "4 replicated, 2 same bits, 1 interval only",
+            "seed 0 gave the same bits; seed 2 gave the same bits; seed 1 agrees inside",
+        ),
+    ],
+)
+def test_the_pages_say_how_a_seed_that_was_trained_again_agreed(row, checks, text, title):
+    for number, (seed, shift) in enumerate(checks):
+        add_check(row, again(row, seed, shift, by=f"reviewer {number}"))
+    files = {name: content.decode() for name, content in render(board_of(row.parents[2])).items()}
+    assert f"| {text} |" in files["README.md"]
+    cell = re.search(rf'<td class="left" title="([^"]*)">{text}</td>', files["index.html"])
+    assert title in cell[1]
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.001, 4), (0.05, 3)])
 def test_replicated_with_other_bits_asks_welch(row, shift, expected):
     for seed in range(3):
         add_check(row, again(row, seed, shift))
@@ -141,6 +173,64 @@ def test_a_row_with_a_missing_seed_is_declared(tmp_path):
     add_check(row, check(row))
     found = {r.label: r for r in collect(SPEC, tmp_path, fake_expected).tasks[0].rows}
     assert found["ppo"].verification.level == 0
+
+
+CLAIMS = {
+    "trained again, but not which seed": (
+        lambda c: c.pop("retrained"), "says which seed was trained again"
+    ),
+    "rescored, with a seed trained again": (
+        lambda c: c.update(level=1), "says which seed was trained again"
+    ),
+    "a seed that the row lacks": (
+        lambda c: c["retrained"].update(seed=7), "seed 7 was trained again, but is none of"
+    ),
+    "the same bits under another digest": (
+        lambda c: c["retrained"].update(digest="d" * 64), "seed 0: the digest is not the record's"
+    ),
+    "an interval without a value": (
+        lambda c: c["retrained"].update(how="interval", value=None), "says nothing without the value"
+    ),
+    "a value that is not finite": (
+        lambda c: c["retrained"].update(how="interval", value=float("nan")), "finite number"
+    ),
+    "a value outside the interval": (
+        lambda c: c["retrained"].update(how="interval", value=99.0),
+        "claims that seed 0, trained again, lies inside .* but 99 does not",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_level_without_evidence_is_refused(row, name):
+    change, reason = CLAIMS[name]
+    claim = json.loads(again(row, 0).model_dump_json())
+    change(claim)
+    (row / FILE).write_text(json.dumps({"checks": [claim]}))
+    with pytest.raises(RecordError, match=reason):
+        level(row)
+
+
+def test_an_interval_of_one_other_seed_is_none(row):
+    add_check(row, again(row, 0, 0.0))
+    records = find_records(row)
+    interval = Check(**(check(row).model_dump() | {"records": digests(records[:2]), "level": 3}
+                        | {"retrained": again(row, 0, 0.0).retrained}))  # fmt: skip
+    add_check(row, interval)
+    with pytest.raises(RecordError, match="claims that seed 0"):
+        verification(row, records[:2])
+
+
+def test_two_records_of_one_seed_are_no_row(row):
+    records = find_records(row)
+    with pytest.raises(RecordError, match="a second record of seed 1 in its row"):
+        digests([*records, records[1]])
+
+
+def test_a_completed_record_without_its_primary_metric(row):
+    record = find_records(row)[0]
+    with pytest.raises(RecordError, match="has no sentiment on the test split"):
+        primary_value(record.model_copy(update={"results": {}}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"checks": [{"level": 4}]}', '{"checks": [], "x": 1}'])

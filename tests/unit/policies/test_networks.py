@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 import transformers
@@ -52,6 +54,31 @@ def test_an_encoder_is_refused():
     model = transformers.BertLMHeadModel(transformers.BertConfig(**COMMON)).eval()
     with pytest.raises(PolicyError, match="key-value cache"):
         check_network(CausalNetwork(model, 0))
+
+
+class RenamedCache(transformers.LlamaForCausalLM):
+    """A model that calls its key-value cache `cache`, in what it takes and in what it returns."""
+
+    def forward(self, input_ids=None, attention_mask=None, position_ids=None, cache=None, **more):
+        given = {"attention_mask": attention_mask, "position_ids": position_ids}
+        output = super().forward(input_ids=input_ids, past_key_values=cache, **given, **more)
+        return SimpleNamespace(logits=output.logits, cache=output.past_key_values)
+
+
+def test_a_model_that_calls_its_cache_otherwise_decodes_the_same():
+    model = tiny_model("llama")
+    ids = torch.randint(3, 45, (3, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(6) >= torch.tensor([[0], [2], [5]])
+    renamed = RenamedCache(model.config).eval()
+    renamed.load_state_dict(model.state_dict())
+    check_network(CausalNetwork(renamed, 0))
+    found = []
+    for which in (model, renamed):
+        decoder = CausalNetwork(which, 0).decoder(ids, mask, 2)
+        decoder.keep(torch.tensor([2, 0, 1]))
+        decoder.advance(ids[:, 0])
+        found.append(decoder.logits)
+    assert torch.equal(*found)
 
 
 def test_weights_that_are_not_finite_are_refused():

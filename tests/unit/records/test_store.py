@@ -20,6 +20,7 @@ from lmrl_bench.records.store import (
     find_folders,
     find_records,
     read_record,
+    writable,
     write_atomic,
     write_record,
 )
@@ -143,7 +144,17 @@ def test_an_unwritable_folder_is_refused_before_any_work(tmp_path):
     with pytest.raises(RecordError, match=r"results cannot be written here .*choose another"):
         check_writable(tmp_path / "file" / "run")
     check_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
+    assert not (tmp_path / "a").exists()
+
+
+def test_of_folders_that_were_made_those_that_stay_empty_go(tmp_path):
+    (tmp_path / "old").mkdir()
+    with writable(tmp_path / "old"), writable(tmp_path / "new" / "used" / "deep"):
+        (tmp_path / "new" / "used" / "file").write_text("")
+    with pytest.raises(ZeroDivisionError), writable(tmp_path / "new" / "refused"):
+        raise ZeroDivisionError
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")}
+    assert found == {"old", "new", "new/used", "new/used/file"}
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -164,6 +164,7 @@ def test_links_and_paths(run, tmp_path):
     (run / "samples.parquet").symlink_to(tmp_path / "elsewhere.parquet")
     with pytest.raises(VerificationError, match="is a link"):
         rescore(run)
+    (run / "samples.parquet").unlink()
     path = "../../../elsewhere.parquet"
     edit_record(run, lambda content: content["samples"].update(path=path))
     with pytest.raises(

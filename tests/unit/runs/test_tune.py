@@ -17,10 +17,11 @@ from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.records.store import find_records, read_record
 from lmrl_bench.runs import bench
 from lmrl_bench.runs.bench import Rerun
+from lmrl_bench.runs.declared import require_declared, undeclared
 from lmrl_bench.runs.pool import JobResult
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.tune import tune
-from lmrl_bench.runs.tuned import require_declared, tuning_facts
+from lmrl_bench.runs.tuned import tuning_facts
 from lmrl_bench.runs.tuning_plan import plan_tuning
 from lmrl_bench.tasks.catalog import load_task
 
@@ -201,8 +202,10 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
     path = board()
     refused = call(capsys, "bench", path, "--dry-run")
     assert refused.code == 2
-    assert "toy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml" in refused.err
-    assert "lmrl-bench tune tiny --write" in refused.err
+    assert (
+        "\ntoy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml: never tuned; run "
+        "lmrl-bench tune tiny --write\n" in refused.err
+    )
     shown = call(capsys, "tune", path, "--dry-run")
     assert "tiny: 3 trials for each of 2 pairs of task and algorithm" in shown.err
     assert "6 runs, 360 tokens" in shown.err
@@ -237,12 +240,90 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
 def test_a_declaration_must_be_what_the_files_say(world, board, in_process, capsys):
     assert call(capsys, "tune", board(), "--write").code == 0
     for change in ({"trials": 4}, {"seeds": [101]}, {"budget_share": 0.5}):
-        with pytest.raises(ConfigError, match=r"ppo\.yaml, toy/algorithms/reinforce\.yaml"):
+        with pytest.raises(ConfigError, match=r"(?s)/ppo\.yaml.*/reinforce\.yaml: "):
             require_declared(load_board(board(tuning={**TUNING, **change})))
     file = world.folder / "algorithms" / "ppo.yaml"
     file.write_text(file.read_text().replace("minibatch_episodes: 4", "minibatch_episodes: 2"))
-    with pytest.raises(ConfigError, match=r"changed since: toy/algorithms/ppo\.yaml;"):
-        require_declared(load_board(board()))
+    assert undeclared(load_board(board())) == [
+        "toy/algorithms/ppo.yaml: changed since they were tuned; restore them, or run "
+        "lmrl-bench tune tiny --task toy --algorithm ppo --write"
+    ]
+    again = ("--task", "toy", "--algorithm", "ppo", "--write")
+    assert call(capsys, "tune", board(), *again, "--out", "again").code == 0
+    require_declared(load_board(board()))
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """PPO has nothing to gain: every trial reaches the same, so the settings stay."""
+    monkeypatch.setattr(
+        ALGORITHMS.get("ppo").config_class, "search_space", {"target_kl": OneOf((9e9, 8e9, 7e9))}
+    )
+
+
+def test_after_a_change_of_the_protocol_the_remedy_leads_to_a_board_that_is_taken(
+    world, board, in_process, capsys
+):
+    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
+    assert call(capsys, "tune", board(entries=entries), "--write").code == 0
+    changed = {**TUNING, "budget_share": 0.5}
+    path = board(entries=entries, tuning=changed)
+    (line,) = undeclared(load_board(path))
+    assert line == (
+        "toy/algorithms/ppo.yaml: tokens 60 (declared: 30); declare what was done, or run "
+        "lmrl-bench tune tiny --write; the 3 earlier trials count, too, so then declare trials: 6"
+    )
+    tuned_again = call(capsys, "tune", path, "--write", "--out", "half")
+    assert tuned_again.code == 0
+    assert (
+        "not as 'tiny' declares: toy/algorithms/ppo.yaml: trials 6 (declared: 3); all of them"
+        in (tuned_again.err)
+    )
+    assert tuned_again.err.rstrip().endswith("declare trials: 6")
+    require_declared(load_board(board(entries=entries, tuning={**changed, "trials": 6})))
+
+
+@pytest.mark.parametrize("stay", [True, False], ids=["settings stay", "settings change"])
+def test_more_trials_are_declared_and_made(world, board, in_process, capsys, request, stay):
+    if stay:
+        request.getfixturevalue("kept")
+    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
+    assert call(capsys, "tune", board(entries=entries), "--write").code == 0
+    path = board(entries=entries, tuning={**TUNING, "trials": 5})
+    (line,) = undeclared(load_board(path))
+    count = "5" if stay else "2"  # it goes on, or begins again from the new settings
+    assert line == (
+        "toy/algorithms/ppo.yaml: trials 3 (declared: 5); run lmrl-bench tune tiny "
+        f"--trials {count} --write"
+    )
+    out = "results/tuning/tiny" if stay else "more"
+    assert call(capsys, "tune", path, "--trials", count, "--write", "--out", out).code == 0
+    require_declared(load_board(path))
+
+
+def test_settings_of_another_board_are_not_tuned_away_under_it(world, board, in_process, capsys):
+    assert call(capsys, "tune", board(), "--write").code == 0
+    require_declared(load_board(board(name="other")))  # the same protocol
+    lines = undeclared(load_board(board(name="other", tuning={**TUNING, "trials": 9})))
+    assert lines == [
+        "toy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml: trials 3 (declared: 9); tuned by the "
+        "board 'tiny', which takes them, too: declare its tuning, or give the row settings of its own "
+        "(`set: {algorithm: …}`)"
+    ]
+
+
+def test_trials_are_never_forgotten(world, board, in_process, capsys, kept):
+    """The second tuning kept the settings: done once more, or shorter, it is the same, after the first."""
+    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
+    file = world.folder / "algorithms" / "ppo.yaml"
+    half = board(entries=entries, tuning={**TUNING, "budget_share": 0.5})
+    assert call(capsys, "tune", half, "--write", "--out", "first").code == 0
+    path = board(entries=entries)
+    for trials, counted in ((3, 6), (3, 6), (2, 6), (4, 7)):
+        arguments = ("tune", path, "--write", "--out", "second", "--trials", trials)
+        assert call(capsys, *map(str, arguments)).code == 0
+        assert (tuning_facts(file).trials, tuning_facts(file).best_trial) == (counted, 0)
+    assert tuning_facts(file).earlier_trials == 3
 
 
 def test_what_is_tuned_again_counts_all_its_trials(world, board, in_process, capsys):
