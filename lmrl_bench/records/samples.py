@@ -36,6 +36,7 @@ _COLUMNS: dict[str, pa.DataType] = {
     "terminated": pa.bool_(),
     "reward": pa.float64(),
 }
+_WHOLE = tuple(name for name in _COLUMNS if name not in ("prompt", "references"))
 _GIVEN = tuple(name for name in _COLUMNS if name not in ("seed_index", "prompt_sha256"))
 
 
@@ -83,6 +84,7 @@ def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
             kept = [name for name in file.schema_arrow.names if name not in without]
             table = file.read(columns=kept, use_threads=False)
             table.validate(full=True)  # texts may be no UTF-8
+            _check_whole(path, table)
             return table
     except (OSError, pa.ArrowInvalid) as error:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
@@ -95,6 +97,14 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
     wrong = [field.name for field in schema if field.type != _COLUMNS.get(field.name, pa.float64())]
     if wrong:
         raise RecordError(f"{path}: columns of another type: {', '.join(wrong)}; restore it")
+
+
+def _check_whole(path: Path, table: pa.Table) -> None:
+    empty = [name for name in _WHOLE if name in table.column_names and table[name].null_count]
+    if empty:
+        raise RecordError(
+            f"{path}: has an empty field in {', '.join(empty)}; run again with --fresh"
+        )
 
 
 def _check(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:

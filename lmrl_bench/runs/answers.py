@@ -50,8 +50,6 @@ def answers(folder: Path, record: RunRecord, task: Task) -> tuple[list[Answers],
     decodings: dict[str, list[dict[str, Any]]] = {}
     for row in read_samples(folder).to_pylist():
         decodings.setdefault(row["decoding"], []).append(row)
-    if None in decodings:
-        return [], ["an answer names no decoding"]
     tests = {name: r for name, r in record.results.items() if name != "validation"}
     if set(decodings) != set(tests):
         return [], [f"samples.parquet holds {sorted(decodings)}, the record {sorted(tests)}"]
@@ -145,7 +143,5 @@ def _other_samples(
         shown = (row["prompt"], row["references"])
         if shown not in ((None, None), (sample.prompt, list(sample.references))):
             return f"the sample {sample.id} is shown with another prompt or other references"
-        if any(row[name] is None for name in ("output", "output_ids", "terminated", "reward")):
-            return f"the answer to {sample.id} has an empty field"
     scores = (v for row in rows for v in row.values() if isinstance(v, float))
     return None if all(map(math.isfinite, scores)) else "a reward or metric is not finite"

@@ -347,7 +347,7 @@ ANSWERS = {
         "reward of the sample test-0 is",
     ),
     "an empty field": ("validate", first(terminated=None), "has an empty field"),
-    "no decoding": ("rescore", first(decoding=None), "an answer names no decoding"),
+    "no decoding": ("rescore", first(decoding=None), "has an empty field in decoding"),
 }  # fmt: skip
 
 

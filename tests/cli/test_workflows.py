@@ -13,6 +13,10 @@ import yaml
 from fixtures.runs import make_world
 from fixtures.submissions import BOARD, PPO, run_board, small_board
 
+from lmrl_bench.leaderboards.build import build as build_board
+from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.runs.expectations import of_board
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
@@ -62,12 +66,25 @@ def test_every_board_that_was_built_is_checked(stale, tmp_path):
     ]
 
 
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The results of the board, made once; the model lies in the folder that their settings name."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("world")
+        patch.chdir(root)
+        make_world(root, patch.setenv)
+        run_board(small_board(root), root / "results")
+        yield root
+
+
 @pytest.fixture
-def clone(tmp_path, monkeypatch):
+def clone(runs, tmp_path, monkeypatch):
     """A repository with the script, a toy task and a board of real runs, committed."""
     monkeypatch.chdir(tmp_path)
-    make_world(tmp_path, monkeypatch.setenv)
-    run_board(small_board(tmp_path), tmp_path / "results")
+    for name in ("tasks", "results", "boards"):
+        shutil.copytree(runs / name, tmp_path / name)
+    monkeypatch.setenv("LMRL_BENCH_TASKS", str(tmp_path / "tasks"))
+    monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "boards").rename(tmp_path / "leaderboards")
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "submissions", tmp_path / ".ci")
@@ -88,14 +105,9 @@ def git(folder, *arguments):
 
 
 def build(folder):
-    """Builds the board and commits everything."""
-    command = [
-        Path(sys.executable).parent / "lmrl-bench",
-        "board",
-        "build",
-        f"leaderboards/{BOARD}",
-    ]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    """Builds the board, here, and commits everything; the working folder is the repository."""
+    spec = load_board(f"leaderboards/{BOARD}")
+    build_board(spec, Path("results"), Path("leaderboards", BOARD), of_board(spec))
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "board")
 

@@ -1,12 +1,15 @@
 """The benchmark itself, on a workload of seconds; that its figures are right is tests/unit/performance's."""
 
+import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from lmrl_bench.errors import AssetError, ConfigError
-from lmrl_bench.performance import program
+from lmrl_bench.performance import compare, players, program
 from lmrl_bench.performance.compare import Peer, PerformanceError, compete
 from lmrl_bench.performance.material import make_material
 from lmrl_bench.performance.program import measure
@@ -38,6 +41,47 @@ for line in sys.stdin:
 """
 
 
+class Forked:
+    """In the place of `subprocess.Popen`: the package's own sides fork this process, which has imported torch."""
+
+    def __init__(self, command, *, stderr, cwd, env, **_pipes):
+        (asked, ask), (answer, answered) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                for number, stream in enumerate((asked, answered, stderr.fileno())):
+                    os.dup2(stream, number)
+                os.close(ask)
+                os.chdir(cwd)
+                os.environ.update(env)
+                sys.stdin = os.fdopen(0)  # pytest has taken the old one
+                players.main(*command[3:])
+            finally:
+                os._exit(0)
+        os.close(asked)
+        os.close(answered)
+        self.stdin, self.stdout = os.fdopen(ask, "w"), os.fdopen(answer)
+
+    def terminate(self):
+        os.kill(self.pid, signal.SIGTERM)
+
+    def communicate(self):
+        self.stdin.close()
+        self.stdout.close()
+        os.waitpid(self.pid, 0)
+
+
+@pytest.fixture
+def _forked(monkeypatch):
+    real = subprocess.Popen
+
+    def start(command, **options):
+        return (Forked if players.__name__ in command else real)(command, **options)
+
+    monkeypatch.setattr(compare.subprocess, "Popen", start)
+
+
+@pytest.mark.usefixtures("_forked")
 def test_one_round(tmp_path):
     peers = [
         peer(tmp_path, "answers", ANSWERS),
@@ -61,6 +105,7 @@ def test_one_round(tmp_path):
     assert set(document([contest])["contests"][0]["sides"]) == {"floor", "ours", "answers"}
 
 
+@pytest.mark.usefixtures("_forked")
 def test_a_side_that_fails_says_why(tmp_path):
     fails = peer(tmp_path, "fails", "raise SystemExit('no memory left')")
     with pytest.raises(PerformanceError, match="'fails' ended; it said:\nno memory left"):

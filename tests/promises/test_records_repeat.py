@@ -5,13 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
 from fixtures.runs import make_world
 
+from lmrl_bench.cli import main
 from lmrl_bench.records.store import check_files, read_curves, read_record
 from lmrl_bench.runs.execute import run
 
@@ -146,25 +146,54 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(name, world, whole):
     assert_same(world, resumed, whole(name), (folder.name, f"{name}-whole"))
 
 
-def test_kill_on_the_command_line(world):
-    """A real process gets TERM in the middle, says how to resume, and the same command completes the run."""
-    path = world.run_file(**given(world, "process", "ppo", tokens=2500))
-    log = world.root / "process.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lmrl_bench.cli", "run", str(path)], stdout=stream, stderr=stream
-        )
-        curves = world.root / "process" / "curves.jsonl"
-        while process.poll() is None and not (curves.exists() and '"train"' in curves.read_text()):
-            time.sleep(0.01)
-        process.terminate()
-        code = process.wait()
-    assert code == 1, log.read_text()
+HELD = """
+import time
+from pathlib import Path
+
+def held():
+    while Path({curves!r}).exists() and '"train"' in Path({curves!r}).read_text():
+        if Path({go!r}).exists():
+            break
+        time.sleep(0.01)
+    return 0.0
+"""
+"""Ends a reward's plug-in: in the run that writes these curves the second iteration waits for a file."""
+
+
+def _command_line(arguments, log):
+    """In a process of its own, which has imported everything already: `lmrl-bench ARGUMENTS`."""
+    with log.open("w", buffering=1) as stream:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        sys.stdout = sys.stderr = stream
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        sys.argv = ["lmrl-bench", *arguments]
+        main()
+
+
+def test_kill_on_the_command_line(tmp_path, monkeypatch):
+    """A process gets TERM in the middle, says how to resume, and the same command completes the run."""
+    world = make_world(tmp_path, monkeypatch.setenv)
+    curves, go, log = tmp_path / "process" / "curves.jsonl", tmp_path / "go", tmp_path / "log"
+    world.add_reward("held", "[len(text) + held() for text in batch.responses]")
+    with (world.folder / "plugin.py").open("a") as stream:
+        stream.write(HELD.format(curves=str(curves), go=str(go)))
+    path = world.run_file(**given(world, "process", "ppo"))
+    process = multiprocessing.get_context("fork").Process(
+        target=_command_line, args=(["run", str(path)], log)
+    )
+    process.start()
+    while process.is_alive() and not (curves.exists() and '"train"' in curves.read_text()):
+        time.sleep(0.01)
+    process.terminate()
+    go.touch()
+    process.join()
+    assert process.exitcode == 1, log.read_text()
     assert "run the same command again to resume" in log.read_text()
     assert "Traceback" not in log.read_text()
-    stopped = read_record(world.root / "process")
+    stopped = read_record(tmp_path / "process")
     assert stopped.status == "interrupted"
-    assert 0 < stopped.budget.tokens < 2500
-    resumed = run("toy", "ppo", given=given(world, "process", "ppo", tokens=2500))
-    uninterrupted = run("toy", "ppo", given=given(world, "process-whole", "ppo", tokens=2500))
+    assert 0 < stopped.budget.tokens < 120
+    resumed = run("toy", "ppo", given=given(world, "process", "ppo"))
+    uninterrupted = run("toy", "ppo", given=given(world, "process-whole", "ppo"))
     assert_same(world, resumed, uninterrupted, ("process", "process-whole"))

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -79,6 +80,20 @@ def test_wrong_rows_are_refused(tmp_path, rows, message):
     with pytest.raises(RecordError, match=message):
         write_samples(tmp_path, rows)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["sample_id", "decoding", "output", "output_ids", "reward"])
+def test_an_empty_field_is_no_answer(tmp_path, name):
+    """Only what is not shown, prompts and references, may be empty; a board would show the rest."""
+    write_samples(tmp_path, [row(), row(sample_id="b")])
+    table = pq.read_table(tmp_path / "samples.parquet")
+    values = [None, *table[name].to_pylist()[1:]]
+    column = pa.array(values, table.schema.field(name).type)
+    table = table.set_column(table.column_names.index(name), name, column)
+    pq.write_table(table, tmp_path / "samples.parquet")
+    with pytest.raises(RecordError, match=f"has an empty field in {name}; run again"):
+        read_samples(tmp_path)
+    assert read_samples(tmp_path, without=[name]).num_rows == 2
 
 
 def test_unreadable_files(tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import pickle
 import shutil
 
 import pytest
@@ -12,7 +14,7 @@ from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs import bench, starts
+from lmrl_bench.runs import bench, pool, starts
 from lmrl_bench.runs.bench import plan, run_grid
 from lmrl_bench.runs.pool import JobResult
 from lmrl_bench.text import models
@@ -243,8 +245,15 @@ def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys)
     assert in_process[0] == []
 
 
-def test_real_workers(world, board):
-    """The same with a process: one start of Python and torch."""
+def test_real_workers(world, board, monkeypatch):
+    """The same with a process, forked as it has imported torch already; fresh ones are test_pool's.
+
+    What a fresh one is given, it must be able to read: the functions by their names, the jobs as bytes.
+    """
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(pool.multiprocessing, "get_context", lambda _name: context)
+    for work in (bench._prepare, bench._run_cell):
+        assert pickle.loads(pickle.dumps(work)) is work
     path = board(seeds=[0])
     events = []
     grid = run_grid(
