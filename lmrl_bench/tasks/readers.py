@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from lmrl_bench.errors import DataError
 from lmrl_bench.registry import Registry
 
-_SCAN = json.JSONDecoder().scan_once
+_SCAN = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # in no stub
 _LINE_ENDS = ("\n", "\r\n", "")
 _LONGEST_CSV_FIELD = 10_000_000  # characters; csv's own limit is 131,072
 
