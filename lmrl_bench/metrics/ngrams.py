@@ -7,6 +7,7 @@ the place of an n-gram that leads to it, so nothing is hashed or sorted, and no 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, count
@@ -21,6 +22,10 @@ _TABLE = 2**19  # entries of the table: 4 MiB
 _SMALLEST_CHUNK = 512  # symbols; below, the calls cost more than a large table
 _WORDS, _REFERENCES = 2**16, 2**14  # how many are remembered
 _LONGEST = 1024  # characters of a reference that is remembered: the memory grows with the square of its length
+_LARGEST_TABLE = (
+    2**23
+)  # entries, 64 MiB; of a longer text the table would grow with the square of its length
+_BLOCK = 1024  # tokens whose places are bits of one integer: as many integers of as many bits
 _END = 0  # closes a reference; no response has it
 _UNKNOWN = 1  # is in no reference
 _FIRST = 2
@@ -32,12 +37,13 @@ class Reference(NamedTuple):
     Attributes:
         numbers: token to its number in this reference.
         ids: the tokens' numbers.
-        places: number to the bits of the places where it stands.
+        places: of each block of `_BLOCK` tokens, number to the bits of the places where it stands; none of more than
+            one block, which are made when they are needed, one after the other.
     """
 
     numbers: dict[str, int]
     ids: list[int]
-    places: dict[int, int]
+    places: Sequence[dict[int, int]]
 
 
 class Tokens:
@@ -63,10 +69,7 @@ class Tokens:
         tokens = self(text)
         numbers = dict(zip(dict.fromkeys(tokens), count(_FIRST)))
         ids = [numbers[token] for token in tokens]
-        places: dict[int, int] = {}
-        for place, number in enumerate(ids):
-            places[number] = places.get(number, 0) | (1 << place)
-        return Reference(numbers, ids, places)
+        return Reference(numbers, ids, [_places(ids)] if len(ids) <= _BLOCK else [])
 
 
 class _Words(dict[str, Sequence[str]]):
@@ -131,14 +134,45 @@ def common_subsequence(response: Sequence[str], reference: Reference) -> int:
 
     Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem".
     """
-    numbers, places = reference.numbers, reference.places
-    full = (1 << len(reference.ids)) - 1
+    numbers, ids = reference.numbers, reference.ids
+    shared = [numbers[token] for token in response if token in numbers]
+    if reference.places:
+        return _added(shared, reference.places[0], len(ids))
+    carries = [0] * len(shared)
+    starts = range(0, len(ids), _BLOCK)
+    parts = (ids[start : start + _BLOCK] for start in starts)
+    return sum(_added_by_block(shared, _places(part), len(part), carries) for part in parts)
+
+
+def _places(ids: Sequence[int]) -> dict[int, int]:
+    places: dict[int, int] = {}
+    for place, number in enumerate(ids):
+        places[number] = places.get(number, 0) | (1 << place)
+    return places
+
+
+def _added(response: Sequence[int], places: dict[int, int], size: int) -> int:
+    """As `_added_by_block`, of the only block."""
+    full = (1 << size) - 1
     row = full
-    for token in response:
-        if token in numbers:
-            match = row & places[numbers[token]]
-            row = ((row + match) | (row - match)) & full
-    return len(reference.ids) - row.bit_count()
+    for number in response:
+        match = row & places[number]
+        row = ((row + match) | (row - match)) & full
+    return size - row.bit_count()
+
+
+def _added_by_block(
+    response: Sequence[int], places: dict[int, int], size: int, carries: list[int]
+) -> int:
+    """Returns what a block of a reference adds; `carries` are the bits carried into it, then out of it."""
+    full = (1 << size) - 1
+    row = full
+    for step, number in enumerate(response):
+        match = row & places.get(number, 0)
+        total = row + match + carries[step]
+        row = (total | (row - match)) & full
+        carries[step] = total >> size
+    return size - row.bit_count()
 
 
 def lengths(texts: Sequence[Sequence[object]]) -> Integers:
@@ -163,6 +197,10 @@ class _Line(NamedTuple):
         first = int(self.lengths[:start].sum())
         part = self.lengths[start:stop]
         return _Line(self.numbers[first : first + int(part.sum())], part)
+
+    def texts(self) -> list[list[int]]:
+        """Returns the numbers of each text."""
+        return [part.tolist() for part in np.split(self.numbers, np.cumsum(self.lengths)[:-1])]
 
     def closed(self, end: int, order: int) -> Integers:
         """Returns the numbers with `end` behind each text, and `order` times more behind the last."""
@@ -218,6 +256,9 @@ def _walk(responses: _Line, references: _Line, symbols: int, order: int) -> Inte
     """Walks both sides through the references' trie, one symbol a level; `(B, order)`."""
     ours, theirs = responses.closed(_UNKNOWN, order), references.closed(_END, order)
     n_rows, size = len(references.lengths), len(theirs) - order
+    if size * symbols > _LARGEST_TABLE:
+        pairs = zip(responses.texts(), references.texts(), strict=True)
+        return np.array([_counted(*pair, order) for pair in pairs])
     firsts = np.cumsum(references.lengths + 1) - references.lengths - 1
     table = _TRIE.table(size * symbols)
     there, here = np.arange(size), np.arange(len(ours) - order)
@@ -239,6 +280,15 @@ def _walk(responses: _Line, references: _Line, symbols: int, order: int) -> Inte
         )
         result[:, level] = np.add.reduceat(counts, firsts)
     return result
+
+
+def _counted(response: list[int], reference: list[int], order: int) -> list[int]:
+    """As `_walk`, of one pair and without a table."""
+
+    def ngrams(text: list[int], n: int) -> Counter[tuple[int, ...]]:
+        return Counter(zip(*(text[start:] for start in range(n)), strict=False))
+
+    return [(ngrams(response, n) & ngrams(reference, n)).total() for n in range(1, order + 1)]
 
 
 def _code_points(texts: Sequence[str]) -> Integers:

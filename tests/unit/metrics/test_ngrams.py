@@ -1,5 +1,6 @@
 """Counting against `collections.Counter` and the table of the textbook, on random texts."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -42,16 +43,32 @@ def test_characters(table, rows):
     assert found.tolist() == [counted(*row, 6) for row in rows]
 
 
+@pytest.mark.parametrize(("table", "block"), [(2**23, 1024), (60, 3)])
 @EXAMPLES
 @given(rows=st.lists(st.tuples(sentences, sentences), min_size=1, max_size=6))
-def test_tokens_and_subsequences(rows):
+def test_tokens_and_subsequences(table, block, rows):
     tokens = Tokens(lambda word: list(word))  # several tokens to a word
-    ours = [tokens(response) for response, _ in rows]
-    theirs = [tokens.reference(reference) for _, reference in rows]
     split = [("".join(a.split()), "".join(b.split())) for a, b in rows]
-    assert shared_tokens(ours, theirs, 4).tolist() == [counted(*row, 4) for row in split]
-    found = [common_subsequence(*row) for row in zip(ours, theirs, strict=True)]
+    with pytest.MonkeyPatch.context() as patch:  # what is done for long texts, on short ones
+        patch.setattr(ngrams, "_LARGEST_TABLE", table)
+        patch.setattr(ngrams, "_BLOCK", block)
+        ours = [tokens(response) for response, _ in rows]
+        theirs = [tokens.reference(reference) for _, reference in rows]
+        assert shared_tokens(ours, theirs, 4).tolist() == [counted(*row, 4) for row in split]
+        found = [common_subsequence(*row) for row in zip(ours, theirs, strict=True)]
     assert found == [subsequence(*row) for row in split]
+
+
+def test_a_long_text_takes_memory_in_proportion_to_its_length():
+    text = " ".join(map(str, range(40_000)))
+    tokens = Tokens(lambda word: [word])
+    tracemalloc.start()
+    reference, response = tokens.reference(text), tokens("5 7 39999")
+    assert common_subsequence(response, reference) == 3
+    assert shared_tokens([response], [reference], 2).tolist() == [[3, 0]]
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert used < 40e6  # the bits of all places are 100 MB, a table of all states and tokens 12 GB
 
 
 def test_the_memory_of_words_is_bounded(monkeypatch):
