@@ -16,6 +16,7 @@ from lmrl_bench.assets import status
 from lmrl_bench.digests import file_sha256
 from lmrl_bench.paths import PACKAGE, bundled
 from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.self_test import only, rewards
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.writing import split_of, write_rows
 
@@ -156,3 +157,14 @@ def test_data_files_depend_on_the_rows_alone(tmp_path: Path):
     second = write_rows(tmp_path / "two" / "y.jsonl.gz", iter(rows))
     assert first == second
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["x.jsonl.gz"]
+
+
+@REVIEWS
+def test_no_repeated_word_is_a_good_review():
+    """A classifier alone is sure of "excellent", 30 times; the penalty on repetition is not."""
+    task = opened("imdb-continuation")
+    samples = task.samples("validation")[:16]
+    gold = rewards(task, samples, [sample.references[0] for sample in samples]).mean()
+    for word in ("excellent", "great", "each", "improvement"):
+        answers = [only(word, sample.references[0]) for sample in samples]
+        assert rewards(task, samples, answers).mean() < 0.1 < gold
