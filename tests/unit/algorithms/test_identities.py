@@ -16,9 +16,13 @@ def trained(name, **settings):
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_a2c_is_ppo_with_one_epoch_one_minibatch_and_no_clip(family):
-    a2c = trained("a2c", family=family)
-    ppo = trained("ppo", family=family, epochs=1, minibatch_episodes=8, clip_range=1e6)
-    assert largest_difference(a2c, ppo) < 5e-6  # float32: up to 1.1e-6 seen
+    # With its usual epsilon Adam makes a step of the learning rate from the rounding of a gradient of nearly zero.
+    same = {"family": family, "adam_epsilon": 1e-4}
+    a2c = trained("a2c", **same)
+    ppo = trained("ppo", **same, epochs=1, minibatch_episodes=8, clip_range=1e6)
+    assert largest_difference(a2c, ppo) < 1e-6
+    start = weights_of(make_algorithm("a2c", **COMMON | same).policy)
+    assert largest_difference(a2c, start) > 1e-4
 
 
 def test_nlpo_with_top_p_one_is_ppo():

@@ -29,7 +29,7 @@ def adapted(request, world):
 
 def given(world, output, **changes):
     runtime = {"output": str(world.root / output), "keep_policy": True, "checkpoint_every": 2}
-    return world.given(output, policy=POLICY, budget={"tokens": 120}, runtime=runtime, **changes)
+    return world.given(output, policy=POLICY, budget={"tokens": 240}, runtime=runtime, **changes)
 
 
 @pytest.mark.parametrize("name", ["ppo", "nlpo"])
@@ -43,7 +43,7 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
     whole = run("toy", name, given=given(adapted, "whole", algorithm=settings))
     assert whole.status == "completed"
     assert whole.config["policy"]["adapter"]["rank"] == 2
-    assert abs(whole.results["test"].kl_to_reference) > 1e-5  # it has moved; rounding is 1e-7
+    assert abs(whole.results["test"].kl_to_reference) > 1e-3
     assert whole.fidelity.max_logprob_difference < 1e-4
     half = run("toy", name, given=given(adapted, "half", algorithm=settings), progress=stop)
     assert half.status == "interrupted"
