@@ -45,7 +45,7 @@ class Collector:
 
     @torch.no_grad()
     def collect(self) -> EpisodeBatch:
-        """Returns episodes with rewards, advantages and returns.
+        """Returns episodes with rewards, advantages and returns, on the policy's device.
 
         Raises:
             DivergedError: A reward, log-probability or value is not finite.
@@ -60,7 +60,7 @@ class Collector:
             outcome = self.core.outcome(prompts, completions)
         with self._clock("score"):
             batch = self._score(self._skeleton(prompts, completions, outcome), completions)
-            return self._reward(batch, outcome)
+            return self._reward(batch, outcome).to(self._algorithm.policy.device)
 
     def _generate(self, prompts: Prompts) -> Completions:
         algorithm = self._algorithm

@@ -19,16 +19,17 @@ def pack_rows(prompt_mask: Tensor, response_lengths: Tensor, token_budget: int) 
     Returns:
         Index tensors `(N,)` int64, long rows first; together each row once. The order is a function of the lengths.
     """
-    prompts = prompt_mask.sum(dim=1)
-    order = torch.argsort(prompts + response_lengths, descending=True, stable=True).tolist()
+    sizes = prompt_mask.sum(dim=1)
+    order = torch.argsort(sizes + response_lengths, descending=True, stable=True).tolist()
+    prompts, responses = sizes.tolist(), response_lengths.tolist()
     groups: list[list[int]] = [[]]
     longest_prompt = longest_response = 0
     for row in order:
-        prompt = max(longest_prompt, int(prompts[row]))
-        response = max(longest_response, int(response_lengths[row]))
+        prompt = max(longest_prompt, prompts[row])
+        response = max(longest_response, responses[row])
         if groups[-1] and (len(groups[-1]) + 1) * (prompt + response) > token_budget:
             groups.append([])
-            prompt, response = int(prompts[row]), int(response_lengths[row])
+            prompt, response = prompts[row], responses[row]
         groups[-1].append(row)
         longest_prompt, longest_response = prompt, response
     return [torch.tensor(group, dtype=torch.long) for group in groups if group]

@@ -21,7 +21,7 @@ from lmrl_bench.performance.settings import passes
 from lmrl_bench.performance.side import Played, Probe, Round
 from lmrl_bench.performance.workloads import Workload
 
-OURS, FLOOR = "ours", "floor"
+OURS, OURS_BF16, FLOOR = "ours", "ours-bf16", "floor"
 PATIENCE = 3
 """Times the wanted rounds that are played at most until so many are undisturbed."""
 _ONE_THREAD = {
@@ -88,7 +88,13 @@ class Contest:
 
 
 def compete(
-    workload: Workload, algorithm: str, peers: Sequence[Peer], *, rounds: int, note: Note
+    workload: Workload,
+    algorithm: str,
+    peers: Sequence[Peer],
+    *,
+    rounds: int,
+    note: Note,
+    bfloat16: bool = False,
 ) -> Contest:
     """Plays until `rounds` turns are undisturbed for every side beside the floor, or patience ends.
 
@@ -98,6 +104,7 @@ def compete(
         peers: Those that do not have the algorithm or cannot play the workload are passed over.
         rounds: Undisturbed turns wanted; one more is played first and not counted.
         note: Is told what happens.
+        bfloat16: Whether ours plays a second time, with its update in bfloat16.
 
     Raises:
         PerformanceError: Ours or the floor failed, or a peer in the middle of a round.
@@ -107,8 +114,10 @@ def compete(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "material"
         make_material(workload, folder)
         sides = {}
-        for name, command in _commands(contest, peers, folder):
+        for name, command in _commands(contest, peers, folder, bfloat16):
             side = stack.enter_context(_started(name, command))
+            if side.unavailable and name == OURS:
+                raise PerformanceError(side.unavailable)
             if side.unavailable:
                 contest.left_out[name] = side.unavailable
                 note(f"{name} is left out: {side.unavailable}")
@@ -134,11 +143,13 @@ def _play(contest: Contest, sides: dict[str, Side], rounds: int, note: Note) -> 
 
 
 def _commands(
-    contest: Contest, peers: Sequence[Peer], folder: Path
+    contest: Contest, peers: Sequence[Peer], folder: Path, bfloat16: bool
 ) -> Iterator[tuple[str, list[str]]]:
     own = [sys.executable, "-m", "lmrl_bench.performance.players", str(folder)]
     yield FLOOR, [*own, FLOOR]
     yield OURS, [*own, contest.algorithm]
+    if bfloat16:
+        yield OURS_BF16, [*own, contest.algorithm, "bfloat16"]
     for peer in peers:
         if contest.algorithm not in peer.algorithms or contest.workload.name not in peer.workloads:
             continue

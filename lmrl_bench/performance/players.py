@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.performance.material import Material
 from lmrl_bench.performance.settings import settings
 from lmrl_bench.performance.side import Channel, Played, serve
@@ -22,7 +23,7 @@ _ENDLESS = 10**9
 class Ours:
     """One of our algorithms, put together as `lmrl-bench run` does it."""
 
-    def __init__(self, material: Material, algorithm: str) -> None:
+    def __init__(self, material: Material, algorithm: str, precision: str = "none") -> None:
         from lmrl_bench.runs.allocator import reuse_freed_memory
         from lmrl_bench.runs.resolve import resolve
         from lmrl_bench.runs.session import open_session
@@ -31,7 +32,11 @@ class Ours:
         reuse_freed_memory()
         task = Task(material.task_folder)
         given = {
-            "algorithm": {"name": algorithm, **settings(algorithm, material.workload)},
+            "algorithm": {
+                "name": algorithm,
+                "autocast": precision,
+                **settings(algorithm, material.workload),
+            },
             "policy": {"model": str(material.model_folder), "start": "base"},
             "budget": {"tokens": _ENDLESS},
         }
@@ -48,6 +53,7 @@ class Ours:
             generate_s=iteration.seconds["generate"],
             tokens=iteration.tokens - before,
             steps=iteration.optimiser_steps - steps,
+            update_s=iteration.seconds["update"],
         )
 
 
@@ -110,12 +116,16 @@ class Floor:
         self.model.zero_grad(set_to_none=True)
 
 
-def main(folder: str, name: str) -> None:
-    """Serves rounds of the floor or of one of our algorithms."""
+def main(folder: str, name: str, precision: str = "none") -> None:
+    """Serves rounds of the floor, or of one of our algorithms with its setting `autocast`."""
     torch.set_num_threads(1)
     channel = Channel()
     material = Material(Path(folder))
-    player = Floor(material) if name == FLOOR else Ours(material, name)
+    try:
+        player = Floor(material) if name == FLOOR else Ours(material, name, precision)
+    except LmrlBenchError as error:
+        channel.unavailable(str(error))
+        return
     channel.ready("lmrl-bench", "torch", "transformers")
     serve(channel, player)
 

@@ -17,6 +17,7 @@ def measure(
     *,
     rounds: int,
     note: Note,
+    bfloat16: bool = False,
 ) -> Iterator[Contest]:
     """Plays every workload with every algorithm, and yields each as it ends.
 
@@ -29,6 +30,7 @@ def measure(
         peers: To be compared with.
         rounds: Undisturbed rounds wanted of each side.
         note: Is told what happens.
+        bfloat16: Whether ours plays a second time, with its update in bfloat16.
 
     Raises:
         ConfigError: An unknown name.
@@ -42,7 +44,9 @@ def measure(
                 note(f"W1x4 {algorithm}: the same as W1, as it goes over the episodes once")
                 continue
             try:
-                yield compete(workload, algorithm, peers, rounds=rounds, note=note)
+                yield compete(
+                    workload, algorithm, peers, rounds=rounds, note=note, bfloat16=bfloat16
+                )
             except AssetError as error:
                 note(f"{workload.name} is left out: {error}")
                 break

@@ -18,7 +18,7 @@ from lmrl_bench.performance.side import Round
 SCHEMA = 1
 COLUMNS = (
     "workload", "algorithm", "side", "seconds", "min-max", "CPU s", "tokens/s sampling",
-    "tokens/s", "steps", "peak MiB", "x floor", "x floor CPU", "clean", "foreign",
+    "tokens/s", "steps", "peak MiB", "x floor", "x floor CPU", "update x floor", "clean", "foreign",
 )  # fmt: skip
 
 
@@ -36,6 +36,7 @@ class Figures:
         peak_mib: largest resident memory of a round, the largest of all rounds.
         ratio: to the floor, median over the turns in which both were undisturbed.
         cpu_ratio: of CPU seconds, over all turns.
+        update_ratio: of the gradient steps alone, to the floor's forwards and backwards, as `ratio`.
         clean, played: rounds undisturbed, and in all.
         foreign_share: share of the machine's cores that others used, median over all rounds.
     """
@@ -50,6 +51,7 @@ class Figures:
     peak_mib: float
     ratio: float | None
     cpu_ratio: float
+    update_ratio: float | None
     clean: int
     played: int
     foreign_share: float | None
@@ -75,6 +77,7 @@ def figures(contest: Contest, side: str) -> Figures:
         peak_mib=max(one.peak_mib for one in played),
         ratio=_ratio(contest, side, _wall, contest.clean(side, FLOOR)),
         cpu_ratio=_ratio(contest, side, _cpu, contest.turns) or 0.0,
+        update_ratio=_update_ratio(contest, side),
         clean=len(clean),
         played=len(played),
         foreign_share=_median(foreign),
@@ -140,8 +143,13 @@ def _wall(contest: Contest, side: str, played: Round) -> float:
     """Seconds of a round; the floor's with as many passes as the algorithm makes."""
     if side != FLOOR:
         return played.wall_s
-    seconds = played.played.pass_s
-    return played.played.generate_s + contest.passes * sum(seconds) / len(seconds)
+    return played.played.generate_s + _passes(contest, played)
+
+
+def _passes(contest: Contest, floor: Round) -> float:
+    """Seconds of as many of the floor's forwards and backwards as the algorithm makes."""
+    seconds = floor.played.pass_s
+    return contest.passes * sum(seconds) / len(seconds)
 
 
 def _cpu(contest: Contest, side: str, played: Round) -> float:
@@ -160,6 +168,13 @@ def _ratio(
             measure(contest, side, turn[side]) / measure(contest, FLOOR, turn[FLOOR])
             for turn in turns
         ]
+    )
+
+
+def _update_ratio(contest: Contest, side: str) -> float | None:
+    played = ((turn[side].played.update_s, turn[FLOOR]) for turn in contest.clean(side, FLOOR))
+    return _median(
+        [update / _passes(contest, floor) for update, floor in played if update is not None]
     )
 
 
@@ -183,6 +198,7 @@ def _row(contest: Contest, side: str) -> list[str]:
         _number(found.peak_mib, 0),
         _number(found.ratio, 2),
         _number(found.cpu_ratio, 2),
+        _number(found.update_ratio, 2),
         f"{found.clean} of {found.played}",
         "" if found.foreign_share is None else f"{found.foreign_share:.0%}",
     ]

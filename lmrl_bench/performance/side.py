@@ -45,12 +45,15 @@ class Played:
         tokens: generated tokens.
         steps: gradient steps.
         pass_s: seconds of each forward and backward; the floor's alone.
+        update_s: seconds of all gradient steps, after sampling, rewards and the reference; None where a side does
+            not tell them apart.
     """
 
     generate_s: float
     tokens: int
     steps: int
     pass_s: list[float] = field(default_factory=list)
+    update_s: float | None = None
 
 
 @dataclass(frozen=True)

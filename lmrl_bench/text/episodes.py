@@ -157,6 +157,16 @@ class EpisodeBatch:
         """Returns a copy with some fields replaced; shapes are checked again."""
         return dataclasses.replace(self, **changes)
 
+    def to(self, device: torch.device) -> EpisodeBatch:
+        """Returns the batch on a device; itself if it lies there."""
+        if self.response_ids.device == device:
+            return self
+        moved = {
+            field.name: _moved(getattr(self, field.name), device)
+            for field in dataclasses.fields(self)
+        }
+        return dataclasses.replace(self, **moved)
+
     def select(self, rows: Tensor | Sequence[int], *, trim: bool = True) -> EpisodeBatch:
         """Returns the rows `(N,)`, in that order; with `trim`, without columns that are padding in all of them."""
         index = torch.as_tensor(rows, dtype=torch.long)
@@ -177,6 +187,12 @@ class EpisodeBatch:
             strings = getattr(self, name)
             changes[name] = tuple(strings[int(row)] for row in index) if strings else ()
         return dataclasses.replace(self, **changes)
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, dict):
+        return {name: part.to(device) for name, part in value.items()}
+    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _check(name: str, value: Tensor, shape: torch.Size) -> None:

@@ -106,6 +106,23 @@ def test_one_round(tmp_path):
 
 
 @pytest.mark.usefixtures("_forked")
+def test_bfloat16_beside_float32():
+    contest = compete(TINY, "a2c", [], rounds=1, note=lambda _: None, bfloat16=True)
+    assert list(contest.versions) == ["floor", "ours", "ours-bf16"]
+    for side in ("ours", "ours-bf16"):
+        played = contest.turns[0][side].played
+        assert 0 < played.update_s < contest.turns[0][side].wall_s - played.generate_s
+    assert contest.turns[0]["floor"].played.update_s is None
+
+
+@pytest.mark.usefixtures("_forked")
+def test_what_cannot_be_bfloat16_says_why():
+    contest = compete(TINY, "trpo", [], rounds=1, note=lambda _: None, bfloat16=True)
+    assert list(contest.versions) == ["floor", "ours"]
+    assert "TRPO's products and its KL bound need float32" in contest.left_out["ours-bf16"]
+
+
+@pytest.mark.usefixtures("_forked")
 def test_a_side_that_fails_says_why(tmp_path):
     fails = peer(tmp_path, "fails", "raise SystemExit('no memory left')")
     with pytest.raises(PerformanceError, match="'fails' ended; it said:\nno memory left"):

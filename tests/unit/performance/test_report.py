@@ -18,9 +18,9 @@ def a_contest(passes=4):
     floor = {"generate": 0.2, "passes": [0.1, 0.2, 0.1, 0.2]}
     slow = {"generate": 0.5, "passes": [0.3, 0.45, 0.3, 0.45]}
     contest.turns = [
-        {"floor": a_round(0.8, 0.8, **floor), "ours": a_round(1.6, 1.6)},
-        {"floor": a_round(0.8, 0.8, **floor), "ours": a_round(4.0, 2.0)},
-        {"floor": a_round(2.0, 0.8, **slow), "ours": a_round(2.4, 2.4, peak=700.0)},
+        {"floor": a_round(0.8, 0.8, **floor), "ours": a_round(1.6, 1.6, update=0.9)},
+        {"floor": a_round(0.8, 0.8, **floor), "ours": a_round(4.0, 2.0, update=2.2)},
+        {"floor": a_round(2.0, 0.8, **slow), "ours": a_round(2.4, 2.4, update=1.2, peak=700.0)},
     ]
     return contest
 
@@ -38,6 +38,12 @@ def test_the_ratio_is_of_paired_clean_turns():
     found = figures(a_contest(), "ours")
     assert found.ratio == pytest.approx(1.6 / 0.8)  # the only turn in which both were undisturbed
     assert found.cpu_ratio == pytest.approx(2.0 / 0.8)  # all turns: 2, 2.5 and 3
+
+
+def test_the_update_is_compared_with_the_floor_s_passes_alone():
+    assert figures(a_contest(), "ours").update_ratio == pytest.approx(0.9 / (4 * 0.15))
+    assert figures(a_contest(passes=2), "ours").update_ratio == pytest.approx(0.9 / (2 * 0.15))
+    assert figures(a_contest(), "floor").update_ratio is None
 
 
 def test_the_floor_has_as_many_passes_as_the_algorithm():
@@ -76,6 +82,7 @@ def test_table():
         "peak MiB": "700",
         "x floor": "2.00",
         "x floor CPU": "2.50",
+        "update x floor": "1.50",
         "clean": "2 of 3",
         "foreign": "",
     }

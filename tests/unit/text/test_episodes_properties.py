@@ -42,6 +42,19 @@ def batch_of(shapes, extra=2):
     )
 
 
+def test_the_whole_batch_moves_to_a_device():
+    batch = batch_of([(2, 3), (4, 1)])
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    for field in dataclasses.fields(moved):
+        value, before = getattr(moved, field.name), getattr(batch, field.name)
+        for tensor in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(tensor, torch.Tensor):
+                assert tensor.is_meta, field.name
+            else:
+                assert tensor == before
+
+
 @settings(max_examples=60, deadline=None)
 @given(SHAPES, st.data())
 def test_selecting_rows_keeps_every_real_token(shapes, data):
