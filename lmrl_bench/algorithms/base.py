@@ -163,7 +163,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimiser over `self.parameters`; Adam by default."""
         return torch.optim.Adam(
-            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_epsilon
+            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_epsilon, fused=True
         )
 
     def owned_modules(self) -> dict[str, nn.Module]:

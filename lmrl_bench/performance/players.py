@@ -95,9 +95,12 @@ class Floor:
         mask = torch.ones_like(ids)
         mask[:, : encoded["attention_mask"].shape[1]] = encoded["attention_mask"]
         seconds = []
+        size = self.workload.micro_batch_episodes or len(ids)
         for _ in range(self.workload.epochs):
             started = time.perf_counter()
-            self._pass(ids, mask)
+            for part in zip(torch.split(ids, size), torch.split(mask, size), strict=True):
+                self._pass(*part)
+            self.model.zero_grad(set_to_none=True)
             seconds.append(time.perf_counter() - started)
         return Played(generate_s, self.workload.tokens, 0, seconds)
 
@@ -113,7 +116,6 @@ class Floor:
         ).logits[:, :-1]
         logprobs = logits.log_softmax(-1).gather(2, ids[:, -response:, None])
         logprobs.mean().backward()
-        self.model.zero_grad(set_to_none=True)
 
 
 def main(folder: str, name: str, precision: str = "none") -> None:

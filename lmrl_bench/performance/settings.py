@@ -38,4 +38,7 @@ def settings(algorithm: str, workload: Workload) -> dict[str, Any]:
         "kl": {"coefficient": 0.0 if algorithm == "grpo" else KL_COEFFICIENT},
         "kl_loss_coefficient": 0.0,
     }
+    if workload.micro_batch_episodes is not None:
+        longest = workload.prompt_tokens[1] + workload.response_tokens
+        wanted["micro_batch_tokens"] = workload.micro_batch_episodes * longest
     return {name: value for name, value in wanted.items() if name in defaults}

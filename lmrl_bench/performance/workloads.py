@@ -20,6 +20,7 @@ class Workload:
         group_size: responses per prompt, for algorithms that compare them.
         epochs: passes over the episodes, for algorithms that make several.
         minibatch_episodes: per gradient step.
+        micro_batch_episodes: per forward and backward, on all sides; None: all of a gradient step.
         learning_rate: of Adam.
     """
 
@@ -37,11 +38,17 @@ class Workload:
     inner: int = 704
     vocabulary: int = 2048
     learning_rate: float = 1e-4
+    micro_batch_episodes: int | None = None
 
     @property
     def tokens(self) -> int:
         """Generated tokens of one rollout."""
         return self.episodes * self.response_tokens
+
+    @property
+    def micro_batch(self) -> int:
+        """Episodes per forward and backward."""
+        return self.micro_batch_episodes or self.minibatch_episodes
 
     @property
     def steps(self) -> int:
@@ -63,6 +70,17 @@ WORKLOADS: dict[str, Workload] = {
         _w("W1"),
         _w("W1x4", epochs=4),
         _w("W2", "llama"),
-        Workload("W3", "smollm2-135m", (12, 22), 32, 16, 8, 1, 16, learning_rate=1e-6),
+        Workload(
+            "W3",
+            "smollm2-135m",
+            prompt_tokens=(12, 22),
+            response_tokens=32,
+            episodes=16,
+            group_size=8,
+            epochs=1,
+            minibatch_episodes=16,
+            learning_rate=1e-6,
+            micro_batch_episodes=8,
+        ),
     )
 }

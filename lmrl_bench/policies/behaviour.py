@@ -42,22 +42,21 @@ class Behaviour:
         logits = logits.float()
         if self.temperature != 1.0:
             logits = logits / self.temperature
-        forbidden = self._forbidden(logits, positions, allowed)
-        return logits if forbidden is None else logits.masked_fill(forbidden, -torch.inf)
-
-    def _forbidden(
-        self, logits: Tensor, positions: Tensor, allowed: Tensor | None
-    ) -> Tensor | None:
-        """Returns a mask that broadcasts to the logits, or None where everything is possible."""
-        width = logits.shape[-1]
-        tokens = torch.arange(width, device=logits.device)
-        forbidden = None if allowed is None else ~allowed
-        if width > self.vocabulary_size:
-            beyond = tokens >= self.vocabulary_size
-            forbidden = beyond if forbidden is None else forbidden | beyond
+        forbidden = self._forbidden(logits, allowed)
+        if forbidden is not None:
+            logits = logits.masked_fill(forbidden, -torch.inf)
         if self.min_tokens > 0:
-            early = (positions < self.min_tokens).unsqueeze(-1) & (tokens == self.eos_id)
-            forbidden = early if forbidden is None else forbidden | early
+            early = positions < self.min_tokens
+            eos = logits[..., self.eos_id].masked_fill(early, -torch.inf)
+            logits = logits.select_scatter(eos, dim=-1, index=self.eos_id)
+        return logits
+
+    def _forbidden(self, logits: Tensor, allowed: Tensor | None) -> Tensor | None:
+        """Returns a mask that broadcasts to the logits, or None where every token is possible."""
+        forbidden = None if allowed is None else ~allowed
+        if logits.shape[-1] > self.vocabulary_size:
+            beyond = torch.arange(logits.shape[-1], device=logits.device) >= self.vocabulary_size
+            forbidden = beyond if forbidden is None else forbidden | beyond
         return forbidden
 
 

@@ -33,10 +33,15 @@ class CausalNetwork(Network):
             decoder.keep(rows)
             first = decoder.states.unsqueeze(1)
             return torch.cat([first, decoder.extend(response_ids)], dim=1)
+        # Each row moves to the left edge, where positions count from 0 and nothing that counts sees padding.
         ids = torch.cat([prompt_ids, response_ids], dim=1)
-        mask = torch.cat([prompt_mask, torch.ones_like(response_ids, dtype=torch.bool)], dim=1)
-        states, _ = self.run(slice(0, 1), **self.inputs(ids, mask))
-        return states[:, prompt_ids.shape[1] - 1 :]
+        columns = torch.arange(ids.shape[1], device=ids.device)
+        padding = (~prompt_mask).sum(dim=1, keepdim=True)
+        states, _ = self.run(
+            slice(0, 1), input_ids=ids.gather(1, (columns + padding) % len(columns))
+        )
+        places = columns[prompt_ids.shape[1] - 1 :] - padding
+        return states[torch.arange(len(ids), device=ids.device).unsqueeze(1), places]
 
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> CausalDecoder:
         """See `Network.decoder`."""

@@ -8,11 +8,15 @@ GELU by tanh (GPT-2, T5): Transformers spells it out in eight operations, torch 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import reduce
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
@@ -68,8 +72,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if not _is_for_onednn(input, weight):
         return nn.functional.linear(input, weight, bias)
     if torch.is_grad_enabled() or forward_ad._current_level >= 0:
-        product: Tensor = _Product.apply(input, weight)  # type: ignore[no-untyped-call]
-        return product if bias is None else product + bias
+        product: Tensor = _Product.apply(input, weight, bias)  # type: ignore[no-untyped-call]
+        return product
     return _product(input, weight, bias)
 
 
@@ -77,12 +81,39 @@ Autocast = Literal["none", "bfloat16"]
 """Precision of a training forward; weights, sums, values and losses stay float32."""
 
 
-def autocast(device: torch.device, precision: Autocast) -> torch.autocast:
-    """Returns a context in which products are computed in that precision.
+@contextmanager
+def autocast(device: torch.device, precision: Autocast) -> Iterator[None]:
+    """Makes forwards inside it compute their products in that precision.
 
     Processors without instructions for bfloat16 are ten times slower with it than with float32.
     """
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+    if precision == "none":
+        yield
+        return
+    with torch.autocast(device.type, dtype=torch.bfloat16), _Float32Attention():
+        yield
+
+
+class _Float32Attention(TorchFunctionMode):
+    """Attention on processors in float32: backward, torch's kernel is three times slower in bfloat16."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if func is not nn.functional.scaled_dot_product_attention or args[0].device.type != "cpu":
+            return func(*args, **named)
+        with torch.autocast("cpu", enabled=False):
+            wide = {name: _widened(value) for name, value in named.items()}
+            return func(*map(_widened, args), **wide)
+
+
+def _widened(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _available() -> bool:
@@ -108,34 +139,44 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class _Product(torch.autograd.Function):
-    """`input weightᵀ`: bilinear, so that its derivatives are such products too."""
+    """`input weightᵀ + bias`: bilinear but for the bias, so that its derivatives are such products too."""
 
     @staticmethod
-    def forward(input: Tensor, weight: Tensor) -> Tensor:
-        return _product(input, weight)
+    def forward(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return _product(input, weight, bias)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
+    ) -> None:
         del output
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+        ctx.save_for_backward(*inputs[:2])
+        ctx.save_for_forward(*inputs[:2])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors
         of_input = linear(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = linear(gradient.flatten(0, -2).t(), input.flatten(0, -2).t())
-        return of_input, of_weight
+        rows = gradient.flatten(0, -2)
+        # Both factors lie the other way round, which MKL takes as they are and oneDNN copies first.
+        of_weight = rows.t() @ input.flatten(0, -2) if ctx.needs_input_grad[1] else None
+        return of_input, of_weight, rows.sum(dim=0) if ctx.needs_input_grad[2] else None
 
     @staticmethod
-    def jvp(ctx: Any, input_tangent: Tensor | None, weight_tangent: Tensor | None) -> Tensor:
+    def jvp(
+        ctx: Any,
+        input_tangent: Tensor | None,
+        weight_tangent: Tensor | None,
+        bias_tangent: Tensor | None,
+    ) -> Tensor:
         input, weight = ctx.saved_tensors
-        if input_tangent is None:
-            assert weight_tangent is not None
-            return linear(input, weight_tangent)
-        tangent = linear(input_tangent, weight)
+        parts = []
+        if input_tangent is not None:
+            parts.append(linear(input_tangent, weight))
         if weight_tangent is not None:
-            tangent = tangent + linear(input, weight_tangent)
-        return tangent
+            parts.append(linear(input, weight_tangent))
+        if bias_tangent is not None:
+            parts.append(bias_tangent)
+        tangent = reduce(torch.add, parts)
+        alone = tangent.ndim < input.ndim  # the bias's
+        return tangent.repeat(*input.shape[:-1], 1) if alone else tangent

@@ -149,6 +149,11 @@ def test_settings_are_valid(algorithm, workload):
     config = ALGORITHMS.get(algorithm).config_class.model_validate(settings(algorithm, workload))
     assert config.episodes_per_iteration == workload.episodes
     assert getattr(config, "epochs", 1) == passes(algorithm, workload)
+    longest = workload.prompt_tokens[1] + workload.response_tokens
+    if workload.micro_batch_episodes:
+        assert config.micro_batch_tokens // longest == workload.micro_batch
+    else:
+        assert config.micro_batch_tokens >= longest * workload.episodes
     charged = config.kl.coefficient + getattr(config, "kl_loss_coefficient", 0.0)
     assert charged == (0.0 if algorithm == "grpo" else 0.05)
 

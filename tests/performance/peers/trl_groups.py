@@ -20,12 +20,11 @@ BETA = {"grpo": 0.0, "rloo": 0.05}
 
 def settings(material: Material, algorithm: str, folder: str) -> dict:
     workload = material.workload
-    micro_batches = workload.episodes // workload.minibatch_episodes
     return dict(
         output_dir=folder,
-        per_device_train_batch_size=workload.minibatch_episodes,
-        gradient_accumulation_steps=1,
-        steps_per_generation=micro_batches,
+        per_device_train_batch_size=workload.micro_batch,
+        gradient_accumulation_steps=workload.minibatch_episodes // workload.micro_batch,
+        steps_per_generation=workload.episodes // workload.micro_batch,
         num_iterations=workload.epochs,
         num_generations=workload.group_size,
         max_completion_length=workload.response_tokens,

@@ -24,8 +24,8 @@ def settings(material: Material, folder: str) -> dict:
     assert workload.minibatch_episodes == workload.episodes, "TRL's own minibatches are not matched"
     return dict(
         output_dir=folder,
-        per_device_train_batch_size=workload.episodes,
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=workload.micro_batch,
+        gradient_accumulation_steps=workload.episodes // workload.micro_batch,
         num_mini_batches=1,
         num_ppo_epochs=workload.epochs,
         local_rollout_forward_batch_size=workload.episodes,

@@ -31,10 +31,12 @@ def test_the_split_into_micro_batches_changes_nothing(name, aggregation):
     """Pitfall D2, with ragged prompts and responses."""
     # TRPO's conjugate gradient multiplies rounding; its steps are of the order 1e-2.
     bound = 1e-5 if name == "trpo" else 1e-6
-    whole, batch, _ = updated(name, aggregation=aggregation)
+    # Adam divides by the gradient's size, so where that is rounding only a smaller ε would show rounding.
+    settings = {"aggregation": aggregation, "adam_epsilon": 1e-3}
+    whole, batch, _ = updated(name, **settings)
     assert len(set(batch.lengths.tolist())) > 1
     for budget in (1, 50):
-        split, _, _ = updated(name, aggregation=aggregation, micro_batch_tokens=budget)
+        split, _, _ = updated(name, **settings, micro_batch_tokens=budget)
         assert largest_difference(whole, split) < bound
 
 

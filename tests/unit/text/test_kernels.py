@@ -51,7 +51,7 @@ def test_values_and_both_derivatives_are_torchs(shape):
 
 
 @pytest.mark.parametrize("grad", [False, True])
-@pytest.mark.parametrize("moving", [(0, 1), (0,), (1,), (1, 2)])
+@pytest.mark.parametrize("moving", [(0, 1), (0,), (1,), (2,), (1, 2), (0, 1, 2)])
 def test_forward_mode_is_torchs(grad, moving):
     tangents = []
     for function in (linear, F.linear):
@@ -133,3 +133,22 @@ def test_gelu_is_transformers_own_in_every_derivative(mode):
         results.append((output, gradient, *second))
     for ours, theirs in zip(*results, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_stays_float32_under_autocast(masked):
+    rng = torch.Generator().manual_seed(0)
+    query, key, value = (
+        torch.randn(2, 3, 5, 8, generator=rng).bfloat16().requires_grad_() for _ in range(3)
+    )
+    mask = torch.ones(5, 5, dtype=torch.bool).tril() if masked else None
+    with fast.autocast(torch.device("cpu"), "bfloat16"):
+        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        assert linear(found, torch.eye(8)).dtype == torch.bfloat16
+    expected = F.scaled_dot_product_attention(
+        query.float(), key.float(), value.float(), attn_mask=mask
+    )
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+    with fast.autocast(torch.device("cpu"), "none"):
+        assert F.scaled_dot_product_attention(query, key, value).dtype == torch.bfloat16
