@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from lmrl_bench.algorithms.collection import Collector
 from lmrl_bench.algorithms.functional import token_weights
-from lmrl_bench.algorithms.gradient import LossParts, StepResult, gradient_step
+from lmrl_bench.algorithms.gradient import LossParts, StepResult, can_be_fused, gradient_step
 from lmrl_bench.algorithms.interface import (
     STATE_FORMAT,
     AfterIteration,
@@ -146,7 +146,10 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
 
     @abstractmethod
     def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
-        """Returns advantages and returns, `(B, T)` each, of episodes whose rewards and values are filled in."""
+        """Returns advantages and returns, `(B, T)` each, of episodes whose rewards and values are filled in.
+
+        The batch lies on the processor here, and on the policy's device in `update`.
+        """
 
     @abstractmethod
     def update(self, batch: EpisodeBatch) -> UpdateStats:
@@ -163,7 +166,10 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
     def make_optimizer(self) -> torch.optim.Optimizer:
         """Returns the optimiser over `self.parameters`; Adam by default."""
         return torch.optim.Adam(
-            self.parameters, lr=self.config.learning_rate, eps=self.config.adam_epsilon, fused=True
+            self.parameters,
+            lr=self.config.learning_rate,
+            eps=self.config.adam_epsilon,
+            fused=can_be_fused(self.parameters),
         )
 
     def owned_modules(self) -> dict[str, nn.Module]:

@@ -93,6 +93,14 @@ def gradient_step(
     return StepResult(terms, logprobs, float(norm), applied)
 
 
+def can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether Adam's step can be one operation: torch has it for these devices, exact in float32 only."""
+    return all(
+        parameter.dtype == torch.float32 and parameter.device.type in ("cpu", "cuda")
+        for parameter in parameters
+    )
+
+
 @dataclass
 class UpdateRecorder:
     """Collects the steps of one update into its `UpdateStats`.

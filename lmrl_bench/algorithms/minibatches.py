@@ -19,9 +19,9 @@ def pack_rows(prompt_mask: Tensor, response_lengths: Tensor, token_budget: int) 
     Returns:
         Index tensors `(N,)` int64, long rows first; together each row once. The order is a function of the lengths.
     """
-    sizes = prompt_mask.sum(dim=1)
-    order = torch.argsort(sizes + response_lengths, descending=True, stable=True).tolist()
-    prompts, responses = sizes.tolist(), response_lengths.tolist()
+    prompt_lengths = prompt_mask.sum(dim=1)
+    order = torch.argsort(prompt_lengths + response_lengths, descending=True, stable=True).tolist()
+    prompts, responses = prompt_lengths.tolist(), response_lengths.tolist()
     groups: list[list[int]] = [[]]
     longest_prompt = longest_response = 0
     for row in order:

@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lmrl_bench.algorithms.functional import token_weights, weighted_sum
-from lmrl_bench.algorithms.gradient import LossParts, gradient_step
+from lmrl_bench.algorithms.gradient import LossParts, can_be_fused, gradient_step
 from lmrl_bench.algorithms.interface import (
     STATE_FORMAT,
     AfterIteration,
@@ -105,7 +105,10 @@ class Supervised:
             self.total_steps = min(self.total_steps, config.max_steps)
         self._parameters = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self._parameters, lr=config.learning_rate, weight_decay=config.weight_decay
+            self._parameters,
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=can_be_fused(self._parameters),
         )
 
     @property

@@ -116,8 +116,8 @@ def compete(
         sides = {}
         for name, command in _commands(contest, peers, folder, bfloat16):
             side = stack.enter_context(_started(name, command))
-            if side.unavailable and name == OURS:
-                raise PerformanceError(side.unavailable)
+            if side.unavailable and name in (OURS, FLOOR):
+                raise PerformanceError(f"the side '{name}' cannot play: {side.unavailable}")
             if side.unavailable:
                 contest.left_out[name] = side.unavailable
                 note(f"{name} is left out: {side.unavailable}")

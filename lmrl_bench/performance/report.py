@@ -36,7 +36,7 @@ class Figures:
         peak_mib: largest resident memory of a round, the largest of all rounds.
         ratio: to the floor, median over the turns in which both were undisturbed.
         cpu_ratio: of CPU seconds, over all turns.
-        update_ratio: of the gradient steps alone, to the floor's forwards and backwards, as `ratio`.
+        update_ratio: of the update alone, to the floor's forwards and backwards, as `ratio`.
         clean, played: rounds undisturbed, and in all.
         foreign_share: share of the machine's cores that others used, median over all rounds.
     """

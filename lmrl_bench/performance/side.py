@@ -45,8 +45,8 @@ class Played:
         tokens: generated tokens.
         steps: gradient steps.
         pass_s: seconds of each forward and backward; the floor's alone.
-        update_s: seconds of all gradient steps, after sampling, rewards and the reference; None where a side does
-            not tell them apart.
+        update_s: seconds of the whole update, after sampling, rewards and the reference; None where a side does not
+            tell them apart.
     """
 
     generate_s: float

@@ -20,7 +20,8 @@ class Workload:
         group_size: responses per prompt, for algorithms that compare them.
         epochs: passes over the episodes, for algorithms that make several.
         minibatch_episodes: per gradient step.
-        micro_batch_episodes: per forward and backward, on all sides; None: all of a gradient step.
+        micro_batch_episodes: about so many per forward and backward, on all sides; None: all of a gradient step, and
+            for the floor all of them.
         learning_rate: of Adam.
     """
 

@@ -15,14 +15,17 @@ from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 class CausalNetwork(Network):
     """A causal language model.
 
-    Positions are counted from the attention mask, so that left padding shifts nothing, whether the
-    model has learned or rotary positions.
+    While decoding, positions are counted from the attention mask, so that left padding shifts nothing, whether the
+    model has learned or rotary positions; while scoring there is no left padding.
     """
 
     kind = "causal"
 
     def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        for module in model.modules():
+            if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+                module.warn_if_padding_and_no_attention_mask = _nothing  # type: ignore[assignment]
         super().__init__(model, pad_id)
 
     def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
@@ -33,7 +36,7 @@ class CausalNetwork(Network):
             decoder.keep(rows)
             first = decoder.states.unsqueeze(1)
             return torch.cat([first, decoder.extend(response_ids)], dim=1)
-        # Each row moves to the left edge, where positions count from 0 and nothing that counts sees padding.
+        # Each row moves to the left edge: positions start at 0, and padding is right of everything that is looked at.
         ids = torch.cat([prompt_ids, response_ids], dim=1)
         columns = torch.arange(ids.shape[1], device=ids.device)
         padding = (~prompt_mask).sum(dim=1, keepdim=True)
@@ -95,3 +98,7 @@ class CausalDecoder(Decoder):
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
         self.states, self.logits = self.states[rows], self.logits[rows]
+
+
+def _nothing(*_: object) -> None:
+    """In the place of a warning about padding without a mask: here it stands where nothing looks at it."""

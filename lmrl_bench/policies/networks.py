@@ -85,7 +85,7 @@ class Network(ABC):
 
         Args:
             prompt_ids: `(B, P)` int64, padded on the left.
-            prompt_mask: `(B, P)` bool.
+            prompt_mask: `(B, P)` bool; in each row one stretch of true values, which ends at the right.
             response_ids: `(B, T)`, padded on the right. Padding needs no mask: nothing that counts
                 looks to its right.
         """

@@ -1,7 +1,7 @@
 """Faster kernels for modules of Transformers; values and both derivatives differ by rounding only (tested).
 
-Linear layers on processors: torch hands their products to MKL, which on other makers' processors
-leaves out AVX-512 and with it half of the speed; oneDNN, which torch ships too, does not.
+Linear layers on processors: torch hands their products to MKL, which on other makers' processors leaves out AVX-512.
+oneDNN, which torch ships too, does not; it is faster but for the weight's gradient, where it copies a factor first.
 
 GELU by tanh (GPT-2, T5): Transformers spells it out in eight operations, torch has it as one.
 """
@@ -9,8 +9,7 @@ GELU by tanh (GPT-2, T5): Transformers spells it out in eight operations, torch 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import reduce
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -78,19 +77,18 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 Autocast = Literal["none", "bfloat16"]
-"""Precision of a training forward; weights, sums, values and losses stay float32."""
+"""Precision of a training forward; weights, sums, values and losses stay float32, on processors attention too."""
 
 
 @contextmanager
 def autocast(device: torch.device, precision: Autocast) -> Iterator[None]:
-    """Makes forwards inside it compute their products in that precision.
+    """Makes forwards inside it compute their products in that precision, whatever surrounds it.
 
     Processors without instructions for bfloat16 are ten times slower with it than with float32.
     """
-    if precision == "none":
-        yield
-        return
-    with torch.autocast(device.type, dtype=torch.bfloat16), _Float32Attention():
+    on = precision == "bfloat16"
+    attention = _Float32Attention() if on and device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=on), attention:
         yield
 
 
@@ -105,7 +103,7 @@ class _Float32Attention(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if func is not nn.functional.scaled_dot_product_attention or args[0].device.type != "cpu":
+        if func is not nn.functional.scaled_dot_product_attention:
             return func(*args, **named)
         with torch.autocast("cpu", enabled=False):
             wide = {name: _widened(value) for name, value in named.items()}
@@ -156,11 +154,15 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         input, weight = ctx.saved_tensors
-        of_input = linear(gradient, weight.t()) if ctx.needs_input_grad[0] else None
-        rows = gradient.flatten(0, -2)
-        # Both factors lie the other way round, which MKL takes as they are and oneDNN copies first.
-        of_weight = rows.t() @ input.flatten(0, -2) if ctx.needs_input_grad[1] else None
-        return of_input, of_weight, rows.sum(dim=0) if ctx.needs_input_grad[2] else None
+        of_input = of_weight = of_bias = None
+        if ctx.needs_input_grad[0]:
+            of_input = linear(gradient, weight.t())
+        if ctx.needs_input_grad[1]:
+            # Both factors lie the other way round, which MKL takes as they are and oneDNN copies first.
+            of_weight = gradient.flatten(0, -2).t() @ input.flatten(0, -2)
+        if ctx.needs_input_grad[2]:
+            of_bias = gradient.flatten(0, -2).sum(dim=0)
+        return of_input, of_weight, of_bias
 
     @staticmethod
     def jvp(
@@ -170,13 +172,10 @@ class _Product(torch.autograd.Function):
         bias_tangent: Tensor | None,
     ) -> Tensor:
         input, weight = ctx.saved_tensors
-        parts = []
-        if input_tangent is not None:
-            parts.append(linear(input_tangent, weight))
-        if weight_tangent is not None:
-            parts.append(linear(input, weight_tangent))
-        if bias_tangent is not None:
-            parts.append(bias_tangent)
-        tangent = reduce(torch.add, parts)
-        alone = tangent.ndim < input.ndim  # the bias's
-        return tangent.repeat(*input.shape[:-1], 1) if alone else tangent
+        factors = ((input_tangent, weight), (input, weight_tangent))
+        parts = [linear(a, b) for a, b in factors if a is not None and b is not None]
+        if not parts:
+            assert bias_tangent is not None
+            return bias_tangent.repeat(*input.shape[:-1], 1)
+        tangent = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return tangent if bias_tangent is None else tangent + bias_tangent

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.errors import AssetError, ConfigError
 from lmrl_bench.performance import compare, players, program
 from lmrl_bench.performance.compare import Peer, PerformanceError, compete
@@ -117,6 +119,7 @@ def test_bfloat16_beside_float32():
 
 @pytest.mark.usefixtures("_forked")
 def test_what_cannot_be_bfloat16_says_why():
+    """Which also shows that the side is given its precision."""
     contest = compete(TINY, "trpo", [], rounds=1, note=lambda _: None, bfloat16=True)
     assert list(contest.versions) == ["floor", "ours"]
     assert "TRPO's products and its KL bound need float32" in contest.left_out["ours-bf16"]
@@ -149,11 +152,10 @@ def test_settings_are_valid(algorithm, workload):
     config = ALGORITHMS.get(algorithm).config_class.model_validate(settings(algorithm, workload))
     assert config.episodes_per_iteration == workload.episodes
     assert getattr(config, "epochs", 1) == passes(algorithm, workload)
-    longest = workload.prompt_tokens[1] + workload.response_tokens
-    if workload.micro_batch_episodes:
-        assert config.micro_batch_tokens // longest == workload.micro_batch
-    else:
-        assert config.micro_batch_tokens >= longest * workload.episodes
+    prompts = torch.ones(workload.episodes, workload.prompt_tokens[1], dtype=torch.bool)
+    lengths = torch.full((workload.episodes,), workload.response_tokens)
+    parts = pack_rows(prompts, lengths, config.micro_batch_tokens)
+    assert {len(part) for part in parts} == {workload.micro_batch_episodes or workload.episodes}
     charged = config.kl.coefficient + getattr(config, "kl_loss_coefficient", 0.0)
     assert charged == (0.0 if algorithm == "grpo" else 0.05)
 

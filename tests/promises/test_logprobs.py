@@ -90,9 +90,10 @@ def test_action_mask_ratio_is_one_and_masked_distribution_is_normalised(family, 
         assert (scores.logprobs - without.logprobs > 0.01).any()
 
 
+@pytest.mark.parametrize("repeated", [0, 2], ids=["single", "groups"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_padding_amount_and_content_do_not_matter(family):
-    policy, prompts = tiny_policy(family), ragged_prompts()
+def test_padding_amount_and_content_do_not_matter(family, repeated):
+    policy, prompts = tiny_policy(family), ragged_prompts(repeated=repeated)
     completions = generate(policy, prompts)
     plain = score(policy, prompts, completions)
     more = torch.nn.functional.pad

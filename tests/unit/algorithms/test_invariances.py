@@ -31,7 +31,7 @@ def test_the_split_into_micro_batches_changes_nothing(name, aggregation):
     """Pitfall D2, with ragged prompts and responses."""
     # TRPO's conjugate gradient multiplies rounding; its steps are of the order 1e-2.
     bound = 1e-5 if name == "trpo" else 1e-6
-    # Adam divides by the gradient's size, so where that is rounding only a smaller ε would show rounding.
+    # Where the true gradient is 0, Adam with a small ε turns rounding into whole steps.
     settings = {"aggregation": aggregation, "adam_epsilon": 1e-3}
     whole, batch, _ = updated(name, **settings)
     assert len(set(batch.lengths.tolist())) > 1

@@ -135,20 +135,32 @@ def test_gelu_is_transformers_own_in_every_derivative(mode):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [None, "bool", "float"])
 def test_attention_stays_float32_under_autocast(masked):
     rng = torch.Generator().manual_seed(0)
-    query, key, value = (
-        torch.randn(2, 3, 5, 8, generator=rng).bfloat16().requires_grad_() for _ in range(3)
-    )
+    inputs = [torch.randn(2, 3, 5, 8, generator=rng).bfloat16().requires_grad_() for _ in range(3)]
     mask = torch.ones(5, 5, dtype=torch.bool).tril() if masked else None
+    if masked == "float":
+        mask = torch.zeros(5, 5).masked_fill(~mask, -torch.inf).bfloat16()
     with fast.autocast(torch.device("cpu"), "bfloat16"):
-        found = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        found = F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+        named = dict(zip(("query", "key", "value"), inputs, strict=True))
+        assert torch.equal(found, F.scaled_dot_product_attention(**named, attn_mask=mask))
         assert linear(found, torch.eye(8)).dtype == torch.bfloat16
-    expected = F.scaled_dot_product_attention(
-        query.float(), key.float(), value.float(), attn_mask=mask
-    )
+    wide = [part.detach().float().requires_grad_() for part in inputs]
+    wide_mask = mask.float() if masked == "float" else mask
+    expected = F.scaled_dot_product_attention(*wide, attn_mask=wide_mask)
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
-    with fast.autocast(torch.device("cpu"), "none"):
-        assert F.scaled_dot_product_attention(query, key, value).dtype == torch.bfloat16
+    for narrow, exact in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(expected.square().sum(), wide),
+        strict=True,
+    ):
+        assert torch.equal(narrow, exact.bfloat16())
+
+
+def test_no_autocast_is_none_whatever_surrounds_it():
+    weight = torch.eye(8)
+    with torch.autocast("cpu", torch.bfloat16), fast.autocast(torch.device("cpu"), "none"):
+        assert F.linear(weight, weight).dtype == torch.float32

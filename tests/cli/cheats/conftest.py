@@ -1,0 +1,43 @@
+"""A board of real runs that tests hand in after changing it; the board is run once for all of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from fixtures.runs import call, make_world
+from fixtures.submissions import BOARD, Handed, run_board, small_board
+
+
+@pytest.fixture(scope="package")
+def honest(tmp_path_factory):
+    """Runs the board once; tests change copies."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("world")
+        patch.chdir(root)
+        world = make_world(root, patch.setenv)
+        board = small_board(root)
+        run_board(board, root / "results")
+        yield world, board
+
+
+@pytest.fixture
+def handed(honest, tmp_path):
+    world, board = honest
+    shutil.copytree(world.root / "results", tmp_path / "handed")
+    shutil.copytree(board, tmp_path / "board")
+    return Handed(world, tmp_path / "board", tmp_path / "handed" / BOARD, world.root / "results")
+
+
+@pytest.fixture
+def refuse(handed, capsys):
+    """Calls a command on the results and returns its message; fails unless the exit code is 3."""
+
+    def call_it(command: str, *options) -> str:
+        options = ("--board", handed.board, *options) if command == "validate" else options
+        done = call(capsys, "submission", command, handed.folder, *options)
+        assert done.code == 3, (done.code, done.out, done.err)
+        assert "Traceback" not in done.err
+        return done.err
+
+    return call_it

@@ -1,0 +1,130 @@
+"""Where the time of a round goes, and what one of the fast paths is worth: with it, and with it switched off.
+
+`python tests/performance/profile_round.py W1 grpo --without shared-prompts`; CPU seconds of each part, medians of the
+rounds, played in turn, then the costliest operations of one round each. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from lmrl_bench.performance.material import Material, make_material
+from lmrl_bench.performance.players import Ours
+from lmrl_bench.performance.settings import acting_algorithms
+from lmrl_bench.performance.workloads import WORKLOADS
+
+PARTS = ("generate", "reward", "score", "update", "all")
+
+
+def each_prompt_for_itself(ids: Any, mask: Any, _pad_id: int) -> tuple[Any, Any, Any]:
+    return ids, mask, torch.arange(len(ids))
+
+
+def shared_prompts() -> AbstractContextManager[Any]:
+    """The prompt of a group is read once while sampling and while scoring."""
+    stack = ExitStack()
+    for module in ("lmrl_bench.policies.causal", "lmrl_bench.rollouts.engine"):
+        stack.enter_context(patch(f"{module}.distinct_prompts", each_prompt_for_itself))
+    return stack
+
+
+def fast_kernels() -> AbstractContextManager[Any]:
+    """Linear layers through oneDNN where MKL is slower, GELU in one operation; decided when a model is opened."""
+    return patch("lmrl_bench.policies.networks.use_fast_kernels", lambda _model: None)
+
+
+def float32_attention() -> AbstractContextManager[Any]:
+    """Attention in float32 in an update that is otherwise in bfloat16."""
+    return patch("lmrl_bench.text.kernels._Float32Attention", nullcontext)
+
+
+OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "shared-prompts": shared_prompts,
+    "fast-kernels": fast_kernels,
+    "float32-attention": float32_attention,
+}
+"""Fast path to a context in which it is off."""
+
+
+class Side:
+    """One of our algorithms, with every fast path or without one of them."""
+
+    def __init__(self, material: Material, algorithm: str, precision: str, without: str) -> None:
+        self.name = f"without {without}" if without else "as it is"
+        self._off = OFF[without] if without else nullcontext
+        self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
+        with self._off():
+            self._algorithm = Ours(material, algorithm, precision).algorithm
+            self._round()  # the first is slower
+
+    def play(self) -> None:
+        """Plays a round and takes its times."""
+        started = time.process_time()
+        with self._off():
+            seconds = self._round()
+        for part, value in (seconds | {"all": time.process_time() - started}).items():
+            self.parts[part].append(value)
+
+    def operations(self, count: int) -> Iterator[tuple[str, float]]:
+        """Yields the costliest operations of one round and their milliseconds, without what they call."""
+        with self._off(), profile(activities=[ProfilerActivity.CPU]) as watched:
+            self._round()
+        found = sorted(watched.key_averages(), key=lambda one: -one.self_cpu_time_total)
+        yield from ((one.key, one.self_cpu_time_total / 1000) for one in found[:count])
+
+    def _round(self) -> dict[str, float]:
+        stats: list[Any] = []
+        self._algorithm.learn(self._algorithm.num_timesteps + 1, after_iteration=stats.append)
+        return dict(stats[0].seconds)
+
+
+@contextmanager
+def sides(workload: str, algorithm: str, precision: str, without: str) -> Iterator[list[Side]]:
+    with tempfile.TemporaryDirectory() as folder:
+        material = make_material(WORKLOADS[workload], Path(folder) / "material")
+        names = ["", without] if without else [""]
+        yield [Side(material, algorithm, precision, name) for name in names]
+
+
+def show(found: Sequence[Side], operations: int) -> str:
+    lines = [f"| | {' | '.join(PARTS)} |", "| --- |" + " ---: |" * len(PARTS)]
+    for side in found:
+        cells = [f"{median(side.parts[part]):.2f}" for part in PARTS]
+        lines.append(f"| {side.name} | {' | '.join(cells)} |")
+    for side in found:
+        lines += ["", f"| {side.name}: operation | ms |", "| --- | ---: |"]
+        lines += [f"| `{name}` | {ms:,.0f} |" for name, ms in side.operations(operations)]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("algorithm", choices=acting_algorithms())
+    parser.add_argument("--without", choices=OFF, default="", help="the fast path to switch off")
+    parser.add_argument("--bfloat16", action="store_true", help="updates in bfloat16")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--operations", type=int, default=10, help="so many are shown")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    precision = "bfloat16" if given.bfloat16 else "none"
+    with sides(given.workload, given.algorithm, precision, given.without) as found:
+        for _ in range(given.rounds):
+            for side in found:
+                side.play()
+        print(show(found, given.operations))
+
+
+if __name__ == "__main__":
+    main()
