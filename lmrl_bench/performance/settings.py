@@ -37,6 +37,7 @@ def settings(algorithm: str, workload: Workload) -> dict[str, Any]:
         "learning_rate": workload.learning_rate,
         "kl": {"coefficient": 0.0 if algorithm == "grpo" else KL_COEFFICIENT},
         "kl_loss_coefficient": 0.0,
+        "fisher_fraction": 1.0,
     }
     if workload.micro_batch_episodes is not None:
         longest = workload.prompt_tokens[1] + workload.response_tokens
