@@ -65,7 +65,12 @@ class Journal:
         self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
 
     def begin(self) -> None:
-        """Starts the files of a fresh run."""
+        """Starts the files of a fresh run; an older record goes first, it would stand beside new curves.
+
+        Raises:
+            RecordError: The folder cannot be written.
+        """
+        store.remove_record(self.folder)
         store.write_curves(self.folder, [])
         config = self.session.config
         resolved = {**config.scientific(), "label": config.label, "seed": config.seed}
@@ -87,7 +92,16 @@ class Journal:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state()`; curve lines written after it are dropped, they will be written again."""
+        """Goes on from `state()`; curve lines written after it are dropped, they will be written again.
+
+        The record of the earlier sitting goes, since it names other curves.
+
+        Raises:
+            RecordError: The curves are missing or corrupt; nothing has been changed then.
+        """
+        lines, self.torn_lines = store.curves_until(
+            self.folder, state["used"]["iterations"], state["validated"]
+        )
         self.used = dict(state["used"])
         self.seconds = dict(state["seconds"])
         self.validated = int(state["validated"])
@@ -99,7 +113,8 @@ class Journal:
         self.session.codec.load_state_dict(state["truncated"])
         self.earlier = dict(state["elapsed"])
         self.earlier_memory = float(state["memory"])
-        self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
+        store.remove_record(self.folder)
+        store.write_curves(self.folder, lines)
 
     def add_iteration(self, stats: IterationStats) -> None:
         """Appends an iteration to the curves; times go to the totals, not to the curves."""
