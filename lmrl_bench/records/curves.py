@@ -46,7 +46,7 @@ def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
 
 
 def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line with a single write.
+    """Appends one line with a single write; of a line that does not fit on the disk nothing stays.
 
     Raises:
         RecordError: A number is not finite, or the file cannot be written.
@@ -56,7 +56,10 @@ def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, content)
+            written = os.write(handle, content)
+            if written < len(content):
+                os.ftruncate(handle, os.fstat(handle).st_size - written)
+                raise OSError(f"{written} of {len(content)} bytes written; is the disk full?")
         finally:
             os.close(handle)
     except OSError as error:

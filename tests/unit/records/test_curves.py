@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 
 import pytest
 from hypothesis import given, settings
@@ -71,6 +72,17 @@ def test_a_broken_line_in_the_middle_names_its_number(tmp_path):
     (tmp_path / "curves.jsonl").write_text("[]\n")
     with pytest.raises(RecordError, match=r"curves\.jsonl:1: not a JSON object"):
         read_curves(tmp_path)
+
+
+def test_a_line_that_the_disk_takes_only_in_part_is_an_error_and_taken_back(tmp_path, monkeypatch):
+    write_curves(tmp_path, LINES)
+    write = os.write
+    with monkeypatch.context() as patch, pytest.raises(RecordError) as refused:
+        patch.setattr(os, "write", lambda handle, content: write(handle, content[:7]))
+        append_curve(tmp_path, LINES[0])
+    assert "curves.jsonl: cannot be written: 7 of " in str(refused.value)
+    assert "is the disk full?" in str(refused.value)
+    assert read_curves(tmp_path) == LINES
 
 
 def test_not_finite_is_refused(tmp_path):
