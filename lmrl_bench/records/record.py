@@ -154,7 +154,7 @@ class FileInfo(_Strict):
 
 
 class Provenance(_Strict):
-    """Where, when and with what."""
+    """Where, when and with what: as the run began, in its first sitting."""
 
     package_version: str
     commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}$")

@@ -9,7 +9,7 @@ import torch
 
 from lmrl_bench.errors import RecordError
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:

@@ -13,12 +13,13 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
-from lmrl_bench.records.provenance import collect
+from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
     BudgetInfo,
     ErrorInfo,
     FileInfo,
     PolicyInfo,
+    Provenance,
     RunRecord,
     SplitResults,
     Status,
@@ -61,6 +62,10 @@ class Journal:
         self.fidelity = FidelityWatch()
         self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         self.started = _now()
+        runtime = session.config.runtime
+        self.provenance = collect(runtime.device, runtime.threads)  # the code may change until the end
+        self.changed: list[str] = []
+        self.sittings_changed = 0
         folder.mkdir(parents=True, exist_ok=True)
         self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
 
@@ -89,12 +94,15 @@ class Journal:
             "truncated": self.session.codec.state_dict(),
             "elapsed": self._elapsed(),
             "memory": self._memory(),
+            "provenance": self.provenance.model_dump(mode="json"),
+            "sittings_changed": self.sittings_changed,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state()`; curve lines written after it are dropped, they will be written again.
 
-        The record of the earlier sitting goes, since it names other curves.
+        The record of the earlier sitting goes, since it names other curves. The provenance stays that of the first
+        sitting; that it has changed since is an event.
 
         Raises:
             RecordError: The curves are missing or corrupt; nothing has been changed then.
@@ -113,6 +121,10 @@ class Journal:
         self.session.codec.load_state_dict(state["truncated"])
         self.earlier = dict(state["elapsed"])
         self.earlier_memory = float(state["memory"])
+        first = Provenance.model_validate(state["provenance"])
+        self.changed = changes(first, self.provenance)
+        self.provenance = first
+        self.sittings_changed = state["sittings_changed"] + bool(self.changed)
         store.remove_record(self.folder)
         store.write_curves(self.folder, lines)
 
@@ -165,6 +177,7 @@ class Journal:
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
             "early_eos": session.core.counters.early_eos,
+            CHANGED: self.sittings_changed,
         }
         return RunRecord(
             id=record_id(config),
@@ -183,7 +196,7 @@ class Journal:
             events={name: count for name, count in events.items() if count},
             curves=store.file_info(self.folder / store.CURVES),
             samples=self._write_samples(),
-            provenance=collect(config.runtime.device, config.runtime.threads),
+            provenance=self.provenance,
             time=self._time(),
         )
 

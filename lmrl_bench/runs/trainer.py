@@ -43,6 +43,9 @@ class Trainer:
             algorithm.load_state_dict(state["algorithm"])
             if self.journal.torn_lines:
                 self.progress(Event(self.name, "note", text="dropped a torn line of curves.jsonl"))
+            if changed := ", ".join(self.journal.changed):
+                text = f"changed since the run began: {changed}; the record names the first"
+                self.progress(Event(self.name, "note", text=text))
         else:
             self._validate(0, 0)
         if algorithm.trains:

@@ -12,8 +12,10 @@ from fixtures.toy import tiny_causal
 
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.errors import DivergedError, PolicyError, RecordError
+from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
+from lmrl_bench.runs import journal
 from lmrl_bench.runs.execute import execute, run
 from lmrl_bench.runs.journal import write_failure
 from lmrl_bench.runs.resolve import resolve
@@ -153,6 +155,30 @@ def test_a_resumed_run_forgets_the_record_before_its_curves_change(world, monkey
         run("toy", "ppo", given=given)
     assert not (folder / "record.json").exists()
     assert (folder / "checkpoint" / "state.pt").exists()
+
+
+def test_the_provenance_is_the_one_with_which_the_run_began(world, monkeypatch):
+    """The code is committed while the run learns; its second sitting is by other code, which is an event."""
+    commits = ["a" * 40]
+
+    def collected(device, threads):
+        return collect(device, threads).model_copy(update={"commit": commits[-1]})
+
+    def crash(self):
+        commits.append("b" * 40)
+        raise OSError("planted")
+
+    monkeypatch.setattr(journal, "collect", collected)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "test", crash)
+        failed = run("toy", "ppo", given=world.given())
+    assert failed.provenance.commit == "a" * 40
+    assert "provenance_changed" not in failed.events
+    notes = []
+    resumed = run("toy", "ppo", given=world.given(), progress=notes.append)
+    assert resumed.provenance == failed.provenance
+    assert resumed.events["provenance_changed"] == 1
+    assert notes[1].text == "changed since the run began: commit; the record names the first"
 
 
 @pytest.mark.parametrize("damage", ["missing", "corrupt"])
