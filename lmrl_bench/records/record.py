@@ -95,7 +95,7 @@ class PolicyInfo(_Strict):
         None,
         description="of a supervised start: task, supervised configuration and base model together",
     )
-    parameters: int
+    parameters: int = Field(description="tied weights once; older records count them each time")
     kind: str
 
 

@@ -63,7 +63,9 @@ class Journal:
         self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         self.started = _now()
         runtime = session.config.runtime
-        self.provenance = collect(runtime.device, runtime.threads)  # the code may change until the end
+        self.provenance = collect(
+            runtime.device, runtime.threads
+        )  # the code may change until the end
         self.changed: list[str] = []
         self.sittings_changed = 0
         folder.mkdir(parents=True, exist_ok=True)
@@ -313,7 +315,6 @@ def _error(
 
 def _policy_info(session: Session) -> PolicyInfo:
     start = session.start
-    tensors = session.policy.model.state_dict().values()
     return PolicyInfo(
         model=public_name(start.model),
         start=start.kind,
@@ -322,7 +323,7 @@ def _policy_info(session: Session) -> PolicyInfo:
         tokenizer_sha256=start.digests.tokenizer,
         base_weights_sha256=start.base.weights,
         start_recipe_sha256=start.recipe,
-        parameters=sum(tensor.numel() for tensor in tensors),
+        parameters=sum(tensor.numel() for tensor in session.policy.model.parameters()),
         kind=session.policy.kind,
     )
 

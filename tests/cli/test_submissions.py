@@ -158,6 +158,19 @@ def test_trained_again_bit_for_bit(handed, capsys):
     assert [check["retrained"]["how"] for check in content["checks"]] == ["bitwise"] * 3
 
 
+def test_how_parameters_were_counted_and_a_change_of_code_are_no_other_bits(handed, capsys):
+    def change(content):
+        content["policy"]["parameters"] += 1
+        content["events"]["provenance_changed"] = 1
+
+    handed.edit(change)
+    options = ("--write-verification", "--by", "A. Reviewer")
+    done = call(capsys, "submission", "rerun", handed.run(), *options)
+    assert done.code == 0, done.err
+    assert "bitwise the same: record" in done.out
+    assert levels(handed)["ppo"] == (3, "retrained")
+
+
 def test_other_bits_inside_the_interval_of_the_other_seeds(handed, capsys, tmp_path):
     """The recorded number is a little off, as from another processor: the interval decides."""
 
