@@ -231,5 +231,5 @@ def _record_death(job: CellJob, result: JobResult) -> None:
 
 
 def _has_record(job: CellJob) -> bool:
-    """Whether there is a record: of an earlier call, or written before the process died; training removes older ones."""
+    """Whether there is a record: an older one, which training removes, or one written before the process died."""
     return (run_folder(job.config) / RECORD).exists()

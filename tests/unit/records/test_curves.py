@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl_bench.errors import RecordError
-from lmrl_bench.records.store import append_curve, curves_until, file_info, read_curves, write_curves
+from lmrl_bench.records.store import (
+    append_curve,
+    curves_until,
+    file_info,
+    read_curves,
+    write_curves,
+)
 
 LINES = [{"kind": "train", "iteration": i, "reward": i / 3} for i in range(5)]
 
@@ -77,8 +83,8 @@ def test_a_broken_line_in_the_middle_names_its_number(tmp_path):
 def test_a_line_that_the_disk_takes_only_in_part_is_an_error_and_taken_back(tmp_path, monkeypatch):
     write_curves(tmp_path, LINES)
     write = os.write
-    with monkeypatch.context() as patch, pytest.raises(RecordError) as refused:
-        patch.setattr(os, "write", lambda handle, content: write(handle, content[:7]))
+    monkeypatch.setattr(os, "write", lambda handle, content: write(handle, content[:7]))
+    with pytest.raises(RecordError) as refused:
         append_curve(tmp_path, LINES[0])
     assert "curves.jsonl: cannot be written: 7 of " in str(refused.value)
     assert "is the disk full?" in str(refused.value)

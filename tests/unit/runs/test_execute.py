@@ -208,9 +208,10 @@ def test_a_kill_between_the_last_evaluation_and_its_checkpoint_doubles_no_line(w
         checkpoint(self)
 
     given = world.given(**settings)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_checkpoint", killed)
-        run("toy", "ppo", given=given)
+        with pytest.raises(SystemExit):
+            run("toy", "ppo", given=given)
     assert read_curves(world.root / "out")[-1]["kind"] == "validation"
     resumed = run("toy", "ppo", given=given)
     whole = run("toy", "ppo", given=world.given("whole", **settings))
