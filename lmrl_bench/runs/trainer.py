@@ -12,7 +12,7 @@ from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.progress import Event, Listener
 from lmrl_bench.runs.session import Session
 
-STOPPED = "stopped by the user; run the same command again to resume"
+STOPPED = "stopped by the user; run the same command again to resume, without --fresh"
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked

@@ -18,6 +18,7 @@ from lmrl_bench.records.store import read_record
 from lmrl_bench.runs import bench, execute, pool, starts
 from lmrl_bench.runs.bench import plan, run_grid
 from lmrl_bench.runs.pool import JobResult
+from lmrl_bench.runs.trainer import Trainer
 from lmrl_bench.text import models
 
 GREEDY = {"sampling": {"greedy": True}}  # refused when the algorithm is made, in the worker
@@ -198,6 +199,18 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
     kept = records[2].read_bytes()
     assert call(capsys, "bench", path, "--retry-failed").code == 1
     assert records[2].read_bytes() == kept
+
+
+def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys, monkeypatch):
+    def stopped(self, state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train", stopped)
+    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
+    for options, again in (((), "again\n"), (("--fresh",), "again without --fresh\n")):
+        done = call(capsys, "bench", path, *options)
+        assert done.code == 1
+        assert f"interrupted cells go on when the same command is called {again}" in done.err
 
 
 def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_process):
