@@ -64,7 +64,9 @@ class TaskInfo(_Strict):
 
     name: PlainName
     version: int
-    digest: str = Field(description="sha256 of the resolved task.yaml")
+    digest: str = Field(
+        description="sha256 of task.yaml without its prose, the data digests, plug-in and models"
+    )
     data: dict[str, dict[str, Any]] = Field(description="split to sha256 and rows")
     metric_signatures: dict[str, str] = Field(default_factory=dict)
     reward_signature: str = ""
