@@ -63,9 +63,8 @@ class Journal:
         self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         self.started = _now()
         runtime = session.config.runtime
-        self.provenance = collect(
-            runtime.device, runtime.threads
-        )  # the code may change until the end
+        # Now: until the end the code may change.
+        self.provenance = collect(runtime.device, runtime.threads)
         self.changed: list[str] = []
         self.sittings_changed = 0
         folder.mkdir(parents=True, exist_ok=True)
