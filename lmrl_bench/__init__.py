@@ -1,6 +1,6 @@
 """Compare reinforcement-learning algorithms for language models.
 
-Importing this package loads neither torch nor transformers; `run` and `make_task` load what they need.
+Importing this package loads neither torch nor transformers; `run` and `load_task` load what they need.
 """
 
 from __future__ import annotations

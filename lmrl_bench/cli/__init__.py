@@ -20,8 +20,5 @@ def main() -> None:
     except LmrlBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to resume", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()

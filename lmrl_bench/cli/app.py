@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks, tuning
-from lmrl_bench.cli.output import JsonOption, SetOption, note
+from lmrl_bench.cli.output import Commands, JsonOption, SetOption, note
 from lmrl_bench.errors import ConfigError
 
 app = typer.Typer(
+    cls=Commands,
     help="Compare reinforcement-learning algorithms for language models.",
     no_args_is_help=True,
     add_completion=False,
@@ -49,7 +50,7 @@ def run(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Trains one algorithm on one task; an interrupted run resumes when called again."""
+    """Trains one algorithm on one task; an interrupted run resumes when called again without --fresh."""
     from lmrl_bench.runs.command import given_run
 
     flags = {"task": task, "algorithm": algorithm, "policy": policy, "seed": seed, "output": output}
@@ -137,7 +138,8 @@ def bench(
     for name, status in bad.items():
         note(f"{status}: {name}{': ' + outcome.errors[name] if name in outcome.errors else ''}")
     if "interrupted" in bad.values():
-        note("interrupted cells go on when the same command is called again")
+        again = " without --fresh" if fresh else ""
+        note(f"interrupted cells go on when the same command is called again{again}")
     if outcome.errors or "failed" in bad.values():
         note("failed cells: mend the cause, then call the same command with --retry-failed")
     for path in boards.build_files(spec, results, out):

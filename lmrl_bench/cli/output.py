@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Override any field; may be repeated."),
 ]
+
+
+class Commands(TyperGroup):
+    """The group of all commands: Ctrl-C ends each with a message and 1; typer alone would say nothing."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command.
+
+        Raises:
+            typer.Exit: The user stopped it.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            again = " without --fresh" if "--fresh" in sys.argv else ""
+            note(f"stopped; run the same command again{again} to resume")
+            raise typer.Exit(1) from None
 
 
 def note(text: str) -> None:

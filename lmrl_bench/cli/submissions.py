@@ -111,7 +111,13 @@ def rerun(
         shown if isinstance(shown, LiveBars) else contextlib.nullcontext(),
     ):
         place = output or Path(temporary) / "run"
-        found = rerun_folder(run, place, device=device, progress=shown)
+        try:
+            found = rerun_folder(run, place, device=device, progress=shown)
+        except KeyboardInterrupt:
+            if output is not None:
+                raise
+            note("stopped; nothing is kept; a run that is to be resumed needs a folder: --output")
+            raise typer.Exit(1) from None
     typer.echo(_rerun_text(found))
     if name is not None:
         from lmrl_bench.runs.verify import write_rerun

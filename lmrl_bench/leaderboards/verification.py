@@ -36,12 +36,12 @@ class Retrained(BaseModel):
 
     seed: int
     how: Literal["bitwise", "interval"] = Field(
-        description="the same record digest, or inside the prediction interval of the other seeds"
+        description="the same facts, or inside the prediction interval of the other seeds"
     )
     value: FiniteFloat | None = Field(
         None, description="the primary metric of the new run on the test split, if it completed"
     )
-    digest: str = Field(description="of the new record")
+    digest: str = Field(description="of the new record; of the checked one for the same bits")
 
     @model_validator(mode="after")
     def _says_what_lies_inside(self) -> Self:

@@ -46,7 +46,7 @@ def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
 
 
 def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line with a single write.
+    """Appends one line with a single write; of a line that does not fit on the disk nothing stays.
 
     Raises:
         RecordError: A number is not finite, or the file cannot be written.
@@ -56,7 +56,10 @@ def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
     try:
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, content)
+            written = os.write(handle, content)
+            if written < len(content):
+                os.ftruncate(handle, os.fstat(handle).st_size - written)
+                raise OSError(f"{written} of {len(content)} bytes written; is the disk full?")
         finally:
             os.close(handle)
     except OSError as error:
@@ -76,33 +79,43 @@ def read_curves(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def resume_curves(folder: Path, iteration: int) -> int:
-    """Cuts the file back to a checkpoint: drops a torn last line and the lines after `iteration`.
+def curves_until(folder: Path, iteration: int, validated: int) -> tuple[list[dict[str, Any]], int]:
+    """Returns the lines that a checkpoint knows of, without those that a resumed run writes again.
 
     Args:
         folder: The folder of the run.
-        iteration: The last iteration that the checkpoint holds; 0 keeps the evaluation before
-            training.
+        iteration: The last iteration that the checkpoint holds.
+        validated: The last iteration whose evaluation it holds; 0 is the evaluation before training.
 
     Returns:
-        How many torn lines were dropped (0 or 1).
+        The lines, and how many torn ones were left out (0 or 1).
 
     Raises:
         RecordError: A line before the last one is not a JSON object, or the file is missing.
     """
     path = folder / CURVES
-    if not path.exists() and iteration > 0:
-        raise RecordError(f"{path}: missing beside a checkpoint; restore it or run with --fresh")
     if not path.exists():
-        return 0
+        raise RecordError(f"{path}: missing beside a checkpoint; restore it or run with --fresh")
     lines, torn = _read(str(path))
-    write_curves(folder, [line for line in lines if line.get("iteration", 0) <= iteration])
-    return torn
+    limits = [validated if line.get("kind") == "validation" else iteration for line in lines]
+    known = [
+        line for line, last in zip(lines, limits, strict=True) if line.get("iteration", 0) <= last
+    ]
+    return known, torn
 
 
 def file_info(path: Path) -> FileInfo:
-    """Returns name, digest and number of lines of a text file beside the record."""
-    content = path.read_bytes()
+    """Returns name, digest and number of lines of a text file beside the record.
+
+    Raises:
+        RecordError: The file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(
+            f"{path}: cannot be read ({error.strerror or error}); run again with --fresh"
+        ) from error
     digest = hashlib.sha256(content).hexdigest()
     return FileInfo(path=path.name, sha256=digest, rows=content.count(b"\n"))
 

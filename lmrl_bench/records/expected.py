@@ -126,7 +126,7 @@ def _start(policy: PolicyInfo, expected: ExpectedStart) -> Iterator[Difference]:
 def _leaves(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in data.items():
         name = f"{path}.{key}" if path else str(key)
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, name)
         else:
             yield name, value

@@ -30,7 +30,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)  # mkstemp makes it private to the user
         Path(temporary).replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
@@ -125,7 +125,7 @@ def _prove_writable(folder: Path, option: str) -> None:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Flushes the folder's entries, so that the renaming survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -35,6 +35,8 @@ PACKAGES = (
     "torch",
     "transformers",
 )
+CHANGED = "provenance_changed"
+"""Event of a record: sittings that resumed a run elsewhere, or with other code or versions, than it began with."""
 _CODE = ("lmrl_bench", "tasks", "pyproject.toml")
 
 
@@ -58,6 +60,12 @@ def collect(device: str, threads: int) -> Provenance:
         device=device,
         threads=threads,
     )
+
+
+def changes(first: Provenance, now: Provenance) -> list[str]:
+    """Returns the fields in which a later sitting of a run differs from the first; its command may."""
+    old, new = first.model_dump(exclude={"command"}), now.model_dump(exclude={"command"})
+    return [name for name in old if old[name] != new[name]]
 
 
 def command_line(arguments: Sequence[str]) -> str:

@@ -64,7 +64,9 @@ class TaskInfo(_Strict):
 
     name: PlainName
     version: int
-    digest: str = Field(description="sha256 of the resolved task.yaml")
+    digest: str = Field(
+        description="sha256 of task.yaml without its prose, the data digests, plug-in and models"
+    )
     data: dict[str, dict[str, Any]] = Field(description="split to sha256 and rows")
     metric_signatures: dict[str, str] = Field(default_factory=dict)
     reward_signature: str = ""
@@ -95,7 +97,7 @@ class PolicyInfo(_Strict):
         None,
         description="of a supervised start: task, supervised configuration and base model together",
     )
-    parameters: int
+    parameters: int = Field(description="tied weights once; older records count them each time")
     kind: str
 
 
@@ -154,7 +156,7 @@ class FileInfo(_Strict):
 
 
 class Provenance(_Strict):
-    """Where, when and with what."""
+    """Where, when and with what: as the run began, in its first sitting."""
 
     package_version: str
     commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}$")

@@ -17,9 +17,9 @@ from lmrl_bench.records.curves import (
     CURVES,
     ValidationPoint,
     append_curve,
+    curves_until,
     file_info,
     read_curves,
-    resume_curves,
     write_curves,
 )
 from lmrl_bench.records.files import (
@@ -46,6 +46,7 @@ __all__ = [
     "check_files",
     "check_place",
     "check_writable",
+    "curves_until",
     "file_info",
     "find_folders",
     "find_records",
@@ -53,7 +54,7 @@ __all__ = [
     "read_curves",
     "read_record",
     "read_samples",
-    "resume_curves",
+    "remove_record",
     "writable",
     "write_atomic",
     "write_curves",
@@ -115,6 +116,11 @@ def read_record(folder: Path) -> RunRecord:
         raise RecordError(
             f"{path}: not a valid record ({details}); restore it or run again with --fresh"
         ) from error
+
+
+def remove_record(folder: Path) -> None:
+    """Removes the record of a run that goes on or begins anew; call it before a file that it names changes."""
+    (folder / RECORD).unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

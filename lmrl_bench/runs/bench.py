@@ -15,9 +15,10 @@ from lmrl_bench.errors import ConfigError, LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import Status
+from lmrl_bench.records.store import RECORD
 from lmrl_bench.runs.declared import require_declared
 from lmrl_bench.runs.done import done_record
-from lmrl_bench.runs.folders import run_name
+from lmrl_bench.runs.folders import run_folder, run_name
 from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
 from lmrl_bench.runs.resolve import resolve
@@ -190,11 +191,12 @@ def _prepare(job: CellJob, emit: Listener) -> str:
 
 
 def _run_cell(job: CellJob, emit: Listener) -> Status:
-    """Worker: runs one cell; whatever goes wrong before training becomes a failed record.
+    """Worker: runs one cell; whatever goes wrong before training becomes a failed record, where there is none yet.
 
     Raises:
         RecordError: The folder cannot be written, another process works in it, or it holds another run's record,
             which must stay as it is.
+        Exception: The cell cannot start; the record that it has from before stays.
     """
     from lmrl_bench.runs.execute import execute
 
@@ -213,14 +215,21 @@ def _run_cell(job: CellJob, emit: Listener) -> Status:
     except Exception as error:
         from lmrl_bench.runs.journal import write_failure
 
+        if _has_record(job):
+            raise
         emit(Event(job.name, "finished", text=f"failed: {error}"))
         return write_failure(job.config, error).status
 
 
 def _record_death(job: CellJob, result: JobResult) -> None:
-    """Writes the record of a cell whose process died, if the folder can be written at all."""
+    """Writes the record of a cell whose process died, if it has none and the folder can be written at all."""
     from lmrl_bench.runs.journal import write_failure
 
-    if result.died:
+    if result.died and not _has_record(job):
         with suppress(OSError, LmrlBenchError):
             write_failure(job.config, RuntimeError(result.error))
+
+
+def _has_record(job: CellJob) -> bool:
+    """Whether there is a record: an older one, which training removes, or one written before the process died."""
+    return (run_folder(job.config) / RECORD).exists()

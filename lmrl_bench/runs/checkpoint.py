@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmrl_bench.errors import RecordError
+from lmrl_bench.records.files import sync_folder
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
-    """Writes `folder/checkpoint/state.pt`.
+    """Writes `folder/checkpoint/state.pt`, flushed to the disk before it takes the place of the older one.
 
     Args:
         folder: the run's folder.
@@ -23,8 +25,12 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
     target = folder / "checkpoint" / "state.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
-    torch.save({"format": FORMAT, "key": key, "state": state}, temporary)
+    with temporary.open("wb") as stream:
+        torch.save({"format": FORMAT, "key": key, "state": state}, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
     temporary.replace(target)
+    sync_folder(target.parent)
 
 
 def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:

@@ -163,11 +163,15 @@ def execute(
         reuse_freed_memory()
         memory = PeakMemory()
         session = open_session(config, task)
-        if fresh:  # the old record would stand beside new curves if this run were killed
+        if fresh:
             remove_checkpoint(folder)
-            (folder / RECORD).unlink(missing_ok=True)
         state = load_checkpoint(folder, key=_key(session))
-        return _finish(session, Journal(folder, session, memory), state, progress)
+        journal = Journal(folder, session, memory)
+        if state is None:
+            journal.begin()
+        else:
+            journal.restore(state["journal"])
+        return _finish(session, journal, state, progress)
 
 
 def _finish(

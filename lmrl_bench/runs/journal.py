@@ -13,12 +13,13 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
-from lmrl_bench.records.provenance import collect
+from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
     BudgetInfo,
     ErrorInfo,
     FileInfo,
     PolicyInfo,
+    Provenance,
     RunRecord,
     SplitResults,
     Status,
@@ -61,11 +62,21 @@ class Journal:
         self.fidelity = FidelityWatch()
         self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
         self.started = _now()
+        runtime = session.config.runtime
+        # Now: until the end the code may change.
+        self.provenance = collect(runtime.device, runtime.threads)
+        self.changed: list[str] = []
+        self.sittings_changed = 0
         folder.mkdir(parents=True, exist_ok=True)
         self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
 
     def begin(self) -> None:
-        """Starts the files of a fresh run."""
+        """Starts the files of a fresh run; an older record goes first, it would stand beside new curves.
+
+        Raises:
+            RecordError: The folder cannot be written.
+        """
+        store.remove_record(self.folder)
         store.write_curves(self.folder, [])
         config = self.session.config
         resolved = {**config.scientific(), "label": config.label, "seed": config.seed}
@@ -84,10 +95,22 @@ class Journal:
             "truncated": self.session.codec.state_dict(),
             "elapsed": self._elapsed(),
             "memory": self._memory(),
+            "provenance": self.provenance.model_dump(mode="json"),
+            "sittings_changed": self.sittings_changed,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from `state()`; curve lines written after it are dropped, they will be written again."""
+        """Goes on from `state()`; curve lines written after it are dropped, they will be written again.
+
+        The record of the earlier sitting goes, since it names other curves. The provenance stays that of the first
+        sitting; that it has changed since is an event.
+
+        Raises:
+            RecordError: The curves are missing or corrupt; nothing has been changed then.
+        """
+        lines, self.torn_lines = store.curves_until(
+            self.folder, state["used"]["iterations"], state["validated"]
+        )
         self.used = dict(state["used"])
         self.seconds = dict(state["seconds"])
         self.validated = int(state["validated"])
@@ -99,7 +122,12 @@ class Journal:
         self.session.codec.load_state_dict(state["truncated"])
         self.earlier = dict(state["elapsed"])
         self.earlier_memory = float(state["memory"])
-        self.torn_lines = store.resume_curves(self.folder, self.used["iterations"])
+        first = Provenance.model_validate(state["provenance"])
+        self.changed = changes(first, self.provenance)
+        self.provenance = first
+        self.sittings_changed = state["sittings_changed"] + bool(self.changed)
+        store.remove_record(self.folder)
+        store.write_curves(self.folder, lines)
 
     def add_iteration(self, stats: IterationStats) -> None:
         """Appends an iteration to the curves; times go to the totals, not to the curves."""
@@ -150,6 +178,7 @@ class Journal:
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
             "early_eos": session.core.counters.early_eos,
+            CHANGED: self.sittings_changed,
         }
         return RunRecord(
             id=record_id(config),
@@ -168,7 +197,7 @@ class Journal:
             events={name: count for name, count in events.items() if count},
             curves=store.file_info(self.folder / store.CURVES),
             samples=self._write_samples(),
-            provenance=collect(config.runtime.device, config.runtime.threads),
+            provenance=self.provenance,
             time=self._time(),
         )
 
@@ -285,7 +314,6 @@ def _error(
 
 def _policy_info(session: Session) -> PolicyInfo:
     start = session.start
-    tensors = session.policy.model.state_dict().values()
     return PolicyInfo(
         model=public_name(start.model),
         start=start.kind,
@@ -294,7 +322,7 @@ def _policy_info(session: Session) -> PolicyInfo:
         tokenizer_sha256=start.digests.tokenizer,
         base_weights_sha256=start.base.weights,
         start_recipe_sha256=start.recipe,
-        parameters=sum(tensor.numel() for tensor in tensors),
+        parameters=sum(tensor.numel() for tensor in session.policy.model.parameters()),
         kind=session.policy.kind,
     )
 

@@ -3,6 +3,9 @@
 On one CPU thread, one machine and one set of versions a run repeats bit for bit. Anywhere else it
 cannot promise that, and the new number must lie where one more seed of the row is expected:
 mean ± t(n-1) · sd · √(1 + 1/n) of the row's other seeds.
+
+Compared are all facts but `policy.parameters`, since older records count tied weights more than once, and the
+event that a run was resumed with other code or versions.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from lmrl_bench.config.run import RunConfig
+from lmrl_bench.digests import digest
 from lmrl_bench.errors import ConfigError, RecordError, VerificationError
 from lmrl_bench.leaderboards.statistics import Interval
 from lmrl_bench.leaderboards.submission.tree import unsafe
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.records.expected import differences
+from lmrl_bench.records.provenance import CHANGED
 from lmrl_bench.records.record import Provenance, RunRecord
 from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
 from lmrl_bench.runs.progress import Listener, silent
@@ -35,7 +40,7 @@ class Rerun:
         record: The record that was checked.
         new: The record of the new run.
         interval: The prediction interval of the row's other seeds, which holds the new primary metric;
-            None where the record digests are equal, results, curves and answers included.
+            None where the facts are equal, results, curves and answers included.
         elsewhere: In what the machines or versions differ; empty where bits should repeat.
     """
 
@@ -90,7 +95,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
         VerificationError: They are neither equal, nor is the new value where it is expected.
     """
     elsewhere = _elsewhere(record.provenance, new.provenance)
-    if record.digest() == new.digest():
+    if digest(_compared(record)) == digest(_compared(new)):
         return Rerun(record, new, None, elsewhere)
     bits = _first_differences(record, new)
     if (record.status, new.status) != ("completed", "completed"):
@@ -179,9 +184,18 @@ def _elsewhere(old: Provenance, new: Provenance) -> list[str]:
     return [f"{name} {then} → {now}" for name, then, now in facts if then != now]
 
 
+def _compared(record: RunRecord) -> dict[str, Any]:
+    """The facts without those that the module's text leaves out."""
+    facts = record.facts()
+    facts["events"].pop(CHANGED, None)
+    if facts["policy"]:
+        facts["policy"].pop("parameters")
+    return facts
+
+
 def _first_differences(record: RunRecord, new: RunRecord) -> str:
     """Which parts of the two records are not the same."""
-    old, now = record.facts(), new.facts()
+    old, now = _compared(record), _compared(new)
     return ", ".join(name for name in old if old[name] != now[name]) + " differ"
 
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from lmrl_bench.errors import AssetError, RecordError, VerificationError
+from lmrl_bench.errors import AssetError, LmrlBenchError, RecordError, VerificationError
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
 from lmrl_bench.metrics import METRICS
 from lmrl_bench.metrics.base import FloatArray
@@ -86,8 +86,8 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
         models: Also what a model or a plug-in of the task computes.
 
     Raises:
-        VerificationError: A record or its files cannot be read, were changed or do not say what their
-            answers say; all problems together, each with its file.
+        VerificationError: A record, its files or its task cannot be read, were changed or do not say
+            what the answers say; all problems together, each with its file or folder.
         RecordError: There is no such folder, or nothing to score again.
         AssetError: A model is not installed; names it and the command that installs it.
     """
@@ -105,13 +105,14 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
             problems.append(str(error))
             continue
         if record.status == "completed":
-            run = _Run(folder, record, task_of(record.task.name), models, found)
-            problems += [f"{folder}: {problem}" for problem in run.problems()]
+            problems += _problems(folder, record, task_of, models, found)
     if problems:
         more = len(problems) - _SHOWN_PROBLEMS
         shown = problems[:_SHOWN_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
         raise VerificationError(
-            "\n".join([*shown, "the records are refused; run these cells again"])
+            "\n".join(
+                [*shown, "the records are refused; mend what is named, or run these cells again"]
+            )
         )
     if not found.records:
         raise RecordError(f"{root}: no completed run below it; there is nothing to score again")
@@ -128,6 +129,23 @@ def _read(folder: Path) -> RunRecord:
     if info and (reason := unpacked(folder, info.rows, info.rows)):
         raise RecordError(f"{folder}: {reason}")
     return record
+
+
+def _problems(
+    folder: Path, record: RunRecord, task_of: Callable[[str], Task], models: bool, found: Rescored
+) -> Iterator[str]:
+    """Yields what is wrong with one completed run; a task or data that cannot be read here among it.
+
+    Raises:
+        AssetError: A model is not installed.
+    """
+    try:
+        for problem in _Run(folder, record, task_of(record.task.name), models, found).problems():
+            yield f"{folder}: {problem}"
+    except AssetError:
+        raise
+    except LmrlBenchError as error:
+        yield f"{folder}: {error}"
 
 
 class _Run:

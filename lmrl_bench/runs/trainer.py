@@ -12,7 +12,7 @@ from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.progress import Event, Listener
 from lmrl_bench.runs.session import Session
 
-STOPPED = "stopped by the user; run the same command again to resume"
+STOPPED = "stopped by the user; run the same command again to resume, without --fresh"
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked
@@ -32,7 +32,7 @@ class Trainer:
         self.name = f"{config.task}/{config.row}/{config.seed}"
 
     def train(self, state: dict[str, Any] | None) -> None:
-        """Learns until the budget is spent; `state` is a checkpoint's.
+        """Learns until the budget is spent; `state` is a checkpoint's, which the journal has restored.
 
         Raises:
             Interrupted: `stop_requested` was set; the checkpoint is written.
@@ -41,11 +41,12 @@ class Trainer:
         algorithm = self.session.algorithm
         if state is not None:
             algorithm.load_state_dict(state["algorithm"])
-            self.journal.restore(state["journal"])
             if self.journal.torn_lines:
                 self.progress(Event(self.name, "note", text="dropped a torn line of curves.jsonl"))
+            if changed := ", ".join(self.journal.changed):
+                text = f"changed since the run began: {changed}; the record names the first"
+                self.progress(Event(self.name, "note", text=text))
         else:
-            self.journal.begin()
             self._validate(0, 0)
         if algorithm.trains:
             algorithm.learn(after_iteration=self._after_iteration)

@@ -64,7 +64,7 @@ def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
         seed=new.seed,
         how=found.how,
         value=primary_value(new) if new.status == "completed" else None,
-        digest=new.digest(),
+        digest=(found.record if found.how == "bitwise" else new).digest(),
     )
     records = digests(read_row(folder, found.record))
     return add_check(row_folder(folder), _check(3, by, records, retrained))

@@ -204,6 +204,30 @@ def test_run_prints_its_results_and_flags_override_the_file(world, capsys):
     assert not (world.root / "out").exists()
 
 
+def stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("options", "again"),
+    [((), "again to resume"), (("--fresh",), "again without --fresh to resume")],
+)
+def test_a_stopped_command_says_how_to_resume(options, again, world, capsys, monkeypatch):
+    monkeypatch.setattr("lmrl_bench.runs.execute.ensure_start", stop)
+    stopped = call(capsys, "run", world.run_file(), *options)
+    assert (stopped.code, stopped.err) == (1, f"stopped; run the same command {again}\n")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_stopped_rerun_says_what_is_kept(kept, world, capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("lmrl_bench.runs.rerun.rerun", stop)
+    options = ["--output", tmp_path / "kept"] if kept else []
+    stopped = call(capsys, "submission", "rerun", tmp_path, *options)
+    assert stopped.code == 1
+    assert ("run the same command again to resume" in stopped.err) == kept
+    assert ("nothing is kept" in stopped.err) != kept
+
+
 @pytest.fixture
 def board(world):
     """A board with fake records."""

@@ -121,6 +121,25 @@ def test_what_a_reviewer_should_know(handed, capsys):
     assert "ppo/1: the commit of the code is unknown" in done.err
 
 
+def test_a_removed_check_is_shown(handed, capsys, tmp_path):
+    """Of the whole board; further rows in a folder of their own come without the checks of the others."""
+    options = ("--write-verification", "--by", "A. Reviewer")
+    assert call(capsys, "submission", "rescore", handed.folder, *options).code == 0
+    before = tmp_path / "checked"
+    shutil.copytree(handed.folder.parent, before)
+    done = validate(capsys, handed, handed.folder, "--against", before)
+    assert (done.code, "verification.json" in done.err) == (0, False)
+    (handed.folder / PPO / "verification.json").unlink()
+    done = validate(capsys, handed, handed.folder, "--against", before)
+    assert done.code == 0, done.err
+    assert done.err.count("verification.json") == 1
+    assert "small/toy/ppo/verification.json: removed; the checks of the row go with it" in done.err
+    rows = tmp_path / "rows"
+    shutil.copytree(handed.folder / "toy" / "mine", rows / "toy" / "mine")
+    done = validate(capsys, handed, rows, "--against", before)
+    assert "verification.json" not in done.err
+
+
 def test_rescored_holds_until_a_record_changes(handed, capsys):
     assert set(levels(handed).values()) == {(0, "declared")}
     options = ("--write-verification", "--by", "A. Reviewer")
@@ -156,6 +175,19 @@ def test_trained_again_bit_for_bit(handed, capsys):
         assert levels(handed)["ppo"] == wanted
     content = json.loads((handed.folder / "toy" / "ppo" / "verification.json").read_text())
     assert [check["retrained"]["how"] for check in content["checks"]] == ["bitwise"] * 3
+
+
+def test_how_parameters_were_counted_and_a_change_of_code_are_no_other_bits(handed, capsys):
+    def change(content):
+        content["policy"]["parameters"] += 1
+        content["events"]["provenance_changed"] = 1
+
+    handed.edit(change)
+    options = ("--write-verification", "--by", "A. Reviewer")
+    done = call(capsys, "submission", "rerun", handed.run(), *options)
+    assert done.code == 0, done.err
+    assert "bitwise the same: record" in done.out
+    assert levels(handed)["ppo"] == (3, "retrained")
 
 
 def test_other_bits_inside_the_interval_of_the_other_seeds(handed, capsys, tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from lmrl_bench.leaderboards.consistency import stale
 from lmrl_bench.leaderboards.spec import Cell
 from lmrl_bench.leaderboards.submission.records import Submission
 from lmrl_bench.leaderboards.submission.tree import Tree
+from lmrl_bench.leaderboards.verification import FILE as VERIFICATION
 from lmrl_bench.leaderboards.verification import read_checks
 from lmrl_bench.records.store import CONFIG, CURVES, RECORD, SAMPLES, find_folders, read_record
 
@@ -65,7 +67,8 @@ def compare(submission: Submission, expected: Expectation, tree: Tree) -> Histor
             flags.append(f"{submission.folder / place}: {change}; the old record {reason}")
     added = {(c.task, c.label, c.seed) for place, c in wanted.items() if place not in old}
     claims, damaged = _claims(submission, tree.checks)
-    return History([*problems, *damaged], [*flags, *claims], added)
+    flags += [*claims, *_lost_checks(submission)]
+    return History([*problems, *damaged], flags, added)
 
 
 def _old_folders(submission: Submission) -> dict[Path, Path]:
@@ -98,6 +101,17 @@ def _may_be_replaced(old: Path, cell: Cell | None, expected: Expectation) -> str
         return None
     reasons = stale(record, cell, expected(cell))
     return f"is not of the board as it is now: {reasons[0]}" if reasons else None
+
+
+def _lost_checks(submission: Submission) -> Iterator[str]:
+    """Yields the verification files that were there before; further rows in a folder of their own leave them out."""
+    root = submission.previous
+    if root is None or not submission.whole:
+        return
+    for before in sorted(root.glob(f"*/*/{VERIFICATION}")):
+        path = submission.folder / before.relative_to(root)
+        if not os.path.lexists(path):
+            yield f"{path}: removed; the checks of the row go with it: was it meant?"
 
 
 def _claims(submission: Submission, files: Sequence[Path]) -> tuple[list[str], list[str]]:

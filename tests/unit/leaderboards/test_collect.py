@@ -171,10 +171,16 @@ def other_algorithm(content):
     content["config_digest"] = digest(content["config"])
 
 
+def an_empty_setting(content):
+    content["config"]["extra"] = {}
+    content["config_digest"] = digest(content["config"])
+
+
 FIELDS = [
     (lambda c: c["task"].update(version=2), "task.version is 2 in the record, 1 today"),
     (lambda c: c["task"].update(digest="f" * 64), "task.digest is ffffffffffff… in the record, "),
     (other_settings, "budget.tokens is 9 in the record, 40000 today"),
+    (an_empty_setting, "extra is {} in the record, 'absent' today"),
     (other_algorithm, "algorithm.clip_range is 0.3 in the record, 'absent' today"),
     (
         lambda c: c["config"].pop("evaluation"),

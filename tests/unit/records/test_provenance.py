@@ -9,7 +9,7 @@ import pydantic
 import pytest
 
 from lmrl_bench.records import provenance
-from lmrl_bench.records.provenance import collect, command_line, format_traceback
+from lmrl_bench.records.provenance import changes, collect, command_line, format_traceback
 
 
 def test_collect(monkeypatch):
@@ -21,6 +21,14 @@ def test_collect(monkeypatch):
     assert platform.node() not in found.platform
     assert found.python == platform.python_version()
     assert (found.device, found.threads) == ("cuda:0", 3)
+
+
+def test_changes_name_the_fields_but_not_the_command():
+    first = collect("cpu", 1)
+    assert changes(first, first.model_copy(update={"command": "other"})) == []
+    assert changes(first, first.model_copy(update={"dirty": None, "threads": 3})) == [
+        "dirty", "threads",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

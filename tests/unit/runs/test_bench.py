@@ -12,11 +12,13 @@ import yaml
 from fixtures.runs import SETTINGS, call, ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
+from lmrl_bench.errors import PolicyError
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs import bench, pool, starts
+from lmrl_bench.runs import bench, execute, pool, starts
 from lmrl_bench.runs.bench import plan, run_grid
 from lmrl_bench.runs.pool import JobResult
+from lmrl_bench.runs.trainer import Trainer
 from lmrl_bench.text import models
 
 GREEDY = {"sampling": {"greedy": True}}  # refused when the algorithm is made, in the worker
@@ -171,6 +173,44 @@ def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
     assert "exit code 9" in read_record(cell(world, "good", 0)).error.message
     assert "results cannot be written here" in grid.errors["toy/good/1"]
     assert cell(world, "good", 1).read_text() == "a file"
+
+
+def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
+    world, board, in_process, capsys, monkeypatch
+):
+    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2])
+    assert call(capsys, "bench", path).code == 0
+    records = [cell(world, "good", seed) / "record.json" for seed in (0, 1, 2)]
+    before = [record.read_bytes() for record in records[:2]]
+    records[2].unlink()
+
+    def refused(*_):
+        raise PolicyError("planted")
+
+    monkeypatch.setattr(execute, "open_session", refused)
+    in_process[1].append("_run_cell toy/good/0")
+    again = call(capsys, "bench", path, "--fresh")
+    assert again.code == 1
+    assert "failed: toy/good/0: the worker process died with exit code 9" in again.err
+    assert "failed: toy/good/1: PolicyError: planted" in again.err
+    assert [record.read_bytes() for record in records[:2]] == before
+    failed = read_record(records[2].parent)
+    assert (failed.status, failed.error.message) == ("failed", "planted")
+    kept = records[2].read_bytes()
+    assert call(capsys, "bench", path, "--retry-failed").code == 1
+    assert records[2].read_bytes() == kept
+
+
+def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys, monkeypatch):
+    def stopped(self, state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train", stopped)
+    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
+    for options, again in (((), "again\n"), (("--fresh",), "again without --fresh\n")):
+        done = call(capsys, "bench", path, *options)
+        assert done.code == 1
+        assert f"interrupted cells go on when the same command is called {again}" in done.err
 
 
 def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_process):

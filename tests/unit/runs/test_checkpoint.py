@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -26,14 +30,33 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_a_crash_while_writing_leaves_the_old_one(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, state(1), key="run")
 
-    def torn(_content, path):
-        path.write_bytes(b"half")
+    def torn(_content, stream):
+        stream.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", torn)
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path, state(2), key="run")
     assert load_checkpoint(tmp_path, key="run")["iteration"] == 1
+
+
+def test_it_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):
+    """File, renaming, folder: in another order a power cut could leave an empty checkpoint."""
+    done = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(handle):
+        done.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+        fsync(handle)
+
+    def renamed(path, target):
+        done.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    save_checkpoint(tmp_path, state(1), key="run")
+    assert done == ["file", "rename", "folder"]
 
 
 def test_another_runs_checkpoint_is_refused(tmp_path):

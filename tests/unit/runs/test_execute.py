@@ -7,12 +7,15 @@ import shutil
 import signal
 
 import pytest
+from fixtures.runs import call
 from fixtures.toy import tiny_causal
 
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.errors import DivergedError, PolicyError, RecordError
+from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
+from lmrl_bench.runs import journal
 from lmrl_bench.runs.execute import execute, run
 from lmrl_bench.runs.journal import write_failure
 from lmrl_bench.runs.resolve import resolve
@@ -85,7 +88,7 @@ def test_fresh_forgets_the_record_before_training(world, monkeypatch):
     def killed(*_):
         raise SystemExit
 
-    monkeypatch.setattr(module, "Journal", killed)
+    monkeypatch.setattr(Trainer, "_validate", killed)
     with pytest.raises(SystemExit):
         run("toy", "none", given=world.given(), fresh=True)
     assert not (world.root / "out" / "record.json").exists()
@@ -130,6 +133,89 @@ def test_a_crash_is_a_record_and_the_next_call_goes_on_from_the_checkpoint(world
     whole = run("toy", "ppo", given=world.given("whole", budget={"tokens": 250}))
     assert resumed.digest() == whole.digest()
     assert not (world.root / "out" / "checkpoint").exists()
+
+
+def crashed_run(world, monkeypatch):
+    """Leaves a failed record and a checkpoint; returns the run's folder and what it was given."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "test", lambda self: 1 / 0)
+        given = world.given()
+        assert run("toy", "ppo", given=given).status == "failed"
+    return world.root / "out", given
+
+
+def test_a_resumed_run_forgets_the_record_before_its_curves_change(world, monkeypatch):
+    folder, given = crashed_run(world, monkeypatch)
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(Trainer, "test", killed)
+    with pytest.raises(SystemExit):
+        run("toy", "ppo", given=given)
+    assert not (folder / "record.json").exists()
+    assert (folder / "checkpoint" / "state.pt").exists()
+
+
+def test_the_provenance_is_the_one_with_which_the_run_began(world, monkeypatch):
+    """The code is committed while the run learns; its second sitting is by other code, which is an event."""
+    commits = ["a" * 40]
+
+    def collected(device, threads):
+        return collect(device, threads).model_copy(update={"commit": commits[-1]})
+
+    def crash(self):
+        commits.append("b" * 40)
+        raise OSError("planted")
+
+    monkeypatch.setattr(journal, "collect", collected)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "test", crash)
+        failed = run("toy", "ppo", given=world.given())
+    assert failed.provenance.commit == "a" * 40
+    assert "provenance_changed" not in failed.events
+    notes = []
+    resumed = run("toy", "ppo", given=world.given(), progress=notes.append)
+    assert resumed.provenance == failed.provenance
+    assert resumed.events["provenance_changed"] == 1
+    assert notes[1].text == "changed since the run began: commit; the record names the first"
+
+
+@pytest.mark.parametrize("damage", ["missing", "corrupt"])
+def test_a_checkpoint_without_its_curves_is_refused_and_nothing_changes(
+    world, monkeypatch, capsys, damage
+):
+    folder, given = crashed_run(world, monkeypatch)
+    curves = folder / "curves.jsonl"
+    curves.write_text("{bad\n{}\n")
+    if damage == "missing":
+        curves.unlink()
+    before = published(folder)
+    refused = call(capsys, "run", world.run_file(algorithm=given["algorithm"]))
+    assert refused.code == 2
+    assert ("missing beside a checkpoint; restore it" in refused.err) == (damage == "missing")
+    assert "--fresh" in refused.err
+    assert published(folder) == before
+
+
+def test_a_kill_between_the_last_evaluation_and_its_checkpoint_doubles_no_line(world, monkeypatch):
+    settings = {"evaluation": {"every": 100}, "runtime": {"checkpoint_every": 1}}
+    checkpoint = Trainer._checkpoint
+
+    def killed(self):
+        if self.journal.validated:
+            raise SystemExit
+        checkpoint(self)
+
+    given = world.given(**settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_checkpoint", killed)
+        with pytest.raises(SystemExit):
+            run("toy", "ppo", given=given)
+    assert read_curves(world.root / "out")[-1]["kind"] == "validation"
+    resumed = run("toy", "ppo", given=given)
+    whole = run("toy", "ppo", given=world.given("whole", **settings))
+    assert resumed.digest() == whole.digest()
 
 
 def test_the_kept_policy_is_a_model_folder(world):

@@ -1,7 +1,10 @@
-"""What the record says of the task: directions, held-out metrics, signatures."""
+"""What the record says of the task and the policy: directions, held-out metrics, signatures, parameters."""
 
 from __future__ import annotations
 
+from fixtures.toy import tiny_causal
+
+from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.journal import task_info
 
 
@@ -15,3 +18,11 @@ def test_the_record_names_the_metrics_of_which_less_is_better(world):
     assert found.held_out_metrics == ["bleu", "ter"]
     assert set(found.metric_signatures) == {"chrf", "bleu", "ter"}
     assert "CHRF" in found.reward_signature
+
+
+def test_tied_weights_are_counted_once(world):
+    model = tiny_causal("gpt2")
+    assert model.lm_head.weight is model.transformer.wte.weight
+    distinct = {id(tensor): tensor.numel() for tensor in model.parameters()}
+    record = run("toy", "none", given=world.given(algorithm={"name": "none"}))
+    assert record.policy.parameters == sum(distinct.values())

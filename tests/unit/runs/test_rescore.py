@@ -10,11 +10,12 @@ import pytest
 from fixtures.runs import call, make_world
 
 from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import AssetError, RecordError, VerificationError
+from lmrl_bench.errors import AssetError, DataError, RecordError, VerificationError
 from lmrl_bench.metrics.overlap import ChrF
 from lmrl_bench.records.samples import write_samples
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.runs.rescore import rescore
+from lmrl_bench.tasks.task import Task
 
 
 def train(world):
@@ -157,6 +158,38 @@ def test_another_state_of_the_task_and_nothing_at_all(run, tmp_path):
     edit_record(run, lambda content: content.update(status="interrupted"))
     with pytest.raises(RecordError, match="nothing to score again"):
         rescore(run)
+
+
+def test_a_task_that_is_not_here_and_data_that_cannot_be_read_are_problems_of_their_runs(
+    run, monkeypatch
+):
+    """Between them a run whose number was edited: none hides another."""
+    row, samples = run.parent, Task.samples
+    for seed in ("1", "2"):
+        shutil.copytree(run, row / seed)
+
+    def change(content):
+        content["results"]["test"]["metrics"]["chrf"]["value"] = 99.0
+
+    edit_record(row / "0", lambda content: content["task"].update(name="nowhere"))
+    edit_record(row / "1", change)
+
+    calls = []
+
+    def damaged(self, split):
+        calls.append(split)
+        if len(calls) > 2:  # of the last run
+            raise DataError("test.jsonl: has another sha256")
+        return samples(self, split)
+
+    monkeypatch.setattr(Task, "samples", damaged)
+    with pytest.raises(VerificationError) as caught:
+        rescore(row)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{row / '0'}: ")
+    assert "nowhere" in lines[0]
+    assert f"{row / '1'}: test: chrf is 99" in lines[1]
+    assert lines[-2] == f"{row / '2'}: test.jsonl: has another sha256"
 
 
 def test_links_and_paths(run, tmp_path):
