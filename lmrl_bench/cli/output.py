@@ -18,7 +18,7 @@ SetOption = Annotated[
 
 
 class Commands(TyperGroup):
-    """The group of all commands: Ctrl-C ends each with a message and 1; typer alone would say nothing."""
+    """The group of all commands: Ctrl-C ends each with a message and 130, as shells expect; typer alone would say nothing."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command.
@@ -31,7 +31,7 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             again = " without --fresh" if "--fresh" in sys.argv else ""
             note(f"stopped; run the same command again{again} to resume")
-            raise typer.Exit(1) from None
+            raise typer.Exit(130) from None
 
 
 def note(text: str) -> None:

@@ -117,7 +117,7 @@ def rerun(
             if output is not None:
                 raise
             note("stopped; nothing is kept; a run that is to be resumed needs a folder: --output")
-            raise typer.Exit(1) from None
+            raise typer.Exit(130) from None
     typer.echo(_rerun_text(found))
     if name is not None:
         from lmrl_bench.runs.verify import write_rerun

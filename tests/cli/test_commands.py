@@ -215,7 +215,7 @@ def stop(*_, **__):
 def test_a_stopped_command_says_how_to_resume(options, again, world, capsys, monkeypatch):
     monkeypatch.setattr("lmrl_bench.runs.execute.ensure_start", stop)
     stopped = call(capsys, "run", world.run_file(), *options)
-    assert (stopped.code, stopped.err) == (1, f"stopped; run the same command {again}\n")
+    assert (stopped.code, stopped.err) == (130, f"stopped; run the same command {again}\n")
 
 
 @pytest.mark.parametrize("kept", [False, True])
@@ -223,7 +223,7 @@ def test_a_stopped_rerun_says_what_is_kept(kept, world, capsys, monkeypatch, tmp
     monkeypatch.setattr("lmrl_bench.runs.rerun.rerun", stop)
     options = ["--output", tmp_path / "kept"] if kept else []
     stopped = call(capsys, "submission", "rerun", tmp_path, *options)
-    assert stopped.code == 1
+    assert stopped.code == 130
     assert ("run the same command again to resume" in stopped.err) == kept
     assert ("nothing is kept" in stopped.err) != kept
 
