@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from fixtures.runs import call, make_world
+from fixtures.runs import call, make_world, point_at
 from fixtures.submissions import BOARD, Handed, run_board, small_board
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def honest(tmp_path_factory):
     """Runs the board once; tests change copies."""
     with pytest.MonkeyPatch.context() as patch:
@@ -18,12 +18,14 @@ def honest(tmp_path_factory):
         world = make_world(root, patch.setenv)
         board = small_board(root)
         run_board(board, root / "results")
-        yield world, board
+    return world, board
 
 
 @pytest.fixture
-def handed(honest, tmp_path):
+def handed(honest, tmp_path, monkeypatch):
     world, board = honest
+    monkeypatch.chdir(world.root)
+    point_at(world.root, monkeypatch.setenv)
     shutil.copytree(world.root / "results", tmp_path / "handed")
     shutil.copytree(board, tmp_path / "board")
     return Handed(world, tmp_path / "board", tmp_path / "handed" / BOARD, world.root / "results")
