@@ -38,7 +38,7 @@ def new_task(
 
     Args:
         name: Lower-case letters, digits and hyphens.
-        folder: Where the task folder goes; must exist.
+        folder: Where the task folder goes; made if its parent exists.
         from_file: Rows to start from (.jsonl, .csv, either with .gz, or .parquet); without it, a
             toy data set is written.
         prompt_column: Column with the prompt; guessed from its name if not given.
@@ -55,6 +55,7 @@ def new_task(
     _check_target(name, target)
     rows = _pairs(from_file, prompt_column, reference_column) if from_file else list(_toy())
     splits = _split(rows, from_file)
+    folder.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
         built = Path(temporary) / name
         _write(built, name, splits, from_file)
@@ -79,8 +80,9 @@ def _check_target(name: str, target: Path) -> None:
         raise TaskError(
             f"{target} exists and is not overwritten; choose another name, or remove it"
         )
-    if not os.access(target.parent, os.W_OK):
-        raise TaskError(f"{target.parent} is no writable folder; make it, or choose another one")
+    folder = target.parent if target.parent.exists() else target.parent.absolute().parent
+    if not os.access(folder, os.W_OK):
+        raise TaskError(f"{folder} is no writable folder; make it, or choose another one")
 
 
 def _pairs(path: Path, prompt_column: str | None, reference_column: str | None) -> Pairs:

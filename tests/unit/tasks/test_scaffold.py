@@ -72,6 +72,13 @@ def test_bad_names(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_folder_of_tasks_is_made_and_no_more(tmp_path):
+    assert new_task("mine", tmp_path / "tasks").is_dir()
+    with pytest.raises(TaskError, match="no writable folder; make it"):
+        new_task("mine", tmp_path / "no" / "tasks")
+    assert not (tmp_path / "no").exists()
+
+
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "my-task").mkdir()
     with pytest.raises(TaskError, match="exists and is not overwritten"):
