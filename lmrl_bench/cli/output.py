@@ -18,7 +18,7 @@ SetOption = Annotated[
 
 
 class Commands(TyperGroup):
-    """The group of all commands: Ctrl-C ends each with a message and 130, as shells expect; typer alone would say nothing."""
+    """The group of all commands: Ctrl-C ends each with a message and 130; typer alone would say nothing."""
 
     def invoke(self, ctx: Any) -> Any:
         """Runs a command.

@@ -158,9 +158,7 @@ class EpisodeBatch:
         return dataclasses.replace(self, **changes)
 
     def to(self, device: torch.device) -> EpisodeBatch:
-        """Returns the batch on a device; itself if it lies there."""
-        if self.response_ids.device == device:
-            return self
+        """Returns the batch with all its tensors on a device."""
         moved = {
             field.name: _moved(getattr(self, field.name), device)
             for field in dataclasses.fields(self)

@@ -23,6 +23,7 @@ from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.errors import AlgorithmError, DivergedError
 from lmrl_bench.rewards.base import RewardOutput
 from lmrl_bench.runs.fidelity import FidelityWatch
+from lmrl_bench.text.episodes import EpisodeBatch
 
 
 class Memory(KVWriter):
@@ -357,3 +358,17 @@ def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_ma
 def test_trpo_refuses_to_be_imprecise():
     with pytest.raises(ValueError, match="need float32"):
         make_algorithm("trpo", autocast="bfloat16")
+
+
+def test_finished_episodes_lie_on_the_policys_device(monkeypatch):
+    """Pitfall E3; there may be no second device here, so the move is watched, not its effect."""
+    moved = []
+
+    def to(batch, device):
+        moved.append((device, bool(batch.advantages.any())))
+        return batch
+
+    monkeypatch.setattr(EpisodeBatch, "to", to)
+    algorithm = make_algorithm("trpo")
+    algorithm.collect()
+    assert moved == [(algorithm.policy.device, True)]

@@ -44,7 +44,6 @@ def batch_of(shapes, extra=2):
 
 def test_the_whole_batch_moves_to_a_device():
     batch = batch_of([(2, 3), (4, 1)])
-    assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
     for field in dataclasses.fields(moved):
         value, before = getattr(moved, field.name), getattr(batch, field.name)
