@@ -31,7 +31,7 @@ def round_cost(workload: Workload) -> float:
 
 def by_episodes() -> Costs:
     """From the default on; fewer pay more each, as a step of decoding costs nearly the same for 16 as for 32."""
-    return {n: round_cost(replace(BASE, episodes=n)) for n in (64, 128, 256, 512)}
+    return {n: round_cost(replace(BASE, episodes=n)) for n in (64, 96, 128, 192, 256)}
 
 
 def by_response_tokens() -> Costs:
