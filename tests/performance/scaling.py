@@ -69,7 +69,8 @@ def plot(found: Mapping[str, Costs], path: Path) -> None:
     for axis, (name, costs) in zip(np.atleast_1d(axes), found.items(), strict=True):
         axis.loglog(list(costs), list(costs.values()), "o-", color="tab:blue")
         axis.set(xlabel=name, ylabel="CPU seconds", title=f"exponent {exponent(costs):.2f}")
-        axis.set_xticks(list(costs), list(map(str, costs)), minor=False)
+        axis.set_xticks(list(costs), list(map(str, costs)))
+        axis.set_yticks(list(costs.values()), [f"{cost:.2g}" for cost in costs.values()])
         axis.minorticks_off()
     figure.savefig(path)
 
