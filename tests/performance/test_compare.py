@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import write_board
 
 from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.errors import AssetError, ConfigError
+from lmrl_bench.leaderboards.spec import cells, load_board
 from lmrl_bench.performance import compare, players, program
 from lmrl_bench.performance.compare import Peer, PerformanceError, compete
 from lmrl_bench.performance.material import make_material
@@ -181,3 +183,7 @@ def test_what_is_left_out_is_said(monkeypatch):
 def test_unknown_names(workloads, algorithms, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
         next(measure(workloads, algorithms, rounds=1, note=print))
+
+
+def test_the_board_of_two_jobs_is_a_board(tmp_path):
+    assert len(cells(load_board(write_board(tmp_path / "four-cells")))) == 4
