@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,16 +114,19 @@ def bench(
 
     Cells that completed or diverged are done. Exits with 1 if a cell failed or was interrupted.
     """
+    from lmrl_bench.garbage import collector_off
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
     from lmrl_bench.runs.bench import Rerun, plan, run_grid
+    from lmrl_bench.runs.pool import start_server
     from lmrl_bench.runs.progress import LiveBars, listener
 
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     spec = load_board(board)
+    if not dry_run:
+        start_server()
     rerun = Rerun(fresh, failed=retry_failed, stale=replace_stale)
-    cells = plan(spec, results, overrides=overrides or [], rerun=rerun)
+    with collector_off():  # it imports torch and Transformers
+        cells = plan(spec, results, overrides=overrides or [], rerun=rerun)
     if dry_run:
         for cell in cells:
             typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,14 +52,15 @@ def tune(
     from lmrl_bench.records.store import check_writable
     from lmrl_bench.runs.bench import Rerun
     from lmrl_bench.runs.declared import undeclared
+    from lmrl_bench.runs.pool import start_server
     from lmrl_bench.runs.progress import LiveBars, listener
     from lmrl_bench.runs.tune import tune as run_trials
     from lmrl_bench.runs.tune import write_settings
     from lmrl_bench.runs.tuning_plan import plan_tuning
 
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
     spec = load_board(board)
+    if not dry_run:
+        start_server()
     plan = plan_tuning(spec, trials=trials, tasks=task or (), algorithms=algorithm or ())
     for line in plan.lines():
         note(line)

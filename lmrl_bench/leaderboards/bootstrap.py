@@ -128,8 +128,9 @@ def improvement_interval(first: Resamples, second: Resamples) -> Interval:
         ValueError: Fewer than two seeds on one side.
     """
     table = wins(first.scores, second.scores)  # (K, S, S')
-    won = (first.counts @ table.astype(np.float32)) * second.counts  # multiples of one half
-    drawn = won.sum(axis=2).sum(axis=0, dtype=np.float64) / table.size
+    beaten = first.counts @ table.astype(np.float32)  # multiples of one half, and so are their sums
+    won = np.einsum("krs,krs->kr", beaten, second.counts)
+    drawn = won.sum(axis=0, dtype=np.float64) / table.size
     point = probability_of_improvement(first.scores, second.scores)
     found = widened(point, drawn, min(len(first.scores), len(second.scores)))
     return Interval(point, max(found.low, 0.0), min(found.high, 1.0))

@@ -114,22 +114,23 @@ def records_of(
             continue
         record = records[folder] = read_record(folder)
         check_files(folder, record)
-        check_numbers(folder, dict(_numbers(record)))
+        for name, numbers in _numbers(record):
+            check_numbers(f"{folder}{name}", numbers)
         if reasons := stale(record, cell, expected(cell)):
             problems[folder] = reasons
     refuse_stale(problems, board)
     return records
 
 
-def _numbers(record: RunRecord) -> Iterator[tuple[str, float]]:
-    """Every number of a record that a board sums up."""
+def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
+    """Every number of a record that a board sums up, by where it stands in the record."""
     for split, results in record.results.items():
-        yield from ((f"{split}: {name}", metric.value) for name, metric in results.metrics.items())
-        for name in ("reward", "kl_to_reference", "mean_length", "truncated_share"):
-            yield f"{split}: {name}", getattr(results, name)
-    for name in ("wall_s", "cpu_s"):
-        yield name, getattr(record.time, name)
-    yield "tokens", record.budget.tokens
+        metrics = {name: metric.value for name, metric in results.metrics.items()}
+        yield f": {split}", metrics
+        names = ("reward", "kl_to_reference", "mean_length", "truncated_share")
+        yield f": {split}", {name: getattr(results, name) for name in names}
+    time = record.time
+    yield "", {"wall_s": time.wall_s, "cpu_s": time.cpu_s, "tokens": record.budget.tokens}
 
 
 def _task_table(

@@ -53,16 +53,18 @@ def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
     )
 
 
-def check_numbers(folder: Path, numbers: Mapping[str, float]) -> None:
+def check_numbers(place: Path | str, numbers: Mapping[str, float]) -> None:
     """Proves that statistics can be computed with the numbers of a record or of its curves.
 
     Raises:
         RecordError: Names the first one that is too large.
     """
+    if max(map(abs, numbers.values()), default=0.0) <= LARGEST:
+        return
     for name, value in numbers.items():
         if abs(value) > LARGEST:
             raise RecordError(
-                f"{folder}: {name} is {value:g}, larger than {LARGEST:g}: no statistics can take it; "
+                f"{place}: {name} is {value:g}, larger than {LARGEST:g}: no statistics can take it; "
                 "leave the row out, or mend the cause and run it again"
             )
 

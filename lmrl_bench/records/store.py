@@ -140,7 +140,9 @@ def find_folders(root: Path) -> list[Path]:
     """
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
-    return sorted(map(Path, _folders(str(root))))
+    # In the order of paths, which themselves are slow to compare.
+    folders = sorted(_folders(str(root)), key=lambda folder: folder.split(os.sep))  # noqa: PTH206
+    return [Path(folder) for folder in folders]
 
 
 def _folders(folder: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ that samples, fall off on the way, so an update needs no second forward for them
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -19,10 +20,14 @@ from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.draw import draw_tokens
 from lmrl_bench.text.episodes import Completions, Prompts
+from lmrl_bench.text.kernels import packed_weights
 
 FINISHED_SHARE = 0.25
 """Finished rows leave the batch when they are this share of it; sooner, copying the cache costs
 more than the rows do."""
+
+PACKED_TOKENS = 16
+"""Longest response from which a copy of the weights in the kernels' own order pays for its making."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +100,10 @@ class RolloutEngine:
         request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
         with_values = values and self.policy.value_mode != "separate"
         responses = _Responses(len(prompts), request, self.policy, with_values)
-        for rows in _batches(prompts, batch_size):
-            ids, present = _trimmed(prompts, rows)
-            _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
+        with _packed(self.policy, request):
+            for rows in _batches(prompts, batch_size):
+                ids, present = _trimmed(prompts, rows)
+                _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
         return responses.completions(prompts.ids.device)
 
 
@@ -160,7 +166,7 @@ def _decode(
     responses: _Responses,
 ) -> None:
     """Decodes one batch of prompts `(N, P)`, whose numbers among all are `rows`, to the end."""
-    networks = [policy.network] if request.mask is None else [policy.network, request.mask.network]
+    networks = _networks(policy, request)
     decoders = [_start(network, ids, present, request.max_tokens) for network in networks]
     finished = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(request.max_tokens):
@@ -197,6 +203,16 @@ def _decode(
                 decoder.keep(kept)
         for decoder in decoders:
             decoder.advance(tokens)
+
+
+def _networks(policy: LanguageModelPolicy, request: _Request) -> list[Network]:
+    return [policy.network] if request.mask is None else [policy.network, request.mask.network]
+
+
+def _packed(policy: LanguageModelPolicy, request: _Request) -> AbstractContextManager[None]:
+    if request.max_tokens < PACKED_TOKENS:
+        return nullcontext()
+    return packed_weights(network.model for network in _networks(policy, request))
 
 
 def _log_probabilities(

@@ -146,7 +146,10 @@ def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = sile
             outcome.statuses[job.name] = status
             progress(Event(job.name, "finished", 1.0, text=f"already {status}"))
     starts = _missing_starts(pending)
-    begin = functools.partial(run_jobs, workers=workers, on_event=progress, stop=stop)
+    forked = all(job.config.runtime.device == "cpu" for job in pending)
+    begin = functools.partial(
+        run_jobs, workers=workers, on_event=progress, stop=stop, forked=forked
+    )
     for result in begin(_prepare, list(starts.values())):
         if result.error is not None and not stop.requested:  # its cells only say that it is missing
             job = list(starts.values())[result.index]

@@ -1,22 +1,29 @@
-"""Worker processes for independent runs: one torch thread each, a dead worker loses one run, never the grid."""
+"""Worker processes for independent runs: one torch thread each, a dead worker loses one run, never the grid.
+
+Importing torch and Transformers takes a process seconds. On Linux workers are therefore forked from a server that has
+imported them once, while the grid was planned, and has computed nothing.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 
 from lmrl_bench.runs.progress import Event
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_IMPORTS = "lmrl_bench.runs.preloaded"
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,12 @@ class _Worker:
     It has a pipe of its own: a queue shared by all would stay locked if one of them died while it writes.
     """
 
-    def __init__(self, context: SpawnContext, work: Callable[..., Any]) -> None:
+    def __init__(self, context: BaseContext, work: Callable[..., Any]) -> None:
         self.pipe, theirs = context.Pipe()
         self.index: int | None = None
-        self.process = context.Process(target=_serve, args=(work, theirs), daemon=False)
+        arguments = (work, theirs, dict(os.environ))
+        # Every context has processes; the base class does not say so.
+        self.process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
         self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
@@ -66,13 +75,29 @@ class _Worker:
             return JobResult(self.index, error=error, died=True)
         return message
 
-    def end(self) -> None:
+    def dismiss(self) -> None:
         with suppress(OSError):
             self.pipe.send(None)
+
+    def end(self) -> None:
         self.process.join(timeout=30)
         if self.process.is_alive():
             self.process.terminate()
             self.process.join()
+
+
+def start_server() -> None:
+    """Has a process import, in the background, what forked workers need; call it before what takes time."""
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
+    if _can_fork():
+        forkserver.set_forkserver_preload([_IMPORTS])
+        forkserver.ensure_running()
+
+
+def _can_fork() -> bool:
+    """Elsewhere there is no fork, or the system's libraries do not survive it (macOS)."""
+    return sys.platform == "linux"
 
 
 def run_jobs(
@@ -82,6 +107,7 @@ def run_jobs(
     workers: int,
     on_event: Callable[[Event], None],
     stop: Stop | None = None,
+    forked: bool = False,
 ) -> Iterator[JobResult]:
     """Yields a result for every job that was begun, in order of completion.
 
@@ -94,13 +120,13 @@ def run_jobs(
         workers: processes.
         on_event: gets the events of all jobs, in this process.
         stop: is set by the first Ctrl-C or TERM; nothing is begun once it is.
+        forked: whether workers may be forked, which no GPU's driver survives.
     """
     stop = stop or Stop()
     if stop.requested or not jobs:
         return
-    for name in THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
-    context = multiprocessing.get_context("spawn")
+    start_server()
+    context = multiprocessing.get_context("forkserver" if forked and _can_fork() else "spawn")
     waiting = list(enumerate(jobs))[::-1]
     crew = [_Worker(context, work) for _ in range(min(workers, len(jobs)))]
     try:
@@ -120,6 +146,8 @@ def run_jobs(
                             crew[crew.index(worker)] = worker = _Worker(context, work)
                         worker.give(*waiting.pop())
     finally:
+        for worker in crew:
+            worker.dismiss()
         for worker in crew:
             worker.end()
 
@@ -151,9 +179,10 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
     return [worker for worker in busy if worker.pipe in ready]
 
 
-def _serve(work: Callable[..., Any], pipe: Connection) -> None:
+def _serve(work: Callable[..., Any], pipe: Connection, environment: Mapping[str, str]) -> None:
     """The worker's loop; Ctrl-C is the parent's, which passes it on as TERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(environment)  # the server's is older
     while (item := pipe.recv()) is not None:
         index, job = item
         try:

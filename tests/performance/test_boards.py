@@ -6,41 +6,17 @@ pairs of records; both show on a board of hundreds.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
-from functools import cache
 from pathlib import Path
 
 import pytest
-from fixtures.boards import LEVELS, fake_expected, fake_spec, write_board
+from fixtures.boards import many_records
 
 from lmrl_bench.leaderboards import bootstrap
 from lmrl_bench.leaderboards.build import build, check
 
 FILES = ("record.json", "curves.jsonl", "samples.parquet")
-
-
-def make(folder, monkeypatch, *, seeds, rows=6, tasks=2):
-    """A board of `rows` × `tasks` × `seeds` records, and an expectation that counts its calls."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # it is not what is measured
-    labels = ["zero-shot", "supervised", *(f"row-{number}" for number in range(rows - 2))]
-    for number, label in enumerate(labels[2:]):
-        monkeypatch.setitem(LEVELS, label, 0.5 + 0.02 * number)
-    spec = fake_spec(
-        tasks=[{"task": f"task-{number}"} for number in range(tasks)],
-        entries=[
-            {"label": label, "algorithm": "ppo" if label in labels[2:] else "none"}
-            for label in labels
-        ],
-        seeds=list(range(seeds)),
-    )
-    write_board(folder, spec, {})
-    of_row = cache(lambda task, label: fake_expected(by_row[task, label]))
-    from lmrl_bench.leaderboards.spec import cells
-
-    by_row = {(cell.task, cell.label): cell for cell in cells(spec)}
-    return spec, lambda cell: of_row(cell.task, cell.label)
 
 
 @pytest.fixture
@@ -58,8 +34,8 @@ def opened(monkeypatch):
     active.clear()
 
 
-def test_every_record_is_read_once(tmp_path, monkeypatch, opened):
-    spec, expected = make(tmp_path / "results", monkeypatch, seeds=6)
+def test_every_record_is_read_once(tmp_path, opened):
+    spec, expected = many_records(tmp_path / "results", seeds=6)
     opened.clear()
     build(spec, tmp_path / "results", tmp_path / "out", expected)
     by_name = Counter()
@@ -80,7 +56,7 @@ def test_the_work_grows_with_the_records_and_no_faster(tmp_path, monkeypatch):
     calls = []
     for seeds in (5, 20):
         folder = tmp_path / str(seeds)
-        spec, expected = make(folder / "results", monkeypatch, seeds=seeds)
+        spec, expected = many_records(folder / "results", seeds=seeds)
         build(spec, folder / "results", folder / "warm", expected)
         calls.append(
             count_calls(lambda f=folder, s=spec, e=expected: build(s, f / "results", f / "out", e))

@@ -60,7 +60,7 @@ def in_process(monkeypatch):
     """
     begun = []
 
-    def run_jobs(work, jobs, *, workers, on_event, stop=None):
+    def run_jobs(work, jobs, *, workers, on_event, stop=None, forked=False):
         bench._worker_task.cache_clear()  # each call has workers of its own
         for index, job in enumerate(jobs):
             if stop is not None and stop.requested:
@@ -283,6 +283,17 @@ def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys)
     assert "leaderboard.yaml:" in refused.err
     assert "did you mean 'tokens'?" in refused.err
     assert in_process[0] == []
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("cuda", False)])
+def test_workers_are_forked_unless_a_cell_uses_a_gpu(world, board, monkeypatch, device, expected):
+    seen = []
+    monkeypatch.setattr(bench, "run_jobs", lambda *_, forked, **__: seen.append(forked) or [])
+    cells = plan(
+        load_board(board()), world.root / "results", overrides=[f"runtime.device={device}"]
+    )
+    run_grid(cells, workers=1)
+    assert set(seen) == {expected}
 
 
 def test_real_workers(world, board, monkeypatch):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
-from lmrl_bench.runs.pool import Stop, run_jobs
+import pytest
+
+from lmrl_bench.runs.pool import Stop, run_jobs, start_server
 from lmrl_bench.runs.progress import Event
 
 LONG = "x" * 200_000  # more than a pipe holds: the writer must wait for the reader
@@ -23,6 +26,10 @@ def work(job, emit):
         raise ValueError("planted")
     if job == "unpicklable":
         return lambda: None
+    if job == "heavy modules":
+        return sorted({"torch", "lmrl_bench.runs.execute"} & set(sys.modules))
+    if job == "environment":
+        return os.environ.get("PLANTED")
     if job == "wait":
         seen = []
         signal.signal(signal.SIGTERM, lambda *_: seen.append("TERM"))
@@ -33,10 +40,11 @@ def work(job, emit):
     return (job * 10, os.environ["OMP_NUM_THREADS"])
 
 
-def test_every_job_has_a_result_though_workers_die():
+@pytest.mark.parametrize("forked", [False, True])
+def test_every_job_has_a_result_though_workers_die(forked):
     """Three times as many jobs as workers; a worker dies with a full pipe, is replaced, and the others go on."""
     jobs, events = [0, "die", 2, "raise", 4, "unpicklable"], []
-    results = list(run_jobs(work, jobs, workers=2, on_event=events.append))
+    results = list(run_jobs(work, jobs, workers=2, on_event=events.append, forked=forked))
     by_index = {result.index: result for result in results}
     assert len(results) == len(by_index) == len(jobs)
     assert [by_index[index].value for index in (0, 2, 4)] == [(0, "1"), (20, "1"), (40, "1")]
@@ -48,14 +56,26 @@ def test_every_job_has_a_result_though_workers_die():
     assert [event.done for event in events if event.kind == "iteration"] == [0, 1, 2, 3, 4]
 
 
-def test_ctrl_c_stops_the_running_job_and_begins_no_other():
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_forked_workers_have_the_imports_from_the_server_and_the_environment_from_now(monkeypatch):
+    start_server()
+    monkeypatch.setenv("PLANTED", "after the server began")
+    jobs = ["heavy modules", "environment"]
+    results = list(run_jobs(work, jobs, workers=1, on_event=print, forked=True))
+    found = [result.value for result in results]
+    assert found == [["lmrl_bench.runs.execute", "torch"], "after the server began"]
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
     stop, before = Stop(), signal.getsignal(signal.SIGINT)
 
     def interrupt(event):
         if event.kind == "note":
             os.kill(os.getpid(), signal.SIGINT)
 
-    results = list(run_jobs(work, ["wait", 1, 2], workers=1, on_event=interrupt, stop=stop))
+    jobs = ["wait", 1, 2]
+    results = list(run_jobs(work, jobs, workers=1, on_event=interrupt, stop=stop, forked=forked))
     assert [(result.index, result.value) for result in results] == [(0, "stopped")]
     assert stop.requested
     assert list(run_jobs(work, [1], workers=1, on_event=interrupt, stop=stop)) == []

@@ -72,7 +72,7 @@ def in_process(monkeypatch):
     """Runs jobs here; returns the names of those that were begun, and a switch that kills after so many."""
     begun, switch = [], {"kill_after": math.inf}
 
-    def run_jobs(work, jobs, *, workers, on_event, stop=None):
+    def run_jobs(work, jobs, *, workers, on_event, stop=None, forked=False):
         bench._worker_task.cache_clear()
         for index, job in enumerate(jobs):
             if len(begun) >= switch["kill_after"]:

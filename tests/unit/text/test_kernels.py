@@ -14,7 +14,14 @@ from transformers.pytorch_utils import Conv1D
 
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.text import kernels as fast
-from lmrl_bench.text.kernels import FastConv1D, FastGELU, FastLinear, linear, use_fast_kernels
+from lmrl_bench.text.kernels import (
+    FastConv1D,
+    FastGELU,
+    FastLinear,
+    linear,
+    packed_weights,
+    use_fast_kernels,
+)
 
 pytestmark = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no such kernel"
@@ -73,6 +80,35 @@ def test_other_types_and_small_products_are_torchs_own(monkeypatch):
     assert torch.equal(
         linear(inputs.float(), weight.float()), F.linear(inputs.float(), weight.float())
     )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_packed_weights_give_the_same_products_while_open_and_are_made_anew(family):
+    model = tiny_causal(family)
+    use_fast_kernels(model)
+    layers = [layer for layer in model.modules() if isinstance(layer, FastLinear | FastConv1D)]
+    ids = torch.arange(12).reshape(3, 4)
+    with torch.no_grad():
+        for _ in range(2):
+            plain = model(ids).logits
+            with packed_weights([model, model]):
+                assert all(layer.packed is not None for layer in layers)
+                torch.testing.assert_close(model(ids).logits, plain, rtol=1e-5, atol=1e-5)
+            for weight in model.parameters():
+                weight.mul_(1.5)
+            assert not torch.allclose(model(ids).logits, plain, atol=1e-2)
+    with pytest.raises(RuntimeError, match="planted"), packed_weights([model]):
+        raise RuntimeError("planted")
+    assert all(layer.packed is None for layer in layers)
+
+
+def test_only_single_precision_outside_of_autocast_is_packed():
+    half, whole = (nn.Sequential(nn.Linear(4, 4, dtype=t)) for t in (torch.bfloat16, torch.float32))
+    for model in (half, whole):
+        use_fast_kernels(model)
+    with packed_weights([half]), torch.autocast("cpu", torch.bfloat16), packed_weights([whole]):
+        assert half[0].packed is None
+        assert whole[0].packed is None
 
 
 def test_a_model_keeps_its_weights_names_and_ties():
