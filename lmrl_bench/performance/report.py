@@ -11,14 +11,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lmrl_bench.performance.compare import FLOOR, Contest
+from lmrl_bench.performance.compare import FLOOR, OURS, Contest
 from lmrl_bench.performance.gate import disturbance
 from lmrl_bench.performance.side import Round
 
 SCHEMA = 1
 COLUMNS = (
     "workload", "algorithm", "side", "seconds", "min-max", "CPU s", "tokens/s sampling",
-    "tokens/s", "steps", "peak MiB", "x floor", "x floor CPU", "update x floor", "clean", "foreign",
+    "tokens/s", "steps", "peak MiB", "x ours", "x floor", "x floor CPU", "update x floor", "clean", "foreign",
 )  # fmt: skip
 
 
@@ -34,6 +34,7 @@ class Figures:
         sampling_tokens_per_s, tokens_per_s: while sampling, and of the whole round.
         steps: gradient steps per round.
         peak_mib: largest resident memory of a round, the largest of all rounds.
+        ours_ratio: to ours, median over the turns in which both were undisturbed.
         ratio: to the floor, median over the turns in which both were undisturbed.
         cpu_ratio: of CPU seconds, over all turns.
         update_ratio: of the update alone, to the floor's forwards and backwards, as `ratio`.
@@ -49,6 +50,7 @@ class Figures:
     tokens_per_s: float | None
     steps: int
     peak_mib: float
+    ours_ratio: float | None
     ratio: float | None
     cpu_ratio: float
     update_ratio: float | None
@@ -75,8 +77,9 @@ def figures(contest: Contest, side: str) -> Figures:
         tokens_per_s=tokens / wall if wall else None,
         steps=played[0].played.steps,
         peak_mib=max(one.peak_mib for one in played),
-        ratio=_ratio(contest, side, _wall, contest.clean(side, FLOOR)),
-        cpu_ratio=_ratio(contest, side, _cpu, contest.turns) or 0.0,
+        ours_ratio=_ratio(contest, side, OURS, _wall, contest.clean(side, OURS)),
+        ratio=_ratio(contest, side, FLOOR, _wall, contest.clean(side, FLOOR)),
+        cpu_ratio=_ratio(contest, side, FLOOR, _cpu, contest.turns) or 0.0,
         update_ratio=_update_ratio(contest, side),
         clean=len(clean),
         played=len(played),
@@ -160,14 +163,12 @@ def _cpu(contest: Contest, side: str, played: Round) -> float:
 def _ratio(
     contest: Contest,
     side: str,
+    base: str,
     measure: Callable[[Contest, str, Round], float],
     turns: Sequence[dict[str, Round]],
 ) -> float | None:
     return _median(
-        [
-            measure(contest, side, turn[side]) / measure(contest, FLOOR, turn[FLOOR])
-            for turn in turns
-        ]
+        [measure(contest, side, turn[side]) / measure(contest, base, turn[base]) for turn in turns]
     )
 
 
@@ -196,6 +197,7 @@ def _row(contest: Contest, side: str) -> list[str]:
         _number(found.tokens_per_s, 0),
         str(found.steps),
         _number(found.peak_mib, 0),
+        _number(found.ours_ratio, 2),
         _number(found.ratio, 2),
         _number(found.cpu_ratio, 2),
         _number(found.update_ratio, 2),

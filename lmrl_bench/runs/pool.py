@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from types import FrameType
@@ -91,6 +90,8 @@ def start_server() -> None:
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
     if _can_fork():
+        from multiprocessing import forkserver
+
         forkserver.set_forkserver_preload([_IMPORTS])
         forkserver.ensure_running()
 

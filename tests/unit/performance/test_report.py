@@ -38,6 +38,8 @@ def test_the_ratio_is_of_paired_clean_turns():
     found = figures(a_contest(), "ours")
     assert found.ratio == pytest.approx(1.6 / 0.8)  # the only turn in which both were undisturbed
     assert found.cpu_ratio == pytest.approx(2.0 / 0.8)  # all turns: 2, 2.5 and 3
+    assert found.ours_ratio == 1.0
+    assert figures(a_contest(), "floor").ours_ratio == pytest.approx(0.8 / 1.6)
 
 
 def test_the_update_is_compared_with_the_floor_s_passes_alone():
@@ -80,6 +82,7 @@ def test_table():
         "tokens/s": "192",
         "steps": "4",
         "peak MiB": "700",
+        "x ours": "1.00",
         "x floor": "2.00",
         "x floor CPU": "2.50",
         "update x floor": "1.50",
