@@ -93,7 +93,33 @@ def start_server() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([_IMPORTS])
-        forkserver.ensure_running()
+        with _own_path(), _interrupts_blocked():
+            forkserver.ensure_running()
+
+
+@contextmanager
+def _own_path() -> Iterator[None]:
+    """While open, a new Python looks for modules where this one does; else it begins with the current folder."""
+    before = dict(os.environ)
+    path = os.pathsep.join(filter(None, sys.path))
+    os.environ.update(PYTHONPATH=path, PYTHONSAFEPATH="1")
+    try:
+        yield
+    finally:
+        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """While open, a new process never sees Ctrl-C, which is for this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _can_fork() -> bool:
@@ -183,6 +209,8 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 def _serve(work: Callable[..., Any], pipe: Connection, environment: Mapping[str, str]) -> None:
     """The worker's loop; Ctrl-C is the parent's, which passes it on as TERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
+    os.environ.clear()
     os.environ.update(environment)  # the server's is older
     while (item := pipe.recv()) is not None:
         index, job = item

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from lmrl_bench.runs import pool
 from lmrl_bench.runs.pool import Stop, run_jobs, start_server
 from lmrl_bench.runs.progress import Event
 
@@ -84,3 +87,25 @@ def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
 
 def test_no_jobs_no_workers():
     assert list(run_jobs(work, [], workers=3, on_event=print)) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_the_server_imports_what_this_process_would_and_not_what_lies_in_the_current_folder(
+    tmp_path,
+):
+    (tmp_path / "lmrl_bench").mkdir()
+    (tmp_path / "lmrl_bench" / "__init__.py").write_text("raise SystemExit('the wrong one')")
+    (tmp_path / "jobs.py").write_text(
+        "import sys, lmrl_bench\n"
+        "def where(job, emit): return sys.modules['lmrl_bench.runs.preloaded'].__file__\n"
+    )
+    program = (
+        "import sys; sys.path.remove(''); sys.path.append(sys.argv[1])\n"
+        "from lmrl_bench.runs.pool import run_jobs; from jobs import where\n"
+        "print([r.value for r in run_jobs(where, [0], workers=1, on_event=print, forked=True)])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"{Path(pool.__file__).parent}/preloaded.py" in found.stdout, found.stderr
