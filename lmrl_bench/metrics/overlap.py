@@ -26,14 +26,8 @@ from sacrebleu.metrics.ter import TER
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.ngrams import (
-    Integers,
-    Tokens,
-    lengths,
-    ngram_totals,
-    shared_characters,
-    shared_tokens,
-)
+from lmrl_bench.metrics.lines import Characters, Integers, Tokens
+from lmrl_bench.metrics.ngrams import ngram_totals, shared_ngrams
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -115,18 +109,21 @@ class Bleu(_SacrebleuMetric):
         self._tokens = Tokens(self._tokens_of_word) if tokenize == "13a" else None
         self._smoothed = smooth_method == "exp"
 
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Prepares the references; the most recent ones are remembered."""
+        if self._tokens:
+            self._tokens.prepare(text for sample in samples for text in sample.references)
+
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns lengths of response and reference, matches and totals by order, `(B, 10)`."""
         references = [sample.references[0] for sample in samples]
-        crossing = _crosses_words("\0".join(chain(responses, references)))
+        crossing = any(map(_crosses_words, chain(responses, references)))
         if self._tokens is None or crossing or _several(samples):
             return super()._statistics(responses, samples)
-        ours = [self._tokens(text) for text in responses]
-        theirs = [self._tokens.reference(text) for text in references]
-        order = self._corpus.max_ngram_order
-        n_tokens = np.stack([lengths(ours), lengths([row.ids for row in theirs])], axis=1)
-        shared, totals = shared_tokens(ours, theirs, order), ngram_totals(n_tokens[:, 0], order)
-        return np.concatenate([n_tokens, shared, totals], axis=1)
+        pairs, order = self._tokens.pairs(responses, references), self._corpus.max_ngram_order
+        ours, theirs = pairs.responses.lengths, pairs.references.lengths
+        shared, totals = shared_ngrams(pairs, order), ngram_totals(ours, order)
+        return np.column_stack([ours, theirs, shared, totals])
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         """As `BLEU.compute_bleu` with effective order and exponential smoothing, for all rows."""
@@ -190,18 +187,23 @@ class ChrF(_SacrebleuMetric):
             whitespace=whitespace,
         )
         super().__init__(chrf, chrf)
-        self._characters_only = word_order == 0 and not whitespace
+        only = word_order == 0 and not whitespace
+        self._characters = Characters(lowercase) if only else None
+
+    def prepare(self, samples: Sequence[Sample]) -> None:
+        """Prepares the references; the most recent ones are remembered."""
+        if self._characters:
+            self._characters.prepare(text for sample in samples for text in sample.references)
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns what response and reference have and share of each order, `(B, 3 orders)`."""
-        if not self._characters_only or _several(samples):
+        if self._characters is None or _several(samples):
             return super()._statistics(responses, samples)
-        ours = [self._stripped(text) for text in responses]
-        theirs = [self._stripped(sample.references[0]) for sample in samples]
-        order = self._corpus.char_order
-        our_totals, their_totals = (ngram_totals(lengths(side), order) for side in (ours, theirs))
+        references = [sample.references[0] for sample in samples]
+        pairs, order = self._characters.pairs(responses, references), self._corpus.char_order
+        our_totals, their_totals = (ngram_totals(side.lengths, order) for side in pairs[:2])
         our_totals[their_totals == 0] = 0  # as sacrebleu: no reference, no count
-        shared = shared_characters(ours, theirs, order)
+        shared = shared_ngrams(pairs, order)
         return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(responses), -1)
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
@@ -216,9 +218,6 @@ class ChrF(_SacrebleuMetric):
         scores = np.zeros(len(statistics))
         np.divide(100 * (1 + factor) * precision * recall, weighted, out=scores, where=weighted > 0)
         return scores
-
-    def _stripped(self, text: str) -> str:
-        return "".join(self._corpus._preprocess_segment(text).split())
 
     @property
     def signature(self) -> str:

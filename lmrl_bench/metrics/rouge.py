@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,16 +17,10 @@ from rouge_score import tokenize
 
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.ngrams import (
-    Integers,
-    Reference,
-    Tokens,
-    common_subsequence,
-    lengths,
-    ngram_totals,
-    shared_tokens,
-)
+from lmrl_bench.metrics.lines import Integers, Pairs, Tokens, sizes
+from lmrl_bench.metrics.ngrams import ngram_totals, shared_ngrams
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+from lmrl_bench.metrics.subsequence import common_subsequence
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -66,29 +61,26 @@ class _Rouge(Metric):
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
-        counts = lengths([sample.references for sample in samples])
-        texts = [self._tokens(text) for text in responses]
-        ours = [text for text, n in zip(texts, counts.tolist(), strict=True) for _ in range(n)]
-        theirs = [self._tokens.reference(text) for sample in samples for text in sample.references]
+        references = [sample.references for sample in samples]
+        ours = [text for text, row in zip(responses, references, strict=True) for _ in row]
+        pairs = self._tokens.pairs(ours, list(chain.from_iterable(references)))
         scores = _precision_recall_f1(
-            self._shared(ours, theirs),
-            ngram_totals(lengths(ours), self._order)[:, -1],
-            ngram_totals(lengths([row.ids for row in theirs]), self._order)[:, -1],
+            self._shared(pairs),
+            ngram_totals(pairs.responses.lengths, self._order)[:, -1],
+            ngram_totals(pairs.references.lengths, self._order)[:, -1],
         )
-        rows = self._over_references(scores, counts)
+        rows = self._over_references(scores, sizes(references))
         precision, recall, f1 = rows.mean(axis=0)
         details = {"precision": float(precision), "recall": float(recall)}
         return MetricResult(float(f1), rows[:, 2], details)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Prepares the references; the most recent ones are remembered."""
-        for sample in samples:
-            for reference in sample.references:
-                self._tokens.reference(reference)
+        self._tokens.prepare(text for sample in samples for text in sample.references)
 
-    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
+    def _shared(self, pairs: Pairs) -> Integers:
         """Returns what each pair shares, `(pairs,)`."""
-        return shared_tokens(responses, references, self._order)[:, -1]
+        return shared_ngrams(pairs, self._order)[:, -1]
 
     def _over_references(self, scores: FloatArray, counts: Integers) -> FloatArray:
         """Returns each sample's best or mean row of `(pairs, 3)`; samples have `counts` pairs."""
@@ -123,9 +115,9 @@ class RougeL(_Rouge):
     _type = "rougeL"
     _order = 1
 
-    def _shared(self, responses: Sequence[Sequence[str]], references: list[Reference]) -> Integers:
-        pairs = zip(responses, references, strict=True)
-        return np.array([common_subsequence(*pair) for pair in pairs])
+    def _shared(self, pairs: Pairs) -> Integers:
+        texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
+        return np.array([common_subsequence(*pair) for pair in texts])
 
 
 def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> FloatArray:

@@ -162,8 +162,8 @@ def library_scores() -> dict[str, Callable[[str, str], object]]:
     }
 
 
-def rewards(size: int = 64) -> Iterator[Finding]:
-    """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts.
+def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Finding]:
+    """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts, in turn.
 
     As in training, the references are known and the responses are new; 150,000 words came before them.
     """
@@ -177,19 +177,31 @@ def rewards(size: int = 64) -> Iterator[Finding]:
             for batch in batches:
                 reward(batch)  # prepares the references
             ours, theirs = [], []
-            for number, known in enumerate(batches[:9]):
-                batch = replace(known, responses=texts(size, words, number, of_responses=100)[1])
-                ours.append(cpu_seconds(partial(reward, batch)))
-                theirs.append(cpu_seconds(partial(call_for_each, library, batch)))
+            for turn in range(1, turns + 1):
+                some = [
+                    replace(known, responses=texts(size, words, seed, of_responses=turn)[1])
+                    for seed, known in enumerate(batches[:in_a_row])
+                ]
+                ours.append(cpu_seconds(partial(call_with_each, reward, some)))
+                theirs.append(
+                    cpu_seconds(partial(call_with_each, partial(call_for_each, library), some))
+                )
             ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
-            what = f"{name}, {words} words ({size / median(ours):,.0f} pairs/s), beside its library"
-            yield at_least(what, ratio, "x", 20)
+            rate = size * in_a_row / median(ours)
+            yield at_least(
+                f"{name}, {words} words ({rate:,.0f} pairs/s), beside its library", ratio, "x", 20
+            )
 
 
 def reward_batch(size: int, words: int, seed: int) -> RewardBatch:
     references, responses = texts(size, words, seed)
     samples = [Sample(f"{seed}-{i}", "", (text,)) for i, text in enumerate(references)]
     return RewardBatch(samples, responses, np.full(size, words), np.ones(size, dtype=bool))
+
+
+def call_with_each(call: Callable[[RewardBatch], object], batches: Sequence[RewardBatch]) -> None:
+    for batch in batches:
+        call(batch)
 
 
 def call_for_each(call: Callable[[str, str], object], batch: RewardBatch) -> None:

@@ -1,5 +1,6 @@
 """Counting against `collections.Counter` and the table of the textbook, on random texts."""
 
+import threading
 import tracemalloc
 from collections import Counter
 
@@ -8,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.metrics import ngrams
-from lmrl_bench.metrics.ngrams import Tokens, common_subsequence, shared_characters, shared_tokens
+from lmrl_bench.metrics import lines, ngrams
+from lmrl_bench.metrics import subsequence as bits
+from lmrl_bench.metrics.lines import Characters, Tokens
+from lmrl_bench.metrics.ngrams import shared_ngrams
+from lmrl_bench.metrics.subsequence import common_subsequence
 
 EXAMPLES = settings(max_examples=80, deadline=None, derandomize=True)
 letters = st.text(st.sampled_from("aab\0é日😀\ud800 "), max_size=30)
@@ -32,6 +36,11 @@ def subsequence(first, second):
     return table[-1, -1]
 
 
+def subsequences(pairs):
+    texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
+    return [common_subsequence(*pair) for pair in texts]
+
+
 @pytest.mark.parametrize("table", [2**19, 64])
 @EXAMPLES
 @given(rows=st.lists(st.tuples(letters, letters), min_size=1, max_size=6))
@@ -39,40 +48,89 @@ def test_characters(table, rows):
     with pytest.MonkeyPatch.context() as patch:  # with a small table every row is a chunk
         patch.setattr(ngrams, "_TABLE", table)
         patch.setattr(ngrams, "_SMALLEST_CHUNK", 2 if table == 64 else 512)
-        found = shared_characters(*map(list, zip(*rows, strict=True)), 6)
-    assert found.tolist() == [counted(*row, 6) for row in rows]
+        pairs = Characters().pairs(*map(list, zip(*rows, strict=True)))
+        found = shared_ngrams(pairs, 6)
+    stripped = [["".join(text.split()) for text in row] for row in rows]
+    assert found.tolist() == [counted(*row, 6) for row in stripped]
+    assert pairs.responses.lengths.tolist() == [len(response) for response, _ in stripped]
+    assert pairs.references.lengths.tolist() == [len(reference) for _, reference in stripped]
 
 
-@pytest.mark.parametrize(("table", "block"), [(2**23, 1024), (60, 3)])
+@pytest.mark.parametrize(("table", "cells", "block"), [(2**23, 2**20, 1024), (60, 1, 3)])
 @EXAMPLES
 @given(rows=st.lists(st.tuples(sentences, sentences), min_size=1, max_size=6))
-def test_tokens_and_subsequences(table, block, rows):
+def test_tokens_and_subsequences(table, cells, block, rows):
     tokens = Tokens(lambda word: list(word))  # several tokens to a word
     split = [("".join(a.split()), "".join(b.split())) for a, b in rows]
     with pytest.MonkeyPatch.context() as patch:  # what is done for long texts, on short ones
         patch.setattr(ngrams, "_LARGEST_TABLE", table)
-        patch.setattr(ngrams, "_BLOCK", block)
-        ours = [tokens(response) for response, _ in rows]
-        theirs = [tokens.reference(reference) for _, reference in rows]
-        assert shared_tokens(ours, theirs, 4).tolist() == [counted(*row, 4) for row in split]
-        found = [common_subsequence(*row) for row in zip(ours, theirs, strict=True)]
-    assert found == [subsequence(*row) for row in split]
+        patch.setattr(lines, "_CELLS", cells)
+        patch.setattr(bits, "_BLOCK", block)
+        pairs = tokens.pairs(*map(list, zip(*rows, strict=True)))
+        assert shared_ngrams(pairs, 4).tolist() == [counted(*row, 4) for row in split]
+        assert subsequences(pairs) == [subsequence(*row) for row in split]
+    assert pairs.responses.lengths.tolist() == [len(response) for response, _ in split]
 
 
 def test_a_long_text_takes_memory_in_proportion_to_its_length():
     text = " ".join(map(str, range(40_000)))
     tokens = Tokens(lambda word: [word])
     tracemalloc.start()
-    reference, response = tokens.reference(text), tokens("5 7 39999")
-    assert common_subsequence(response, reference) == 3
-    assert shared_tokens([response], [reference], 2).tolist() == [[3, 0]]
+    pairs = tokens.pairs(["5 7 39999"], [text])
+    assert subsequences(pairs) == [3]
+    assert shared_ngrams(pairs, 2).tolist() == [[3, 0]]
     used = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert used < 40e6  # the bits of all places are 100 MB, a table of all states and tokens 12 GB
 
 
+def test_the_table_of_references_and_tokens_is_bounded(monkeypatch):
+    monkeypatch.setattr(lines, "_SCRATCH", lines._Scratch())
+    references = [" ".join(map(str, range(row, row + 400))) for row in range(300)]
+    pairs = Tokens(lambda word: [word]).pairs(references, references)
+    assert (shared_ngrams(pairs, 2) == [400, 399]).all()
+    assert len(lines._SCRATCH.numbers) <= lines._CELLS + lines._LONGEST  # of all at once 36,000,000
+
+
 def test_the_memory_of_words_is_bounded(monkeypatch):
-    monkeypatch.setattr(ngrams, "_WORDS", 3)
+    monkeypatch.setattr(lines, "_WORDS", 3)
     tokens = Tokens(lambda word: [word])
-    assert tokens("a b c d e a") == ["a", "b", "c", "d", "e", "a"]
-    assert len(tokens._words) <= 3
+    for text in ("a b c d e a", "f a e", "g a"):  # a new memory numbers words anew
+        pairs = tokens.pairs([text], ["a b c d e"])
+        assert shared_ngrams(pairs, 1).tolist() == [counted(text.split(), "abcde", 1)]
+    assert len(tokens._memory) <= 6  # of the last call: what was remembered before is gone
+    tokens.pairs(["x" * (lines._LONGEST_WORD + 1)], ["a"])
+    assert max(map(len, tokens._memory)) == 1
+
+
+def test_threads_that_meet_new_words_count_alike():
+    """Every thread meets the same new words; a number may not stand for two of them, nor a word have two."""
+    tokens, n_threads = Tokens(lambda word: [word]), 4
+    texts = [" ".join(f"{place}-{row}" for place in range(50)) for row in range(200)]
+    together, found = threading.Barrier(n_threads), []
+
+    def count():
+        together.wait()
+        for text in texts:
+            found.append(shared_ngrams(tokens.pairs([text], [text]), 2).tolist())
+
+    threads = [threading.Thread(target=count) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[[50, 49]]] * (n_threads * len(texts))
+
+
+def test_an_interrupted_count_leaves_the_next_one_right(monkeypatch):
+    tokens = Tokens(lambda word: [word])
+    expected = shared_ngrams(tokens.pairs(["a b c"], ["a x y"]), 1).tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(lines.np, "cumsum", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            tokens.pairs(["a b"], ["b c"])
+    assert shared_ngrams(tokens.pairs(["a b c"], ["a x y"]), 1).tolist() == expected == [[1]]
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt

@@ -1,0 +1,257 @@
+"""Texts as lines of numbers, for many pairs of response and reference at once."""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import count
+from math import isqrt
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Integers = NDArray[np.int64]
+
+_WORDS, _REFERENCES = 2**16, 2**16  # how many are remembered
+_LONGEST_WORD, _LONGEST = 64, 1024  # characters of a word and of a reference that are remembered
+_CELLS = 2**20  # of the table of references and their tokens, 8 MiB; larger for long texts only
+
+END = 0  # closes a text; in a response it is made UNKNOWN
+UNKNOWN = 1  # is in no reference
+FIRST = 2
+_CLOSE = np.int64(END).tobytes()
+_BREAK = ord("\n")
+
+
+class Line(NamedTuple):
+    """Texts in a line.
+
+    Attributes:
+        numbers: the numbers of their symbols, one more behind each text `(N + B,)`.
+        lengths: how many symbols each text has `(B,)`.
+    """
+
+    numbers: Integers
+    lengths: Integers
+
+    def rows(self) -> Integers:
+        """Returns the text that each number belongs to, `(N + B,)`."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths + 1)
+
+    def part(self, start: int, stop: int) -> Line:
+        """Returns the texts `start` to `stop`."""
+        first = int(self.lengths[:start].sum()) + start
+        part = self.lengths[start:stop]
+        return Line(self.numbers[first : first + int(part.sum()) + len(part)], part)
+
+    def texts(self) -> list[list[int]]:
+        """Returns the numbers of each text."""
+        numbers, ends = self.numbers.tolist(), np.cumsum(self.lengths + 1).tolist()
+        return [numbers[start : end - 1] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+class Pairs(NamedTuple):
+    """`B` responses and their references as lines of numbers, of which every pair may have its own.
+
+    Attributes:
+        responses: with `UNKNOWN` for what the reference does not have, and behind each text.
+        references: with `END` behind each text.
+        symbols: larger than every number.
+    """
+
+    responses: Line
+    references: Line
+    symbols: int
+
+    @property
+    def sides(self) -> tuple[Line, Line]:
+        """Returns responses and references."""
+        return self.responses, self.references
+
+    def part(self, start: int, stop: int) -> Pairs:
+        """Returns the pairs `start` to `stop`."""
+        responses, references = (side.part(start, stop) for side in self.sides)
+        return Pairs(responses, references, self.symbols)
+
+
+class _Reference(NamedTuple):
+    """A reference as the bytes of integers: the numbers of its different tokens, and which of them stands where."""
+
+    tokens: bytes
+    numbers: bytes
+
+
+class Tokens:
+    """Texts as tokens, word by word, with a bounded memory of words and of prepared references.
+
+    Args:
+        tokenize: Splits a word (a stretch without white space) into tokens.
+    """
+
+    def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
+        self._tokenize = tokenize
+        self._memory = _Memory(tokenize)
+
+    def prepare(self, references: Iterable[str]) -> None:
+        """Prepares references; the most recent ones are remembered."""
+        for reference in references:
+            self._memory.reference(reference)
+
+    def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
+        """Returns `B` responses and their `B` references; a number is the same token in a pair, not in all of them."""
+        memory = self._memory  # another thread may begin a new one
+        if memory.full:
+            memory = self._memory = _Memory(self._tokenize)
+        ours = _line(list(map(memory.tokens, responses)))
+        theirs = list(map(memory.reference, references))
+        symbols = FIRST + max(len(reference.tokens) for reference in theirs) // len(_CLOSE)
+        rows = max(isqrt(_CELLS // symbols), 1)
+        starts = range(0, len(theirs), rows)
+        parts = [(ours.part(at, at + rows), theirs[at : at + rows]) for at in starts]
+        line = Line(np.concatenate([_numbered(*part) for part in parts]), ours.lengths)
+        return Pairs(line, _line([reference.numbers for reference in theirs]), symbols)
+
+
+class _Memory(dict[str, bytes]):
+    """Word to the numbers of its tokens, as bytes."""
+
+    def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
+        super().__init__()
+        self._tokenize = tokenize
+        self._numbers: dict[str, int] = {}
+        self._next = count(END + 1)
+        self._remembered = lru_cache(maxsize=_REFERENCES)(self._reference)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to begin anew."""
+        return max(len(self), len(self._numbers)) > _WORDS
+
+    def tokens(self, text: str) -> bytes:
+        """Returns the numbers of a text's tokens."""
+        return b"".join(map(self.__getitem__, text.split()))
+
+    def reference(self, text: str) -> _Reference:
+        """Returns a reference, prepared; short ones are remembered."""
+        return (self._remembered if len(text) <= _LONGEST else self._reference)(text)
+
+    def __missing__(self, word: str) -> bytes:
+        tokens = _bytes(map(self._number, self._tokenize(word)))
+        if len(word) <= _LONGEST_WORD:
+            self[word] = tokens
+        return tokens
+
+    def _number(self, token: str) -> int:
+        # Threads may ask at once for one that is new: both get the first's number, and one number is left out.
+        return self._numbers.get(token) or self._numbers.setdefault(token, next(self._next))
+
+    def _reference(self, text: str) -> _Reference:
+        tokens = np.frombuffer(self.tokens(text), dtype=np.int64).tolist()
+        numbers = dict(zip(dict.fromkeys(tokens), count(FIRST)))
+        return _Reference(_bytes(numbers), _bytes(map(numbers.__getitem__, tokens)))
+
+
+def _bytes(numbers: Iterable[int]) -> bytes:
+    return array("q", numbers).tobytes()
+
+
+def _line(texts: Sequence[bytes]) -> Line:
+    numbers = np.frombuffer(_CLOSE.join([*texts, b""]), dtype=np.int64)
+    return Line(numbers, sizes(texts) // len(_CLOSE))
+
+
+class _Scratch(threading.local):
+    """Two tables, kept from call to call; what a call writes it takes back."""
+
+    def __init__(self) -> None:
+        self.places = np.zeros(0, dtype=np.int64)
+        self.numbers = np.zeros(0, dtype=np.int64)
+
+    def grow(self, places: int, numbers: int) -> None:
+        """Makes the tables so large, at least."""
+        if len(self.places) < places:
+            self.places = np.zeros(2 * places, dtype=np.int64)
+        if len(self.numbers) < numbers:
+            self.numbers = np.full(numbers, UNKNOWN)
+
+
+_SCRATCH = _Scratch()
+
+
+def _numbered(responses: Line, references: Sequence[_Reference]) -> Integers:
+    """Returns the responses' tokens by their numbers in their references.
+
+    The references' tokens are all put in a row. First each token is given a place in it, then each pair of a
+    reference and such a place the number that the reference has for the token.
+    """
+    theirs = np.frombuffer(b"".join([row.tokens for row in references]), dtype=np.int64)
+    each = sizes([row.tokens for row in references]) // len(_CLOSE)
+    largest = max(int(responses.numbers.max()), int(theirs.max(initial=0)))
+    width = len(theirs) + 1
+    _SCRATCH.grow(largest + 1, width * len(references))
+    place_of, number_of = _SCRATCH.places, _SCRATCH.numbers
+    keys = np.zeros(0, dtype=np.int64)
+    try:
+        place_of[theirs] = np.arange(1, width)
+        keys = place_of[theirs] + np.repeat(np.arange(len(each)) * width, each)
+        first = np.cumsum(each) - each
+        number_of[keys] = np.arange(FIRST, FIRST + len(theirs)) - np.repeat(first, each)
+        numbers: Integers = number_of[place_of[responses.numbers] + responses.rows() * width]
+        return numbers
+    finally:
+        place_of[theirs], number_of[keys] = 0, UNKNOWN
+
+
+class Characters:
+    """Texts as characters without white space, with a bounded memory of prepared references.
+
+    Args:
+        lowercase: Compare in lower case.
+    """
+
+    def __init__(self, lowercase: bool = False) -> None:
+        self._lowercase = lowercase
+        self._remembered = lru_cache(maxsize=_REFERENCES)(self._characters)
+
+    def prepare(self, references: Iterable[str]) -> None:
+        """Prepares references; the most recent ones are remembered."""
+        for reference in references:
+            self._reference(reference)
+
+    def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
+        """Returns `B` responses and their `B` references; of all pairs a number is the same character."""
+        ours = list(map(self._characters, responses))
+        theirs = list(map(self._reference, references))
+        our_points, their_points = _code_points(ours), _code_points(theirs)
+        unknown = int(their_points.max()) + 1
+        numbers = np.full(unknown + 1, UNKNOWN)
+        numbers[their_points] = FIRST
+        numbers[_BREAK] = UNKNOWN
+        alphabet = np.flatnonzero(numbers == FIRST)
+        symbols = FIRST + len(alphabet)
+        numbers[alphabet] = np.arange(FIRST, symbols)
+        our_numbers = numbers.take(np.minimum(our_points, unknown))
+        numbers[_BREAK] = END
+        their_numbers = numbers.take(their_points)
+        return Pairs(Line(our_numbers, sizes(ours)), Line(their_numbers, sizes(theirs)), symbols)
+
+    def _reference(self, text: str) -> str:
+        return (self._remembered if len(text) <= _LONGEST else self._characters)(text)
+
+    def _characters(self, text: str) -> str:
+        text = text.lower() if self._lowercase else text
+        return "".join(text.replace(" ", "").split())  # twice as fast as split alone
+
+
+def _code_points(texts: Sequence[str]) -> Integers:
+    """Returns the code points of texts without white space, `_BREAK` behind each."""
+    encoded = chr(_BREAK).join([*texts, ""]).encode("utf-32-le", "surrogatepass")
+    return np.frombuffer(encoded, dtype="<u4").astype(np.int64)
+
+
+def sizes(texts: Sequence[Sequence[object]]) -> Integers:
+    """Returns the length of each text, `(B,)`."""
+    return np.array(list(map(len, texts)), dtype=np.int64)
