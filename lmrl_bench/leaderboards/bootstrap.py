@@ -12,15 +12,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmrl_bench.leaderboards.aggregates import (
+    Counts,
     FloatArray,
+    once,
     performance_profile,
     probability_of_improvement,
-    wins,
+    running_totals,
 )
 from lmrl_bench.leaderboards.statistics import LEVEL, Interval
 from lmrl_bench.seeding import generator
@@ -28,7 +31,8 @@ from lmrl_bench.seeding import generator
 REPLICATES = 20_000
 FEWEST_REPLICATES = 2_000
 _DRAWS = 20_000_000
-Statistic = Callable[[FloatArray], FloatArray]
+_SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+Statistic = Callable[[FloatArray, Counts], FloatArray]
 
 
 def stream(table_digest: str, *names: str) -> np.random.Generator:
@@ -58,26 +62,26 @@ class Resamples:
     _replicates: dict[Statistic, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
-    def values(self) -> FloatArray:
-        """The scores that were drawn: `(R, S, K)`."""
-        return np.asarray(self.scores[self.drawn, np.arange(self.scores.shape[1])])
-
-    @cached_property
     def counts(self) -> NDArray[np.float32]:
-        """How often each seed was drawn: `(K, R, S)`; sums of so few are exact in single precision."""
+        """How often each seed was drawn: `(K, S, R)`; sums of so few are exact in single precision."""
         replicates, seeds, tasks = self.drawn.shape
-        counts = np.empty((tasks, replicates, seeds), dtype=np.float32)
+        counts = np.empty((tasks, seeds, replicates), dtype=np.float32)
         first = seeds * np.arange(replicates)[:, None]
         for task in range(tasks):
             places = (self.drawn[:, :, task] + first).ravel()
             found = np.bincount(places, minlength=replicates * seeds)
-            counts[task] = found.reshape(replicates, seeds)
+            counts[task] = found.reshape(replicates, seeds).T
         return counts
+
+    @cached_property
+    def reached(self) -> Counts:
+        """How many of the lowest scores were drawn, of none to all of them: `(K, S + 1, R)`."""
+        return running_totals(self.counts.swapaxes(0, 1)).swapaxes(0, 1)
 
     def replicates(self, statistic: Statistic) -> FloatArray:
         """Returns a statistic of what was drawn, `(R,)`; computed once."""
         if statistic not in self._replicates:
-            self._replicates[statistic] = statistic(self.values)
+            self._replicates[statistic] = statistic(self.scores, self.counts)
         return self._replicates[statistic]
 
 
@@ -102,7 +106,8 @@ def statistic_interval(row: Resamples, statistic: Statistic) -> Interval:
     Raises:
         ValueError: Fewer than two seeds.
     """
-    return widened(float(statistic(row.scores)), row.replicates(statistic), len(row.scores))
+    point = float(statistic(row.scores, once(row.scores)))
+    return widened(point, row.replicates(statistic), len(row.scores))
 
 
 def profile_intervals(row: Resamples, thresholds: Sequence[float]) -> list[Interval]:
@@ -111,10 +116,10 @@ def profile_intervals(row: Resamples, thresholds: Sequence[float]) -> list[Inter
     Raises:
         ValueError: Fewer than two seeds.
     """
-    above = row.scores.T[..., None] > np.asarray(thresholds)  # (K, S, thresholds)
-    drawn = (row.counts @ above.astype(np.float32)).sum(axis=0, dtype=np.float64) / row.scores.size
+    above = row.scores.T[:, None] > np.asarray(thresholds)[:, None]  # (K, thresholds, S)
+    drawn = (above.astype(np.float32) @ row.counts).sum(axis=0, dtype=np.float64) / row.scores.size
     points = performance_profile(row.scores, thresholds)
-    low, high = bounds(points, drawn.T, len(row.scores))
+    low, high = bounds(points, drawn, len(row.scores))
     return [
         Interval(float(point), max(float(a), 0.0), min(float(b), 1.0))
         for point, a, b in zip(points, low, high, strict=True)
@@ -127,10 +132,13 @@ def improvement_interval(first: Resamples, second: Resamples) -> Interval:
     Raises:
         ValueError: Fewer than two seeds on one side.
     """
-    table = wins(first.scores, second.scores)  # (K, S, S')
-    beaten = first.counts @ table.astype(np.float32)  # multiples of one half, and so are their sums
-    won = np.einsum("krs,krs->kr", beaten, second.counts)
-    drawn = won.sum(axis=0, dtype=np.float64) / table.size
+    won = np.zeros(len(first.drawn))
+    for task, (mine, theirs) in enumerate(zip(first.scores.T, second.scores.T, strict=True)):
+        below, not_above = (
+            second.reached[task, theirs.searchsorted(mine, side)] for side in _SIDES
+        )
+        won += np.einsum("sr,sr->r", first.counts[task], below + not_above) / 2
+    drawn = won / (first.scores.size * len(second.scores))
     point = probability_of_improvement(first.scores, second.scores)
     found = widened(point, drawn, min(len(first.scores), len(second.scores)))
     return Interval(point, max(found.low, 0.0), min(found.high, 1.0))

@@ -48,6 +48,9 @@ class _Place(NamedTuple):
     record: RunRecord | None
 
 
+_MEASURES = ("reward", "kl_to_reference", "mean_length", "truncated_share")
+
+
 def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> BoardTable:
     """Reads the records of a board and sums them up.
 
@@ -126,9 +129,7 @@ def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
     """Every number of a record that a board sums up, by where it stands in the record."""
     for split, results in record.results.items():
         metrics = {name: metric.value for name, metric in results.metrics.items()}
-        yield f": {split}", metrics
-        names = ("reward", "kl_to_reference", "mean_length", "truncated_share")
-        yield f": {split}", {name: getattr(results, name) for name in names}
+        yield f": {split}", {name: getattr(results, name) for name in _MEASURES} | metrics
     time = record.time
     yield "", {"wall_s": time.wall_s, "cpu_s": time.cpu_s, "tokens": record.budget.tokens}
 

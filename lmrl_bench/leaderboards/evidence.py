@@ -20,6 +20,7 @@ from lmrl_bench.records.store import CURVES, SHOWN_SAMPLES, read_curves, read_sa
 
 _SPLIT = "test"
 _POINTS = TypeAdapter(list[ValidationPoint])
+_NUMBERS = [name for name in ValidationPoint.model_fields if name != "kind"]
 
 
 def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> list[Curve]:
@@ -68,9 +69,8 @@ def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Validation
         ) from error
     path = f"{folder}/{CURVES}"
     for point in points:
-        numbers = dict(point)
-        del numbers["kind"]
-        check_numbers(path, numbers)
+        numbers = {name: getattr(point, name) for name in _NUMBERS}
+        check_numbers(path, numbers | (point.model_extra or {}))
     return points
 
 

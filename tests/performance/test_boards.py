@@ -11,7 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fixtures.boards import many_records
+from fixtures.boards import many_cells, write_many_records
 
 from lmrl_bench.leaderboards import bootstrap
 from lmrl_bench.leaderboards.build import build, check
@@ -35,7 +35,8 @@ def opened(monkeypatch):
 
 
 def test_every_record_is_read_once(tmp_path, opened):
-    spec, expected = many_records(tmp_path / "results", seeds=6)
+    spec, expected = many_cells(seeds=6)
+    write_many_records(tmp_path / "results", 2, 6, 6)
     opened.clear()
     build(spec, tmp_path / "results", tmp_path / "out", expected)
     by_name = Counter()
@@ -56,7 +57,8 @@ def test_the_work_grows_with_the_records_and_no_faster(tmp_path, monkeypatch):
     calls = []
     for seeds in (5, 20):
         folder = tmp_path / str(seeds)
-        spec, expected = many_records(folder / "results", seeds=seeds)
+        spec, expected = many_cells(seeds=seeds)
+        write_many_records(folder / "results", 2, 6, seeds)
         build(spec, folder / "results", folder / "warm", expected)
         calls.append(
             count_calls(lambda f=folder, s=spec, e=expected: build(s, f / "results", f / "out", e))

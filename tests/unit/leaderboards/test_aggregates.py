@@ -7,6 +7,7 @@ from scipy import stats
 from lmrl_bench.leaderboards.aggregates import (
     interquartile_mean,
     mean_score,
+    once,
     optimality_gap,
     performance_profile,
     probability_of_improvement,
@@ -34,12 +35,22 @@ SECOND = np.array(
 KEY = "0123456789abcdef" * 4
 
 
+def plain(statistic, scores):
+    """The statistic of scores, each taken once."""
+    return float(statistic(scores, once(scores)))
+
+
+def drawn_scores(row):
+    """What was drawn, written out: `(R, S, K)`."""
+    return row.scores[row.drawn, np.arange(row.scores.shape[1])]
+
+
 def test_rliables_numbers():
     """Frozen from rliable 1.2.0 (aggregate_iqm, aggregate_mean, aggregate_optimality_gap,
     probability_of_improvement, run_score_deviation), numpy 2.4: `metrics.aggregate_iqm(FIRST)` and so on.
     """
     for scores, expected in ((FIRST, (0.617, 0.5815, 0.4185)), (SECOND, (0.639, 0.61, 0.394))):
-        found = [float(f(scores)) for f in (interquartile_mean, mean_score, optimality_gap)]
+        found = [plain(f, scores) for f in (interquartile_mean, mean_score, optimality_gap)]
         assert found == pytest.approx(expected, abs=1e-12)
     assert probability_of_improvement(FIRST, SECOND) == pytest.approx(0.485, abs=1e-12)
     assert probability_of_improvement(SECOND, FIRST) == pytest.approx(0.515, abs=1e-12)
@@ -58,8 +69,8 @@ def test_the_interval_is_rliables_widened():
         (mean_score, 0.464, 0.6955),
     ):
         found = statistic_interval(resample(FIRST, stream(KEY, "first")), statistic)
-        point, factor = float(statistic(FIRST)), np.sqrt(5 / 4)
-        assert found.mean == point
+        point, factor = plain(statistic, FIRST), np.sqrt(5 / 4)
+        assert found.mean == pytest.approx(point, abs=1e-12)
         assert found.low == pytest.approx(point - factor * (point - low), abs=0.006)
         assert found.high == pytest.approx(point + factor * (high - point), abs=0.006)
 
@@ -88,16 +99,16 @@ def test_the_intervals_of_pairs_and_profiles_are_rliables_widened():
 def test_iqm_is_scipys_trimmed_mean(seeds):
     scores = np.random.default_rng(seeds).normal(size=(seeds, 3))
     expected = stats.trim_mean(scores, 0.25, axis=None)
-    assert float(interquartile_mean(scores)) == pytest.approx(float(expected))
+    assert plain(interquartile_mean, scores) == pytest.approx(float(expected))
 
 
 def test_three_scores_have_no_quartiles():
-    assert float(interquartile_mean(np.array([[0.0], [0.1], [0.8]]))) == pytest.approx(0.3)
+    assert plain(interquartile_mean, np.array([[0.0], [0.1], [0.8]])) == pytest.approx(0.3)
 
 
 def test_by_hand():
     scores = np.array([[0.0, 1.5], [0.5, 1.0]])
-    assert float(optimality_gap(scores)) == pytest.approx((1 + 0 + 0.5 + 0) / 4)
+    assert plain(optimality_gap, scores) == pytest.approx((1 + 0 + 0.5 + 0) / 4)
     assert performance_profile(scores, [0.5]).tolist() == [0.5]  # above, not at
     assert probability_of_improvement(np.array([[1.0]]), np.array([[1.0], [0.0]])) == 0.75
 
@@ -121,26 +132,32 @@ def test_order_does_not_matter():
 def test_tasks_keep_their_weight():
     """Every replicate draws each task's seeds from that task."""
     scores = np.array([[0.0, 10.0], [1.0, 11.0], [2.0, 12.0]])
-    drawn = resample(scores, stream(KEY, "x"), 200).values
+    drawn = drawn_scores(resample(scores, stream(KEY, "x"), 200))
     assert drawn.shape == (200, 3, 2)
     assert set(drawn[..., 0].flat) == {0.0, 1.0, 2.0}
     assert set(drawn[..., 1].flat) == {10.0, 11.0, 12.0}
 
 
+@pytest.mark.parametrize("statistic", [mean_score, interquartile_mean, optimality_gap])
+def test_a_replicate_of_a_statistic_is_the_statistic_of_a_replicate(statistic):
+    """Counting how often a score was drawn is drawing it, whatever ties there are."""
+    for scores in (FIRST, np.round(SECOND, 1), FIRST[:2], SECOND[:, :1]):
+        row = resample(scores, stream(KEY, "x"), 300)
+        slow = [plain(statistic, drawn) for drawn in drawn_scores(row)]
+        assert row.replicates(statistic) == pytest.approx(slow, abs=1e-12)
+
+
 def test_a_replicate_of_the_improvement_is_the_statistic_of_a_replicate():
-    """Drawing how often a seed comes is drawing seeds: the two ways give the same spread."""
-    rng = stream(KEY, "slow")
+    first = resample(np.round(FIRST, 1), stream(KEY, "first"), 400)
+    second = resample(np.round(SECOND, 1)[:4], stream(KEY, "second"), 400)
     slow = [
-        probability_of_improvement(
-            resample(FIRST, rng, 1).values[0], resample(SECOND, rng, 1).values[0]
-        )
-        for _ in range(1_500)
+        probability_of_improvement(*pair)
+        for pair in zip(drawn_scores(first), drawn_scores(second), strict=True)
     ]
-    fast = improvement_interval(
-        resample(FIRST, stream(KEY, "fast"), 4_000), resample(SECOND, stream(KEY, "too"), 4_000)
+    point = probability_of_improvement(first.scores, second.scores)
+    assert improvement_interval(first, second) == pytest.approx(
+        widened(point, np.array(slow), 4), abs=1e-12
     )
-    expected = widened(0.485, np.array(slow), 5)
-    assert (fast.low, fast.high) == pytest.approx((expected.low, expected.high), abs=0.025)
     sure = improvement_interval(
         resample(SECOND + 5, stream(KEY, "sure"), 100), resample(FIRST, stream(KEY, "x"), 100)
     )
@@ -155,7 +172,7 @@ def test_one_seed_has_no_interval():
 def test_a_replicate_of_the_profile_is_the_profile_of_a_replicate():
     row = resample(FIRST, stream(KEY, "x"), 3_000)
     thresholds = [0.0, 0.25, 0.5, 0.75, 1.0]
-    slow = np.array([performance_profile(values, thresholds) for values in row.values])
+    slow = np.array([performance_profile(drawn, thresholds) for drawn in drawn_scores(row)])
     for place, found in enumerate(profile_intervals(row, thresholds)):
         expected = widened(performance_profile(FIRST, thresholds)[place], slow[:, place], 5)
         assert found.mean == expected.mean
