@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -13,6 +14,9 @@ QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
 def main() -> None:
     """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
     os.environ.setdefault(QUIET, "1")
+    atexit.register(
+        gc.freeze
+    )  # else Python searches all of torch for garbage as it ends, for a second
     from lmrl_bench.cli.app import app
     from lmrl_bench.errors import LmrlBenchError
 
@@ -23,5 +27,3 @@ def main() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
-    finally:
-        gc.freeze()  # else Python searches all of torch for garbage as it ends, for a second

@@ -45,7 +45,8 @@ class RolloutEngine:
     """Generates responses with a policy as it is at the moment of the call.
 
     Args:
-        policy: The policy; its weights are read, never copied.
+        policy: The policy. Its weights are never changed; on processors with AVX-512 a second copy of its linear
+            layers' is in memory while longer responses are drawn (`packed_weights`).
     """
 
     def __init__(self, policy: LanguageModelPolicy) -> None:

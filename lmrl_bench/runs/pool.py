@@ -86,15 +86,23 @@ class _Worker:
 
 
 def start_server() -> None:
-    """Has a process import, in the background, what forked workers need; call it before what takes time."""
-    for name in THREAD_VARIABLES:
-        os.environ.setdefault(name, "1")
+    """Has a process import, in the background, what forked workers need; call it before what takes time.
+
+    It is the one fork server of this process: what others asked it to preload is replaced, and its modules are
+    imported in the environment of the first call.
+    """
+    _one_thread_each()
     if _can_fork():
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([_IMPORTS])
-        with _own_path(), _interrupts_blocked():
+        with _own_path(), _blocked(signal.SIGINT):  # Ctrl-C is for this process alone
             forkserver.ensure_running()
+
+
+def _one_thread_each() -> None:
+    for name in THREAD_VARIABLES:
+        os.environ.setdefault(name, "1")
 
 
 @contextmanager
@@ -113,9 +121,9 @@ def _own_path() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """While open, a new process never sees Ctrl-C, which is for this one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _blocked(*signals: int) -> Iterator[None]:
+    """While open, the signals wait; a process that is started here never sees them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:
@@ -152,14 +160,24 @@ def run_jobs(
     stop = stop or Stop()
     if stop.requested or not jobs:
         return
-    start_server()
-    context = multiprocessing.get_context("forkserver" if forked and _can_fork() else "spawn")
+    _one_thread_each()
+    forked = forked and _can_fork()
+    if forked:
+        start_server()
+    context = multiprocessing.get_context("forkserver" if forked else "spawn")
     waiting = list(enumerate(jobs))[::-1]
-    crew = [_Worker(context, work) for _ in range(min(workers, len(jobs)))]
+    crew: list[_Worker] = []
+
+    def begin(worker: _Worker) -> None:
+        with _blocked(signal.SIGINT, signal.SIGTERM):  # a job is either told to stop or not begun
+            if waiting and not stop.requested:
+                worker.give(*waiting.pop())
+
     try:
         with _forwarded_signals(crew, stop):
-            for worker in crew:
-                worker.give(*waiting.pop())
+            while len(crew) < min(workers, len(jobs)) and not stop.requested:
+                crew.append(_Worker(context, work))
+                begin(crew[-1])
             while busy := [worker for worker in crew if worker.index is not None]:
                 for worker in _ready(busy):
                     message = worker.receive()
@@ -168,10 +186,9 @@ def run_jobs(
                         continue
                     yield message
                     worker.index = None
-                    if waiting and not stop.requested:
-                        if message.died:
-                            crew[crew.index(worker)] = worker = _Worker(context, work)
-                        worker.give(*waiting.pop())
+                    if message.died and waiting and not stop.requested:
+                        crew[crew.index(worker)] = worker = _Worker(context, work)
+                    begin(worker)
     finally:
         for worker in crew:
             worker.dismiss()

@@ -52,7 +52,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Linear.forward`."""
-        if self.packed is not None:
+        if self.packed is not None and not torch.is_grad_enabled():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight, self.bias)
 
@@ -64,7 +64,7 @@ class FastConv1D(Conv1D):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Conv1D.forward`."""
-        if self.packed is not None:
+        if self.packed is not None and not torch.is_grad_enabled():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight.t(), self.bias)
 
@@ -74,7 +74,7 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     """Keeps, while open, a copy of the fast layers' weights in the order in which oneDNN reads them.
 
     Products of few rows, which take as long as reading the weights does, are 1.2 to 1.8 times as fast. Nothing may
-    change the weights meanwhile, or ask for a gradient.
+    change the weights meanwhile; where gradients are recorded the copy is not used.
     """
     layers = {
         layer: layer.weight if isinstance(layer, FastLinear) else layer.weight.t()
@@ -150,6 +150,7 @@ def _available() -> bool:
         torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
 
 

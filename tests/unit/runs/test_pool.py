@@ -37,9 +37,11 @@ def work(job, emit):
         seen = []
         signal.signal(signal.SIGTERM, lambda *_: seen.append("TERM"))
         emit(Event(str(job), "note", text="waiting"))
-        while not seen:
+        for _ in range(3000):
+            if seen:
+                return "stopped"
             time.sleep(0.01)
-        return "stopped"
+        return "never told to"
     return (job * 10, os.environ["OMP_NUM_THREADS"])
 
 
@@ -83,6 +85,38 @@ def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
     assert stop.requested
     assert list(run_jobs(work, [1], workers=1, on_event=interrupt, stop=stop)) == []
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_ctrl_c_while_workers_start_begins_no_job_and_leaves_no_process(forked, monkeypatch):
+    started = []
+
+    class Interrupted(pool._Worker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self.process)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(pool, "_Worker", Interrupted)
+    stop = Stop()
+    assert (
+        list(run_jobs(work, [1, 2, 3], workers=2, on_event=print, stop=stop, forked=forked)) == []
+    )
+    assert stop.requested
+    assert [process.exitcode for process in started] == [0]
+
+
+def test_a_job_that_is_being_begun_as_ctrl_c_comes_is_told_to_stop(monkeypatch):
+    """Between the question whether to go on and the sending of the job the signal waits."""
+    give = pool._Worker.give
+
+    def interrupted(worker, index, job):
+        os.kill(os.getpid(), signal.SIGINT)
+        give(worker, index, job)
+
+    monkeypatch.setattr(pool._Worker, "give", interrupted)
+    (result,) = run_jobs(work, ["wait", 1], workers=1, on_event=print)
+    assert result.died or result.value == "stopped"  # by TERM, before or after it can handle it
 
 
 def test_no_jobs_no_workers():

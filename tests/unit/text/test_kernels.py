@@ -102,6 +102,14 @@ def test_packed_weights_give_the_same_products_while_open_and_are_made_anew(fami
     assert all(layer.packed is None for layer in layers)
 
 
+def test_where_gradients_are_recorded_packed_weights_are_not_used():
+    layer = nn.Sequential(nn.Linear(64, 64))
+    use_fast_kernels(layer)
+    with packed_weights([layer]):
+        layer(torch.randn(1024, 64)).sum().backward()
+    assert layer[0].weight.grad.abs().sum() > 0
+
+
 def test_only_single_precision_outside_of_autocast_is_packed():
     half, whole = (nn.Sequential(nn.Linear(4, 4, dtype=t)) for t in (torch.bfloat16, torch.float32))
     for model in (half, whole):
