@@ -51,16 +51,26 @@ class _Worker:
     def __init__(self, context: BaseContext, work: Callable[..., Any]) -> None:
         self.pipe, theirs = context.Pipe()
         self.index: int | None = None
+        self.told_to_stop = False
         arguments = (work, theirs, dict(os.environ))
         # Every context has processes; the base class does not say so.
         self.process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
-        self.process.start()
+        with _interrupts_blocked():
+            self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
-    def give(self, index: int, job: Any) -> None:
-        self.index = index
+    def give(self, index: int, job: Any, stop: Stop) -> None:
+        self.index, self.told_to_stop = index, False
         with suppress(BrokenPipeError):  # it died while idle: `receive` will say so
             self.pipe.send((index, job))
+        if stop.requested and not self.told_to_stop:  # by a signal that came before the job
+            self.tell_to_stop()
+
+    def tell_to_stop(self) -> None:
+        """Tells its job, if it has one, to stop; a second time to stop at once."""
+        if self.index is not None and self.process.is_alive():
+            self.process.terminate()
+            self.told_to_stop = True
 
     def receive(self) -> Event | JobResult:
         """Returns its next message, or the result of a job that was lost with the process."""
@@ -96,7 +106,7 @@ def start_server() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([_IMPORTS])
-        with _own_path(), _blocked(signal.SIGINT):  # Ctrl-C is for this process alone
+        with _own_path(), _interrupts_blocked():
             forkserver.ensure_running()
 
 
@@ -121,9 +131,9 @@ def _own_path() -> Iterator[None]:
 
 
 @contextmanager
-def _blocked(*signals: int) -> Iterator[None]:
-    """While open, the signals wait; a process that is started here never sees them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+def _interrupts_blocked() -> Iterator[None]:
+    """While open, a new process never sees Ctrl-C, which is for this one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
@@ -167,17 +177,12 @@ def run_jobs(
     context = multiprocessing.get_context("forkserver" if forked else "spawn")
     waiting = list(enumerate(jobs))[::-1]
     crew: list[_Worker] = []
-
-    def begin(worker: _Worker) -> None:
-        with _blocked(signal.SIGINT, signal.SIGTERM):  # a job is either told to stop or not begun
-            if waiting and not stop.requested:
-                worker.give(*waiting.pop())
-
     try:
         with _forwarded_signals(crew, stop):
             while len(crew) < min(workers, len(jobs)) and not stop.requested:
                 crew.append(_Worker(context, work))
-                begin(crew[-1])
+                if not stop.requested:
+                    crew[-1].give(*waiting.pop(), stop)
             while busy := [worker for worker in crew if worker.index is not None]:
                 for worker in _ready(busy):
                     message = worker.receive()
@@ -186,9 +191,10 @@ def run_jobs(
                         continue
                     yield message
                     worker.index = None
-                    if message.died and waiting and not stop.requested:
-                        crew[crew.index(worker)] = worker = _Worker(context, work)
-                    begin(worker)
+                    if waiting and not stop.requested:
+                        if message.died:
+                            crew[crew.index(worker)] = worker = _Worker(context, work)
+                        worker.give(*waiting.pop(), stop)
     finally:
         for worker in crew:
             worker.dismiss()
@@ -206,8 +212,7 @@ def _forwarded_signals(crew: list[_Worker], stop: Stop) -> Iterator[None]:
     def handle(_number: int, _frame: FrameType | None) -> None:
         stop.requested = True
         for worker in crew:
-            if worker.index is not None and worker.process.is_alive():
-                worker.process.terminate()
+            worker.tell_to_stop()
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

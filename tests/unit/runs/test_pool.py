@@ -37,7 +37,7 @@ def work(job, emit):
         seen = []
         signal.signal(signal.SIGTERM, lambda *_: seen.append("TERM"))
         emit(Event(str(job), "note", text="waiting"))
-        for _ in range(3000):
+        for _ in range(1000):
             if seen:
                 return "stopped"
             time.sleep(0.01)
@@ -107,12 +107,12 @@ def test_ctrl_c_while_workers_start_begins_no_job_and_leaves_no_process(forked, 
 
 
 def test_a_job_that_is_being_begun_as_ctrl_c_comes_is_told_to_stop(monkeypatch):
-    """Between the question whether to go on and the sending of the job the signal waits."""
+    """After the question whether to go on, and before the worker counts as busy."""
     give = pool._Worker.give
 
-    def interrupted(worker, index, job):
+    def interrupted(worker, index, job, stop):
         os.kill(os.getpid(), signal.SIGINT)
-        give(worker, index, job)
+        give(worker, index, job, stop)
 
     monkeypatch.setattr(pool._Worker, "give", interrupted)
     (result,) = run_jobs(work, ["wait", 1], workers=1, on_event=print)
