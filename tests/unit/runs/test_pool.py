@@ -143,3 +143,19 @@ def test_the_server_imports_what_this_process_would_and_not_what_lies_in_the_cur
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert f"{Path(pool.__file__).parent}/preloaded.py" in found.stdout, found.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
+def test_the_server_never_sees_ctrl_c():
+    program = (
+        "import signal; from multiprocessing import forkserver; from pathlib import Path\n"
+        "from lmrl_bench.runs.pool import start_server\n"
+        "start_server()\n"
+        "status = Path(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read_text()\n"
+        "blocked = next(line for line in status.splitlines() if line.startswith('SigBlk'))\n"
+        "print(int(blocked.split()[1], 16) >> (signal.SIGINT - 1) & 1)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert found.stdout == "1\n", found.stderr
