@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from lmrl_bench.errors import MetricError
@@ -32,6 +33,9 @@ def check_references(name: str, samples: Sequence[Sample]) -> None:
     Raises:
         MetricError: A sample has no reference, or an empty one.
     """
+    references = [sample.references for sample in samples]
+    if all(references) and all(map(str.strip, chain.from_iterable(references))):
+        return
     for sample in samples:
         if not sample.references or not all(text.strip() for text in sample.references):
             raise MetricError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 from itertools import count
 from math import isqrt
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Integers = NDArray[np.int64]
+_Made = TypeVar("_Made")
 
 _WORDS, _REFERENCES = 2**16, 2**16  # how many are remembered
 _LONGEST_WORD, _LONGEST = 64, 1024  # characters of a word and of a reference that are remembered
@@ -73,6 +73,8 @@ class Pairs(NamedTuple):
 
     def part(self, start: int, stop: int) -> Pairs:
         """Returns the pairs `start` to `stop`."""
+        if start == 0 and stop >= len(self.references.lengths):
+            return self
         responses, references = (side.part(start, stop) for side in self.sides)
         return Pairs(responses, references, self.symbols)
 
@@ -96,62 +98,80 @@ class Tokens:
         self._memory = _Memory(tokenize)
 
     def prepare(self, references: Iterable[str]) -> None:
-        """Prepares references; the most recent ones are remembered."""
+        """Prepares references; short ones are remembered."""
         for reference in references:
-            self._memory.reference(reference)
+            self._memory.references[reference]
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
         """Returns `B` responses and their `B` references; a number is the same token in a pair, not in all of them."""
         memory = self._memory  # another thread may begin a new one
-        if memory.full:
+        if len(memory.numbers) > _WORDS:
             memory = self._memory = _Memory(self._tokenize)
-        ours = _line(list(map(memory.tokens, responses)))
-        theirs = list(map(memory.reference, references))
-        symbols = FIRST + max(len(reference.tokens) for reference in theirs) // len(_CLOSE)
+        words = memory.words.__getitem__
+        ours = _line([b"".join(map(words, text.split())) for text in responses])
+        theirs = list(map(memory.references.__getitem__, references))
+        tokens = [reference.tokens for reference in theirs]
+        n_tokens = sizes(tokens) // len(_CLOSE)
+        symbols = FIRST + int(n_tokens.max())
         rows = max(isqrt(_CELLS // symbols), 1)
-        starts = range(0, len(theirs), rows)
-        parts = [(ours.part(at, at + rows), theirs[at : at + rows]) for at in starts]
-        line = Line(np.concatenate([_numbered(*part) for part in parts]), ours.lengths)
+        numbers = [
+            _numbered(ours.part(at, at + rows), tokens[at : at + rows], n_tokens[at : at + rows])
+            for at in range(0, len(theirs), rows)
+        ]
+        line = Line(np.concatenate(numbers), ours.lengths)
         return Pairs(line, _line([reference.numbers for reference in theirs]), symbols)
 
 
-class _Memory(dict[str, bytes]):
-    """Word to the numbers of its tokens, as bytes."""
+class _Memory:
+    """The numbers of tokens, and what was made with them.
+
+    Attributes:
+        numbers: token to number.
+        words: word to the numbers of its tokens, as bytes.
+        references: reference, prepared.
+    """
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
-        super().__init__()
         self._tokenize = tokenize
-        self._numbers: dict[str, int] = {}
         self._next = count(END + 1)
-        self._remembered = lru_cache(maxsize=_REFERENCES)(self._reference)
+        self.numbers: dict[str, int] = {}
+        self.words = _Remembered(self._word, _LONGEST_WORD, _WORDS)
+        self.references = _Remembered(self._reference, _LONGEST, _REFERENCES)
 
-    @property
-    def full(self) -> bool:
-        """Whether it is time to begin anew."""
-        return max(len(self), len(self._numbers)) > _WORDS
-
-    def tokens(self, text: str) -> bytes:
-        """Returns the numbers of a text's tokens."""
-        return b"".join(map(self.__getitem__, text.split()))
-
-    def reference(self, text: str) -> _Reference:
-        """Returns a reference, prepared; short ones are remembered."""
-        return (self._remembered if len(text) <= _LONGEST else self._reference)(text)
-
-    def __missing__(self, word: str) -> bytes:
-        tokens = _bytes(map(self._number, self._tokenize(word)))
-        if len(word) <= _LONGEST_WORD:
-            self[word] = tokens
-        return tokens
+    def _word(self, word: str) -> bytes:
+        return _bytes(map(self._number, self._tokenize(word)))
 
     def _number(self, token: str) -> int:
         # Threads may ask at once for one that is new: both get the first's number, and one number is left out.
-        return self._numbers.get(token) or self._numbers.setdefault(token, next(self._next))
+        return self.numbers.get(token) or self.numbers.setdefault(token, next(self._next))
 
     def _reference(self, text: str) -> _Reference:
-        tokens = np.frombuffer(self.tokens(text), dtype=np.int64).tolist()
+        content = b"".join(map(self.words.__getitem__, text.split()))
+        tokens = np.frombuffer(content, dtype=np.int64).tolist()
         numbers = dict(zip(dict.fromkeys(tokens), count(FIRST)))
         return _Reference(_bytes(numbers), _bytes(map(numbers.__getitem__, tokens)))
+
+
+class _Remembered(dict[str, _Made]):
+    """What was made of texts; long ones are made each time, and the memory begins anew when it is full.
+
+    Args:
+        make: What makes it.
+        longest: Characters of a text that is remembered.
+        most: How many are.
+    """
+
+    def __init__(self, make: Callable[[str], _Made], longest: int, most: int) -> None:
+        super().__init__()
+        self._make, self._longest, self._most = make, longest, most
+
+    def __missing__(self, text: str) -> _Made:
+        made = self._make(text)
+        if len(text) <= self._longest:
+            if len(self) >= self._most:
+                self.clear()
+            self[text] = made
+        return made
 
 
 def _bytes(numbers: Iterable[int]) -> bytes:
@@ -181,14 +201,13 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def _numbered(responses: Line, references: Sequence[_Reference]) -> Integers:
+def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> Integers:
     """Returns the responses' tokens by their numbers in their references.
 
-    The references' tokens are all put in a row. First each token is given a place in it, then each pair of a
-    reference and such a place the number that the reference has for the token.
+    The references' different tokens, `each` of them, are all put in a row. First each token is given a place in it,
+    then each pair of a reference and such a place the number that the reference has for the token.
     """
-    theirs = np.frombuffer(b"".join([row.tokens for row in references]), dtype=np.int64)
-    each = sizes([row.tokens for row in references]) // len(_CLOSE)
+    theirs = np.frombuffer(b"".join(references), dtype=np.int64)
     largest = max(int(responses.numbers.max()), int(theirs.max(initial=0)))
     width = len(theirs) + 1
     _SCRATCH.grow(largest + 1, width * len(references))
@@ -214,17 +233,17 @@ class Characters:
 
     def __init__(self, lowercase: bool = False) -> None:
         self._lowercase = lowercase
-        self._remembered = lru_cache(maxsize=_REFERENCES)(self._characters)
+        self._references = _Remembered(self._characters, _LONGEST, _REFERENCES)
 
     def prepare(self, references: Iterable[str]) -> None:
-        """Prepares references; the most recent ones are remembered."""
+        """Prepares references; short ones are remembered."""
         for reference in references:
-            self._reference(reference)
+            self._references[reference]
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
         """Returns `B` responses and their `B` references; of all pairs a number is the same character."""
         ours = list(map(self._characters, responses))
-        theirs = list(map(self._reference, references))
+        theirs = list(map(self._references.__getitem__, references))
         our_points, their_points = _code_points(ours), _code_points(theirs)
         unknown = int(their_points.max()) + 1
         numbers = np.full(unknown + 1, UNKNOWN)
@@ -237,9 +256,6 @@ class Characters:
         numbers[_BREAK] = END
         their_numbers = numbers.take(their_points)
         return Pairs(Line(our_numbers, sizes(ours)), Line(their_numbers, sizes(theirs)), symbols)
-
-    def _reference(self, text: str) -> str:
-        return (self._remembered if len(text) <= _LONGEST else self._characters)(text)
 
     def _characters(self, text: str) -> str:
         text = text.lower() if self._lowercase else text

@@ -41,9 +41,10 @@ def ngram_totals(n_symbols: Integers, order: int) -> Integers:
 
 def _chunks(sizes: Sequence[int], largest: int) -> Iterator[tuple[int, int]]:
     """Yields the first row of each chunk and the one behind its last; a longer row stands alone."""
+    largest = max(largest, _SMALLEST_CHUNK)
     start = total = 0
-    for row, size in enumerate(sizes):
-        if row > start and total + size > max(largest, _SMALLEST_CHUNK):
+    for row, size in enumerate(sizes if sum(sizes) > largest else ()):
+        if row > start and total + size > largest:
             yield start, row
             start, total = row, 0
         total += size

@@ -98,9 +98,10 @@ def test_the_memory_of_words_is_bounded(monkeypatch):
     for text in ("a b c d e a", "f a e", "g a"):  # a new memory numbers words anew
         pairs = tokens.pairs([text], ["a b c d e"])
         assert shared_ngrams(pairs, 1).tolist() == [counted(text.split(), "abcde", 1)]
-    assert len(tokens._memory) <= 6  # of the last call: what was remembered before is gone
+    assert len(tokens._memory.numbers) <= 6  # of the last call: what was remembered before is gone
+    assert len(tokens._memory.words) <= 3
     tokens.pairs(["x" * (lines._LONGEST_WORD + 1)], ["a"])
-    assert max(map(len, tokens._memory)) == 1
+    assert max(map(len, tokens._memory.words)) == 1
 
 
 def test_threads_that_meet_new_words_count_alike():
