@@ -198,6 +198,40 @@ def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Find
             )
 
 
+def bleu_parts(size: int = 64, batches: int = 20) -> Iterator[Finding]:
+    """Where the time of a BLEU reward goes, beside a twentieth of its library's; nothing is asked of the parts."""
+    for words in (8, 60):
+        made = [reward_batch(size, words, seed) for seed in range(batches)]
+        for name, action in actions_of_bleu(made).items():
+            times = [cpu_seconds(action) for _ in range(5)]
+            # The library remembers texts: the first time is that of new responses.
+            seconds = times[0] / 20 if "library" in name else min(times)
+            microseconds = 1e6 * seconds / size / batches
+            yield Finding(f"bleu, {words} words: {name}", microseconds, "us a pair", "", True)
+
+
+def actions_of_bleu(batches: Sequence[RewardBatch]) -> dict[str, Callable[[], object]]:
+    """The reward of all batches, its costliest parts, and the library's."""
+    from lmrl_bench.metrics import make_metric
+    from lmrl_bench.metrics.ngrams import shared_ngrams
+    from lmrl_bench.rewards.from_metric import MetricReward
+
+    metric: Any = make_metric("bleu")
+    tokens = metric._tokens
+    texts_of = [(one.responses, [s.references[0] for s in one.samples]) for one in batches]
+    pairs = [tokens.pairs(*one) for one in texts_of]
+    library = partial(call_for_each, library_scores()["bleu"])
+    for one in batches:
+        library(replace(one, responses=[""] * len(one)))  # as ours, it knows the references
+    return {
+        "split into words": lambda: [[text.split() for text in one] for one, _ in texts_of],
+        "split and numbered": lambda: [tokens.pairs(*one) for one in texts_of],
+        "n-grams counted": lambda: [shared_ngrams(one, 4) for one in pairs],
+        "all of the reward": partial(call_with_each, MetricReward(metric), batches),
+        "a twentieth of the library": partial(call_with_each, library, batches),
+    }
+
+
 def reward_batch(size: int, words: int, seed: int) -> RewardBatch:
     references, responses = texts(size, words, seed)
     samples = [Sample(f"{seed}-{i}", "", (text,)) for i, text in enumerate(references)]
@@ -315,6 +349,7 @@ MEASURES = {
     "start": start,
     "large-task": large_task,
     "rewards": rewards,
+    "bleu-parts": bleu_parts,
     "bertscore": bertscore,
     "large-board": large_board,
     "two-jobs": two_jobs,
