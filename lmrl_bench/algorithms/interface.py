@@ -30,7 +30,7 @@ class AlgorithmConfig(BaseModel):
 
     search_space: ClassVar[SearchSpace] = {}
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ ERROR_LIMIT = 0.2
 class KLConfig(BaseModel):
     """The KL charge in the reward: per token, k1, against the reference under the same behaviour distribution."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     coefficient: float = Field(
         0.1, ge=0.0, description="β, reward per nat; the start value where a target is set"

@@ -14,9 +14,15 @@ QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
 def main() -> None:
     """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
     os.environ.setdefault(QUIET, "1")
-    atexit.register(
-        gc.freeze
-    )  # else Python searches all of torch for garbage as it ends, for a second
+    # Else Python searches all of torch for garbage as it ends, for a second.
+    atexit.register(gc.freeze)
+    try:
+        _run()
+    except KeyboardInterrupt:  # before the command line handles it
+        sys.exit(130)
+
+
+def _run() -> None:
     from lmrl_bench.cli.app import app
     from lmrl_bench.errors import LmrlBenchError
 

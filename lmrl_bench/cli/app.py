@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks, tuning
-from lmrl_bench.cli.output import Commands, JsonOption, SetOption, note
+from lmrl_bench.cli.output import Commands, JsonOption, SetOption, note, show_version
 from lmrl_bench.errors import ConfigError
 
 app = typer.Typer(
@@ -28,6 +28,17 @@ app.add_typer(assets.app, name="assets")
 app.add_typer(boards.app, name="board")
 app.add_typer(submissions.app, name="submission")
 app.command()(tuning.tune)
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    # No docstring: it would stand in place of the help above.
+    pass
 
 
 @app.command()
@@ -117,14 +128,14 @@ def bench(
     from lmrl_bench.garbage import collector_off
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
-    from lmrl_bench.runs.bench import Rerun, plan, run_grid
+    from lmrl_bench.runs.bench import Rerun, lacks_records, plan, run_grid
     from lmrl_bench.runs.pool import start_server
     from lmrl_bench.runs.progress import LiveBars, listener
 
     spec = load_board(board)
-    if not dry_run:
-        start_server()
     rerun = Rerun(fresh, failed=retry_failed, stale=replace_stale)
+    if not dry_run and (rerun != Rerun() or lacks_records(spec, results)):
+        start_server()
     with collector_off():  # it imports torch and Transformers
         cells = plan(spec, results, overrides=overrides or [], rerun=rerun)
     if dry_run:

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from lmrl_bench import __version__
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 SetOption = Annotated[
     list[str] | None,
@@ -32,6 +34,17 @@ class Commands(TyperGroup):
             again = " without --fresh" if "--fresh" in sys.argv else ""
             note(f"stopped; run the same command again{again} to resume")
             raise typer.Exit(130) from None
+
+
+def show_version(wanted: bool) -> None:
+    """Prints the version and ends, if it is asked for.
+
+    Raises:
+        typer.Exit: It was.
+    """
+    if wanted:
+        typer.echo(f"lmrl-bench {__version__}")
+        raise typer.Exit
 
 
 def note(text: str) -> None:

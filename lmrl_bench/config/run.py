@@ -17,7 +17,7 @@ from lmrl_bench.paths import public_name
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class AlgorithmChoice(BaseModel):
@@ -26,7 +26,7 @@ class AlgorithmChoice(BaseModel):
     The algorithm's configuration class validates the fields.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
     name: str = Field(description="a registered algorithm; see `lmrl-bench algorithm list`")
 

@@ -12,7 +12,7 @@ class SamplingConfig(BaseModel):
     must be scored through it, which only NLPO does, as part of its policy.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(
         1.0, gt=0.0, description="logits are divided by it, in sampling and in scoring"

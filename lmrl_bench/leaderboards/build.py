@@ -13,7 +13,6 @@ from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, 
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
 from lmrl_bench.leaderboards.render.svg import standalone
-from lmrl_bench.leaderboards.render.words import rebuild_command
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.table import BoardTable
 from lmrl_bench.records.files import check_writable, write_atomic
@@ -38,7 +37,7 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
     """
     with collector_off():
         files = render(collect(board, results_root, expected))
-    check_writable(out)
+    check_writable(out, option="--out")
     for name, content in files.items():
         write_atomic(out / name, content)
     for left_over in set(out.glob(_CURVES)) - {out / name for name in files}:
@@ -54,8 +53,7 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         VerificationError: Lists the files that are missing, stale or left over, and the remedy.
     """
     with collector_off():
-        table = collect(board, results_root, expected)
-        files = render(table)
+        files = render(collect(board, results_root, expected))
     problems = []
     for name, content in sorted(files.items()):
         path = out / name
@@ -68,7 +66,10 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
     if problems:
         raise VerificationError(
             "\n".join(
-                [*problems, f"the records say otherwise; mend with: {rebuild_command(table)}"]
+                [
+                    *problems,
+                    "the records say otherwise; mend with the same command, without --check",
+                ]
             )
         )
 

@@ -101,9 +101,16 @@ def read_checks(row_folder: Path) -> list[Check]:
         return _Checks.model_validate_json(path.read_bytes()).checks
     except (OSError, ValidationError) as error:
         raise RecordError(
-            f"{path}: not a file of checks ({error}); remove it, and check the row again with "
+            f"{path}: not a file of checks ({_reason(error)}); remove it, and check the row again with "
             "lmrl-bench submission rescore --write-verification"
         ) from error
+
+
+def _reason(error: OSError | ValidationError) -> str:
+    if isinstance(error, OSError):
+        return str(error)
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 def add_check(row_folder: Path, check: Check) -> Path:

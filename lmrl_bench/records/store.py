@@ -218,7 +218,11 @@ def _check_own(path: str) -> None:
 
 
 def _check_schema(path: str, content: Any) -> None:
-    schema = content.get("schema") if isinstance(content, dict) else None
+    if not isinstance(content, dict):
+        raise RecordError(
+            f"{path}: corrupt (not a JSON object); restore it or run again with --fresh"
+        )
+    schema = content.get("schema")
     if schema != SCHEMA:
         raise RecordError(
             f"{path}: record schema {schema!r}, but this version of lmrl-bench reads {SCHEMA}; "

@@ -88,6 +88,12 @@ class GridResult:
         return not self.errors and all(status in done for status in self.statuses.values())
 
 
+def lacks_records(spec: BoardSpec, results_root: Path) -> bool:
+    """Whether a cell of the board has no record at all: then there is something to run."""
+    folders = (cell.folder(results_root, spec.name) for cell in cells(spec))
+    return not all((folder / RECORD).exists() for folder in folders)
+
+
 def plan(
     board: BoardSpec, results: Path, *, overrides: Sequence[str] = (), rerun: Rerun = Rerun()
 ) -> list[CellJob]:

@@ -25,11 +25,14 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
     target = folder / "checkpoint" / "state.pt"
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
-        torch.save({"format": FORMAT, "key": key, "state": state}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(target)
+    try:
+        with temporary.open("wb") as stream:
+            torch.save({"format": FORMAT, "key": key, "state": state}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)  # half a state on a full disk would keep it full
     sync_folder(target.parent)
 
 

@@ -33,7 +33,7 @@ from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.progress import Event, Listener, of_a_start, silent
 from lmrl_bench.runs.resolve import resolve
-from lmrl_bench.runs.session import Session, open_session
+from lmrl_bench.runs.session import Session, open_session, require_device
 from lmrl_bench.runs.starts import (
     Start,
     existing_start,
@@ -93,6 +93,7 @@ def execute_with_start(
         KeyboardInterrupt: The user stopped while the supervised policy was trained.
     """
     check_writable(run_folder(config))  # before minutes are spent on a start
+    require_device(config.runtime.device)
     if fresh or _done(config, task, retry_failed=True) is None:
         ensure_start(task, config.policy, progress)
     return execute(config, task, progress=progress, fresh=fresh)

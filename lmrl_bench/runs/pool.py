@@ -24,6 +24,7 @@ from lmrl_bench.runs.progress import Event
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IMPORTS = "lmrl_bench.runs.preloaded"
+_STOPPING = "stopping after the running iterations; once more stops at once"
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Stop:
     """Whether the user asked to stop; one object may be shared by several calls of `run_jobs`."""
 
     requested: bool = False
+    announced: bool = False
+
+    def announce(self, on_event: Callable[[Event], None]) -> None:
+        """Says once, if it is so, that the grid is stopping."""
+        if self.requested and not self.announced:
+            self.announced = True
+            on_event(Event("grid", "note", text=_STOPPING))
 
 
 class _Worker:
@@ -186,6 +194,7 @@ def run_jobs(
                 if not stop.requested:
                     crew[-1].give(*waiting.pop(), stop)
             while busy := [worker for worker in crew if worker.index is not None]:
+                stop.announce(on_event)
                 for worker in _ready(busy):
                     message = worker.receive()
                     if isinstance(message, Event):
@@ -225,8 +234,8 @@ def _forwarded_signals(crew: list[_Worker], stop: Stop) -> Iterator[None]:
 
 
 def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
-    """Waits until some worker has a message or has died; returns those."""
-    ready = wait([worker.pipe for worker in busy])
+    """Waits until some worker has a message or has died, or for a second; returns those."""
+    ready = wait([worker.pipe for worker in busy], timeout=1)
     return [worker for worker in busy if worker.pipe in ready]
 
 
@@ -236,9 +245,22 @@ def _serve(work: Callable[..., Any], pipe: Connection, environment: Mapping[str,
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
     os.environ.clear()
     os.environ.update(environment)  # the server's is older
-    while (item := pipe.recv()) is not None:
-        index, job = item
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        while (item := pipe.recv()) is not None:
+            index, job = item
+            try:
+                pipe.send(JobResult(index, value=work(job, _sink(pipe))))
+            except BaseException as error:
+                pipe.send(JobResult(index, error=f"{type(error).__name__}: {error}"))
+
+
+def _sink(pipe: Connection) -> Callable[[Event], None]:
+    """Returns what takes a job's events; when nobody does any more, the job is interrupted."""
+
+    def send(event: Event) -> None:
         try:
-            pipe.send(JobResult(index, value=work(job, pipe.send)))
-        except BaseException as error:
-            pipe.send(JobResult(index, error=f"{type(error).__name__}: {error}"))
+            pipe.send(event)
+        except OSError as error:
+            raise KeyboardInterrupt("the process that gave the job is gone") from error
+
+    return send

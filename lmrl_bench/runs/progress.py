@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
 
@@ -78,7 +79,8 @@ class PlainLines:
             if now - self._last.get(event.run, now - self.every) < self.every:
                 return
             self._last[event.run] = now
-        print(event.line(), file=self.stream, flush=True)
+        with suppress(OSError):  # whoever read the lines is gone, or the disk full: the run goes on
+            print(event.line(), file=self.stream, flush=True)
 
 
 class LiveBars:

@@ -11,6 +11,7 @@ import transformers
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.errors import ConfigError
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.runs.evaluate import Evaluator
 from lmrl_bench.runs.starts import Start, find_start
@@ -66,12 +67,28 @@ def _check_inputs(config: RunConfig, task: Task, codec: TextCodec) -> None:
     task.metrics()
 
 
+def require_device(name: str) -> None:
+    """Proves that tensors can be made on the device of a run.
+
+    Raises:
+        ConfigError: They cannot; names the setting.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f"runtime.device: '{name}' cannot be used here ({reason}); choose cpu, or another device"
+        ) from error
+
+
 def open_session(config: RunConfig, task: Task) -> Session:
     """Loads the start policy and builds the run's parts.
 
     Raises:
         LmrlBenchError: The policy does not fit the task, an asset or a data file is missing, …
     """
+    require_device(config.runtime.device)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(derive_seed(config.seed, "torch"))

@@ -48,14 +48,19 @@ def new_task(
         The new folder.
 
     Raises:
-        TaskError: A bad name, a folder that is there already, or columns that cannot be guessed.
+        TaskError: A bad name, a folder that is there already or cannot be made, or columns that cannot be guessed.
         DataError: The file cannot be read, a row is unusable, or there are too few rows to split.
     """
     target = folder / name
     _check_target(name, target)
     rows = _pairs(from_file, prompt_column, reference_column) if from_file else list(_toy())
     splits = _split(rows, from_file)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise TaskError(
+            f"{folder}: cannot be made ({error.strerror or error}); choose another with --folder"
+        ) from error
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
         built = Path(temporary) / name
         _write(built, name, splits, from_file)

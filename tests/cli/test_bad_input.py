@@ -145,6 +145,21 @@ def test_an_unwritable_results_folder(world, capsys):
     assert not (world.root / "cache").exists()
 
 
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there(world, capsys, device):
+    """Before a supervised start is trained."""
+    run = world.run_file(policy={"start": "supervised"})
+    refused = call(capsys, "run", run, "--set", f"runtime.device={device}")
+    assert_refused(refused, f"runtime.device: '{device}' cannot be used here")
+    assert not list(world.root.rglob("record.json"))
+
+
+def test_a_folder_for_tasks_that_cannot_be_made(world, capsys):
+    (world.root / "file").write_text("a file")
+    refused = call(capsys, "task", "new", "mine", "--folder", world.root / "file" / "tasks")
+    assert_refused(refused, "file/tasks: cannot be made", "choose another with --folder")
+
+
 def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):
     missing_file(world)
     (world.root / "out").mkdir()

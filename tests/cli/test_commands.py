@@ -12,6 +12,7 @@ import yaml
 from fixtures.boards import fake_content, fake_spec, write_board, write_cell
 from fixtures.runs import SETTINGS, call
 
+from lmrl_bench import __version__
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.expectations import of_board
@@ -46,6 +47,11 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage: lmrl-bench") == len(COMMANDS)
+
+
+def test_version(capsys):
+    shown = call(capsys, "--version")
+    assert (shown.code, shown.out) == (0, f"lmrl-bench {__version__}\n")
 
 
 def test_what_needs_no_model_loads_none(world):

@@ -371,6 +371,8 @@ def main() -> None:
     parser.add_argument("measures", nargs="*", help=f"of {', '.join(MEASURES)}; default: all")
     parser.add_argument("--json", type=Path, help="file for the findings")
     given = parser.parse_args()
+    if unknown := set(given.measures) - set(MEASURES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose of {', '.join(MEASURES)}")
     findings = []
     for name in given.measures or MEASURES:
         for finding in MEASURES[name]():

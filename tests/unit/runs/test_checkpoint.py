@@ -38,6 +38,7 @@ def test_a_crash_while_writing_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         save_checkpoint(tmp_path, state(2), key="run")
     assert load_checkpoint(tmp_path, key="run")["iteration"] == 1
+    assert [path.name for path in (tmp_path / "checkpoint").iterdir()] == ["state.pt"]
 
 
 def test_it_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch):

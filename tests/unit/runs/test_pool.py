@@ -75,14 +75,18 @@ def test_forked_workers_have_the_imports_from_the_server_and_the_environment_fro
 def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
     stop, before = Stop(), signal.getsignal(signal.SIGINT)
 
+    events = []
+
     def interrupt(event):
-        if event.kind == "note":
+        events.append(event.text)
+        if event.text == "waiting":
             os.kill(os.getpid(), signal.SIGINT)
 
     jobs = ["wait", 1, 2]
     results = list(run_jobs(work, jobs, workers=1, on_event=interrupt, stop=stop, forked=forked))
     assert [(result.index, result.value) for result in results] == [(0, "stopped")]
     assert stop.requested
+    assert events[-1].startswith("stopping after the running iterations")
     assert list(run_jobs(work, [1], workers=1, on_event=interrupt, stop=stop)) == []
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -159,3 +163,32 @@ def test_the_server_never_sees_ctrl_c():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert found.stdout == "1\n", found.stderr
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_a_job_whose_parent_is_gone_is_interrupted_and_says_nothing(forked, tmp_path):
+    (tmp_path / "jobs.py").write_text(
+        "import time; from pathlib import Path\n"
+        "from lmrl_bench.runs.progress import Event\n"
+        "def work(job, emit):\n"
+        "    try:\n"
+        "        for _ in range(1000):\n"
+        "            emit(Event('a', 'iteration'))\n"
+        "            time.sleep(0.01)\n"
+        "    except BaseException as error:\n"
+        "        Path(job).write_text(type(error).__name__)\n"
+        "        raise\n"
+    )
+    program = (
+        "import os, sys; sys.path.append(sys.argv[1])\n"
+        "from lmrl_bench.runs.pool import run_jobs; from jobs import work\n"
+        "die = lambda event: os._exit(9)\n"
+        f"list(run_jobs(work, [sys.argv[2]], workers=1, on_event=die, forked={forked}))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), str(tmp_path / "end")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert found.returncode == 9
+    assert (tmp_path / "end").read_text() == "KeyboardInterrupt"
+    assert found.stderr == ""

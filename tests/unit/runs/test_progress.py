@@ -31,6 +31,14 @@ def test_plain_lines_are_limited_per_run(monkeypatch):
     ]
 
 
+def test_a_reader_that_is_gone_does_not_end_the_run():
+    class Closed(io.StringIO):
+        def flush(self):
+            raise BrokenPipeError
+
+    PlainLines(Closed())(Event("t/ppo/0", "started"))
+
+
 def test_live_bars_follow_runs_and_print_what_finished():
     stream, bars = io.StringIO(), LiveBars(2)
     bars.progress.live.console = bars.progress.live.console.__class__(file=stream, width=120)

@@ -76,3 +76,10 @@ def test_problems_of_tuned_settings_run_and_algorithm_stand_together(task):
         "--set seed",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_numbers_are_finite(task, value):
+    """A record, which is JSON, could not say what was run."""
+    with pytest.raises(ConfigError, match=r"algorithm\.learning_rate"):
+        resolve(task, NO_TUNING, overrides=[f"algorithm.learning_rate={value}"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fixtures.toy import tiny_causal
 
-from lmrl_bench.errors import DataError
+from lmrl_bench.errors import ConfigError, DataError
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import open_session
 
@@ -32,6 +32,12 @@ def test_training_draws_from_the_training_split_alone(session, world, algorithm)
         assert {
             name for step in range(3) for name in opened.algorithm._batch(step).sample_ids
         } <= drawn
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(session, device):
+    with pytest.raises(ConfigError, match=f"runtime.device: '{device}' cannot be used here"):
+        session(runtime={"device": device})
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
