@@ -15,11 +15,6 @@ FloatArray = NDArray[np.float64]
 Counts = NDArray[np.float32] | NDArray[np.float64]
 
 
-def once(scores: FloatArray) -> FloatArray:
-    """Returns the counts `(K, S)` of scores `(S, K)` that are taken as they are."""
-    return np.ones(scores.T.shape)
-
-
 def running_totals(counts: Counts) -> Counts:
     """Returns the sums of the first rows of `(N, …)`, of none to all of them: `(N + 1, …)`."""
     totals = np.zeros((len(counts) + 1, *counts.shape[1:]), counts.dtype)
@@ -28,31 +23,47 @@ def running_totals(counts: Counts) -> Counts:
     return totals
 
 
-def mean_score(scores: FloatArray, counts: Counts) -> FloatArray:
-    """Returns the mean over seeds and tasks: of scores `(S, K)`, each as often as it counts `(K, S, …)`, `(…)`."""
-    return np.asarray(np.tensordot(scores.T, counts, axes=2) / scores.size)
+def mean_score(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
+    """Returns the mean over seeds and tasks.
+
+    Args:
+        scores: `(S, K)`.
+        counts: `(K, S, R)`, how often each score was drawn; without it, each stands once.
+
+    Returns:
+        `(R,)`, or one number.
+    """
+    if counts is None:
+        return np.asarray(scores.mean())
+    return _weighted_sum(scores.T.ravel(), counts.reshape(scores.size, -1)) / scores.size
 
 
-def interquartile_mean(scores: FloatArray, counts: Counts) -> FloatArray:
+def interquartile_mean(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
     """As `mean_score`, of the middle half of all seeds of all tasks.
 
     A quarter of the values, rounded down, is cut off on each side; of fewer than four none is, and
     the result is the mean.
     """
-    size, cut = scores.size, scores.size // 4
+    cut, end = scores.size // 4, scores.size - scores.size // 4
+    if counts is None:
+        return np.asarray(np.sort(scores, axis=None)[cut:end].mean())
     order = scores.T.argsort(axis=None)
     # How many values there are up to each one, as far as they are in the middle, and so how often it stands there.
-    reached = running_totals(counts.reshape(size, *counts.shape[2:])[order])
-    middle = np.diff(reached.clip(cut, size - cut), axis=0)
-    return np.asarray(scores.T.ravel()[order] @ middle / (size - 2 * cut))
+    reached = running_totals(counts.reshape(scores.size, -1)[order]).clip(cut, end)
+    return _weighted_sum(scores.T.ravel()[order], np.diff(reached, axis=0)) / (end - cut)
 
 
-def optimality_gap(scores: FloatArray, counts: Counts) -> FloatArray:
+def optimality_gap(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
     """Returns how far scores stay below 1 on average, as `mean_score`; less is better.
 
     What lies above does not make up for what lies below.
     """
     return 1.0 - mean_score(np.minimum(scores, 1.0), counts)
+
+
+def _weighted_sum(values: FloatArray, weights: Counts) -> FloatArray:
+    """Returns the sum `(R,)` of values `(N,)` times weights `(N, R)`; BLAS would round as the processor likes."""
+    return np.asarray((values[:, None] * weights).sum(axis=0))
 
 
 def performance_profile(scores: FloatArray, thresholds: Sequence[float]) -> FloatArray:

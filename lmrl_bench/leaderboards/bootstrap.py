@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from lmrl_bench.leaderboards.aggregates import (
     Counts,
     FloatArray,
-    once,
     performance_profile,
     probability_of_improvement,
     running_totals,
@@ -32,7 +31,7 @@ REPLICATES = 20_000
 FEWEST_REPLICATES = 2_000
 _DRAWS = 20_000_000
 _SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
-Statistic = Callable[[FloatArray, Counts], FloatArray]
+Statistic = Callable[[FloatArray, Counts | None], FloatArray]
 
 
 def stream(table_digest: str, *names: str) -> np.random.Generator:
@@ -106,7 +105,7 @@ def statistic_interval(row: Resamples, statistic: Statistic) -> Interval:
     Raises:
         ValueError: Fewer than two seeds.
     """
-    point = float(statistic(row.scores, once(row.scores)))
+    point = float(statistic(row.scores, None))
     return widened(point, row.replicates(statistic), len(row.scores))
 
 

@@ -129,7 +129,8 @@ def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
     """Every number of a record that a board sums up, by where it stands in the record."""
     for split, results in record.results.items():
         metrics = {name: metric.value for name, metric in results.metrics.items()}
-        yield f": {split}", {name: getattr(results, name) for name in _MEASURES} | metrics
+        yield f": {split}", metrics
+        yield f": {split}", {name: getattr(results, name) for name in _MEASURES}
     time = record.time
     yield "", {"wall_s": time.wall_s, "cpu_s": time.cpu_s, "tokens": record.budget.tokens}
 

@@ -17,7 +17,6 @@ from lmrl_bench.leaderboards.aggregates import (
     FloatArray,
     interquartile_mean,
     mean_score,
-    once,
     optimality_gap,
 )
 from lmrl_bench.leaderboards.bootstrap import (
@@ -85,7 +84,7 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
     key = digest(canonical)
     replicates = replicates or affordable_replicates(sum(m.size for m in complete.values()))
     drawn = {n: resample(m, stream(key, n), replicates) for n, m in complete.items()}
-    iqms = {name: float(interquartile_mean(m, once(m))) for name, m in complete.items()}
+    iqms = {name: float(interquartile_mean(m)) for name, m in complete.items()}
     ranked = [row.name for row in rows if row.ranked and row.name in complete]
     order = sorted(ranked, key=lambda name: (-iqms[name], name))
     behind = _differences(iqms, drawn)

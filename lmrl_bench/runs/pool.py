@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import BaseContext
 from types import FrameType
@@ -44,6 +43,11 @@ class Stop:
     requested: bool = False
     announced: bool = False
 
+    def tell(self, worker: _Worker) -> None:
+        """Tells a worker to stop, if that is asked and it does not know."""
+        if self.requested and not worker.told_to_stop:
+            worker.tell_to_stop()
+
     def announce(self, on_event: Callable[[Event], None]) -> None:
         """Says once, if it is so, that the grid is stopping."""
         if self.requested and not self.announced:
@@ -68,12 +72,15 @@ class _Worker:
             self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
-    def give(self, index: int, job: Any, stop: Stop) -> None:
-        self.index, self.told_to_stop = index, False
+    def give(self, waiting: list[tuple[int, Any]], stop: Stop) -> None:
+        """Sends the last of the waiting jobs, if there is one and nobody asked to stop."""
+        if not waiting or stop.requested:
+            return
+        self.told_to_stop = False
+        self.index, job = waiting.pop()
         with suppress(BrokenPipeError):  # it died while idle: `receive` will say so
-            self.pipe.send((index, job))
-        if stop.requested and not self.told_to_stop:  # by a signal that came before the job
-            self.tell_to_stop()
+            self.pipe.send((self.index, job))
+        stop.tell(self)  # by a signal that came before the job
 
     def tell_to_stop(self) -> None:
         """Tells its job, if it has one, to stop; a second time to stop at once."""
@@ -94,8 +101,10 @@ class _Worker:
         return message
 
     def dismiss(self) -> None:
+        """Lets it end; a job that it still has is interrupted when it next says something."""
         with suppress(OSError):
             self.pipe.send(None)
+        self.pipe.close()
 
     def end(self) -> None:
         self.process.join(timeout=30)
@@ -142,6 +151,11 @@ def _own_path() -> Iterator[None]:
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """While open, a new process never sees Ctrl-C, which is for this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing import resource_tracker
+
     resource_tracker.ensure_running()  # every new process needs it; as it starts, it ends a block
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -187,12 +201,11 @@ def run_jobs(
     context = multiprocessing.get_context("forkserver" if forked else "spawn")
     waiting = list(enumerate(jobs))[::-1]
     crew: list[_Worker] = []
-    try:
-        with _forwarded_signals(crew, stop):
+    with _forwarded_signals(crew, stop):
+        try:
             while len(crew) < min(workers, len(jobs)) and not stop.requested:
                 crew.append(_Worker(context, work))
-                if not stop.requested:
-                    crew[-1].give(*waiting.pop(), stop)
+                crew[-1].give(waiting, stop)
             while busy := [worker for worker in crew if worker.index is not None]:
                 stop.announce(on_event)
                 for worker in _ready(busy):
@@ -202,15 +215,14 @@ def run_jobs(
                         continue
                     yield message
                     worker.index = None
-                    if waiting and not stop.requested:
-                        if message.died:
-                            crew[crew.index(worker)] = worker = _Worker(context, work)
-                        worker.give(*waiting.pop(), stop)
-    finally:
-        for worker in crew:
-            worker.dismiss()
-        for worker in crew:
-            worker.end()
+                    if message.died and waiting and not stop.requested:
+                        crew[crew.index(worker)] = worker = _Worker(context, work)
+                    worker.give(waiting, stop)
+        finally:
+            for worker in crew:
+                worker.dismiss()
+            for worker in crew:
+                worker.end()
 
 
 @contextmanager
@@ -242,7 +254,8 @@ def _ready(busy: Sequence[_Worker]) -> list[_Worker]:
 def _serve(work: Callable[..., Any], pipe: Connection, environment: Mapping[str, str]) -> None:
     """The worker's loop; Ctrl-C is the parent's, which passes it on as TERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the server ignores it
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which waits in the server
     os.environ.clear()
     os.environ.update(environment)  # the server's is older
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone

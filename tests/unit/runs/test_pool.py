@@ -110,17 +110,46 @@ def test_ctrl_c_while_workers_start_begins_no_job_and_leaves_no_process(forked, 
     assert [process.exitcode for process in started] == [0]
 
 
-def test_a_job_that_is_being_begun_as_ctrl_c_comes_is_told_to_stop(monkeypatch):
-    """After the question whether to go on, and before the worker counts as busy."""
-    give = pool._Worker.give
+@pytest.mark.parametrize("forked", [False, True])
+@pytest.mark.parametrize("before", [True, False])
+def test_a_job_that_is_being_begun_as_ctrl_c_comes_is_told_to_stop(forked, before, monkeypatch):
+    """Before the worker counts as busy, or before it has begun."""
+    give, tell = pool._Worker.give, Stop.tell
 
-    def interrupted(worker, index, job, stop):
+    def interrupted_before(stop, worker):
         os.kill(os.getpid(), signal.SIGINT)
-        give(worker, index, job, stop)
+        tell(stop, worker)
 
-    monkeypatch.setattr(pool._Worker, "give", interrupted)
-    (result,) = run_jobs(work, ["wait", 1], workers=1, on_event=print)
+    class Interrupted(list):
+        def pop(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            return super().pop()
+
+    if before:
+        monkeypatch.setattr(
+            pool._Worker, "give", lambda worker, jobs, stop: give(worker, Interrupted(jobs), stop)
+        )
+    else:
+        monkeypatch.setattr(Stop, "tell", interrupted_before)
+    (result,) = run_jobs(work, ["wait"], workers=1, on_event=print, forked=forked)
     assert result.died or result.value == "stopped"  # by TERM, before or after it can handle it
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_ctrl_c_while_a_dead_worker_is_replaced_begins_no_job(forked, monkeypatch):
+    started = []
+
+    class Interrupted(pool._Worker):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            started.append(self.process)
+            if len(started) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(pool, "_Worker", Interrupted)
+    results = run_jobs(work, ["die", 1], workers=1, on_event=lambda _: None, forked=forked)
+    assert [result.index for result in results] == [0]
+    assert [process.exitcode for process in started] == [7, 0]
 
 
 def test_no_jobs_no_workers():
