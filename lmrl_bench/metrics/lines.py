@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from math import isqrt
 from typing import NamedTuple, TypeVar
@@ -15,7 +16,10 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 _Made = TypeVar("_Made")
 
-_WORDS, _REFERENCES = 2**16, 2**16  # how many are remembered
+_MEMORY = (
+    2**23
+)  # characters that are remembered, of tokens, words and references each; every text counts 100 more
+_EACH = 100
 _LONGEST_WORD, _LONGEST = 64, 1024  # characters of a word and of a reference that are remembered
 _CELLS = 2**20  # of the table of references and their tokens, 8 MiB; larger for long texts only
 
@@ -54,7 +58,9 @@ class Line(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """`B` responses and their references as lines of numbers, of which every pair may have its own.
+    """`B` responses and their references as lines of numbers.
+
+    Within a pair a number is one symbol; in another pair it may be another one.
 
     Attributes:
         responses: with `UNKNOWN` for what the reference does not have, and behind each text.
@@ -99,14 +105,19 @@ class Tokens:
 
     def prepare(self, references: Iterable[str]) -> None:
         """Prepares references; short ones are remembered."""
+        memory = self._begin()
         for reference in references:
-            self._memory.references[reference]
+            memory.references[reference]  # makes it
+
+    def _begin(self) -> _Memory:
+        """Returns the memory, a new one if it is full; who has the old one goes on with it, threads too."""
+        if self._memory.numbers.size > _MEMORY:
+            self._memory = _Memory(self._tokenize)
+        return self._memory
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
         """Returns `B` responses and their `B` references; a number is the same token in a pair, not in all of them."""
-        memory = self._memory  # another thread may begin a new one
-        if len(memory.numbers) > _WORDS:
-            memory = self._memory = _Memory(self._tokenize)
+        memory = self._begin()
         words = memory.words.__getitem__
         ours = _line([b"".join(map(words, text.split())) for text in responses])
         theirs = list(map(memory.references.__getitem__, references))
@@ -125,6 +136,8 @@ class Tokens:
 class _Memory:
     """The numbers of tokens, and what was made with them.
 
+    Nothing in it refers back to it, so that an old one goes at once and does not wait for the search for cycles.
+
     Attributes:
         numbers: token to number.
         words: word to the numbers of its tokens, as bytes.
@@ -132,24 +145,29 @@ class _Memory:
     """
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
-        self._tokenize = tokenize
+        numbers = self.numbers = _Numbers()
+        words = self.words = _Remembered(
+            lambda word: _bytes(map(numbers.__getitem__, tokenize(word))), _LONGEST_WORD
+        )
+        self.references = _Remembered(lambda text: _prepared(words, text), _LONGEST)
+
+
+class _Numbers(dict[str, int]):
+    """Tokens, numbered as they come.
+
+    Attributes:
+        size: its size, as `_MEMORY` counts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
         self._next = count(END + 1)
-        self.numbers: dict[str, int] = {}
-        self.words = _Remembered(self._word, _LONGEST_WORD, _WORDS)
-        self.references = _Remembered(self._reference, _LONGEST, _REFERENCES)
+        self.size = 0
 
-    def _word(self, word: str) -> bytes:
-        return _bytes(map(self._number, self._tokenize(word)))
-
-    def _number(self, token: str) -> int:
-        # Threads may ask at once for one that is new: both get the first's number, and one number is left out.
-        return self.numbers.get(token) or self.numbers.setdefault(token, next(self._next))
-
-    def _reference(self, text: str) -> _Reference:
-        content = b"".join(map(self.words.__getitem__, text.split()))
-        tokens = np.frombuffer(content, dtype=np.int64).tolist()
-        numbers = dict(zip(dict.fromkeys(tokens), count(FIRST)))
-        return _Reference(_bytes(numbers), _bytes(map(numbers.__getitem__, tokens)))
+    def __missing__(self, token: str) -> int:
+        self.size += len(token) + _EACH
+        # Threads may ask at once for one that is new: all get the first's number, and the others are left out.
+        return self.setdefault(token, next(self._next))
 
 
 class _Remembered(dict[str, _Made]):
@@ -158,20 +176,28 @@ class _Remembered(dict[str, _Made]):
     Args:
         make: What makes it.
         longest: Characters of a text that is remembered.
-        most: How many are.
     """
 
-    def __init__(self, make: Callable[[str], _Made], longest: int, most: int) -> None:
+    def __init__(self, make: Callable[[str], _Made], longest: int) -> None:
         super().__init__()
-        self._make, self._longest, self._most = make, longest, most
+        self._make, self._longest, self._size = make, longest, 0
 
     def __missing__(self, text: str) -> _Made:
         made = self._make(text)
         if len(text) <= self._longest:
-            if len(self) >= self._most:
+            if self._size > _MEMORY:
                 self.clear()
+                self._size = 0
+            self._size += len(text) + _EACH
             self[text] = made
         return made
+
+
+def _prepared(words: Mapping[str, bytes], text: str) -> _Reference:
+    content = b"".join(map(words.__getitem__, text.split()))
+    tokens = np.frombuffer(content, dtype=np.int64).tolist()
+    numbers = dict(zip(dict.fromkeys(tokens), count(FIRST)))
+    return _Reference(_bytes(numbers), _bytes(map(numbers.__getitem__, tokens)))
 
 
 def _bytes(numbers: Iterable[int]) -> bytes:
@@ -233,16 +259,16 @@ class Characters:
 
     def __init__(self, lowercase: bool = False) -> None:
         self._lowercase = lowercase
-        self._references = _Remembered(self._characters, _LONGEST, _REFERENCES)
+        self._references = _Remembered(partial(_characters, lowercase), _LONGEST)
 
     def prepare(self, references: Iterable[str]) -> None:
         """Prepares references; short ones are remembered."""
         for reference in references:
-            self._references[reference]
+            self._references[reference]  # makes it
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
         """Returns `B` responses and their `B` references; of all pairs a number is the same character."""
-        ours = list(map(self._characters, responses))
+        ours = [_characters(self._lowercase, text) for text in responses]
         theirs = list(map(self._references.__getitem__, references))
         our_points, their_points = _code_points(ours), _code_points(theirs)
         unknown = int(their_points.max()) + 1
@@ -257,9 +283,10 @@ class Characters:
         their_numbers = numbers.take(their_points)
         return Pairs(Line(our_numbers, sizes(ours)), Line(their_numbers, sizes(theirs)), symbols)
 
-    def _characters(self, text: str) -> str:
-        text = text.lower() if self._lowercase else text
-        return "".join(text.replace(" ", "").split())  # twice as fast as split alone
+
+def _characters(lowercase: bool, text: str) -> str:
+    text = text.lower() if lowercase else text
+    return "".join(text.replace(" ", "").split())  # twice as fast as split alone
 
 
 def _code_points(texts: Sequence[str]) -> Integers:

@@ -75,45 +75,54 @@ _TRIE = _Trie()
 
 
 def _shared(pairs: Pairs, order: int) -> Integers:
-    """As `shared_ngrams`, of pairs that fit into the table."""
-    n_rows, n_places = len(pairs.references.lengths), len(pairs.references.numbers)
-    table_size = max(n_places, n_rows * pairs.symbols) * pairs.symbols
-    if table_size > _LARGEST_TABLE:
+    """As `shared_ngrams`, of a chunk; a text that is too long for the table is counted without it."""
+    rows, places = len(pairs.references.lengths), len(pairs.references.numbers)
+    if places * pairs.symbols > _LARGEST_TABLE:
         texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
         return np.array([_counted(*pair, order) for pair in texts])
-    shared = np.zeros((n_rows, order), dtype=np.int64)
-    ours, theirs = (side.rows() * pairs.symbols + side.numbers for side in pairs.sides)
-    both = _in_both(ours, theirs, n_rows * pairs.symbols).reshape(n_rows, -1)
-    shared[:, 0] = both[:, FIRST:].sum(axis=1)
-    if order > 1:
-        _walk(pairs, ours, theirs, shared)
+    shared = np.zeros((rows, order), dtype=np.int64)
+    keys = [side.rows() * pairs.symbols + side.numbers for side in pairs.sides]
+    first = 0
+    if rows * pairs.symbols <= 2 * places:  # few symbols: row and symbol are the first state
+        both = _in_both(keys[0], keys[1], rows * pairs.symbols).reshape(rows, -1)
+        shared[:, 0] = both[:, FIRST:].sum(axis=1)
+        first = 1
+    _walk(pairs, keys, first, shared)
     return shared
 
 
-def _walk(pairs: Pairs, key: Integers, their_key: Integers, shared: Integers) -> None:
-    """Walks both sides through the trie from their first symbols `(N,)` on, a level each; fills `(B, order)`."""
+def _walk(pairs: Pairs, keys: Sequence[Integers], first: int, shared: Integers) -> None:
+    """Walks both sides through the trie, one symbol a level; fills `(B, order)`.
+
+    Args:
+        pairs: The pairs.
+        keys: Row and first symbol of every place of responses and references; they are changed.
+        first: The level to begin at: 0, or 1 where the keys are states.
+        shared: What both sides have.
+    """
     ours, theirs = (np.append(side.numbers, [END] * shared.shape[1]) for side in pairs.sides)
-    lengths, symbols, size = pairs.references.lengths, pairs.symbols, len(their_key)
-    table = _TRIE.table(max(size, len(lengths) * symbols) * symbols)
-    first = np.cumsum(lengths + 1) - lengths - 1
+    (key, their_key), lengths, symbols = keys, pairs.references.lengths, pairs.symbols
+    size, starts = len(their_key), np.cumsum(lengths + 1) - lengths - 1
+    table = _TRIE.table(2 * size * symbols)
     there, here = np.arange(size), np.arange(len(key))
-    for level in range(1, shared.shape[1]):
+    for level in range(first, shared.shape[1]):
         base = _TRIE.base(size)
-        their_key *= symbols
-        their_key += theirs[level : level + size]
+        if level > 0:
+            their_key *= symbols
+            their_key += theirs[level : level + size]
+            here += 1
+            key *= symbols
+            key += ours.take(here)
         table[their_key] = there + base
         their_key = table.take(their_key)
         their_key -= base
-        here += 1
-        key *= symbols
-        key += ours.take(here)
         key = table.take(key)
         key -= base
         (found,) = (key >= 0).nonzero()
         if not len(found):
             return
         here, key = here.take(found), key.take(found)
-        shared[:, level] = np.add.reduceat(_in_both(key, their_key, size), first)
+        shared[:, level] = np.add.reduceat(_in_both(key, their_key, size), starts)
 
 
 def _in_both(ours: Integers, theirs: Integers, size: int) -> Integers:

@@ -12,17 +12,17 @@ _BLOCK = 1024  # tokens whose places are bits of one integer: as many integers o
 
 def common_subsequence(response: Sequence[int], reference: Sequence[int]) -> int:
     """Returns the length of the longest common subsequence."""
-    size, places = len(reference), _places(reference[:_BLOCK])
+    size = len(reference)
     if size > _BLOCK:
         carries = [0] * len(response)
-        starts = range(0, size, _BLOCK)
-        blocks = (reference[start : start + _BLOCK] for start in starts)
+        blocks = (reference[start : start + _BLOCK] for start in range(0, size, _BLOCK))
         return sum(_added(response, block, carries) for block in blocks)
+    places = _places(reference)
     row = full = (1 << size) - 1
     for number in response:
         if number in places:
             match = row & places[number]
-            row = (row + match) | (row - match)
+            row = (row + match) | (row - match)  # what grows beyond `full` changes nothing below
     return size - (row & full).bit_count()
 
 

@@ -45,8 +45,8 @@ class RolloutEngine:
     """Generates responses with a policy as it is at the moment of the call.
 
     Args:
-        policy: The policy. Its weights are never changed; on processors with AVX-512 a second copy of its linear
-            layers' is in memory while longer responses are drawn (`packed_weights`).
+        policy: The policy. Its weights are never changed. On processors with AVX-512, linear layers are in memory a
+            second time while longer responses are drawn (`packed_weights`).
     """
 
     def __init__(self, policy: LanguageModelPolicy) -> None:

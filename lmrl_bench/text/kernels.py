@@ -52,7 +52,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Linear.forward`."""
-        if self.packed is not None and not torch.is_grad_enabled():
+        if self.packed is not None and not _is_recorded():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight, self.bias)
 
@@ -64,7 +64,7 @@ class FastConv1D(Conv1D):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Conv1D.forward`."""
-        if self.packed is not None and not torch.is_grad_enabled():
+        if self.packed is not None and not _is_recorded():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight.t(), self.bias)
 
@@ -101,7 +101,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not _is_for_onednn(input, weight):
         return nn.functional.linear(input, weight, bias)
-    if torch.is_grad_enabled() or forward_ad._current_level >= 0:
+    if _is_recorded():
         product: Tensor = _Product.apply(input, weight, bias)  # type: ignore[no-untyped-call]
         return product
     return _product(input, weight, bias)
@@ -152,6 +152,11 @@ def _available() -> bool:
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     )
+
+
+def _is_recorded() -> bool:
+    """Whether somebody may ask for a derivative."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:

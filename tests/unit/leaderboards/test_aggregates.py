@@ -181,11 +181,11 @@ for seed in range(20):
 
 def test_every_processor_computes_the_same_bits():
     """A mean that is nearly 0 would show what the library for products of matrices rounds on this one."""
-    kinds = ("Prescott", "Haswell", "SkylakeX")
+    kinds = ({"OPENBLAS_CORETYPE": "Prescott"}, {"OPENBLAS_CORETYPE": "Haswell"}, {})
     found = {
         subprocess.run(
             [sys.executable, "-c", PROGRAM],
-            env={**os.environ, "OPENBLAS_CORETYPE": kind},
+            env={**os.environ, **kind},
             capture_output=True, text=True, check=True,
         ).stdout
         for kind in kinds

@@ -1,7 +1,10 @@
 """Counting against `collections.Counter` and the table of the textbook, on random texts."""
 
+import gc
+import sys
 import threading
 import tracemalloc
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -56,6 +59,18 @@ def test_characters(table, rows):
     assert pairs.references.lengths.tolist() == [len(reference) for _, reference in stripped]
 
 
+@pytest.mark.parametrize("symbols", [2, 3000])
+def test_few_symbols_and_many(symbols, monkeypatch):
+    """Where there are many, first states are in the table as well; none is counted without the table."""
+    monkeypatch.delattr(ngrams, "_counted")
+    rng = np.random.default_rng(0)
+    sides = rng.integers(0x4E00, 0x4E00 + symbols, size=(2, 64, 20)).tolist()
+    responses, references = (["".join(map(chr, text)) for text in side] for side in sides)
+    found = shared_ngrams(Characters().pairs(responses, references), 6)
+    expected = [counted(*pair, 6) for pair in zip(responses, references, strict=True)]
+    assert found.tolist() == expected
+
+
 @pytest.mark.parametrize(("table", "cells", "block"), [(2**23, 2**20, 1024), (60, 1, 3)])
 @EXAMPLES
 @given(rows=st.lists(st.tuples(sentences, sentences), min_size=1, max_size=6))
@@ -93,34 +108,62 @@ def test_the_table_of_references_and_tokens_is_bounded(monkeypatch):
 
 
 def test_the_memory_of_words_is_bounded(monkeypatch):
-    monkeypatch.setattr(lines, "_WORDS", 3)
+    monkeypatch.setattr(lines, "_MEMORY", 3 * (lines._EACH + 1))
     tokens = Tokens(lambda word: [word])
     for text in ("a b c d e a", "f a e", "g a"):  # a new memory numbers words anew
         pairs = tokens.pairs([text], ["a b c d e"])
         assert shared_ngrams(pairs, 1).tolist() == [counted(text.split(), "abcde", 1)]
     assert len(tokens._memory.numbers) <= 6  # of the last call: what was remembered before is gone
-    assert len(tokens._memory.words) <= 3
+    assert len(tokens._memory.words) <= 4
     tokens.pairs(["x" * (lines._LONGEST_WORD + 1)], ["a"])
     assert max(map(len, tokens._memory.words)) == 1
 
 
+def test_a_full_memory_goes_at_once(monkeypatch):
+    monkeypatch.setattr(lines, "_MEMORY", 0)
+    tokens = Tokens(lambda word: [word])
+    tokens.pairs(["a"], ["a"])
+    before = weakref.ref(tokens._memory)
+    gc.disable()
+    try:
+        tokens.prepare(["b"])
+        assert before() is None
+    finally:
+        gc.enable()
+
+
+def test_tokens_of_any_length_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(lines, "_MEMORY", 10_000)
+    tokens = Tokens(lambda word: [word])
+    for letter in "abcdef":
+        tokens.pairs([4000 * letter], ["a"])
+    assert sum(map(len, tokens._memory.numbers)) < 20_000
+
+
 def test_threads_that_meet_new_words_count_alike():
-    """Every thread meets the same new words; a number may not stand for two of them, nor a word have two."""
+    """Every thread meets the same new words, in another order; a number may not stand for two of them."""
     tokens, n_threads = Tokens(lambda word: [word]), 4
     texts = [" ".join(f"{place}-{row}" for place in range(50)) for row in range(200)]
     together, found = threading.Barrier(n_threads), []
 
-    def count():
+    def count(shift):
         together.wait()
-        for text in texts:
+        for text in texts[shift:] + texts[:shift]:
             found.append(shared_ngrams(tokens.pairs([text], [text]), 2).tolist())
 
-    threads = [threading.Thread(target=count) for _ in range(n_threads)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=count, args=[n]) for n in range(n_threads)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
     assert found == [[[50, 49]]] * (n_threads * len(texts))
+    numbers = tokens._memory.numbers
+    assert len(numbers) == len(set(numbers.values())) == 50 * len(texts)
 
 
 def test_an_interrupted_count_leaves_the_next_one_right(monkeypatch):
