@@ -103,7 +103,7 @@ def _walk(pairs: Pairs, keys: Sequence[Integers], first: int, shared: Integers) 
     ours, theirs = (np.append(side.numbers, [END] * shared.shape[1]) for side in pairs.sides)
     (key, their_key), lengths, symbols = keys, pairs.references.lengths, pairs.symbols
     size, starts = len(their_key), np.cumsum(lengths + 1) - lengths - 1
-    table = _TRIE.table(2 * size * symbols)
+    table = _TRIE.table(max(size, first * len(lengths) * symbols) * symbols)
     there, here = np.arange(size), np.arange(len(key))
     for level in range(first, shared.shape[1]):
         base = _TRIE.base(size)

@@ -68,7 +68,7 @@ class _Worker:
         arguments = (work, theirs, dict(os.environ))
         # Every context has processes; the base class does not say so.
         self.process = context.Process(target=_serve, args=arguments)  # type: ignore[attr-defined]
-        with _interrupts_blocked():
+        with _blocked(signal.SIGINT):  # which is for this process alone
             self.process.start()
         theirs.close()  # so that the pipe ends when the process does
 
@@ -124,7 +124,9 @@ def start_server() -> None:
         from multiprocessing import forkserver
 
         forkserver.set_forkserver_preload([_IMPORTS])
-        with _own_path(), _interrupts_blocked():
+        # Ctrl-C is for this process, and who stops a whole group of processes leaves it to the workers to end: without
+        # the server they would count as dead. What comes for a worker before it can handle it waits.
+        with _own_path(), _blocked(signal.SIGINT, signal.SIGTERM):
             forkserver.ensure_running()
 
 
@@ -149,15 +151,15 @@ def _own_path() -> Iterator[None]:
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """While open, a new process never sees Ctrl-C, which is for this one."""
+def _blocked(*signals: int) -> Iterator[None]:
+    """While open, signals wait; a process that is begun here does not see them until it wants to."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
     from multiprocessing import resource_tracker
 
     resource_tracker.ensure_running()  # every new process needs it; as it starts, it ends a block
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     try:
         yield
     finally:

@@ -179,19 +179,21 @@ def test_the_server_imports_what_this_process_would_and_not_what_lies_in_the_cur
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
-def test_the_server_never_sees_ctrl_c():
+def test_the_server_sees_neither_ctrl_c_nor_term():
+    """From its start on, and not only when it has imported everything."""
     program = (
         "import signal; from multiprocessing import forkserver; from pathlib import Path\n"
         "from lmrl_bench.runs.pool import start_server\n"
         "start_server()\n"
         "status = Path(f'/proc/{forkserver._forkserver._forkserver_pid}/status').read_text()\n"
         "blocked = next(line for line in status.splitlines() if line.startswith('SigBlk'))\n"
-        "print(int(blocked.split()[1], 16) >> (signal.SIGINT - 1) & 1)\n"
+        "mask = int(blocked.split()[1], 16)\n"
+        "print(*(mask >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM)))\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert found.stdout == "1\n", found.stderr
+    assert found.stdout == "1 1\n", found.stderr
 
 
 @pytest.mark.parametrize("forked", [False, True])
