@@ -91,17 +91,24 @@ def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.parametrize("forked", [False, True])
-def test_ctrl_c_while_workers_start_begins_no_job_and_leaves_no_process(forked, monkeypatch):
+def interrupted_as_a_worker_starts(monkeypatch, which):
+    """Presses Ctrl-C when so many workers have started; returns the list of their processes."""
     started = []
 
     class Interrupted(pool._Worker):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             started.append(self.process)
-            os.kill(os.getpid(), signal.SIGINT)
+            if len(started) == which:
+                os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(pool, "_Worker", Interrupted)
+    return started
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_ctrl_c_while_workers_start_begins_no_job_and_leaves_no_process(forked, monkeypatch):
+    started = interrupted_as_a_worker_starts(monkeypatch, 1)
     stop = Stop()
     assert (
         list(run_jobs(work, [1, 2, 3], workers=2, on_event=print, stop=stop, forked=forked)) == []
@@ -137,16 +144,7 @@ def test_a_job_that_is_being_begun_as_ctrl_c_comes_is_told_to_stop(forked, befor
 
 @pytest.mark.parametrize("forked", [False, True])
 def test_ctrl_c_while_a_dead_worker_is_replaced_begins_no_job(forked, monkeypatch):
-    started = []
-
-    class Interrupted(pool._Worker):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            started.append(self.process)
-            if len(started) == 2:
-                os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(pool, "_Worker", Interrupted)
+    started = interrupted_as_a_worker_starts(monkeypatch, 2)
     results = run_jobs(work, ["die", 1], workers=1, on_event=lambda _: None, forked=forked)
     assert [result.index for result in results] == [0]
     assert [process.exitcode for process in started] == [7, 0]
