@@ -176,9 +176,14 @@ def doctor(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="With --perf: undisturbed rounds; default: 3.")
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --perf: where to compute; default: cpu.")
+    ] = None,
 ) -> None:
     """Shows versions, threads, caches and whether the results folder can be written."""
-    options = {"--workload": workloads, "--algorithm": algorithms, "--rounds": rounds}
+    options = {
+        "--workload": workloads, "--algorithm": algorithms, "--rounds": rounds, "--device": device,
+    }  # fmt: skip
     if given := [name for name, value in options.items() if value and not perf]:
         raise ConfigError(f"{', '.join(given)}: only with --perf, which measures; add --perf")
     if perf:
@@ -192,6 +197,7 @@ def doctor(
                 algorithms or ["ppo", "grpo"],
                 rounds=rounds or 3,
                 note=note,
+                device=device or "cpu",
             )
         )
         show_one(document(contests), as_json=as_json, text=table(contests))

@@ -45,7 +45,7 @@ class Peer:
     Attributes:
         name: in tables.
         python: the interpreter of its environment.
-        script: is called with the material's folder and the algorithm.
+        script: is called with the material's folder, the algorithm and the device.
         algorithms: of ours that it has too.
         workloads: that it can play.
     """
@@ -63,6 +63,7 @@ class Contest:
 
     Attributes:
         passes: how often the algorithm goes over a rollout's episodes.
+        device: where all sides compute.
         versions: side to package to version.
         turns: in each turn every side played one round.
         left_out: side to the reason why it could not play.
@@ -71,6 +72,7 @@ class Contest:
     workload: Workload
     algorithm: str
     passes: int
+    device: str = "cpu"
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     turns: list[dict[str, Round]] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -94,6 +96,7 @@ def compete(
     *,
     rounds: int,
     note: Note,
+    device: str = "cpu",
     bfloat16: bool = False,
 ) -> Contest:
     """Plays until `rounds` turns are undisturbed for every side beside the floor, or patience ends.
@@ -104,12 +107,13 @@ def compete(
         peers: Those that do not have the algorithm or cannot play the workload are passed over.
         rounds: Undisturbed turns wanted; one more is played first and not counted.
         note: Is told what happens.
+        device: Where all sides compute.
         bfloat16: Whether ours plays a second time, with its update in bfloat16.
 
     Raises:
         PerformanceError: Ours or the floor failed, or a peer in the middle of a round.
     """
-    contest = Contest(workload, algorithm, passes(algorithm, workload))
+    contest = Contest(workload, algorithm, passes(algorithm, workload), device)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "material"
         make_material(workload, folder)
@@ -146,16 +150,16 @@ def _commands(
     contest: Contest, peers: Sequence[Peer], folder: Path, bfloat16: bool
 ) -> Iterator[tuple[str, list[str]]]:
     own = [sys.executable, "-m", "lmrl_bench.performance.players", str(folder)]
-    yield FLOOR, [*own, FLOOR]
-    yield OURS, [*own, contest.algorithm]
+    asked = [contest.algorithm, contest.device]
+    yield FLOOR, [*own, FLOOR, contest.device]
+    yield OURS, [*own, *asked]
     if bfloat16:
-        yield OURS_BF16, [*own, contest.algorithm, "bfloat16"]
+        yield OURS_BF16, [*own, *asked, "bfloat16"]
     for peer in peers:
         if contest.algorithm not in peer.algorithms or contest.workload.name not in peer.workloads:
             continue
         if peer.python.exists():
-            command = [str(peer.python), str(peer.script), str(folder), contest.algorithm]
-            yield peer.name, command
+            yield peer.name, [str(peer.python), str(peer.script), str(folder), *asked]
         else:
             contest.left_out[peer.name] = f"{peer.python} does not exist"
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.performance.material import Material
 from lmrl_bench.performance.settings import settings
-from lmrl_bench.performance.side import Channel, Played, serve
+from lmrl_bench.performance.side import Channel, Played, finish, serve
 
 FLOOR = "floor"
 _ENDLESS = 10**9
@@ -23,7 +23,9 @@ _ENDLESS = 10**9
 class Ours:
     """One of our algorithms, put together as `lmrl-bench run` does it."""
 
-    def __init__(self, material: Material, algorithm: str, precision: str = "none") -> None:
+    def __init__(
+        self, material: Material, algorithm: str, device: str = "cpu", precision: str = "none"
+    ) -> None:
         from lmrl_bench.runs.allocator import reuse_freed_memory
         from lmrl_bench.runs.resolve import resolve
         from lmrl_bench.runs.session import open_session
@@ -39,6 +41,7 @@ class Ours:
             },
             "policy": {"model": str(material.model_folder), "start": "base"},
             "budget": {"tokens": _ENDLESS},
+            "runtime": {"device": device},
         }
         self.algorithm: Any = open_session(resolve(task, given), task).algorithm
 
@@ -64,11 +67,12 @@ class Floor:
     the response's places only. There is no optimiser. Prompts are read once for each response, of groups too.
     """
 
-    def __init__(self, material: Material) -> None:
+    def __init__(self, material: Material, device: str) -> None:
         from transformers import GenerationConfig
 
         self.workload = material.workload
-        self.model: Any = material.model()
+        self.device = torch.device(device)
+        self.model: Any = nn.Module.to(material.model(), self.device)
         self.tokenizer: Any = material.tokenizer()
         self.prompts = material.prompts
         self.pad_id = self.tokenizer.pad_token_id
@@ -87,10 +91,11 @@ class Floor:
     def __call__(self) -> Played:
         """Samples once and makes `epochs` passes."""
         chosen = self.rng.sample(self.prompts, self.workload.episodes)
-        encoded = self.tokenizer(chosen, return_tensors="pt", padding=True)
+        encoded = self.tokenizer(chosen, return_tensors="pt", padding=True).to(self.device)
         started = time.perf_counter()
         with torch.no_grad():
             ids = self.model.generate(**encoded, generation_config=self.generation)
+        finish(self.device)
         generate_s = time.perf_counter() - started
         mask = torch.ones_like(ids)
         mask[:, : encoded["attention_mask"].shape[1]] = encoded["attention_mask"]
@@ -101,6 +106,7 @@ class Floor:
             for part in zip(torch.split(ids, size), torch.split(mask, size), strict=True):
                 self._pass(*part)
             self.model.zero_grad(set_to_none=True)
+            finish(self.device)
             seconds.append(time.perf_counter() - started)
         return Played(generate_s, self.workload.tokens, 0, seconds)
 
@@ -118,18 +124,20 @@ class Floor:
         logprobs.mean().backward()
 
 
-def main(folder: str, name: str, precision: str = "none") -> None:
+def main(folder: str, name: str, device: str, precision: str = "none") -> None:
     """Serves rounds of the floor, or of one of our algorithms with its setting `autocast`."""
     torch.set_num_threads(1)
     channel = Channel()
     material = Material(Path(folder))
     try:
-        player = Floor(material) if name == FLOOR else Ours(material, name, precision)
+        player = (
+            Floor(material, device) if name == FLOOR else Ours(material, name, device, precision)
+        )
     except LmrlBenchError as error:
         channel.unavailable(str(error))
         return
     channel.ready("lmrl-bench", "torch", "transformers")
-    serve(channel, player)
+    serve(channel, player, device)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from lmrl_bench.errors import AssetError, ConfigError, nearest
 from lmrl_bench.performance.compare import Contest, Note, Peer, compete
 from lmrl_bench.performance.settings import acting_algorithms, passes
 from lmrl_bench.performance.workloads import WORKLOADS
+from lmrl_bench.runs.session import require_device
 
 
 def measure(
@@ -17,6 +18,7 @@ def measure(
     *,
     rounds: int,
     note: Note,
+    device: str = "cpu",
     bfloat16: bool = False,
 ) -> Iterator[Contest]:
     """Plays every workload with every algorithm, and yields each as it ends.
@@ -30,14 +32,16 @@ def measure(
         peers: To be compared with.
         rounds: Undisturbed rounds wanted of each side.
         note: Is told what happens.
+        device: Where all sides compute.
         bfloat16: Whether ours plays a second time, with its update in bfloat16.
 
     Raises:
-        ConfigError: An unknown name.
+        ConfigError: An unknown name, or no such device.
         PerformanceError: A side failed.
     """
     chosen = [WORKLOADS[name] for name in _known(workloads, WORKLOADS, "workload")]
     names = _known(algorithms, acting_algorithms(), "algorithm")
+    require_device(device, "--device")
     for workload in chosen:
         for algorithm in names:
             if workload.name == "W1x4" and passes(algorithm, workload) == 1:
@@ -45,7 +49,13 @@ def measure(
                 continue
             try:
                 yield compete(
-                    workload, algorithm, peers, rounds=rounds, note=note, bfloat16=bfloat16
+                    workload,
+                    algorithm,
+                    peers,
+                    rounds=rounds,
+                    note=note,
+                    device=device,
+                    bfloat16=bfloat16,
                 )
             except AssetError as error:
                 note(f"{workload.name} is left out: {error}")

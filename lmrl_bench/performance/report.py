@@ -33,7 +33,7 @@ class Figures:
         generate_s: of which sampling.
         sampling_tokens_per_s, tokens_per_s: while sampling, and of the whole round.
         steps: gradient steps per round.
-        peak_mib: largest resident memory of a round, the largest of all rounds.
+        peak_mib: largest memory of a round (`Round.peak_mib`), the largest of all rounds.
         ours_ratio: to ours, median over the turns in which both were undisturbed.
         ratio: to the floor, median over the turns in which both were undisturbed.
         cpu_ratio: of CPU seconds, over all turns.
@@ -126,6 +126,7 @@ def _contest(contest: Contest) -> dict[str, Any]:
         "workload": asdict(contest.workload),
         "algorithm": contest.algorithm,
         "passes": contest.passes,
+        "device": contest.device,
         "usual_probe": usual._asdict(),
         "left_out": contest.left_out,
         "sides": {

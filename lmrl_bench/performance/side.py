@@ -17,6 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from lmrl_bench.runs.memory import PeakMemory
 
 _STAT = Path("/proc/stat")
@@ -64,7 +66,7 @@ class Round:
         played: what the side says of it.
         wall_s, cpu_s: seconds, and CPU seconds of this process.
         foreign_share: share of the machine's cores that others used; None where the system does not say.
-        peak_mib: largest resident memory, MiB.
+        peak_mib: largest resident memory, MiB; on a GPU, of its memory what torch took.
         before, after: probes around the round.
     """
 
@@ -78,22 +80,31 @@ class Round:
 
 
 class Stopwatch:
-    """Measures one round at a time: `start`, play, `stop`."""
+    """Measures one round at a time: `start`, play, `stop`.
+
+    Args:
+        device: Where the side computes.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._device = torch.device(device)
 
     def start(self) -> None:
         """Probes the machine, then starts the clocks."""
         self._before = probe()
-        self._memory = PeakMemory()
+        self._memory = _peak_memory(self._device)
+        finish(self._device)
         self._busy = busy_seconds()
         self._cpu = time.process_time()
         self._wall = time.perf_counter()
 
     def stop(self, played: Played) -> Round:
-        """Stops the clocks, then probes the machine again."""
+        """Waits for the device, stops the clocks, then probes the machine again."""
+        finish(self._device)
         wall = time.perf_counter() - self._wall
         cpu = time.process_time() - self._cpu
         foreign = foreign_share(wall, cpu, self._busy, busy_seconds())
-        peak = self._memory.mebibytes()
+        peak = self._memory()
         return Round(played, wall, cpu, foreign, peak, self._before, probe())
 
 
@@ -125,18 +136,22 @@ class Channel:
         self._out.flush()
 
 
-def serve(channel: Channel, play: Callable[[], Played]) -> None:
+def serve(channel: Channel, play: Callable[[], Played], device: str) -> None:
     """Plays and reports rounds until no more are asked for."""
-    watch = Stopwatch()
+    watch = Stopwatch(device)
     while channel.next():
         watch.start()
         channel.report(watch.stop(play()))
 
 
-def probe(repetitions: int = 7) -> Probe:
-    """Returns how fast the machine is now."""
-    import torch
+def finish(device: torch.device) -> None:
+    """Waits until a GPU has done what it was told to; a processor has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
+
+def probe(repetitions: int = 7) -> Probe:
+    """Returns how fast the machine's processor is now."""
     square = torch.ones(1024, 1024)
     long = torch.ones(2**23)
     out = torch.empty_like(long)
@@ -162,6 +177,14 @@ def foreign_share(
     if busy_before is None or busy_after is None:
         return None
     return max(0.0, busy_after - busy_before - cpu) / (wall * (os.cpu_count() or 1))
+
+
+def _peak_memory(device: torch.device) -> Callable[[], float]:
+    """Begins to watch the memory; what it returns says how much was needed since, MiB."""
+    if device.type != "cuda":
+        return PeakMemory().mebibytes
+    torch.cuda.reset_peak_memory_stats(device)
+    return lambda: torch.cuda.max_memory_allocated(device) / 2**20
 
 
 def _median_ms(action: Callable[[], object], repetitions: int) -> float:

@@ -6,7 +6,7 @@ Stable-Baselines3 needs, one token a step, is in `TokenPolicy`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Self
@@ -142,6 +142,13 @@ class LanguageModelPolicy(TokenPolicy):
         reference is the frozen base model, which is the policy without its adapter.
         """
         self.reference = self.network if self._adapter_is_new else self.network.frozen_copy()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        """Moves or converts the reference too, which is no submodule; behind `to`, `float` and their like."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.reference is not None and self.reference is not self.network:
+            self.reference.model._apply(fn)  # type: ignore[no-untyped-call]
+        return self
 
     def score(
         self,

@@ -67,8 +67,8 @@ def _check_inputs(config: RunConfig, task: Task, codec: TextCodec) -> None:
     task.metrics()
 
 
-def require_device(name: str) -> None:
-    """Proves that tensors can be made on the device of a run.
+def require_device(name: str, setting: str = "runtime.device") -> None:
+    """Proves that tensors can be made on the device that a setting names.
 
     Raises:
         ConfigError: They cannot; names the setting.
@@ -78,7 +78,7 @@ def require_device(name: str) -> None:
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"runtime.device: '{name}' cannot be used here ({reason}); choose cpu, or another device"
+            f"{setting}: '{name}' cannot be used here ({reason}); choose cpu, or another device"
         ) from error
 
 

@@ -168,19 +168,21 @@ def test_doctor(world, capsys):
 def test_doctor_measures_on_request(capsys, monkeypatch):
     asked = []
 
-    def measure(*names, rounds, note):
-        asked.append((*names, rounds))
+    def measure(*names, rounds, note, device):
+        asked.append((*names, rounds, device))
         return []
 
     monkeypatch.setattr("lmrl_bench.performance.program.measure", measure)
-    shown = call(capsys, "doctor", "--perf", "--workload", "S", "--rounds", "2")
-    assert asked == [(["S"], ["ppo", "grpo"], 2)]
+    shown = call(capsys, "doctor", "--perf", "--workload", "S", "--rounds", "2", "--device", "meta")
+    assert asked == [(["S"], ["ppo", "grpo"], 2, "meta")]
     assert shown.out.startswith("| workload | algorithm | side |")
     assert call(capsys, "doctor", "--perf", "--json").json["contests"] == []
-    assert asked[1] == (["S", "W1"], ["ppo", "grpo"], 3)
+    assert asked[1] == (["S", "W1"], ["ppo", "grpo"], 3, "cpu")
 
 
-@pytest.mark.parametrize("option", [("--workload", "S"), ("--algorithm", "ppo"), ("--rounds", "2")])
+@pytest.mark.parametrize(
+    "option", [("--workload", "S"), ("--algorithm", "ppo"), ("--rounds", "2"), ("--device", "cpu")]
+)
 def test_doctor_refuses_what_only_a_measurement_takes(option, capsys):
     refused = call(capsys, "doctor", *option)
     assert refused.code == 2

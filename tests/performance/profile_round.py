@@ -71,7 +71,7 @@ class Side:
         self._off = OFF[without] if without else nullcontext
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
         with self._off():
-            self._algorithm = Ours(material, algorithm, precision).algorithm
+            self._algorithm = Ours(material, algorithm, precision=precision).algorithm
             self._round()  # the first is slower
 
     def play(self) -> None:

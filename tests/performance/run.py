@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--algorithms", type=names, default=[], help="default: all")
     parser.add_argument("--peers", type=names, default=list(PEERS), help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="undisturbed rounds of each side")
+    parser.add_argument("--device", default="cpu", help="where all sides compute; default: cpu")
     parser.add_argument("--bfloat16", action="store_true", help="ours once more, in bfloat16")
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
     given = parser.parse_args()
@@ -46,6 +47,7 @@ def main() -> None:
         [PEERS[name] for name in given.peers],
         rounds=given.rounds,
         note=lambda text: print(text, file=sys.stderr, flush=True),
+        device=given.device,
         bfloat16=given.bfloat16,
     ):
         contests.append(contest)

@@ -185,5 +185,20 @@ def test_unknown_names(workloads, algorithms, message):
         next(measure(workloads, algorithms, rounds=1, note=print))
 
 
+def test_unknown_device():
+    with pytest.raises(ConfigError, match="--device: 'cuda:99' cannot be used here"):
+        next(measure([], [], rounds=1, note=print, device="cuda:99"))
+
+
+@pytest.mark.usefixtures("_forked")
+def test_all_sides_are_given_the_device(tmp_path):
+    """Which tells them apart from sides that compute on the processor: there is nothing to be had on `meta`."""
+    says = peer(tmp_path, "says", 'import sys; raise SystemExit(f"on {sys.argv[3]}")')
+    with pytest.raises(PerformanceError, match="'says' ended; it said:\non cpu"):
+        compete(TINY, "ppo", [says], rounds=1, note=lambda _: None)
+    with pytest.raises(PerformanceError, match="'ours' ended"):
+        compete(TINY, "ppo", [], rounds=1, note=lambda _: None, device="meta")
+
+
 def test_the_board_of_two_jobs_is_a_board(tmp_path):
     assert len(cells(load_board(write_board(tmp_path / "four-cells")))) == 4

@@ -23,7 +23,7 @@ from lmrl_bench.tasks.task import Task
 class StockAlgorithm:
     """One call of `learn` with as many steps as a rollout has."""
 
-    def __init__(self, material: Material, name: str) -> None:
+    def __init__(self, material: Material, name: str, device: str) -> None:
         self.workload = workload = material.workload
         tokenizer = material.tokenizer()
         env = TextGenerationVectorEnv(
@@ -38,7 +38,7 @@ class StockAlgorithm:
             },
             "n_steps": workload.response_tokens,
             "learning_rate": workload.learning_rate,
-            "device": "cpu",
+            "device": device,
             "seed": 0,
         }
         if name == "ppo":
@@ -65,12 +65,12 @@ class StockAlgorithm:
         return going_on
 
 
-def main(folder: str, algorithm: str) -> None:
+def main(folder: str, algorithm: str, device: str) -> None:
     torch.set_num_threads(1)
     channel = Channel()
-    player = StockAlgorithm(Material(Path(folder)), algorithm)
+    player = StockAlgorithm(Material(Path(folder)), algorithm, device)
     channel.ready("stable-baselines3", "torch", "transformers")
-    serve(channel, player)
+    serve(channel, player, device)
 
 
 if __name__ == "__main__":

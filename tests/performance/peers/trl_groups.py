@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 
 from lmrl_bench.performance.material import Material, share_of_e
-from lmrl_bench.performance.side import Channel, Played, Stopwatch
+from lmrl_bench.performance.side import Channel, Played, Stopwatch, finish
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 BETA = {"grpo": 0.0, "rloo": 0.05}
 
 
-def settings(material: Material, algorithm: str, folder: str) -> dict:
+def settings(material: Material, algorithm: str, folder: str, device: str) -> dict:
     workload = material.workload
     return dict(
         output_dir=folder,
@@ -37,7 +37,7 @@ def settings(material: Material, algorithm: str, folder: str) -> dict:
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        use_cpu=True,
+        use_cpu=device == "cpu",
         bf16=False,
         gradient_checkpointing=False,
         disable_tqdm=True,
@@ -45,7 +45,7 @@ def settings(material: Material, algorithm: str, folder: str) -> dict:
     )
 
 
-def main(folder: str, algorithm: str) -> None:
+def main(folder: str, algorithm: str, device: str) -> None:
     channel = Channel()
     try:
         import torch
@@ -59,7 +59,7 @@ def main(folder: str, algorithm: str) -> None:
     torch.set_num_threads(1)
     material = Material(Path(folder))
     workload = material.workload
-    watch = Stopwatch()
+    watch = Stopwatch(device)
 
     class Rounds(TrainerCallback):
         """One round: `workload.steps` optimiser steps, of which the first begins with the rollout."""
@@ -87,7 +87,7 @@ def main(folder: str, algorithm: str) -> None:
         trained = trainer(
             model=material.model(),
             reward_funcs=lambda completions, **_: [share_of_e(text) for text in completions],
-            args=config(**settings(material, algorithm, output)),
+            args=config(**settings(material, algorithm, output, device)),
             train_dataset=Dataset.from_dict({"prompt": material.prompts}),
             processing_class=material.tokenizer(),
             callbacks=[rounds],
@@ -98,6 +98,7 @@ def main(folder: str, algorithm: str) -> None:
         def timed(*args, **kwargs):
             started = time.perf_counter()
             found = generate(*args, **kwargs)
+            finish(torch.device(device))
             rounds.generate_s = time.perf_counter() - started
             return found
 

@@ -13,13 +13,13 @@ import time
 from pathlib import Path
 
 from lmrl_bench.performance.material import Material, share_of_e
-from lmrl_bench.performance.side import Channel, Played, Stopwatch
+from lmrl_bench.performance.side import Channel, Played, Stopwatch, finish
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 KL_COEFFICIENT = 0.05
 
 
-def settings(material: Material, folder: str) -> dict:
+def settings(material: Material, folder: str, device: str) -> dict:
     workload = material.workload
     assert workload.minibatch_episodes == workload.episodes, "TRL's own minibatches are not matched"
     return dict(
@@ -39,7 +39,7 @@ def settings(material: Material, folder: str) -> dict:
         logging_steps=1,
         save_strategy="no",
         report_to="none",
-        use_cpu=True,
+        use_cpu=device == "cpu",
         bf16=False,
         gradient_checkpointing=False,
         disable_tqdm=True,
@@ -47,7 +47,7 @@ def settings(material: Material, folder: str) -> dict:
     )
 
 
-def main(folder: str, algorithm: str) -> None:
+def main(folder: str, algorithm: str, device: str) -> None:
     assert algorithm == "ppo"
     channel = Channel()
     try:
@@ -64,7 +64,7 @@ def main(folder: str, algorithm: str) -> None:
     material = Material(Path(folder))
     workload = material.workload
     tokenizer = material.tokenizer()
-    watch = Stopwatch()
+    watch = Stopwatch(device)
 
     class Rounds(TrainerCallback):
         """TRL calls it once per rollout."""
@@ -93,13 +93,14 @@ def main(folder: str, algorithm: str) -> None:
         if not isinstance(model, NoModel):
             return score_of_model(model, ids, pad, context)
         texts = tokenizer.batch_decode(ids[:, context:], skip_special_tokens=True)
-        return None, torch.tensor([share_of_e(text) for text in texts]), None
+        return None, torch.tensor([share_of_e(text) for text in texts], device=ids.device), None
 
     def timed(model, queries, size, pad, config):
         config.min_new_tokens = workload.response_tokens
         config.eos_token_id = tokenizer.eos_token_id
         started = time.perf_counter()
         found = generate(model, queries, size, pad, config)
+        finish(torch.device(device))
         rounds.generate_s = time.perf_counter() - started
         assert found[1].shape[:2] == (workload.episodes, workload.response_tokens)
         return found
@@ -111,7 +112,7 @@ def main(folder: str, algorithm: str) -> None:
     )
     with tempfile.TemporaryDirectory() as output:
         trainer = PPOTrainer(
-            args=PPOConfig(**settings(material, output)),
+            args=PPOConfig(**settings(material, output, device)),
             processing_class=tokenizer,
             model=material.model(),
             ref_model=material.model(),

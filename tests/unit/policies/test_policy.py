@@ -94,6 +94,14 @@ def test_reference_is_frozen_apart_and_unsaved():
     assert (policy.score_reference(*inputs) - policy.score(*inputs).logprobs).abs().max() > 1e-3
 
 
+def test_reference_goes_where_the_policy_goes():
+    policy = tiny_policy("gpt2")
+    policy.make_reference()
+    policy.to("meta")
+    for network in (policy.network, policy.reference):
+        assert {parameter.device.type for parameter in network.model.parameters()} == {"meta"}
+
+
 def test_reference_must_be_made():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(2)
     completions = generate(policy, prompts)
