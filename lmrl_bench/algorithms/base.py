@@ -36,7 +36,6 @@ from lmrl_bench.algorithms.interface import (
     check_state,
 )
 from lmrl_bench.algorithms.kl import KLController
-from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.errors import AlgorithmError
 from lmrl_bench.policies.behaviour import TopPMask
@@ -44,6 +43,7 @@ from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
 from lmrl_bench.seeding import derive_seed
 from lmrl_bench.text.episodes import EpisodeBatch
 from lmrl_bench.text.kernels import autocast
+from lmrl_bench.text.packing import pack_rows
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import MaybeCallback
@@ -136,7 +136,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         self.kl = KLController(config.kl)
         self.iteration = 0
         self.episodes = 0
-        self.sampling_rng = torch.Generator(self.device).manual_seed(derive_seed(seed, "sampling"))
+        self.sampling_rng = torch.Generator().manual_seed(derive_seed(seed, "sampling"))
         self.shuffle_rng = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
         self.collector = Collector(self, core)
         self.parameters = self.trained_parameters()
@@ -212,9 +212,17 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
             full_logits=full_logits,
         )
 
+    def values(self, batch: EpisodeBatch) -> Tensor:
+        """Returns the critic's values `(N, T)` of the states before the tokens, 0 at padding."""
+        return self.policy.values(
+            batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask
+        )
+
     def micro_batches(self, batch: EpisodeBatch) -> list[Tensor]:
         """Returns the row indices of each micro-batch, `(N,)` int64."""
-        return pack_rows(batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens)
+        return pack_rows(
+            batch.prompt_ids, batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens
+        )
 
     def weights(self, batch: EpisodeBatch) -> Tensor:
         """Returns each token's weight in the batch's loss, `(B, T)`: the same for all, unless overridden."""

@@ -110,7 +110,7 @@ class Collector:
         values = batch.values
         if algorithm.uses_critic:
             from_rollout = completions.values
-            values = algorithm.score(batch).values if from_rollout is None else from_rollout
+            values = algorithm.values(batch) if from_rollout is None else from_rollout
         checked = ["behaviour_logprobs", "values"]
         if algorithm.reads_reference:
             batch = batch.replace(reference_logprobs=self._reference_logprobs(batch))

@@ -258,13 +258,13 @@ def conjugate_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Solves `H x = target` for a symmetric positive definite H that is only known by its products.
 
-    Hestenes and Stiefel 1952, from 0; stops after `steps` or once the squared residual is below `tolerance`.
+    Hestenes and Stiefel 1952, from 0; stops after `steps` or once the residual is small beside the target.
 
     Args:
         product: Maps `(D,)` to `H v`, `(D,)`.
         target: `(D,)`.
         steps: At most so many products.
-        tolerance: Bound of the squared norm of the residual.
+        tolerance: Bound of the squared norm of the residual, as a share of the target's.
 
     Returns:
         x and `H x`, which is the target less the last residual and costs no further product.
@@ -273,8 +273,9 @@ def conjugate_gradient(
     residual = target.clone()
     direction = residual.clone()
     squared = residual.dot(residual)
+    enough = tolerance * float(squared)
     for _ in range(steps):
-        if float(squared) < tolerance:
+        if float(squared) <= enough:
             break
         image = product(direction)
         length = squared / direction.dot(image)

@@ -19,12 +19,12 @@ class LossParts:
 
     Attributes:
         loss: `()`, to be minimised; the shares of all micro-batches add up to the minibatch's loss.
-        logprobs: `(N, T)`, of the policy being trained; None where the loss does not look at the policy.
+        logprobs: `(N, T)`, of the policy being trained.
         terms: parts of the loss for the log, which add up in the same way.
     """
 
     loss: Tensor
-    logprobs: Tensor | None
+    logprobs: Tensor
     terms: Mapping[str, Tensor]
 
 
@@ -34,7 +34,7 @@ class StepResult:
 
     Attributes:
         terms: the loss and its parts over the minibatch.
-        logprobs: `(B, T)` before the step; zeros where the loss gave none.
+        logprobs: `(B, T)` before the step.
         gradient_norm: before clipping.
         applied: false where `proceed` refused the step.
     """
@@ -74,23 +74,24 @@ def gradient_step(
         DivergedError: A loss term or the gradient is not finite; nothing was changed.
     """
     optimizer.zero_grad(set_to_none=True)
-    terms: dict[str, float] = {}
+    terms: dict[str, Tensor] = {}
     logprobs = torch.zeros_like(minibatch.behaviour_logprobs)
     for rows in groups:
         part = minibatch.select(rows)
         parts = loss(part, weights[rows, : part.response_ids.shape[1]])
         for name, value in {**parts.terms, "loss": parts.loss}.items():
-            require_finite(value.detach(), f"the term '{name}'", iteration)
-            terms[name] = terms.get(name, 0.0) + float(value.detach())
-        if parts.logprobs is not None:
-            logprobs[rows, : part.response_ids.shape[1]] = parts.logprobs.detach()
+            terms[name] = value.detach() + terms[name] if name in terms else value.detach()
+        logprobs[rows, : part.response_ids.shape[1]] = parts.logprobs.detach()
         parts.loss.backward()  # type: ignore[no-untyped-call]
+    for name, value in terms.items():
+        require_finite(value, f"the term '{name}'", iteration)
     norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     require_finite(norm, "the norm of the gradient", iteration)
     applied = proceed(logprobs)
     if applied:
         optimizer.step()
-    return StepResult(terms, logprobs, float(norm), applied)
+    found = {name: float(value) for name, value in terms.items()}
+    return StepResult(found, logprobs, float(norm), applied)
 
 
 def can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:

@@ -41,7 +41,8 @@ class UpdateStats:
         terms: means over the update's minibatches, by name: loss terms, entropy (nats per token), learning rate, …
         optimiser_steps: steps that changed parameters.
         gradient_norm: mean norm before clipping.
-        approx_kl: nats per token between the policy that sampled and the one after the update's last measurement.
+        approx_kl: nats per token between the policy that sampled and the one before the update's last step, so 0 for a
+            single step; TRPO's is after its step.
         clip_fraction: mean share of tokens whose ratio was clipped.
         first_clip_fraction: the same in the first minibatch, before any step; above 0 the ratio did not start at 1.
         max_logprob_difference: nats, largest |sampled − scored| in the first minibatch, before any step (over the whole

@@ -8,8 +8,7 @@ language models Ziegler et al. 2019 (arXiv 1909.08593).
     L   = −mean J + c_v mean (V − R)² − c_H mean H
 
 Deviations from the paper: advantages are whitened per minibatch; the gradient's norm is clipped; Adam's ε is
-1e-5; the reward holds a KL charge (Ziegler). The critic's coefficient multiplies the squared error itself,
-not its half.
+1e-5; the reward holds a KL charge (Ziegler).
 
 Deviations from Stable-Baselines3: minibatches are made of whole episodes, not of tokens, so that one forward
 serves a sequence; means are over the tokens of the whole minibatch however it is split for memory; a linear

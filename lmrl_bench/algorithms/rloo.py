@@ -20,9 +20,9 @@ which is TRL's default. The old log-probabilities are the sampler's own and not 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
@@ -49,6 +49,14 @@ class RLOOConfig(GroupConfig):
         4, ge=2, description="G, responses per prompt; divides episodes_per_iteration"
     )
     clip_range: float = Field(0.2, gt=0.0, description="ε, for the ratio of whole responses")
+
+    @model_validator(mode="after")
+    def _only_in_float32(self) -> Self:
+        if self.autocast != "none":
+            raise ValueError(
+                "autocast: bfloat16's rounding of all tokens adds up in the ratio of a whole response; set it to none"
+            )
+        return self
 
 
 class RLOO(TextOnPolicyAlgorithm):

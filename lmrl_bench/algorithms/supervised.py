@@ -30,10 +30,10 @@ from lmrl_bench.algorithms.interface import (
     UpdateStats,
     check_state,
 )
-from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.seeding import generator
 from lmrl_bench.text.episodes import EpisodeBatch
 from lmrl_bench.text.kernels import Autocast, autocast
+from lmrl_bench.text.packing import pack_rows
 from lmrl_bench.text.sample import Sample
 
 if TYPE_CHECKING:
@@ -184,7 +184,9 @@ class Supervised:
         batch = self._batch(self.step)
         result = gradient_step(
             batch,
-            pack_rows(batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens),
+            pack_rows(
+                batch.prompt_ids, batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens
+            ),
             self._loss,
             weights=_weights(batch),
             optimizer=self.optimizer,
@@ -273,7 +275,7 @@ def reference_batch(
         scores=zeros[:, 0],
         terminated=(last == codec.eos_id).to(device),
         truncated=(last != codec.eos_id).to(device),
-        group_ids=prompts.group_ids,
+        group_ids=prompts.group_ids.to(device),
         sample_ids=prompts.sample_ids,
     )
 

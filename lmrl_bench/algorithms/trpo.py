@@ -148,12 +148,13 @@ class TRPO(CriticAlgorithm):
         gradient, surrogate, difference = self._surrogate_gradient(batch)
         norm = float(gradient.norm())
         still = {"surrogate_before": surrogate, "surrogate_after": surrogate, "step_fraction": 0.0}
-        if norm == 0.0:
-            return Step({**still, "backtracks": 0.0}, 0.0, norm, difference, self._look(batch))
         direction, image = conjugate_gradient(
             self._fisher_product(batch), gradient, self.config.conjugate_gradient_steps
         )
-        full_step = direction * (2.0 * self.config.max_kl / direction.dot(image)).sqrt()
+        squared_length = direction.dot(image)
+        if float(squared_length) <= 0.0:  # no gradient, or none that float32 can square
+            return Step({**still, "backtracks": 0.0}, 0.0, norm, difference, self._look(batch))
+        full_step = direction * (2.0 * self.config.max_kl / squared_length).sqrt()
         require_finite(full_step, "the trust-region step", self.iteration)
         fraction, found, tries = self._line_search(batch, full_step, surrogate)
         terms = {**still, "surrogate_after": found.surrogate, "step_fraction": fraction}
@@ -298,7 +299,7 @@ class TRPO(CriticAlgorithm):
     def _critic(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         """Returns rows `(n,)` ↦ values `(n, T)`, differentiable in the critic's parameters."""
         if self.policy.value_trunk is not None:
-            return lambda rows: self.score(batch.select(rows, trim=False)).values
+            return lambda rows: self.values(batch.select(rows, trim=False))
         mask = batch.action_mask.to(self.policy.device)
         placed = self._placed(batch, states)
 

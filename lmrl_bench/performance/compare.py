@@ -201,7 +201,7 @@ class Side:
 
 @contextmanager
 def _started(name: str, command: Sequence[str]) -> Iterator[Side]:
-    """Starts a side; at the end its stdin is closed, which ends it."""
+    """Starts a side, and ends it at the end."""
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "stderr"

@@ -50,12 +50,12 @@ class CausalNetwork(Network):
         """See `Network.decoder`."""
         return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
 
-    def inputs(self, ids: Tensor, mask: Tensor) -> dict[str, Any]:
-        """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`.
+    def inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
+        """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`; None for a full one.
 
-        A full mask is left out: attention is faster without one.
+        Attention is faster without a mask.
         """
-        if bool(mask.all()):
+        if mask is None:
             return {"input_ids": ids}
         inputs = {"input_ids": ids, "attention_mask": mask.long()}
         if self._takes_positions:
@@ -77,6 +77,7 @@ class CausalDecoder(Decoder):
         self._network = network
         future = prompt_mask.new_ones(len(prompt_mask), max_tokens)
         self._mask = torch.cat([prompt_mask, future], dim=1)
+        self._padded = not bool(prompt_mask.all())
         self._length = 0
         self._cache: Any = None
         self.extend(prompt_ids)
@@ -88,7 +89,8 @@ class CausalDecoder(Decoder):
     def extend(self, ids: Tensor) -> Tensor:
         """Appends tokens `(B, L)` and returns the states `(B, L, D)` after each of them."""
         self._length += ids.shape[1]
-        inputs = self._network.inputs(ids, self._mask[:, : self._length])
+        mask = self._mask[:, : self._length] if self._padded else None
+        inputs = self._network.inputs(ids, mask)
         states, self.logits, self._cache = self._network.run_cached(self._cache, **inputs)
         self.states = states[:, -1]
         return states
@@ -97,6 +99,7 @@ class CausalDecoder(Decoder):
         """See `Decoder.keep`."""
         self._cache.batch_select_indices(rows)
         self._mask = self._mask[rows]
+        self._padded = not bool(self._mask.all())
         self.states, self.logits = self.states[rows], self.logits[rows]
 
 

@@ -21,7 +21,14 @@ from lmrl_bench.errors import PolicyError
 from lmrl_bench.policies.adapter import add_adapter, has_adapter, without_adapter
 from lmrl_bench.policies.behaviour import Behaviour
 from lmrl_bench.policies.networks import Kind, Network
-from lmrl_bench.policies.scoring import Rows, TokenScores, chosen_states, gather_rows, score_tokens
+from lmrl_bench.policies.scoring import (
+    Rows,
+    TokenScores,
+    chosen_states,
+    gather_rows,
+    place,
+    score_tokens,
+)
 from lmrl_bench.policies.spaces import token_space
 from lmrl_bench.policies.storage import ValueTrunk, output_width, read_model, write_policy
 from lmrl_bench.policies.token_policy import TokenPolicy
@@ -181,8 +188,7 @@ class LanguageModelPolicy(TokenPolicy):
             full_logits: Whether to return the normalised logits `(N, V)`.
         """
         rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask, allowed).to(self.device)
-        whole = torch.is_grad_enabled() or full_logits
-        order = [torch.arange(len(rows), device=self.device)] if whole else rows.micro_batches()
+        order = self._order(rows, whole=full_logits)
         parts = [
             score_tokens(
                 self.network,
@@ -232,6 +238,22 @@ class LanguageModelPolicy(TokenPolicy):
             ]
         return gather_rows(parts, order, response_mask.shape).to(response_ids.device)
 
+    def values(
+        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor
+    ) -> Tensor:
+        """Returns the critic's values `(B, T)` of the states before the tokens, as `score` does, without the policy.
+
+        Arguments as in `score`.
+        """
+        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
+        order = self._order(rows)
+        parts = []
+        for numbers in order:
+            part = rows.select(numbers)
+            found = self.head_values(chosen_states(self._value_network, part))
+            parts.append(place(found, part.mask))
+        return gather_rows(parts, order, response_mask.shape).to(response_ids.device)
+
     def final_values(
         self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor
     ) -> Tensor:
@@ -250,6 +272,12 @@ class LanguageModelPolicy(TokenPolicy):
             last = states[torch.arange(len(part)), part.lengths]
             result = result.index_copy(0, numbers, self.head_values(last))
         return result.to(response_ids.device)
+
+    def _order(self, rows: Rows, *, whole: bool = False) -> list[Tensor]:
+        """Returns the numbers of the rows that are read together; all of them where gradients are recorded."""
+        if whole or torch.is_grad_enabled():
+            return [torch.arange(len(rows), device=self.device)]
+        return rows.micro_batches()
 
     def _values(self, states: Tensor, rows: Rows) -> Tensor:
         """Returns the values `(N,)` at the tokens of the rows; `states` are the policy's."""

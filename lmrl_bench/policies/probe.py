@@ -20,7 +20,9 @@ TOLERANCE = 1e-3
 
 @torch.no_grad()
 def check_network(network: Network) -> None:
-    """Compares a padded batch and cached decoding with the plain forward of each row alone.
+    """Compares what training and sampling read with the plain forward of each row alone.
+
+    That is a padded batch, a batch in which prompts repeat, which are then read once, and cached decoding.
 
     Raises:
         PolicyError: They differ, or are not finite.
@@ -37,10 +39,12 @@ def check_network(network: Network) -> None:
             for row in range(2)
         ]
     )
-    states = network.states(prompt_ids, prompt_mask, response_ids)
-    scored = network.logits(states.flatten(0, 1)).view(*states.shape[:2], -1).log_softmax(-1)
+    scored = _scored(network, prompt_ids, prompt_mask, response_ids)
+    twice = torch.tensor([0, 1, 1, 0], device=device)
+    repeated = _scored(network, prompt_ids[twice], prompt_mask[twice], response_ids[twice])
     decoded = _decoded(network, prompt_ids, prompt_mask, response_ids)
     _require_equal(network, "a padded batch", scored, plain)
+    _require_equal(network, "a batch of repeated prompts", repeated, plain[twice])
     _require_equal(network, "decoding with a cache", decoded, plain)
 
 
@@ -57,6 +61,14 @@ def _plain(network: Network, prompt: Tensor, response: Tensor) -> Tensor:
         input_ids=prompt.unsqueeze(0), decoder_input_ids=inputs, use_cache=False
     ).logits
     return logits[0].float()
+
+
+def _scored(
+    network: Network, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor
+) -> Tensor:
+    """Returns log-probabilities `(B, T + 1, V)` as training computes them."""
+    states = network.states(prompt_ids, prompt_mask, response_ids)
+    return network.logits(states.flatten(0, 1)).view(*states.shape[:2], -1).log_softmax(-1)
 
 
 def _decoded(

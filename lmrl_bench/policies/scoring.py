@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lmrl_bench.policies.behaviour import Behaviour, unpack_sets
 from lmrl_bench.policies.networks import Network
+from lmrl_bench.text.packing import pack_rows
 
 CHUNK_ELEMENTS = 2**24
 """Logits held at once, in elements (64 MiB in float32). With gradients, more of them are computed a second time on the
@@ -119,20 +120,8 @@ class Rows:
         )
 
     def micro_batches(self) -> list[Tensor]:
-        """Returns row indices of like length, `MICRO_BATCH_TOKENS` padded tokens at most."""
-        prompts, responses = self.prompt_mask.sum(dim=1), self.lengths
-        order = (prompts + responses).argsort(stable=True)
-        groups: list[list[int]] = []
-        widest = (0, 0)
-        for row, *widths in zip(
-            order.tolist(), prompts[order].tolist(), responses[order].tolist(), strict=True
-        ):
-            widest = (max(widest[0], widths[0]), max(widest[1], widths[1]))
-            if not groups or sum(widest) * (len(groups[-1]) + 1) > MICRO_BATCH_TOKENS:
-                groups.append([])
-                widest = (widths[0], widths[1])
-            groups[-1].append(row)
-        return [torch.tensor(group, device=self.mask.device) for group in groups]
+        """Returns the indices of rows that are read together, `MICRO_BATCH_TOKENS` padded tokens at most."""
+        return pack_rows(self.prompt_ids, self.prompt_mask, self.lengths, MICRO_BATCH_TOKENS)
 
 
 def score_tokens(

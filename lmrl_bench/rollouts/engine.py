@@ -115,7 +115,8 @@ class _Responses:
         self, rows: int, request: _Request, policy: LanguageModelPolicy, with_values: bool
     ) -> None:
         shape, device = (rows, request.max_tokens), policy.device
-        self.ids = torch.full(shape, policy.network.pad_id, device=device)
+        self._pad_id = policy.network.pad_id
+        self.ids = torch.full(shape, self._pad_id, device=device)
         self.mask = torch.zeros(shape, dtype=torch.bool, device=device)
         self.logprobs = torch.zeros(shape, device=device)
         self.values = torch.zeros(shape, device=device) if with_values else None
@@ -129,19 +130,21 @@ class _Responses:
         self,
         rows: Tensor,
         step: int,
+        open_: Tensor,
         tokens: Tensor,
         logprobs: Tensor,
         values: Tensor | None,
         allowed: Tensor | None,
     ) -> None:
-        """Puts one token each `(N,)` into the given rows."""
-        self.ids[rows, step] = tokens
-        self.mask[rows, step] = True
-        self.logprobs[rows, step] = logprobs
+        """Puts one token each `(N,)` into those of the rows that are open `(N,)`."""
+        closed = ~open_
+        self.ids[rows, step] = tokens.masked_fill(closed, self._pad_id)
+        self.mask[rows, step] = open_
+        self.logprobs[rows, step] = logprobs.masked_fill(closed, 0.0)
         if self.values is not None and values is not None:
-            self.values[rows, step] = values
+            self.values[rows, step] = values.masked_fill(closed, 0.0)
         if self.allowed is not None and allowed is not None:
-            self.allowed[rows, step] = pack_sets(allowed)
+            self.allowed[rows, step] = pack_sets(allowed).masked_fill(closed.unsqueeze(1), 0)
 
     def completions(self, device: torch.device) -> Completions:
         """Returns the responses without columns that no row reached."""
@@ -172,7 +175,8 @@ def _decode(
     finished = torch.zeros_like(rows, dtype=torch.bool)
     for step in range(request.max_tokens):
         log_probabilities, allowed = _log_probabilities(decoders, step, request)
-        if bool(log_probabilities.isnan().any()):
+        # One NaN among the logits makes all of a row's log-probabilities NaN.
+        if bool(log_probabilities[:, 0].isnan().any()):
             raise DivergedError(
                 f"the policy's distribution is not a number at response token {step + 1}"
             )
@@ -183,17 +187,9 @@ def _decode(
         logprobs = log_probabilities.gather(1, tokens.unsqueeze(1)).squeeze(1)
         values = None if responses.values is None else policy.head_values(decoders[0].states)
         open_ = ~finished
-        responses.add(
-            rows[open_],
-            step,
-            tokens[open_],
-            logprobs[open_],
-            None if values is None else values[open_],
-            None if allowed is None else allowed[open_],
-        )
-        ended = open_ & (tokens == request.behaviour.eos_id)
-        responses.terminated[rows[ended]] = True
-        finished |= ended
+        responses.add(rows, step, open_, tokens, logprobs, values, allowed)
+        finished |= tokens == request.behaviour.eos_id
+        responses.terminated[rows] = finished
         n_finished = int(finished.sum())
         if n_finished == len(rows) or step + 1 == request.max_tokens:
             return

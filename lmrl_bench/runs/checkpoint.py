@@ -47,7 +47,7 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
         return None
     remedy = "start again with --fresh, or choose another --output"
     try:
-        stored = torch.load(path, weights_only=True)
+        stored = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise RecordError(f"{path}: the checkpoint cannot be read ({error}); {remedy}") from error
     if stored.get("format") != FORMAT or stored.get("key") != key:

@@ -41,7 +41,7 @@ class Prompts:
 
     def select(self, rows: Tensor) -> Prompts:
         """Returns the rows `(N,)` int64, in that order."""
-        names = tuple(self.sample_ids[int(row)] for row in rows)
+        names = tuple(self.sample_ids[number] for number in rows.tolist())
         return Prompts(self.ids[rows], self.mask[rows], names, self.group_ids[rows])
 
 
@@ -167,9 +167,10 @@ class EpisodeBatch:
 
     def select(self, rows: Tensor | Sequence[int], *, trim: bool = True) -> EpisodeBatch:
         """Returns the rows `(N,)`, in that order; with `trim`, without columns that are padding in all of them."""
-        index = torch.as_tensor(rows, dtype=torch.long)
+        numbers = torch.as_tensor(rows, dtype=torch.long).tolist()
+        index = torch.tensor(numbers, dtype=torch.long, device=self.response_ids.device)
         start, stop = 0, self.response_ids.shape[1]
-        if trim and len(index):
+        if trim and numbers:
             start = int(self.prompt_mask[index].any(dim=0).int().argmax())
             stop = max(int(self.lengths[index].max()), 1)
         changes: dict[str, Any] = {
@@ -183,7 +184,7 @@ class EpisodeBatch:
         changes["components"] = {name: value[index] for name, value in self.components.items()}
         for name in ("sample_ids", "texts"):
             strings = getattr(self, name)
-            changes[name] = tuple(strings[int(row)] for row in index) if strings else ()
+            changes[name] = tuple(strings[number] for number in numbers) if strings else ()
         return dataclasses.replace(self, **changes)
 
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from lmrl_bench.performance.material import Material, make_material
 from lmrl_bench.performance.players import Ours
 from lmrl_bench.performance.settings import acting_algorithms
-from lmrl_bench.performance.workloads import WORKLOADS
+from lmrl_bench.performance.workloads import WORKLOADS, Workload
 
 PARTS = ("generate", "reward", "score", "update", "all")
 
@@ -96,9 +97,9 @@ class Side:
 
 
 @contextmanager
-def sides(workload: str, algorithm: str, precision: str, without: str) -> Iterator[list[Side]]:
+def sides(workload: Workload, algorithm: str, precision: str, without: str) -> Iterator[list[Side]]:
     with tempfile.TemporaryDirectory() as folder:
-        material = make_material(WORKLOADS[workload], Path(folder) / "material")
+        material = make_material(workload, Path(folder) / "material")
         names = ["", without] if without else [""]
         yield [Side(material, algorithm, precision, name) for name in names]
 
@@ -120,12 +121,16 @@ def main() -> None:
     parser.add_argument("algorithm", choices=acting_algorithms())
     parser.add_argument("--without", choices=OFF, default="", help="the fast path to switch off")
     parser.add_argument("--bfloat16", action="store_true", help="updates in bfloat16")
+    parser.add_argument("--minibatch", type=int, help="episodes per gradient step, if others")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", type=int, default=10, help="so many are shown")
     given = parser.parse_args()
     torch.set_num_threads(1)
     precision = "bfloat16" if given.bfloat16 else "none"
-    with sides(given.workload, given.algorithm, precision, given.without) as found:
+    workload = WORKLOADS[given.workload]
+    if given.minibatch:
+        workload = replace(workload, minibatch_episodes=given.minibatch)
+    with sides(workload, given.algorithm, precision, given.without) as found:
         for _ in range(given.rounds):
             for side in found:
                 side.play()

@@ -10,16 +10,16 @@ import pytest
 import torch
 from small import write_board
 
-from lmrl_bench.algorithms.minibatches import pack_rows
 from lmrl_bench.errors import AssetError, ConfigError
 from lmrl_bench.leaderboards.spec import cells, load_board
 from lmrl_bench.performance import compare, players, program
-from lmrl_bench.performance.compare import Peer, PerformanceError, compete
+from lmrl_bench.performance.compare import Contest, Peer, PerformanceError, compete
 from lmrl_bench.performance.material import make_material
 from lmrl_bench.performance.program import measure
 from lmrl_bench.performance.report import document, figures, table
 from lmrl_bench.performance.settings import acting_algorithms, passes, settings
 from lmrl_bench.performance.workloads import WORKLOADS, Workload
+from lmrl_bench.text.packing import pack_rows
 
 TINY = Workload(
     "tiny", "gpt2", (4, 6), 5, 4, 2, epochs=2, minibatch_episodes=2,
@@ -156,7 +156,8 @@ def test_settings_are_valid(algorithm, workload):
     assert getattr(config, "epochs", 1) == passes(algorithm, workload)
     prompts = torch.ones(workload.episodes, workload.prompt_tokens[1], dtype=torch.bool)
     lengths = torch.full((workload.episodes,), workload.response_tokens)
-    parts = pack_rows(prompts, lengths, config.micro_batch_tokens)
+    ids = torch.arange(prompts.numel()).view_as(prompts)
+    parts = pack_rows(ids, prompts, lengths, config.micro_batch_tokens)
     assert {len(part) for part in parts} == {workload.micro_batch_episodes or workload.episodes}
     charged = config.kl.coefficient + getattr(config, "kl_loss_coefficient", 0.0)
     assert charged == (0.0 if algorithm == "grpo" else 0.05)
@@ -190,14 +191,11 @@ def test_unknown_device():
         next(measure([], [], rounds=1, note=print, device="cuda:99"))
 
 
-@pytest.mark.usefixtures("_forked")
 def test_all_sides_are_given_the_device(tmp_path):
-    """Which tells them apart from sides that compute on the processor: there is nothing to be had on `meta`."""
-    says = peer(tmp_path, "says", 'import sys; raise SystemExit(f"on {sys.argv[3]}")')
-    with pytest.raises(PerformanceError, match="'says' ended; it said:\non cpu"):
-        compete(TINY, "ppo", [says], rounds=1, note=lambda _: None)
-    with pytest.raises(PerformanceError, match="'ours' ended"):
-        compete(TINY, "ppo", [], rounds=1, note=lambda _: None, device="meta")
+    contest = Contest(TINY, "ppo", 2, "cuda:1")
+    commands = dict(compare._commands(contest, [peer(tmp_path, "peer", "")], tmp_path, True))
+    assert set(commands) == {"floor", "ours", "ours-bf16", "peer"}
+    assert all(command[-3:].count("cuda:1") == 1 for command in commands.values())
 
 
 def test_the_board_of_two_jobs_is_a_board(tmp_path):

@@ -9,6 +9,7 @@ from fixtures.toy import ToyReward, toy_task
 from fixtures.training import (
     ACTING,
     WITH_CRITIC,
+    largest_difference,
     make_algorithm,
     make_policy,
     weights_of,
@@ -335,7 +336,7 @@ def test_none_learns_nothing():
     assert all(torch.equal(before[k], v) for k, v in weights_of(policy).items())
 
 
-@pytest.mark.parametrize("name", [name for name in ACTING if name != "trpo"])
+@pytest.mark.parametrize("name", [name for name in ACTING if name not in ("rloo", "trpo")])
 def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_marked(name):
     gradients, marks = {}, {}
     for precision in ("none", "bfloat16"):
@@ -355,9 +356,24 @@ def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_ma
     assert marks == {"none": name == "nlpo_released", "bfloat16": True}
 
 
-def test_trpo_refuses_to_be_imprecise():
-    with pytest.raises(ValueError, match="need float32"):
-        make_algorithm("trpo", autocast="bfloat16")
+@pytest.mark.parametrize("name", ["ppo", "trpo"])
+def test_adams_step_is_one_operation_and_the_same_as_in_several(name, monkeypatch):
+    weights = []
+    for fused in (True, False):
+        algorithm = make_algorithm(name, learning_rate=1e-3)
+        assert algorithm.optimizer.param_groups[0]["fused"] == fused
+        algorithm.learn(1)
+        weights.append(weights_of(algorithm.policy))
+        monkeypatch.setattr("lmrl_bench.algorithms.base.can_be_fused", lambda _: False)
+    assert largest_difference(*weights) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("trpo", "need float32"), ("rloo", "rounding of all tokens adds up")]
+)
+def test_some_refuse_to_be_imprecise(name, reason):
+    with pytest.raises(ValueError, match=f"autocast: .*{reason}"):
+        make_algorithm(name, autocast="bfloat16")
 
 
 def test_finished_episodes_lie_on_the_policys_device(monkeypatch):

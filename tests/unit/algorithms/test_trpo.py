@@ -21,6 +21,23 @@ def test_conjugate_gradient_solves():
         torch.testing.assert_close(image, matrix @ solution)
     torch.testing.assert_close(solution, torch.linalg.solve(matrix, target))
     assert not conjugate_gradient(lambda v: matrix @ v, torch.zeros(6), steps=3)[0].any()
+    small, _ = conjugate_gradient(lambda v: matrix @ v, 1e-8 * target, steps=20)
+    torch.testing.assert_close(1e8 * small, solution)
+
+
+@pytest.mark.parametrize(("scale", "moves"), [(1e-6, True), (1e-30, False)])
+def test_a_small_gradient_has_a_step_of_the_stated_length_and_none_has_no_step(scale, moves):
+    """The direction does not depend on the size of the gradient, as long as float32 can square it."""
+    algorithm = make_algorithm("trpo", normalize_advantage=False)
+    batch = algorithm.collect()
+    before = weights_of(algorithm.policy)
+    stats = algorithm.update(batch.replace(advantages=scale * batch.advantages))
+    assert (stats.approx_kl > 1e-4) == moves
+    moved = weights_of(algorithm.policy)
+    assert (
+        any(not torch.equal(before[name], moved[name]) for name in before if "model" in name)
+        == moves
+    )
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "t5", "bart"])

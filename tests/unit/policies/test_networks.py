@@ -89,7 +89,7 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("family", "where"), [("gpt2", "decoding with a cache"), ("bart", "a padded batch")]
+    ("family", "where"), [("gpt2", "a batch of repeated prompts"), ("bart", "a padded batch")]
 )
 def test_the_probe_sees_shifted_positions(family, where, monkeypatch):
     """The classic defect: left padding that shifts learned positions."""
@@ -103,6 +103,24 @@ def test_the_probe_sees_shifted_positions(family, where, monkeypatch):
         )
     with pytest.raises(PolicyError, match=where):
         check_network(network)
+
+
+@pytest.mark.parametrize(
+    ("length", "where"), [(3, "a batch of repeated prompts"), (1, "decoding with a cache")]
+)
+def test_the_probe_sees_positions_that_shift_behind_a_cache(length, where, monkeypatch):
+    """Whole responses behind the prompt that they share, and single tokens while sampling."""
+    inputs = CausalNetwork.inputs
+
+    def shifted(self, ids, mask):
+        found = inputs(self, ids, mask)
+        if ids.shape[1] == length:
+            found["position_ids"] = found["position_ids"] + 1
+        return found
+
+    monkeypatch.setattr(CausalNetwork, "inputs", shifted)
+    with pytest.raises(PolicyError, match=where):
+        check_network(tiny_policy("llama").network)
 
 
 def test_the_probe_is_strict_enough():

@@ -7,6 +7,7 @@ import torch
 from fixtures.policies import (
     FAMILIES,
     VOCABULARY,
+    count_forwards,
     generate,
     ragged_prompts,
     score,
@@ -100,6 +101,22 @@ def test_reference_goes_where_the_policy_goes():
     policy.to("meta")
     for network in (policy.network, policy.reference):
         assert {parameter.device.type for parameter in network.model.parameters()} == {"meta"}
+
+
+@pytest.mark.parametrize("value_trunk", ["shared", "frozen", "separate"])
+@pytest.mark.parametrize("family", ["gpt2", "t5"])
+def test_values_alone_are_those_of_a_scoring(family, value_trunk):
+    policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts()
+    torch.nn.init.normal_(policy.value_head.weight)
+    completions = generate(policy, prompts)
+    inputs = (prompts.ids, prompts.mask, completions.ids, completions.mask)
+    scored = policy.score(*inputs, policy.make_behaviour()).values
+    assert scored.abs().max() > 0.1
+    torch.testing.assert_close(policy.values(*inputs), scored)
+    seen = count_forwards(policy)
+    with torch.no_grad():
+        torch.testing.assert_close(policy.values(*inputs), scored)
+    assert bool(seen) == (value_trunk != "separate")
 
 
 def test_reference_must_be_made():

@@ -1,6 +1,7 @@
 """The fast kernels are the plain modules but for rounding, in values and in every derivative."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,9 +83,22 @@ def test_other_types_and_small_products_are_torchs_own(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+class Biased(nn.Module):
+    """A linear layer with a bias that reads ids."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 8)
+
+    def forward(self, ids):
+        return SimpleNamespace(logits=self.layer(nn.functional.one_hot(ids, 16).float()))
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "biased"])
 def test_packed_weights_give_the_same_products_while_open_and_are_made_anew(family):
-    model = tiny_causal(family)
+    model = Biased() if family == "biased" else tiny_causal(family)
+    for parameter in model.parameters():  # new models have biases of 0
+        nn.init.normal_(parameter, std=0.3)
     use_fast_kernels(model)
     layers = [layer for layer in model.modules() if isinstance(layer, FastLinear | FastConv1D)]
     ids = torch.arange(12).reshape(3, 4)
