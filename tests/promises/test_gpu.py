@@ -9,6 +9,7 @@ from fixtures.toy import EOS_ID
 from fixtures.training import ACTING, largest_difference, make_algorithm, weights_of
 
 from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.rollouts.draw import draw_tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")
@@ -67,6 +68,22 @@ def test_resume_equals_uninterrupted(name, settings):
     resumed.learn(200)
     assert (resumed.num_timesteps, resumed.iteration) == (whole.num_timesteps, whole.iteration)
     assert largest_difference(weights_of(whole.policy), weights_of(resumed.policy)) < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 64])
+def test_impossible_tokens_are_never_drawn_and_possible_ones_as_on_a_processor(rows):
+    rng = torch.Generator().manual_seed(0)
+    logits = 4 * torch.randn(rows, 50_000, generator=rng)
+    logits[:, ::3] = -torch.inf
+    log_probabilities = logits.log_softmax(dim=-1)
+    same = 0
+    for _ in range(100):
+        uniforms = torch.rand(rows, generator=rng, dtype=torch.float64)
+        on_cpu = draw_tokens(log_probabilities, uniforms)
+        on_gpu = draw_tokens(log_probabilities.to(GPU), uniforms.to(GPU)).cpu()
+        assert log_probabilities.gather(1, on_gpu.unsqueeze(1)).isfinite().all()
+        same += int((on_gpu == on_cpu).sum())
+    assert same > 0.98 * 100 * rows  # rounding moves the edges of steps
 
 
 @pytest.mark.parametrize("name", ACTING)
