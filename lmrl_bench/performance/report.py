@@ -11,9 +11,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lmrl_bench.performance.compare import FLOOR, OURS, Contest
+from lmrl_bench.performance.compare import FLOOR, OURS, Contest, read_round
 from lmrl_bench.performance.gate import disturbance
 from lmrl_bench.performance.side import Round
+from lmrl_bench.performance.workloads import Workload
 
 SCHEMA = 1
 COLUMNS = (
@@ -105,6 +106,32 @@ def document(contests: Sequence[Contest]) -> dict[str, Any]:
         "threads": 1,
         "contests": [_contest(contest) for contest in contests],
     }
+
+
+def contests_of(document: dict[str, Any]) -> list[Contest]:
+    """Returns what `document` was made of."""
+    return [_read_contest(stored) for stored in document["contests"]]
+
+
+def _read_contest(stored: dict[str, Any]) -> Contest:
+    workload = stored["workload"] | {"prompt_tokens": tuple(stored["workload"]["prompt_tokens"])}
+    sides = stored["sides"]
+    rounds = {
+        side: [
+            read_round({name: part for name, part in one.items() if name != "disturbance"})
+            for one in found["rounds"]
+        ]
+        for side, found in sides.items()
+    }
+    return Contest(
+        Workload(**workload),
+        stored["algorithm"],
+        stored["passes"],
+        stored["device"],
+        {side: found["versions"] for side, found in sides.items()},
+        [dict(zip(rounds, turn, strict=True)) for turn in zip(*rounds.values(), strict=True)],
+        stored["left_out"],
+    )
 
 
 def machine() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from lmrl_bench.performance.material import Material, make_material
 from lmrl_bench.performance.players import Ours
 from lmrl_bench.performance.settings import acting_algorithms
 from lmrl_bench.performance.workloads import WORKLOADS, Workload
+from lmrl_bench.text.episodes import Completions
 
 PARTS = ("generate", "reward", "score", "update", "all")
 
@@ -55,24 +56,49 @@ def packed_weights() -> AbstractContextManager[Any]:
     return patch("lmrl_bench.rollouts.engine.PACKED_TOKENS", 2**31)
 
 
+def packing() -> AbstractContextManager[Any]:
+    """Rows of like length, and of one prompt, read together; without it, all that fit into the memory's bound."""
+    return patch("lmrl_bench.text.packing.CALL_TOKENS", 10**9)
+
+
 OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "shared-prompts": shared_prompts,
     "fast-kernels": fast_kernels,
     "float32-attention": float32_attention,
     "packed-weights": packed_weights,
+    "packing": packing,
 }
 """Fast path to a context in which it is off."""
+
+
+def cut_responses(algorithm: Any) -> None:
+    """Makes responses ragged: cut behind a third of the longest in the mean, geometrically, the same in every round."""
+    generate = algorithm.collector._generate
+
+    def ragged(prompts: Any) -> Completions:
+        done = generate(prompts)
+        longest = done.mask.shape[1]
+        noise = torch.rand(len(done.mask), 1, generator=torch.Generator().manual_seed(0))
+        lengths = (-longest / 3 * noise.log()).ceil()
+        mask = done.mask & (torch.arange(longest) < lengths)
+        return replace(done, mask=mask, logprobs=done.logprobs * mask)
+
+    algorithm.collector._generate = ragged
 
 
 class Side:
     """One of our algorithms, with every fast path or without one of them."""
 
-    def __init__(self, material: Material, algorithm: str, precision: str, without: str) -> None:
+    def __init__(
+        self, material: Material, algorithm: str, precision: str, without: str, cut: bool
+    ) -> None:
         self.name = f"without {without}" if without else "as it is"
         self._off = OFF[without] if without else nullcontext
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
         with self._off():
             self._algorithm = Ours(material, algorithm, precision=precision).algorithm
+            if cut:
+                cut_responses(self._algorithm)
             self._round()  # the first is slower
 
     def play(self) -> None:
@@ -97,11 +123,13 @@ class Side:
 
 
 @contextmanager
-def sides(workload: Workload, algorithm: str, precision: str, without: str) -> Iterator[list[Side]]:
+def sides(
+    workload: Workload, algorithm: str, precision: str, without: str, cut: bool
+) -> Iterator[list[Side]]:
     with tempfile.TemporaryDirectory() as folder:
         material = make_material(workload, Path(folder) / "material")
         names = ["", without] if without else [""]
-        yield [Side(material, algorithm, precision, name) for name in names]
+        yield [Side(material, algorithm, precision, name, cut) for name in names]
 
 
 def show(found: Sequence[Side], operations: int) -> str:
@@ -121,6 +149,7 @@ def main() -> None:
     parser.add_argument("algorithm", choices=acting_algorithms())
     parser.add_argument("--without", choices=OFF, default="", help="the fast path to switch off")
     parser.add_argument("--bfloat16", action="store_true", help="updates in bfloat16")
+    parser.add_argument("--ragged", action="store_true", help="cut responses to several lengths")
     parser.add_argument("--minibatch", type=int, help="episodes per gradient step, if others")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", type=int, default=10, help="so many are shown")
@@ -130,7 +159,7 @@ def main() -> None:
     workload = WORKLOADS[given.workload]
     if given.minibatch:
         workload = replace(workload, minibatch_episodes=given.minibatch)
-    with sides(workload, given.algorithm, precision, given.without) as found:
+    with sides(workload, given.algorithm, precision, given.without, given.ragged) as found:
         for _ in range(given.rounds):
             for side in found:
                 side.play()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lmrl_bench.performance.compare import Peer
 from lmrl_bench.performance.program import measure
-from lmrl_bench.performance.report import document, table
+from lmrl_bench.performance.report import contests_of, document, table
 
 HERE = Path(__file__).resolve().parent
 TRL_112 = HERE.parents[1] / ".venv-trl112" / "bin" / "python"
@@ -39,7 +39,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="where all sides compute; default: cpu")
     parser.add_argument("--bfloat16", action="store_true", help="ours once more, in bfloat16")
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", help="measure nothing: the table of these files"
+    )
     given = parser.parse_args()
+    if given.show:
+        files = [json.loads(file.read_text(encoding="utf-8")) for file in given.show]
+        print(table([contest for file in files for contest in contests_of(file)]))
+        return
     contests = []
     for contest in measure(
         given.workloads,

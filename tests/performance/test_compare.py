@@ -1,5 +1,6 @@
 """The benchmark itself, on a workload of seconds; that its figures are right is tests/unit/performance's."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from lmrl_bench.performance import compare, players, program
 from lmrl_bench.performance.compare import Contest, Peer, PerformanceError, compete
 from lmrl_bench.performance.material import make_material
 from lmrl_bench.performance.program import measure
-from lmrl_bench.performance.report import document, figures, table
+from lmrl_bench.performance.report import contests_of, document, figures, table
 from lmrl_bench.performance.settings import acting_algorithms, passes, settings
 from lmrl_bench.performance.workloads import WORKLOADS, Workload
 from lmrl_bench.text.packing import pack_rows
@@ -106,7 +107,9 @@ def test_one_round(tmp_path):
     assert turn["ours"].cpu_s > 0
     assert figures(contest, "answers").steps == 4
     assert len(table([contest]).splitlines()) == 5
-    assert set(document([contest])["contests"][0]["sides"]) == {"floor", "ours", "answers"}
+    stored = json.loads(json.dumps(document([contest])))
+    assert set(stored["contests"][0]["sides"]) == {"floor", "ours", "answers"}
+    assert contests_of(stored) == [contest]
 
 
 @pytest.mark.usefixtures("_forked")
