@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from lmrl_bench.policies.narrowing import is_narrowable, last_feed_forward, narrowed
 from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 
 
@@ -27,6 +29,9 @@ class CausalNetwork(Network):
             if hasattr(module, "warn_if_padding_and_no_attention_mask"):
                 module.warn_if_padding_and_no_attention_mask = _nothing  # type: ignore[assignment]
         super().__init__(model, pad_id)
+        self._feed_forward = last_feed_forward(model)
+        if self._feed_forward is not None and not is_narrowable(self._feed_forward, self._few):
+            self._feed_forward = None
 
     def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
         """See `Network.states`; prompts that occur several times are read once."""
@@ -40,15 +45,19 @@ class CausalNetwork(Network):
         ids = torch.cat([prompt_ids, response_ids], dim=1)
         columns = torch.arange(ids.shape[1], device=ids.device)
         padding = (~prompt_mask).sum(dim=1, keepdim=True)
-        states, _ = self.run(
-            slice(0, 1), input_ids=ids.gather(1, (columns + padding) % len(columns))
-        )
+        ids = ids.gather(1, (columns + padding) % len(columns))
         places = columns[prompt_ids.shape[1] - 1 :] - padding
+        with self.wanted_from(int(places.min())):
+            states, _ = self.run(slice(0, 1), input_ids=ids)
         return states[torch.arange(len(ids), device=ids.device).unsqueeze(1), places]
 
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> CausalDecoder:
         """See `Network.decoder`."""
         return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
+
+    def wanted_from(self, column: int) -> AbstractContextManager[None]:
+        """Spares forwards inside it work whose results only the states before that column would show."""
+        return narrowed(self._feed_forward, column)
 
     def inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
         """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`; None for a full one.
@@ -62,6 +71,12 @@ class CausalNetwork(Network):
             positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
             inputs["position_ids"] = positions[:, mask.shape[1] - ids.shape[1] :]
         return inputs
+
+    def _few(self, column: int) -> Tensor:
+        """Returns the states of three tokens, of which those from a column on are wanted."""
+        ids = torch.arange(3, device=self.head.weight.device).unsqueeze(0) % self.width
+        with self.wanted_from(column):
+            return self.run(slice(0, 1), input_ids=ids)[0]
 
     def _one_token(self) -> dict[str, Any]:
         ids = torch.full((1, 1), self.pad_id, device=self.head.weight.device)
@@ -80,7 +95,8 @@ class CausalDecoder(Decoder):
         self._padded = not bool(prompt_mask.all())
         self._length = 0
         self._cache: Any = None
-        self.extend(prompt_ids)
+        with network.wanted_from(prompt_ids.shape[1] - 1):
+            self.extend(prompt_ids)
 
     def advance(self, tokens: Tensor) -> None:
         """See `Decoder.advance`."""

@@ -61,12 +61,18 @@ def packing() -> AbstractContextManager[Any]:
     return patch("lmrl_bench.text.packing.CALL_TOKENS", 10**9)
 
 
+def narrowing() -> AbstractContextManager[Any]:
+    """The last block's feed-forward layer skips the tokens of prompts."""
+    return patch("lmrl_bench.policies.causal.narrowed", lambda _layer, _start: nullcontext())
+
+
 OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "shared-prompts": shared_prompts,
     "fast-kernels": fast_kernels,
     "float32-attention": float32_attention,
     "packed-weights": packed_weights,
     "packing": packing,
+    "narrowing": narrowing,
 }
 """Fast path to a context in which it is off."""
 

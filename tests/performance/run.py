@@ -43,6 +43,9 @@ def main() -> None:
         "--show", type=Path, nargs="+", help="measure nothing: the table of these files"
     )
     given = parser.parse_args()
+    unknown = ", ".join(name for name in given.peers if name not in PEERS)
+    if unknown:
+        parser.error(f"--peers: {unknown}; known are {', '.join(PEERS)}, and '' for none")
     if given.show:
         files = [json.loads(file.read_text(encoding="utf-8")) for file in given.show]
         print(table([contest for file in files for contest in contests_of(file)]))

@@ -1,0 +1,67 @@
+"""The last block's feed-forward layer, only where its output is looked at.
+
+What it makes of a prompt's tokens nobody reads: later tokens attend to what lies before it, and only the states in
+front of response tokens go into the output layer. It is two thirds of a block's weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+
+def last_feed_forward(model: nn.Module) -> nn.Module | None:
+    """Returns the `mlp` of the last block; None if the model has no such blocks, or several lists of them."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    found = [getattr(blocks[-1], "mlp", None) for blocks in lists if len(blocks)]
+    layers = [layer for layer in found if isinstance(layer, nn.Module)]
+    return layers[0] if len(layers) == 1 else None
+
+
+@contextmanager
+def narrowed(layer: nn.Module | None, start: int) -> Iterator[None]:
+    """Makes a layer that maps `(B, L, D)` to `(B, L, D)` skip the columns before `start`: zeros come out there."""
+    if layer is None or start <= 0:
+        yield
+        return
+
+    def cut(_layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        return (args[0][:, start:].contiguous(),)
+
+    def widen(_layer: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        return pad(output, (0, 0, start, 0))
+
+    handles = [layer.register_forward_pre_hook(cut), layer.register_forward_hook(widen)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def is_narrowable(layer: nn.Module, states: Callable[[int], Tensor]) -> bool:
+    """Whether narrowing the layer changes nothing that is looked at.
+
+    Args:
+        layer: Any module of a model.
+        states: Runs the model on a few tokens, the layer narrowed to the columns from the argument on, and returns the
+            states `(B, L, D)`.
+    """
+    suits = []
+
+    def note(_layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        one = len(args) == 1 and not kwargs and isinstance(output, Tensor)
+        suits.append(one and args[0].ndim == 3 and args[0].shape == output.shape)
+
+    handle = layer.register_forward_hook(note, with_kwargs=True)
+    try:
+        plain = states(0)
+    finally:
+        handle.remove()
+    return suits == [True] and torch.allclose(plain[:, 1:], states(1)[:, 1:], rtol=1e-3, atol=1e-4)
