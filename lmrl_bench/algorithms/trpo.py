@@ -148,11 +148,13 @@ class TRPO(CriticAlgorithm):
         gradient, surrogate, difference = self._surrogate_gradient(batch)
         norm = float(gradient.norm())
         still = {"surrogate_before": surrogate, "surrogate_after": surrogate, "step_fraction": 0.0}
-        direction, image = conjugate_gradient(
-            self._fisher_product(batch), gradient, self.config.conjugate_gradient_steps
-        )
-        squared_length = direction.dot(image)
-        if float(squared_length) <= 0.0:  # no gradient, or none that float32 can square
+        squared_length = torch.zeros(())
+        if norm > 0.0:
+            direction, image = conjugate_gradient(
+                self._fisher_product(batch), gradient, self.config.conjugate_gradient_steps
+            )
+            squared_length = direction.dot(image)
+        if float(squared_length) == 0.0:  # no gradient, or none that float32 can square
             return Step({**still, "backtracks": 0.0}, 0.0, norm, difference, self._look(batch))
         full_step = direction * (2.0 * self.config.max_kl / squared_length).sqrt()
         require_finite(full_step, "the trust-region step", self.iteration)

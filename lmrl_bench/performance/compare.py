@@ -203,6 +203,7 @@ class Side:
 def _started(name: str, command: Sequence[str]) -> Iterator[Side]:
     """Starts a side, and ends it at the end."""
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]  # the same one for all
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "stderr"
         with errors.open("w") as stderr:
@@ -213,7 +214,7 @@ def _started(name: str, command: Sequence[str]) -> Iterator[Side]:
                 stderr=stderr,
                 text=True,
                 cwd=folder,
-                env=os.environ | _ONE_THREAD | {"PYTHONPATH": path},
+                env=os.environ | _ONE_THREAD | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": gpu},
             )
         try:
             yield Side(name, process, errors)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from lmrl_bench.errors import AssetError, ConfigError, nearest
 from lmrl_bench.performance.compare import Contest, Note, Peer, compete
 from lmrl_bench.performance.settings import acting_algorithms, passes
-from lmrl_bench.performance.workloads import WORKLOADS
+from lmrl_bench.performance.workloads import FOR_A_GPU, WORKLOADS
 from lmrl_bench.runs.session import require_device
 
 
@@ -27,20 +27,25 @@ def measure(
     is an asset that is not installed is passed over too, with a note.
 
     Args:
-        workloads: Names; empty: all.
+        workloads: Names; empty: all but those for a GPU.
         algorithms: Names; empty: all that roll out.
         peers: To be compared with.
         rounds: Undisturbed rounds wanted of each side.
         note: Is told what happens.
-        device: Where all sides compute.
+        device: Where all sides compute: `cpu`, or `cuda` for the first visible GPU.
         bfloat16: Whether ours plays a second time, with its update in bfloat16.
 
     Raises:
         ConfigError: An unknown name, or no such device.
         PerformanceError: A side failed.
     """
-    chosen = [WORKLOADS[name] for name in _known(workloads, WORKLOADS, "workload")]
+    usual = [name for name in WORKLOADS if name not in FOR_A_GPU]
+    chosen = [WORKLOADS[name] for name in _known(workloads or usual, WORKLOADS, "workload")]
     names = _known(algorithms, acting_algorithms(), "algorithm")
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(
+            f"--device: '{device}' is not measured; choose cpu or cuda, and the GPU by CUDA_VISIBLE_DEVICES"
+        )
     require_device(device, "--device")
     for workload in chosen:
         for algorithm in names:

@@ -11,12 +11,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from lmrl_bench.performance.compare import FLOOR, OURS, Contest, read_round
+from lmrl_bench.performance.compare import FLOOR, OURS, Contest, PerformanceError, read_round
 from lmrl_bench.performance.gate import disturbance
 from lmrl_bench.performance.side import Round
 from lmrl_bench.performance.workloads import Workload
 
-SCHEMA = 1
+SCHEMA = 2
 COLUMNS = (
     "workload", "algorithm", "side", "seconds", "min-max", "CPU s", "tokens/s sampling",
     "tokens/s", "steps", "peak MiB", "x ours", "x floor", "x floor CPU", "update x floor", "clean", "foreign",
@@ -102,14 +102,22 @@ def document(contests: Sequence[Contest]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(),
+        "machine": machine(gpu=any(contest.device == "cuda" for contest in contests)),
         "threads": 1,
         "contests": [_contest(contest) for contest in contests],
     }
 
 
 def contests_of(document: dict[str, Any]) -> list[Contest]:
-    """Returns what `document` was made of."""
+    """Returns what `document` was made of.
+
+    Raises:
+        PerformanceError: Something else.
+    """
+    if document.get("schema") != SCHEMA:
+        raise PerformanceError(
+            f"this is no measurement of schema {SCHEMA}; write one with `make perf PERF='--json FILE'`"
+        )
     return [_read_contest(stored) for stored in document["contests"]]
 
 
@@ -134,11 +142,11 @@ def _read_contest(stored: dict[str, Any]) -> Contest:
     )
 
 
-def machine() -> dict[str, Any]:
-    """Returns what the figures were measured on."""
+def machine(*, gpu: bool) -> dict[str, Any]:
+    """Returns what the figures were measured on; `gpu`: whether on a GPU too."""
     import torch
 
-    return {
+    return ({"gpu": torch.cuda.get_device_name()} if gpu else {}) | {
         "processor": _processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
@@ -215,7 +223,7 @@ def _row(contest: Contest, side: str) -> list[str]:
     found = figures(contest, side)
     low, high = found.wall_range or (None, None)
     return [
-        contest.workload.name,
+        contest.workload.name + ("" if contest.device == "cpu" else f" on {contest.device}"),
         contest.algorithm,
         side,
         _number(found.wall_s, 2),

@@ -83,5 +83,22 @@ WORKLOADS: dict[str, Workload] = {
             learning_rate=1e-6,
             micro_batch_episodes=8,
         ),
+        Workload(
+            "G",
+            "llama",
+            prompt_tokens=(12, 22),
+            response_tokens=48,
+            episodes=256,
+            group_size=8,
+            epochs=1,
+            minibatch_episodes=256,
+            layers=12,
+            width=1024,
+            heads=16,
+            inner=2816,
+            micro_batch_episodes=64,
+        ),
     )
 }
+FOR_A_GPU = ("G",)
+"""Played only where it is named: minutes a round on a processor, where the others leave a GPU idle."""

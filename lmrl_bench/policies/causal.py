@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -56,7 +56,12 @@ class CausalNetwork(Network):
         return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
 
     def wanted_from(self, column: int) -> AbstractContextManager[None]:
-        """Spares forwards inside it work whose results only the states before that column would show."""
+        """Spares forwards inside it work whose results only the states before that column would show.
+
+        Not if a backward, which comes later, computes blocks a second time.
+        """
+        if any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()):
+            return nullcontext()
         return narrowed(self._feed_forward, column)
 
     def inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:

@@ -270,7 +270,7 @@ class LanguageModelPolicy(TokenPolicy):
                 part.prompt_ids, part.prompt_mask, part.response_ids
             )
             last = states[torch.arange(len(part)), part.lengths]
-            result = result.index_copy(0, numbers, self.head_values(last))
+            result = result.index_copy(0, numbers.to(self.device), self.head_values(last))
         return result.to(response_ids.device)
 
     def _order(self, rows: Rows, *, whole: bool = False) -> list[Tensor]:

@@ -74,7 +74,7 @@ def require_device(name: str, setting: str = "runtime.device") -> None:
         ConfigError: They cannot; names the setting.
     """
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).tolist()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Numbers = NDArray[np.int64]
 
 CALL_TOKENS = 128
 """What it takes to start a forward and its backward, in tokens that a processor could read meanwhile."""
 CALL_TOKENS_OF_A_GPU = 4096
 """The same on other devices, which fewer tokens leave idle."""
-
-Row = tuple[int, int, int]
-"""Tokens of the prompt, tokens of the response, and the prompt's number among the distinct ones."""
 
 
 def pack_rows(
@@ -31,53 +29,64 @@ def pack_rows(
         token_budget: Bound of a group's rows × (longest prompt + longest response); a longer row stands alone.
 
     Returns:
-        Index tensors `(N,)` int64 on the prompts' device; together each row once. A function of the arguments.
+        Index tensors `(N,)` int64 on the processor; together each row once. A function of the arguments.
     """
     if len(prompt_ids) == 0:
         return []
-    device = prompt_ids.device
     same = torch.unique(prompt_ids.masked_fill(~prompt_mask, -1), dim=0, return_inverse=True)[1]
     columns = (prompt_mask.sum(dim=1), response_lengths, same)
-    rows: list[Row] = list(zip(*(column.tolist() for column in columns), strict=True))
-    call = CALL_TOKENS if device.type == "cpu" else CALL_TOKENS_OF_A_GPU
-    _, groups = min(_cut(rows, order, token_budget, call) for order in _orders(rows))
-    return [torch.tensor(group, device=device) for group in groups]
+    rows = torch.stack([column.long() for column in columns], dim=1).cpu().numpy()
+    call = CALL_TOKENS if prompt_ids.device.type == "cpu" else CALL_TOKENS_OF_A_GPU
+    found = [(*_cut(rows[order], token_budget, call), order) for order in _orders(rows)]
+    _, ends, order = min(found, key=lambda one: one[0])
+    return [torch.from_numpy(group) for group in np.split(order, ends)]
 
 
-def _orders(rows: Sequence[Row]) -> list[list[int]]:
+def _orders(rows: Numbers) -> list[Numbers]:
     """Returns the rows' numbers from long to short, and, where prompts repeat, the same prompt by prompt."""
-    length = [prompt + response for prompt, response, _ in rows]
-    by_length = sorted(range(len(rows)), key=lambda row: -length[row])
-    longest: dict[int, int] = {}
-    for row in by_length:
-        longest.setdefault(rows[row][2], length[row])
+    length, same = rows[:, 0] + rows[:, 1], rows[:, 2]
+    longest = np.zeros(same.max() + 1, dtype=np.int64)
+    np.maximum.at(longest, same, length)
+    by_length = np.argsort(-length, kind="stable")
     if len(longest) == len(rows):
         return [by_length]
-    return [by_length, sorted(by_length, key=lambda row: (-longest[rows[row][2]], rows[row][2]))]
+    return [by_length, np.lexsort((-length, same, -longest[same]))]
 
 
-def _cut(
-    rows: Sequence[Row], order: Sequence[int], token_budget: int, call: int
-) -> tuple[float, list[list[int]]]:
-    """Returns the least work, in tokens, in which stretches of the order can be read, and those stretches."""
-    least = [0.0] + [math.inf] * len(order)
-    begins = [0] * len(least)
-    for stop in range(1, len(least)):
-        prompt = response = 0
-        prompts = set()
-        for begin in reversed(range(stop)):
-            row = rows[order[begin]]
-            prompt, response = max(prompt, row[0]), max(response, row[1])
-            prompts.add(row[2])
-            count = stop - begin
-            if count > 1 and count * (prompt + response) > token_budget:
-                break
-            work = least[begin] + len(prompts) * prompt + count * response + call
-            if work < least[stop]:
-                least[stop], begins[stop] = work, begin
-    groups: list[list[int]] = []
-    stop = len(order)
+def _cut(rows: Numbers, token_budget: int, call: int) -> tuple[float, list[int]]:
+    """Returns the least work, in tokens, in which stretches of the rows can be read, and where stretches end.
+
+    Args:
+        rows: `(N, 3)`: tokens of the prompt, tokens of the response, and the prompt's number among the distinct ones.
+        token_budget: See `pack_rows`.
+        call: What a stretch costs beside its tokens.
+    """
+    most = max(token_budget // max(int(rows[:, :2].sum(axis=1).min()), 1), 1)
+    following = _following(rows[:, 2])
+    least, begins = np.zeros(len(rows) + 1), [0] * (len(rows) + 1)
+    for stop in range(1, len(rows) + 1):
+        # Backwards, from the stretch of the last row alone to the longest that the budget may allow.
+        back = slice(stop - 1, stop - 1 - most if stop > most else None, -1)
+        prompt, response = np.maximum.accumulate(rows[back, :2], axis=0).T
+        count = np.arange(1, len(prompt) + 1)
+        prompts = np.cumsum(following[back] >= stop)
+        work = least[back] + prompts * prompt + count * response + call
+        work[1:][(count * (prompt + response) > token_budget)[1:]] = np.inf
+        best = int(work.argmin())
+        least[stop], begins[stop] = work[best], stop - 1 - best
+    ends: list[int] = []
+    stop = begins[-1]
     while stop:
-        groups.insert(0, list(order[begins[stop] : stop]))
+        ends.insert(0, stop)
         stop = begins[stop]
-    return least[-1], groups
+    return float(least[-1]), ends
+
+
+def _following(prompts: Numbers) -> Numbers:
+    """Returns for each row the next one with the same prompt, or a number that is larger than all rows'."""
+    following = np.full(len(prompts), len(prompts) + 1)
+    seen: dict[int, int] = {}
+    for row, prompt in reversed(list(enumerate(prompts.tolist()))):
+        following[row] = seen.get(prompt, len(prompts) + 1)
+        seen[prompt] = row
+    return following

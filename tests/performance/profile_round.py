@@ -1,7 +1,7 @@
 """Where the time of a round goes, and what one of the fast paths is worth: with it, and with it switched off.
 
-`python tests/performance/profile_round.py W1 grpo --without shared-prompts`; CPU seconds of each part, medians of the
-rounds, played in turn, then the costliest operations of one round each. One thread.
+`python tests/performance/profile_round.py W1 grpo --without shared-prompts`; seconds of each part and CPU seconds of
+all, medians of the rounds, played in turn, then the costliest operations of one round each. One thread.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lmrl_bench.performance.settings import acting_algorithms
 from lmrl_bench.performance.workloads import WORKLOADS, Workload
 from lmrl_bench.text.episodes import Completions
 
-PARTS = ("generate", "reward", "score", "update", "all")
+PARTS = ("generate", "reward", "score", "update", "all, CPU")
 
 
 def each_prompt_for_itself(ids: Any, mask: Any, _pad_id: int) -> tuple[Any, Any, Any]:
@@ -112,7 +112,7 @@ class Side:
         started = time.process_time()
         with self._off():
             seconds = self._round()
-        for part, value in (seconds | {"all": time.process_time() - started}).items():
+        for part, value in (seconds | {"all, CPU": time.process_time() - started}).items():
             self.parts[part].append(value)
 
     def operations(self, count: int) -> Iterator[tuple[str, float]]:
@@ -160,6 +160,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", type=int, default=10, help="so many are shown")
     given = parser.parse_args()
+    if given.rounds < 1 or given.minibatch is not None and given.minibatch < 1:
+        parser.error("--rounds and --minibatch are at least 1")
     torch.set_num_threads(1)
     precision = "bfloat16" if given.bfloat16 else "none"
     workload = WORKLOADS[given.workload]

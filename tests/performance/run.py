@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from lmrl_bench.performance.compare import Peer
+from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.performance.compare import Contest, Peer, PerformanceError
 from lmrl_bench.performance.program import measure
 from lmrl_bench.performance.report import contests_of, document, table
 
 HERE = Path(__file__).resolve().parent
 TRL_112 = HERE.parents[1] / ".venv-trl112" / "bin" / "python"
-LARGE = ("W1", "W1x4", "W2", "W3")
+LARGE = ("W1", "W1x4", "W2", "W3", "G")
 PEERS = {
     peer.name: peer
     for peer in (
@@ -32,10 +34,12 @@ def names(text: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workloads", type=names, default=[], help="default: all")
+    parser.add_argument("--workloads", type=names, default=[], help="default: all but G")
     parser.add_argument("--algorithms", type=names, default=[], help="default: all")
     parser.add_argument("--peers", type=names, default=list(PEERS), help="default: all")
-    parser.add_argument("--rounds", type=int, default=5, help="undisturbed rounds of each side")
+    parser.add_argument(
+        "--rounds", type=positive, default=5, help="undisturbed rounds of each side"
+    )
     parser.add_argument("--device", default="cpu", help="where all sides compute; default: cpu")
     parser.add_argument("--bfloat16", action="store_true", help="ours once more, in bfloat16")
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
@@ -46,10 +50,27 @@ def main() -> None:
     unknown = ", ".join(name for name in given.peers if name not in PEERS)
     if unknown:
         parser.error(f"--peers: {unknown}; known are {', '.join(PEERS)}, and '' for none")
-    if given.show:
-        files = [json.loads(file.read_text(encoding="utf-8")) for file in given.show]
-        print(table([contest for file in files for contest in contests_of(file)]))
-        return
+    if given.json and not given.json.parent.is_dir():
+        parser.error(f"--json: there is no folder {given.json.parent}")
+    try:
+        print(table(stored(given.show) if given.show else played(given)))
+    except LmrlBenchError as error:
+        parser.error(str(error))
+
+
+def stored(files: Sequence[Path]) -> list[Contest]:
+    """Returns the contests of some files that `--json` wrote."""
+    found = []
+    for file in files:
+        try:
+            found += contests_of(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, PerformanceError) as error:
+            raise PerformanceError(f"--show: {file}: {error}") from error
+    return found
+
+
+def played(given: argparse.Namespace) -> list[Contest]:
+    """Plays the contests, and writes them down as they end."""
     contests = []
     for contest in measure(
         given.workloads,
@@ -64,7 +85,14 @@ def main() -> None:
         if given.json:  # each time, as the whole takes hours
             text = json.dumps(document(contests), indent=1) + "\n"
             given.json.write_text(text, encoding="utf-8")
-    print(table(contests))
+    return contests
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not at least 1")
+    return number
 
 
 if __name__ == "__main__":

@@ -189,16 +189,23 @@ def test_unknown_names(workloads, algorithms, message):
         next(measure(workloads, algorithms, rounds=1, note=print))
 
 
-def test_unknown_device():
-    with pytest.raises(ConfigError, match="--device: 'cuda:99' cannot be used here"):
-        next(measure([], [], rounds=1, note=print, device="cuda:99"))
+@pytest.mark.parametrize("device", ["cuda:1", "meta", "no such"])
+def test_devices_that_not_all_sides_would_use(device):
+    with pytest.raises(ConfigError, match=f"--device: '{device}' is not measured; choose cpu"):
+        next(measure([], [], rounds=1, note=print, device=device))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_no_gpu():
+    with pytest.raises(ConfigError, match="--device: 'cuda' cannot be used here"):
+        next(measure([], [], rounds=1, note=print, device="cuda"))
 
 
 def test_all_sides_are_given_the_device(tmp_path):
-    contest = Contest(TINY, "ppo", 2, "cuda:1")
+    contest = Contest(TINY, "ppo", 2, "cuda")
     commands = dict(compare._commands(contest, [peer(tmp_path, "peer", "")], tmp_path, True))
     assert set(commands) == {"floor", "ours", "ours-bf16", "peer"}
-    assert all(command[-3:].count("cuda:1") == 1 for command in commands.values())
+    assert all(command[-3:].count("cuda") == 1 for command in commands.values())
 
 
 def test_the_board_of_two_jobs_is_a_board(tmp_path):

@@ -25,10 +25,8 @@ def test_scored_equals_sampled_and_what_a_processor_says(family, value_trunk, ma
     prompts, behaviour = ragged_prompts(repeated=2), policy.make_behaviour(temperature=0.7)
     mask = TopPMask(policy.network, EOS_ID, top_p=0.9) if masked else None
     completions = generate(policy, prompts, behaviour, mask=mask)
-    on_gpu, on_cpu = (
-        score(one, prompts, completions, behaviour, allowed=completions.allowed)
-        for one in (policy, policy.to("cpu"))
-    )
+    on_gpu = score(policy, prompts, completions, behaviour, allowed=completions.allowed)
+    on_cpu = score(policy.to("cpu"), prompts, completions, behaviour, allowed=completions.allowed)
     torch.testing.assert_close(on_gpu.logprobs, completions.logprobs, atol=1e-5, rtol=0)
     for name in ("logprobs", "entropy", "values"):
         torch.testing.assert_close(

@@ -5,8 +5,8 @@ import json
 import pytest
 from fixtures.rounds import a_round
 
-from lmrl_bench.performance.compare import Contest, read_round
-from lmrl_bench.performance.report import COLUMNS, document, figures, table
+from lmrl_bench.performance.compare import Contest, PerformanceError, read_round
+from lmrl_bench.performance.report import COLUMNS, contests_of, document, figures, table
 from lmrl_bench.performance.workloads import WORKLOADS
 
 
@@ -93,7 +93,7 @@ def test_table():
 
 def test_document_holds_every_round():
     stored = json.loads(json.dumps(document([a_contest()])))
-    assert stored["schema"] == 1
+    assert stored["schema"] == 2
     assert stored["threads"] == 1
     assert stored["machine"]["cores"]
     (contest,) = stored["contests"]
@@ -102,5 +102,7 @@ def test_document_holds_every_round():
     rounds = contest["sides"]["ours"]["rounds"]
     assert [played["disturbance"] for played in rounds] == [None, "had 50% of a core", None]
     assert contest["sides"]["ours"]["figures"]["wall_s"] == 2.0
+    with pytest.raises(PerformanceError, match="no measurement of schema 2"):
+        contests_of(stored | {"schema": 1})
     del rounds[0]["disturbance"]
     assert read_round(rounds[0]) == a_contest().turns[0]["ours"]

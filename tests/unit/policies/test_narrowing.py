@@ -105,6 +105,15 @@ def test_models_with_several_lists_of_blocks_are_left_whole():
     assert last_feed_forward(tiny_model("t5")) is None
 
 
+def test_blocks_that_are_computed_twice_are_left_whole():
+    network = CausalNetwork(tiny_model("llama"), 0)
+    network.model.gradient_checkpointing_enable({"use_reentrant": False})
+    network.model.train()  # Transformers does it in training mode only
+    network.states(*ragged_rows()).square().sum().backward()
+    assert network.head.weight.grad is None
+    assert network.model.get_input_embeddings().weight.grad is not None
+
+
 def test_hooks_go_when_a_forward_fails():
     layer = nn.Linear(3, 3)
     with pytest.raises(RuntimeError), narrowed(layer, 1):
