@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", type=int, default=10, help="so many are shown")
     given = parser.parse_args()
-    if given.rounds < 1 or given.minibatch is not None and given.minibatch < 1:
+    if given.rounds < 1 or (given.minibatch is not None and given.minibatch < 1):
         parser.error("--rounds and --minibatch are at least 1")
     torch.set_num_threads(1)
     precision = "bfloat16" if given.bfloat16 else "none"
