@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lmrl_bench.policies.narrowing import is_narrowable, last_feed_forward, narrowed
@@ -58,9 +58,9 @@ class CausalNetwork(Network):
     def wanted_from(self, column: int) -> AbstractContextManager[None]:
         """Spares forwards inside it work whose results only the states before that column would show.
 
-        Not if a backward, which comes later, computes blocks a second time.
+        Not if a backward, which comes later, computes blocks a second time: with Transformers, in training mode only.
         """
-        if any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()):
+        if self.model.training and _recomputes(self.model):
             return nullcontext()
         return narrowed(self._feed_forward, column)
 
@@ -122,6 +122,10 @@ class CausalDecoder(Decoder):
         self._mask = self._mask[rows]
         self._padded = not bool(self._mask.all())
         self.states, self.logits = self.states[rows], self.logits[rows]
+
+
+def _recomputes(model: nn.Module) -> bool:
+    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
 
 
 def _nothing(*_: object) -> None:
