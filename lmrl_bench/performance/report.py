@@ -182,10 +182,10 @@ def _wall(contest: Contest, side: str, played: Round) -> float:
     """Seconds of a round; the floor's with as many passes as the algorithm makes."""
     if side != FLOOR:
         return played.wall_s
-    return played.played.generate_s + _passes(contest, played)
+    return played.played.generate_s + passes_s(contest, played)
 
 
-def _passes(contest: Contest, floor: Round) -> float:
+def passes_s(contest: Contest, floor: Round) -> float:
     """Seconds of as many of the floor's forwards and backwards as the algorithm makes."""
     seconds = floor.played.pass_s
     return contest.passes * sum(seconds) / len(seconds)
@@ -211,7 +211,7 @@ def _ratio(
 def _update_ratio(contest: Contest, side: str) -> float | None:
     played = ((turn[side].played.update_s, turn[FLOOR]) for turn in contest.clean(side, FLOOR))
     return _median(
-        [update / _passes(contest, floor) for update, floor in played if update is not None]
+        [update / passes_s(contest, floor) for update, floor in played if update is not None]
     )
 
 
