@@ -7,6 +7,7 @@ all, medians of the rounds, played in turn, then the costliest operations of one
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 
 from lmrl_bench.performance.material import Material, make_material
 from lmrl_bench.performance.players import Ours
@@ -101,6 +103,7 @@ class Side:
         self.name = f"without {without}" if without else "as it is"
         self._off = OFF[without] if without else nullcontext
         self.parts: dict[str, list[float]] = {part: [] for part in PARTS}
+        self.difference = 0.0
         with self._off():
             self._algorithm = Ours(material, algorithm, precision=precision).algorithm
             if cut:
@@ -122,10 +125,22 @@ class Side:
         found = sorted(watched.key_averages(), key=lambda one: -one.self_cpu_time_total)
         yield from ((one.key, one.self_cpu_time_total / 1000) for one in found[:count])
 
+    def products(self) -> float:
+        """Returns the operations of the products of matrices in one round, attention among them, in units of 1e9."""
+        onednn = {torch.ops.mkldnn._linear_pointwise: _flops}
+        with self._off(), FlopCounterMode(display=False, custom_mapping=onednn) as counter:
+            self._round()
+        return counter.get_total_flops() / 1e9
+
     def _round(self) -> dict[str, float]:
         stats: list[Any] = []
         self._algorithm.learn(self._algorithm.num_timesteps + 1, after_iteration=stats.append)
+        self.difference = max(self.difference, stats[0].update.max_logprob_difference)
         return dict(stats[0].seconds)
+
+
+def _flops(input: torch.Size, weight: torch.Size, *_: Any, **__: Any) -> int:
+    return 2 * math.prod(input) * weight[0]
 
 
 @contextmanager
@@ -143,6 +158,12 @@ def show(found: Sequence[Side], operations: int) -> str:
     for side in found:
         cells = [f"{median(side.parts[part]):.2f}" for part in PARTS]
         lines.append(f"| {side.name} | {' | '.join(cells)} |")
+    lines.append("")
+    for side in found:
+        lines.append(
+            f"{side.name}: {side.products():,.0f} GFLOP in products; sampled and scored log-probabilities "
+            f"differ by {side.difference:.1g} nats at most"
+        )
     for side in found:
         lines += ["", f"| {side.name}: operation | ms |", "| --- | ---: |"]
         lines += [f"| `{name}` | {ms:,.0f} |" for name, ms in side.operations(operations)]

@@ -83,7 +83,10 @@ def main() -> None:
     for name, costs in found.items():
         points = "  ".join(f"{size}: {cost:.3f} s" for size, cost in costs.items())
         verdict = "" if abs(exponent(costs) - 1) <= 0.1 else "  (asked: within 0.1 of 1)"
-        print(f"{name}: exponent {exponent(costs):.2f}{verdict}   {points}")
+        last = exponent(dict(list(costs.items())[-2:]))
+        print(
+            f"{name}: exponent {exponent(costs):.2f}{verdict}, of the last two {last:.2f}   {points}"
+        )
     if given.svg:
         plot(found, given.svg)
 
