@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import targets
 
 from lmrl_bench.performance.report import contests_of, table
 
@@ -15,3 +16,8 @@ README = HERE.parents[1] / "lmrl_bench" / "rollouts" / "README.md"
 def test_the_table_shows_what_was_measured(name):
     measured = json.loads((HERE / name).read_text(encoding="utf-8"))
     assert table(contests_of(measured)) in README.read_text(encoding="utf-8")
+
+
+def test_what_was_asked_is_shown_with_what_was_found():
+    measured = json.loads((HERE / "measured-epyc.json").read_text(encoding="utf-8"))
+    assert targets.table(contests_of(measured)) in README.read_text(encoding="utf-8")
