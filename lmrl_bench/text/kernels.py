@@ -92,7 +92,9 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Returns `input weightᵀ + bias`, `(..., N)`, differentiable by autograd any number of times and forward (not by `torch.func`).
+    """Returns `input weightᵀ + bias`, `(..., N)`.
+
+    Differentiable by autograd any number of times, and forward; not by the transforms of `torch.func`.
 
     Args:
         input: `(..., K)`.
