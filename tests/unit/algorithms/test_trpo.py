@@ -9,6 +9,7 @@ from fixtures.training import make_algorithm, make_policy, weights_of
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from lmrl_bench.algorithms.functional import categorical_kl, conjugate_gradient
+from lmrl_bench.errors import DivergedError
 
 
 def test_conjugate_gradient_solves():
@@ -23,6 +24,18 @@ def test_conjugate_gradient_solves():
     assert not conjugate_gradient(lambda v: matrix @ v, torch.zeros(6), steps=3)[0].any()
     small, _ = conjugate_gradient(lambda v: matrix @ v, 1e-8 * target, steps=20)
     torch.testing.assert_close(1e8 * small, solution)
+
+
+def test_a_fisher_product_of_negative_curvature_ends_the_run(monkeypatch):
+    algorithm = make_algorithm("trpo")
+    batch = algorithm.collect()
+    before = weights_of(algorithm.policy)
+    wrong = lambda _product, gradient, _steps: (gradient, -gradient)  # noqa: E731
+    monkeypatch.setattr("lmrl_bench.algorithms.trpo.conjugate_gradient", wrong)
+    with pytest.raises(DivergedError, match="the trust-region step"):
+        algorithm.update(batch)
+    after = weights_of(algorithm.policy)
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(("scale", "moves"), [(1e-6, True), (1e-30, False)])
