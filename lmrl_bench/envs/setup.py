@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.models.names import resolve_model
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.text.models import resolve_model
 from lmrl_bench.text.tokenization import TextCodec
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def open_core(
 
     Args:
         task: A task, or the name or folder of one.
-        tokenizer: A tokenizer, or the name or folder of a model (see `lmrl_bench.text.models`);
+        tokenizer: A tokenizer, or the name or folder of a model (see `lmrl_bench.models.names`);
             default: the tokenizer of the task's default policy.
         split: Which split.
 

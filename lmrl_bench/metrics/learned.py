@@ -24,8 +24,9 @@ from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.models.fingerprints import model_identity
+from lmrl_bench.models.names import resolve_model
 from lmrl_bench.text.kernels import use_fast_kernels
-from lmrl_bench.text.models import model_identity, resolve_model
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample

@@ -28,12 +28,12 @@ from transformers import (
 from transformers.utils import logging
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.adapter import base_of, has_adapter, read_adapter
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.probe import check_network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
-from lmrl_bench.text.models import resolve_model
 
 ValueTrunk = Literal["shared", "separate", "frozen"]
 HEAD_FILE = "value_head.safetensors"

@@ -10,11 +10,11 @@ from typing import Any
 
 from lmrl_bench.config.run import training_digest
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_curves, read_record
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.text.models import model_digests
 
 
 def ship_start(run: Path, assets: Path) -> Path:

@@ -15,11 +15,11 @@ from lmrl_bench.assets.store import cache_root
 from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
 from lmrl_bench.paths import PACKAGE
 from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
 from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.models import ModelDigests, local_digests, model_digests
 
 SHIPPED = PACKAGE / "policies" / "assets"
 

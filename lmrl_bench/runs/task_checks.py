@@ -11,10 +11,10 @@ from transformers import AutoTokenizer
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.models.names import resolve_model
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.lint import Finding, TokenCounter, lint
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.models import resolve_model
 
 
 def lint_task(name: str | Path) -> list[Finding]:

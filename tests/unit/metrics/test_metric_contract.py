@@ -111,7 +111,7 @@ def test_every_name_imports():
 
 def test_importing_the_registries_loads_no_heavy_library():
     code = (
-        "import sys, lmrl_bench.metrics, lmrl_bench.rewards, lmrl_bench.text.models;"
+        "import sys, lmrl_bench.metrics, lmrl_bench.rewards, lmrl_bench.models.fingerprints;"
         "print({'torch', 'transformers', 'nltk', 'evaluate'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -106,7 +106,7 @@ def test_perplexity_refuses_models_it_cannot_use(tmp_path):
 
 
 def test_perplexity_wants_a_hub_id_pinned(monkeypatch):
-    monkeypatch.setattr("lmrl_bench.text.models._check_on_hub", lambda name, revision: None)
+    monkeypatch.setattr("lmrl_bench.models.names._check_on_hub", lambda name, revision: None)
     with pytest.raises(MetricError, match="pin it with `revision`"):
         make_metric("perplexity", {"model": "openai-community/gpt2"})
 

@@ -14,12 +14,12 @@ from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.models import names
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs import bench, execute, pool, starts
 from lmrl_bench.runs.bench import plan, run_grid
 from lmrl_bench.runs.pool import JobResult
 from lmrl_bench.runs.trainer import Trainer
-from lmrl_bench.text import models
 
 GREEDY = {"sampling": {"greedy": True}}  # refused when the algorithm is made, in the worker
 
@@ -256,7 +256,7 @@ def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
     world, board, in_process, capsys, monkeypatch
 ):
     monkeypatch.setattr(starts, "SHIPPED", world.root / "shipped")
-    monkeypatch.setattr(models, "SHIPPED", world.root / "shipped")
+    monkeypatch.setattr(names, "SHIPPED", world.root / "shipped")
     shipped = toy_model_folder(world.root / "shipped" / "tiny")
     world.edit_task(policies={"default": "tiny"})
     facts = ship_toy_start(world, shipped.parent / "tiny--toy")

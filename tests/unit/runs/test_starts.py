@@ -13,6 +13,8 @@ from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.config.run import PolicyConfig
 from lmrl_bench.errors import ConfigError, PolicyError, RecordError
+from lmrl_bench.models import names
+from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.runs import starts
@@ -26,8 +28,6 @@ from lmrl_bench.runs.starts import (
     why_not_shipped,
 )
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.text import models
-from lmrl_bench.text.models import model_digests
 
 POLICY = PolicyConfig()
 
@@ -102,7 +102,7 @@ def test_how_it_is_evaluated_and_computed_makes_no_other_start(quick):
 @pytest.fixture
 def shipped(quick, monkeypatch):
     """A shipped base policy and its shipped supervised start."""
-    for module in (starts, models):
+    for module in (starts, names):
         monkeypatch.setattr(module, "SHIPPED", quick.root / "shipped")
     toy_model_folder(quick.root / "shipped" / "tiny")
     quick.edit_task(policies={"default": "tiny"})

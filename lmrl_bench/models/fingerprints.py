@@ -1,7 +1,4 @@
-"""Names of models to places: one rule for policies, frozen judges and reference models.
-
-A name is a shipped policy, an asset, a folder, or a hub id `owner/name`, tried in this order.
-"""
+"""Fingerprints: which weights and which tokenizer, by content. No torch."""
 
 from __future__ import annotations
 
@@ -9,13 +6,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmrl_bench.assets import asset_path, catalog
+from lmrl_bench.assets import catalog
 from lmrl_bench.digests import digest, file_sha256
-from lmrl_bench.errors import AssetError, PolicyError, nearest
-from lmrl_bench.paths import PACKAGE
+from lmrl_bench.errors import AssetError, PolicyError
+from lmrl_bench.models.names import (
+    CONFIG,
+    is_hub_id,
+    resolve_model,
+    shipped_policies,
+    unknown_model,
+)
 
-SHIPPED = PACKAGE / "policies" / "assets"
-_CONFIG = "config.json"
 _ADAPTER = "adapter_config.json"
 _TOKENIZER = (
     "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt",
@@ -31,37 +32,6 @@ class ModelDigests:
     tokenizer: str
 
 
-def shipped_policies() -> list[str]:
-    """Names of the policies whose weights lie in the package."""
-    return sorted(file.parent.name for file in SHIPPED.glob(f"*/{_CONFIG}"))
-
-
-def resolve_model(name: str, revision: str | None = None) -> str:
-    """Returns what `from_pretrained` can load: a folder, or a hub id that is known to exist.
-
-    Args:
-        name: A shipped policy, an asset, a folder, or a hub id `owner/name`.
-        revision: Commit, tag or branch of a hub id.
-
-    Raises:
-        AssetError: The asset of this name is not installed.
-        PolicyError: The name is none of the four, or its hub is out of reach.
-    """
-    if name in shipped_policies():
-        return str(SHIPPED / name)
-    if name in catalog():
-        return str(asset_path(name))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / _CONFIG).is_file():
-            raise PolicyError(f"folder '{folder}' holds no model: it has no {_CONFIG}")
-        return str(folder.resolve())
-    if not _is_hub_id(name):
-        raise PolicyError(_unknown(name, "no such folder, and no hub id"))
-    _check_on_hub(name, revision)
-    return name
-
-
 def model_identity(resolved: str, revision: str | None = None) -> str:
     """Names the weights for signatures: the same on every machine, whatever the folder's place.
 
@@ -72,7 +42,7 @@ def model_identity(resolved: str, revision: str | None = None) -> str:
     folder = Path(resolved)
     if not folder.is_dir():
         return f"{resolved}@{revision}"
-    files = [folder / _CONFIG, *sorted(folder.glob("*.safetensors"))]
+    files = [folder / CONFIG, *sorted(folder.glob("*.safetensors"))]
     tokenizer = folder / "tokenizer.json"
     files += [tokenizer] if tokenizer.is_file() else []
     return f"{folder.name}@{digest([file_sha256(file) for file in files])[:12]}"
@@ -94,7 +64,7 @@ def model_digests(name: str, revision: str | None = None) -> ModelDigests:
         return _folder_digests(place)
     found = _hub_digests(name, revision)
     if found is None:
-        raise PolicyError(_unknown(name, "the hub cache does not say of which commit it is"))
+        raise PolicyError(unknown_model(name, "the hub cache does not say of which commit it is"))
     return found
 
 
@@ -102,7 +72,7 @@ def local_digests(name: str, revision: str | None = None) -> ModelDigests | None
     """As `model_digests`, but asks no hub; None if the model is not on this machine. No torch."""
     known = name in shipped_policies() or name in catalog() or Path(name).expanduser().is_dir()
     if not known:
-        return _hub_digests(name, revision) if _is_hub_id(name) else None
+        return _hub_digests(name, revision) if is_hub_id(name) else None
     try:
         return model_digests(name, revision)
     except (AssetError, PolicyError):
@@ -120,7 +90,7 @@ def _folder_digests(folder: Path) -> ModelDigests:
         )
     own = {
         file.relative_to(folder).as_posix(): file_sha256(file)
-        for file in [folder / _CONFIG, *weights]
+        for file in [folder / CONFIG, *weights]
     }
     adapter = folder / _ADAPTER
     if adapter.is_file():  # its folder has the adapter's weights only
@@ -135,38 +105,10 @@ def _hub_digests(name: str, revision: str | None) -> ModelDigests | None:
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     file = cached_file(
-        name, _CONFIG, revision=revision, local_files_only=True,
+        name, CONFIG, revision=revision, local_files_only=True,
         _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_connection_errors=False,
     )  # fmt: skip
     commit = extract_commit_hash(file, None)
     if commit is None:
         return None
     return ModelDigests(digest(["hub", name, commit]), digest(["hub", name, commit, "tokenizer"]))
-
-
-def _is_hub_id(name: str) -> bool:
-    owner, _, rest = name.partition("/")
-    return bool(owner.strip(".~")) and bool(rest) and "/" not in rest and "\\" not in name
-
-
-def _check_on_hub(name: str, revision: str | None) -> None:
-    # The smallest file of a model tells whether it is in the cache or on the hub.
-    from transformers.utils.hub import cached_file
-
-    try:
-        cached_file(name, _CONFIG, revision=revision)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise PolicyError(
-            _unknown(name, f"not in the hub cache; the hub says: {reason}")
-        ) from error
-
-
-def _unknown(name: str, reason: str) -> str:
-    shipped = shipped_policies()
-    return (
-        f"no model '{name}' ({reason}){nearest(name, [*shipped, *catalog()])}. "
-        f"Give a shipped policy ({', '.join(shipped) or 'none in this installation'}), "
-        f"an asset ({', '.join(catalog())}), a folder with a {_CONFIG}, "
-        "or a hub id `owner/name` (needs the network or a filled cache)"
-    )

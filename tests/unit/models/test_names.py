@@ -3,8 +3,9 @@
 import pytest
 
 from lmrl_bench.errors import AssetError, PolicyError
-from lmrl_bench.text import models
-from lmrl_bench.text.models import model_identity, resolve_model, shipped_policies
+from lmrl_bench.models import names
+from lmrl_bench.models.fingerprints import model_identity
+from lmrl_bench.models.names import resolve_model, shipped_policies
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def shipped(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
     (tmp_path / "shipped" / "no-model").mkdir()
-    monkeypatch.setattr(models, "SHIPPED", tmp_path / "shipped")
+    monkeypatch.setattr(names, "SHIPPED", tmp_path / "shipped")
     return folder
 
 

@@ -1,0 +1,1 @@
+"""Models: their names, their fingerprints, and the one place that loads them."""
