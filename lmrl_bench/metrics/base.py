@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,17 +38,18 @@ class Metric(ABC):
     Attributes:
         name: as in the registry ("rouge-l"); the key in records and boards.
         bounds: smallest and largest possible value (may be infinite).
-        higher_is_better: direction.
-        needs: what it reads of a sample: "prompt", "references" or both; the columns of
-            `as_evaluate`.
+        higher_is_better: direction; None where neither direction is better (`length`). Such a
+            metric describes answers and cannot rank them.
+        needs: what it reads of a sample: "prompt", "references", "meta"; a task whose metrics and
+            rewards do not need references may have rows without any.
         signature: everything that can move a value (library, version, options), like sacrebleu's;
             stands in the record.
     """
 
     name: str
     bounds: tuple[float, float]
-    higher_is_better: bool = True
-    needs: ClassVar[frozenset[str]] = frozenset({"references"})
+    higher_is_better: bool | None = True
+    needs: frozenset[str] = frozenset({"references"})
 
     @property
     @abstractmethod

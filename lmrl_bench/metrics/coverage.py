@@ -9,7 +9,7 @@ check of an answer, no measure of its quality.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class ConceptCoverage(Metric):
     """
 
     name = "concept-coverage"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset({"meta"})
     bounds = (0.0, 1.0)
 
     def __init__(self, field: str = "concepts") -> None:

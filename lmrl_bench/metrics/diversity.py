@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Distinct(Metric):
         n: Length of the n-grams, in words.
     """
 
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     bounds = (0.0, 1.0)
 
     def __init__(self, n: int) -> None:
@@ -103,7 +103,7 @@ class Msttr(Metric):
     """
 
     name = "msttr"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     bounds = (0.0, 1.0)
 
     def __init__(self, segment: int = 50) -> None:
@@ -136,8 +136,9 @@ class Length(Metric):
     """Words in a response, mean over responses; a description, neither direction is better."""
 
     name = "length"
-    needs: ClassVar[frozenset[str]] = frozenset()
+    needs: frozenset[str] = frozenset()
     bounds = (0.0, math.inf)
+    higher_is_better = None
 
     @property
     def signature(self) -> str:

@@ -103,6 +103,7 @@ class LearnedClassifier(Metric):
     ) -> None:
         self.max_tokens = max_tokens
         self.batch_size = batch_size
+        self.needs = frozenset({"prompt"} if text == "prompt_response" else ())
         self._label = label
         self._text = text
         self._classifier = load_classifier(str(model), revision)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -82,7 +82,7 @@ class Perplexity(Metric):
     name = "perplexity"
     bounds = (1.0, math.inf)
     higher_is_better = False
-    needs: ClassVar[frozenset[str]] = frozenset({"prompt"})
+    needs: frozenset[str] = frozenset({"prompt"})
 
     def __init__(
         self, model: str = "nano-causal", revision: str | None = None, batch_size: int = 32

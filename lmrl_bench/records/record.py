@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from lmrl_bench.digests import digest
 from lmrl_bench.paths import is_plain_name, public_name
@@ -77,9 +86,29 @@ class TaskInfo(_Strict):
     lower_is_better: list[str] = Field(
         default_factory=list, description="metrics of which less is better"
     )
+    neutral_metrics: list[str] = Field(
+        default_factory=list,
+        description="metrics of which neither direction is better; left out where there is none, "
+        "and not in older records",
+    )
     score_range: ScoreRange | None = Field(
         None, description="as it was then; boards take the scale from the task as it is now"
     )
+
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Returns the direction of a metric; None where neither is better."""
+        if metric in self.lower_is_better:
+            return False
+        # Records from before `neutral_metrics` hold one metric without a direction: the length.
+        of_length = self.metric_signatures.get(metric, "").startswith("length|")
+        return None if of_length or metric in self.neutral_metrics else True
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = handler(self)
+        if not self.neutral_metrics:
+            content.pop("neutral_metrics", None)
+        return content
 
 
 class PolicyInfo(_Strict):

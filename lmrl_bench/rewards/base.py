@@ -59,9 +59,12 @@ class RewardFunction(ABC):
 
     Attributes:
         name: as in the registry; the component's name in logs and records.
+        needs: what it reads of a sample: "prompt", "references", "meta"; a task whose metrics and
+            rewards do not need references may have rows without any.
     """
 
     name: str
+    needs: frozenset[str] = frozenset({"references"})
 
     @property
     @abstractmethod

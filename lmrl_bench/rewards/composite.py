@@ -62,6 +62,7 @@ class CompositeReward(RewardFunction):
         _check_bounds("the whole reward", clip)
         self.terms = dict(zip(_unique([term.reward.name for term in terms]), terms, strict=True))
         self.clip = clip
+        self.needs = frozenset().union(*(term.reward.needs for term in terms))
 
     @property
     def signature(self) -> str:

@@ -31,11 +31,11 @@ class MetricReward(RewardFunction):
     """The per-sample value of a metric, scaled.
 
     With `scale` true the value is mapped linearly from the metric's range to [0, 1] and clipped
-    there, and turned round
-    where lower is better: BLEU and chrF become `x / 100`, TER becomes `max(0, 1 - x / 100)`. The
-        range is the metric's
-    bounds, or `USUAL_RANGES`; metrics without finite bounds need it given. Note that the per-sample
-    value of `perplexity` is in nats per token.
+    there, and turned round where lower is better: BLEU and chrF become `x / 100`, TER becomes
+    `max(0, 1 - x / 100)`. The range is the metric's bounds, or `USUAL_RANGES`; metrics without
+    finite bounds need it given. A metric without a direction (`length`) is not turned round: to
+    use it as a reward says that more is better. Note that the per-sample value of `perplexity` is
+    in nats per token.
 
     Args:
         metric: The metric; it must give per-sample values.
@@ -49,13 +49,14 @@ class MetricReward(RewardFunction):
     def __init__(self, metric: Metric, scale: Scale = True) -> None:
         self.metric = metric
         self.name = metric.name
+        self.needs = metric.needs
         self._range = _range(metric, scale)
 
     @property
     def signature(self) -> str:
         """The metric's signature, the range and the direction."""
         scale = "no" if self._range is None else f"{self._range[0]:g}..{self._range[1]:g}"
-        sign = "+" if self.metric.higher_is_better else "-"
+        sign = "-" if self.metric.higher_is_better is False else "+"
         return f"{self.metric.signature}|scale:{scale}|sign:{sign}"
 
     def prepare(self, samples: Sequence[Sample]) -> None:
@@ -82,10 +83,10 @@ class MetricReward(RewardFunction):
 
     def _scaled(self, values: FloatArray) -> FloatArray:
         if self._range is None:
-            return values if self.metric.higher_is_better else -values
+            return -values if self.metric.higher_is_better is False else values
         low, high = self._range
         scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
-        return scaled if self.metric.higher_is_better else 1.0 - scaled
+        return 1.0 - scaled if self.metric.higher_is_better is False else scaled
 
 
 def _range(metric: Metric, scale: Scale) -> tuple[float, float] | None:

@@ -20,6 +20,7 @@ class MissingEosPenalty(RewardFunction):
     """
 
     name = "missing-eos-penalty"
+    needs: frozenset[str] = frozenset()
 
     def __init__(self, value: float = 1.0) -> None:
         self._value = _not_negative(self.name, "value", value)
@@ -47,6 +48,7 @@ class LengthPenalty(RewardFunction):
     """
 
     name = "length-penalty"
+    needs: frozenset[str] = frozenset()
 
     def __init__(
         self, target: int, per_token: float, mode: Literal["beyond", "distance"] = "beyond"
@@ -81,6 +83,7 @@ class RepetitionPenalty(RewardFunction):
     """
 
     name = "repetition-penalty"
+    needs: frozenset[str] = frozenset()
 
     def __init__(self, value: float = 1.0, allowed: float = 0.2, n: int = 2) -> None:
         self._value = _not_negative(self.name, "value", value)

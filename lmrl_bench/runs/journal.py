@@ -11,6 +11,7 @@ from typing import Any
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
+from lmrl_bench.metrics.base import Metric
 from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
 from lmrl_bench.records.provenance import CHANGED, changes, collect
@@ -258,9 +259,14 @@ def task_info(task: Task) -> TaskInfo:
         reward_signature=task.reward().signature,
         primary_metric=task.spec.metrics.primary.key,
         held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
-        lower_is_better=[name for name, metric in metrics.items() if not metric.higher_is_better],
+        lower_is_better=_directed(metrics, False),
+        neutral_metrics=_directed(metrics, None),
         score_range=task.spec.score_range,
     )
+
+
+def _directed(metrics: Mapping[str, Metric], higher_is_better: bool | None) -> list[str]:
+    return [name for name, found in metrics.items() if found.higher_is_better is higher_is_better]
 
 
 def _bare_task_info(task: Task) -> TaskInfo:

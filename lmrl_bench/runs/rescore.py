@@ -188,7 +188,7 @@ class _Run:
         if reason := self._other_version(key, recorded, metric.signature):
             yield f"{answered.decoding}: {reason}"
             return
-        if (key in self.record.task.lower_is_better) == metric.higher_is_better:
+        if self.record.task.higher_is_better(key) is not metric.higher_is_better:
             yield f"{answered.decoding}: the record has the direction of {key} the wrong way round"
         responses = [row["output"] for row in answered.rows]
         result = metric.score(responses, answered.samples)

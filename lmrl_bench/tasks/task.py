@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lmrl_bench.config.loading import load_yaml, validate
 from lmrl_bench.digests import digest
-from lmrl_bench.errors import DataError, LmrlBenchError, TaskError, nearest
+from lmrl_bench.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.rewards import REWARDS, make_reward
@@ -177,7 +177,13 @@ class Task:
             self._load_plugin()
             component = components[key]
             with self._named("metrics"):
-                self._metrics[key] = make_metric(component.name, component.args, self.folder)
+                metric = make_metric(component.name, component.args, self.folder)
+                if key == self.spec.metrics.primary.key and metric.higher_is_better is None:
+                    raise MetricError(
+                        f"primary is '{key}', of which neither more nor less is better, so boards "
+                        "cannot rank by it; choose another one and list it under others"
+                    )
+            self._metrics[key] = metric
         return self._metrics[key]
 
     def self_test(self) -> SelfTest:

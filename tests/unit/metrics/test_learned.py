@@ -258,3 +258,8 @@ def test_the_same_texts_are_read_once_and_equal_ones_too(folder):
     np.testing.assert_allclose(other, first[[1, 0]], atol=1e-7)
     first[:] = 7.0  # the caller's own
     np.testing.assert_allclose(reward.score(["great film .", "bad"], samples(2)).per_sample, other)
+
+
+def test_the_prompt_is_read_only_where_the_model_sees_it(folder):
+    assert classifier(folder).needs == {"prompt"}
+    assert classifier(folder, text="response").needs == frozenset()

@@ -167,6 +167,14 @@ def test_relative_model_is_taken_from_the_task_folder(tmp_path, causal, monkeypa
     assert metric.score(["a"], [sample("a")]).value > 1
 
 
+def test_what_a_metric_reads_and_its_direction():
+    assert make_metric("length").higher_is_better is None
+    assert make_metric("length").needs == frozenset()
+    assert make_metric("ter").higher_is_better is False
+    assert make_metric("chrf").needs == {"references"}
+    assert make_metric("concept-coverage").needs == {"meta"}
+
+
 def test_prepare_changes_nothing():
     metric = make_metric("rouge-l", {"stemmer": True})
     rows = [sample("running cats"), sample("dogs")]

@@ -62,6 +62,25 @@ class Given(RewardFunction):
         self.prepared += samples
 
 
+@pytest.mark.parametrize(
+    ("terms", "needs"),
+    [
+        (["missing-eos-penalty"], set()),
+        (["chrf"], {"references"}),
+        (["repetition-penalty", "concept-coverage"], {"meta"}),
+        (["chrf", "concept-coverage"], {"references", "meta"}),
+    ],
+)
+def test_what_a_reward_reads_of_a_sample(terms, needs):
+    assert make_reward(spec(*({"name": name} for name in terms))).needs == needs
+
+
+def test_a_metric_without_a_direction_is_not_turned_round():
+    reward = make_reward(spec({"name": "length", "args": {"scale": [0, 4]}}))
+    np.testing.assert_allclose(reward(batch()).scores, [0.75, 0.5, 0.0])
+    assert reward.signature.endswith("sign:+]")
+
+
 @pytest.mark.parametrize("name", ["bleu", "chrf"])
 def test_percentages_become_fractions(name):
     rows = batch()

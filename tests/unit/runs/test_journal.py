@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from fixtures.toy import tiny_causal
 
+from lmrl_bench.errors import MetricError
+from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.journal import task_info
 
@@ -18,6 +21,29 @@ def test_the_record_names_the_metrics_of_which_less_is_better(world):
     assert found.held_out_metrics == ["bleu", "ter"]
     assert set(found.metric_signatures) == {"chrf", "bleu", "ter"}
     assert "CHRF" in found.reward_signature
+
+
+def test_the_record_names_the_metrics_without_a_direction(world):
+    assert "neutral_metrics" not in task_info(world.task).model_dump()
+    world.edit_task(
+        metrics={
+            "primary": {"name": "chrf"},
+            "held_out": [{"name": "bleu"}, {"name": "ter"}],
+            "others": [{"name": "length", "as": "words"}],
+        }
+    )
+    found = task_info(world.task)
+    assert found.lower_is_better == ["ter"]
+    assert found.neutral_metrics == ["words"]
+    assert [found.higher_is_better(key) for key in ("chrf", "ter", "words")] == [True, False, None]
+    older = found.model_dump(exclude={"neutral_metrics"})
+    assert TaskInfo.model_validate(older).higher_is_better("words") is None
+
+
+def test_a_metric_without_a_direction_cannot_rank(world):
+    world.edit_task(metrics={"primary": {"name": "length"}, "held_out": [{"name": "bleu"}]})
+    with pytest.raises(MetricError, match=r"primary is 'length', of which neither more nor less"):
+        task_info(world.task)
 
 
 def test_tied_weights_are_counted_once(world):
