@@ -1,0 +1,103 @@
+"""Parquet files of others, read first in a process of their own. No torch.
+
+A damaged or crafted file can end the process that reads it from inside Arrow's C++ code, where no exception
+can be caught. A child process reads it first: only its own life is at stake. One child reads many files
+(0.3 s to start, then as fast as here), so that a board's check costs one.
+
+This file is also that child's script, so it imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+MAX_BYTES: Final = 8 * 2**30
+"""Size of a file's values in memory; a small file can hold the same text a billion times."""
+
+_SECONDS = 60.0  # for one child; and one more for each MB
+_BATCH_ROWS = 4096
+
+
+def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
+    """Reads Parquet files in a child process, every value of them.
+
+    Returns:
+        What is wrong, for each file that cannot be read or holds text that is not UTF-8; nothing for the others.
+    """
+    problems: dict[Path, str] = {}
+    waiting = list(paths)
+    while waiting:
+        answers, end = _ask(waiting)
+        problems |= {waiting[i]: text for i, text in enumerate(answers) if text}
+        if len(answers) < len(waiting):
+            problems[waiting[len(answers)]] = end
+        waiting = waiting[len(answers) + 1 :]
+    return problems
+
+
+def _ask(paths: Sequence[Path]) -> tuple[list[str], str]:
+    """Returns one answer for each file that the child got to, empty if it is fine, and how the child ended."""
+    seconds = _SECONDS + sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
+    question = json.dumps([MAX_BYTES, *map(str, paths)])
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", __file__],
+            input=question.encode("ascii"),
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+        output, end = child.stdout, _end(child.returncode)
+    except subprocess.TimeoutExpired as error:
+        output, end = error.stdout or b"", f"reading it takes longer than {seconds:.0f} s"
+    lines = [line for line in output.splitlines(keepends=True) if line.endswith(b"\n")]
+    return [json.loads(line) for line in lines], end
+
+
+def _end(code: int) -> str:
+    if code >= 0:
+        return f"the process that read it ended with {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"the process that read it was ended by {name}"
+
+
+def _problem(path: str, max_bytes: int) -> str:
+    import pyarrow
+    import pyarrow.parquet
+
+    row, size = 0, 0
+    try:
+        with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
+            if problem := _twice(file.schema_arrow.names):
+                return problem
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+                batch.validate(full=True)  # text that is not UTF-8, among others
+                row, size = row + batch.num_rows, size + batch.nbytes
+                if size > max_bytes:
+                    return f"more than {max_bytes / 2**30:g} GiB of values; split the file"
+    except (pyarrow.ArrowException, OSError, ValueError, MemoryError, RecursionError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        place = f"after row {row}: " if row else ""
+        return place + (first or type(error).__name__)
+    return ""
+
+
+def _twice(names: Sequence[str]) -> str:
+    twice = [name for number, name in enumerate(names) if name in names[:number]]
+    return f"the column '{twice[0]}' is there twice; rename one" if twice else ""
+
+
+def _main() -> None:
+    max_bytes, *paths = json.load(sys.stdin)
+    for path in paths:
+        print(json.dumps(_problem(path, max_bytes)), flush=True)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,131 @@
+"""JSON as its standard has it: what Python's parser lets through in silence is an error here. No torch.
+
+Python keeps the last of two equal keys, reads `NaN`, turns `1e999` into infinity and half of a surrogate
+pair into a text that no file can hold.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
+
+MAX_DEPTH: Final = 64
+"""Lists and mappings inside each other; deeper values end no recursion of ours."""
+
+MAX_DIGITS: Final = 1000
+"""Digits of a whole number."""
+
+
+def parse_json(text: str) -> Any:
+    """Returns the value of one JSON text, itself decoded from UTF-8.
+
+    Raises:
+        ValueError: Not JSON, a key given twice, a number that is not finite or has more than `MAX_DIGITS`
+            digits, a value nested deeper than `MAX_DEPTH`, or text that UTF-8 cannot hold; says which.
+    """
+    try:
+        value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined] # in no stub
+        if text[end:].strip(" \t\r\n"):
+            value = _DECODER.decode(text)
+    except (StopIteration, json.JSONDecodeError):
+        value = _decoded(text)
+    except RecursionError:
+        raise ValueError(_too_deep()) from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
+        raise ValueError(_too_deep())
+    if "\\ud" in text or "\\uD" in text:
+        require_encodable(value)
+    return value
+
+
+def require_encodable(value: Any) -> None:
+    """Checks that every text of a value, keys included, can be written as UTF-8.
+
+    Raises:
+        ValueError: Names the text and the character.
+    """
+    for text in _texts(value):
+        if text.isascii():
+            continue
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            found = ascii(text[max(0, error.start - 20) : error.end + 20])
+            raise ValueError(
+                f"character {error.start + 1} of {found} is half of a surrogate pair (\\u"
+                f"{ord(text[error.start]):04x}), which is not a character"
+            ) from None
+
+
+def depth(value: Any) -> int:
+    """Returns how many lists and mappings lie inside each other; the count stops above `MAX_DEPTH`."""
+    found, level = 0, [value]
+    while level := [part for part in level if isinstance(part, list | tuple | dict)]:
+        found += 1
+        if found > MAX_DEPTH:
+            break
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+        ]
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict):
+            waiting.extend(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list | tuple):
+            waiting.extend(part)
+
+
+def _decoded(text: str) -> Any:
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at column {error.colno}") from None
+
+
+def _too_deep() -> str:
+    return f"lists and mappings are nested deeper than {MAX_DEPTH} levels"
+
+
+def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+        raise ValueError(f"the key '{twice:.60}' is given twice")
+    return mapping
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(
+            f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read (quote it to make it text)"
+        )
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {digits:.40} is beyond the range of a float")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON; write null, or leave the key out")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_mapping, parse_int=_whole, parse_float=_finite, parse_constant=_constant
+)
