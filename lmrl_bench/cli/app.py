@@ -65,9 +65,11 @@ def run(
 
     flags = {"task": task, "algorithm": algorithm, "policy": policy, "seed": seed, "output": output}
     loaded, given = given_run(config, flags)
-    from lmrl_bench.runs.resolve import resolve
+    from lmrl_bench.runs.folders import own_folder
+    from lmrl_bench.runs.resolve import resolve, settings_note
 
-    resolved = resolve(loaded, given, overrides=overrides or [])
+    resolved = own_folder(loaded, resolve(loaded, given, overrides=overrides or []))
+    note(settings_note(loaded, resolved))
     if dry_run:
         typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=2))
         note(f"digest {resolved.digest()}")

@@ -81,14 +81,27 @@ class EvaluationConfig(_Strict):
         256, ge=0, description="first rows of the test split; 0: no test, while settings are tuned"
     )
     greedy: bool = Field(True, description="report greedy decoding on the test split as well")
+    temperature: float | None = Field(
+        None,
+        gt=0.0,
+        description="sample the responses of every evaluation at this temperature; default: the task's decoding",
+    )
     batch_size: int = Field(128, gt=0, description="prompts decoded together")
+
+    def sampling(self, task: SamplingConfig) -> SamplingConfig:
+        """Returns the decoding of an evaluation: the task's, or sampling at the given temperature."""
+        if self.temperature is None:
+            return task
+        return SamplingConfig(temperature=self.temperature)
 
 
 class RuntimeConfig(_Strict):
     """Where and how it runs; cannot change a result on one CPU thread."""
 
     output: Path | None = Field(
-        None, description="folder of the run; default results/runs/<task>/<label>/<seed>"
+        None,
+        description="folder of the run; default: results/runs/<task>/<row>/<seed>, and for other settings than the "
+        "default ones <row>-<8 digits of their digest>",
     )
     device: str = "cpu"
     threads: int = Field(1, gt=0, description="torch threads")
@@ -132,6 +145,8 @@ class RunConfig(_Strict):
         part["policy"]["model"] = public_name(model) if model else None
         if self.policy.adapter is None:  # as in records that were made before there were adapters
             del part["policy"]["adapter"]
+        if self.evaluation.temperature is None:  # as in records that were made before it existed
+            del part["evaluation"]["temperature"]
         return part
 
     def digest(self) -> str:

@@ -11,13 +11,21 @@ from typing import Any
 
 from lmrl_bench.errors import ConfigError
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell
-from lmrl_bench.runs.resolve import tuned_settings
-from lmrl_bench.runs.tuned import TuningFacts, has_head, trial_tokens, tunable, tuning_facts
+from lmrl_bench.runs.resolve import settings_file, tuned_settings
+from lmrl_bench.runs.tuned import (
+    TuningFacts,
+    has_head,
+    policy_model,
+    trial_tokens,
+    tunable,
+    tuning_facts,
+)
 from lmrl_bench.tasks.catalog import load_task
 
 _TUNE = "{tune}"
 """Stands for the command that tunes exactly the files of a line."""
-Pair = tuple[str, str]
+Pair = tuple[str, str, str]
+"""Task, algorithm, and the settings' file as messages name it."""
 
 
 def require_declared(board: BoardSpec) -> None:
@@ -40,9 +48,11 @@ def undeclared(board: BoardSpec) -> list[str]:
     for cell in grid:
         reason = _reason(board, cell)
         if reason is not None:
-            found.setdefault(reason, []).append((cell.task, _algorithm(cell)))
+            task, name = load_task(cell.task), _algorithm(cell)
+            file = settings_file(task, name, policy_model(cell)).relative_to(task.folder)
+            found.setdefault(reason, []).append((cell.task, name, f"{cell.task}/{file}"))
     return [
-        f"{', '.join(f'{task}/algorithms/{name}.yaml' for task, name in pairs)}: "
+        f"{', '.join(file for _task, _name, file in pairs)}: "
         + reason.replace(_TUNE, f"lmrl-bench tune {board.name}{options}")
         for reason, all_pairs in found.items()
         for pairs, options in _parts(all_pairs, whole=len(all_pairs) == len(grid))
@@ -54,16 +64,16 @@ def _parts(pairs: Sequence[Pair], *, whole: bool) -> Iterator[tuple[Sequence[Pai
     if whole:
         yield pairs, ""
         return
-    for task in dict.fromkeys(task for task, _ in pairs):
-        names = [name for of, name in pairs if of == task]
-        options = f" --task {task}" + "".join(f" --algorithm {name}" for name in names)
-        yield [(task, name) for name in names], options
+    for task in dict.fromkeys(task for task, *_ in pairs):
+        its = [pair for pair in pairs if pair[0] == task]
+        names = dict.fromkeys(name for _task, name, _file in its)
+        yield its, f" --task {task}" + "".join(f" --algorithm {name}" for name in names)
 
 
 def _reason(board: BoardSpec, cell: Cell) -> str | None:
     """Returns how one file was made otherwise, and what to do; None if it was made as declared."""
     task = load_task(cell.task)
-    path = tuned_settings(task, _algorithm(cell))
+    path = tuned_settings(task, _algorithm(cell), policy_model(cell))
     facts = tuning_facts(path) if path else None
     assert board.tuning is not None
     wanted: dict[str, Any] = {

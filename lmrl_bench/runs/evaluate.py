@@ -43,6 +43,7 @@ class Evaluator:
     Args:
         batch_size: prompts decoded together; changes a result by rounding only.
         seed: the run's root seed; sampling has a stream of its own per split.
+        sampling: the decoding; default: the task's.
     """
 
     task: Task
@@ -50,6 +51,7 @@ class Evaluator:
     policy: LanguageModelPolicy
     batch_size: int
     seed: int
+    sampling: SamplingConfig | None = None
     _cores: dict[Split, EpisodeCore] = field(default_factory=dict, init=False, repr=False)
 
     def __call__(
@@ -66,12 +68,13 @@ class Evaluator:
         Args:
             split: which split.
             n: rows, or all if there are fewer.
-            greedy: most probable tokens in place of the task's declared decoding.
+            greedy: most probable tokens in place of the declared decoding.
             mask: NLPO's mask, for the policy that acts through it.
             primary_only: leave the other metrics out, which may cost more than the decoding.
         """
         samples = self.task.samples(split)[:n]
-        sampling = self.task.spec.evaluation.model_copy(update={"greedy": True} if greedy else {})
+        declared = self.sampling or self.task.spec.evaluation
+        sampling = declared.model_copy(update={"greedy": True} if greedy else {})
         prompts, completions, log_ratios = self._respond(split, samples, sampling, mask)
         outcome = self._core(split).outcome(prompts, completions)
         spec = self.task.spec.metrics

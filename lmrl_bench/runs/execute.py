@@ -28,7 +28,7 @@ from lmrl_bench.records.store import (
 from lmrl_bench.runs.allocator import reuse_freed_memory
 from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint
 from lmrl_bench.runs.done import StaleRecordError, done_record
-from lmrl_bench.runs.folders import run_folder, run_name
+from lmrl_bench.runs.folders import own_folder, run_folder, run_name
 from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.progress import Event, Listener, of_a_start, silent
@@ -79,7 +79,7 @@ def run(
     base = {**(given or {}), "algorithm": {"name": algorithm}, "seed": seed}
     if given and given.get("algorithm", {}).get("name") == algorithm:
         base["algorithm"] = given["algorithm"]
-    config = resolve(loaded, base, overrides=overrides)
+    config = own_folder(loaded, resolve(loaded, base, overrides=overrides))
     return execute_with_start(config, loaded, progress=progress, fresh=fresh)
 
 

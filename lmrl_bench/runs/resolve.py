@@ -12,16 +12,59 @@ from lmrl_bench.config.loading import Located, find_problems, load_yaml, validat
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.errors import ConfigError
+from lmrl_bench.paths import public_name
 from lmrl_bench.tasks.task import Task
 
 if TYPE_CHECKING:
     from lmrl_bench.algorithms.interface import Algorithm
 
 
-def tuned_settings(task: Task, algorithm: str) -> Path | None:
-    """Returns the task's tuned settings of an algorithm (`algorithms/<name>.yaml`), if it has any."""
-    path = task.folder / "algorithms" / f"{algorithm}.yaml"
+def settings_file(task: Task, algorithm: str, policy: str | None = None) -> Path:
+    """Returns where a task keeps its settings of an algorithm for a policy, whether or not the file exists.
+
+    `algorithms/<algorithm>.yaml` is for the task's default policy, and for any other policy
+    `algorithms/<policy>/<algorithm>.yaml`: a learning rate that suits one model ruins another.
+
+    Args:
+        task: The task.
+        algorithm: An algorithm's name.
+        policy: As in `policy.model`; None: the task's default.
+    """
+    folder = task.folder / "algorithms"
+    if policy not in (None, task.spec.policies.default):
+        folder /= public_name(str(policy)).strip("./").replace("/", "--")
+    return folder / f"{algorithm}.yaml"
+
+
+def tuned_settings(task: Task, algorithm: str, policy: str | None = None) -> Path | None:
+    """Returns `settings_file` if it exists, else None: then the algorithm's defaults apply."""
+    path = settings_file(task, algorithm, policy)
     return path if path.exists() else None
+
+
+def settings_note(task: Task, config: RunConfig) -> str:
+    """Returns one line that says which settings of the algorithm apply below the given ones, and why."""
+    name, policy = config.algorithm.name, config.policy.model
+    mine, default = settings_file(task, name, policy), settings_file(task, name)
+    if mine.exists():
+        return f"settings: {_short(task, mine)}, the task's for '{name}' with this policy"
+    if mine != default and default.exists():
+        return (
+            f"settings: the defaults of '{name}'; {_short(task, default)} is for the policy "
+            f"'{task.spec.policies.default}' and not for '{public_name(str(policy))}' "
+            f"(your own: {_short(task, mine)}, or --set)"
+        )
+    return f"settings: the defaults of '{name}'; the task has none of its own"
+
+
+def _short(task: Task, path: Path) -> str:
+    return f"{task.name}/{path.relative_to(task.folder)}"
+
+
+def _policy_model(given: Located) -> str | None:
+    policy = given.data.get("policy")
+    model = policy.get("model") if isinstance(policy, Mapping) else None
+    return model if isinstance(model, str) else None
 
 
 def resolve(
@@ -79,7 +122,7 @@ def _merged(
     name = _algorithm_name(mine)
     if name == "supervised":
         mine = _from_the_base(mine)
-    tuned = tuned_settings(task, name)
+    tuned = tuned_settings(task, name, _policy_model(mine))
     merged = merge(load_yaml(tuned), mine) if tuned else mine
     return name, merge(merged, Located.plain({"task": task.name}, "task"))
 

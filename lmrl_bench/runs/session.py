@@ -117,5 +117,8 @@ def open_session(config: RunConfig, task: Task) -> Session:
         seed=derive_seed(config.seed, "sampling"),
         device=config.runtime.device,
     )
-    evaluator = Evaluator(task, codec, policy, config.evaluation.batch_size, config.seed)
+    evaluator = Evaluator(
+        task, codec, policy, config.evaluation.batch_size, config.seed,
+        sampling=config.evaluation.sampling(task.spec.evaluation),
+    )  # fmt: skip
     return Session(config, task, start, codec, policy, core, algorithm, evaluator)

@@ -30,7 +30,7 @@ from lmrl_bench.runs.bench import CellJob, Rerun, require_runtime_only, run_grid
 from lmrl_bench.runs.done import StaleRecordError, done_record
 from lmrl_bench.runs.folders import run_folder
 from lmrl_bench.runs.progress import Listener, silent
-from lmrl_bench.runs.resolve import resolve, tuned_settings
+from lmrl_bench.runs.resolve import resolve, settings_file
 from lmrl_bench.runs.starts import expected_run
 from lmrl_bench.runs.tuned import tuned_text
 from lmrl_bench.runs.tuning_plan import Study, Trial, TuningPlan
@@ -111,8 +111,8 @@ def write_settings(plan: TuningPlan) -> list[Path]:
         best = study.best
         if best.value is None:
             continue
-        folder = study.task.folder / "algorithms"
-        check_writable(folder, option="--write")
+        file = settings_file(study.task, study.algorithm, study.policy)
+        check_writable(file.parent, option="--write")
         facts = {
             "board": plan.board.name,
             "trials": plan.protocol.trials,
@@ -126,9 +126,9 @@ def write_settings(plan: TuningPlan) -> list[Path]:
             "tokens_spent": sum(trial.tokens for trial in study.trials),
         }
         changes = _fields(best.settings)
-        text = tuned_text(tuned_settings(study.task, study.algorithm), changes, facts)
-        write_atomic(folder / f"{study.algorithm}.yaml", text.encode())
-        written.append(folder / f"{study.algorithm}.yaml")
+        text = tuned_text(file if file.exists() else None, changes, facts)
+        write_atomic(file, text.encode())
+        written.append(file)
     return written
 
 

@@ -118,15 +118,22 @@ def _protocol(facts: TuningFacts) -> dict[str, Any]:
 def tunable(board: BoardSpec) -> list[Cell]:
     """Returns one cell (of the first seed) for each task and algorithm whose settings the board takes from the task.
 
-    Rows of one algorithm share the task's file; the first that sets no field of the algorithm itself stands for it.
+    Rows of one algorithm and policy share the task's file; the first that sets no field of the algorithm itself
+    stands for it.
     """
     own = {entry.label for entry in board.entries if "algorithm" in entry.set}
-    found: dict[tuple[str, str], Cell] = {}
+    found: dict[tuple[str, str, str | None], Cell] = {}
     for cell in cells(board):
         algorithm = cell.config["algorithm"]["name"]
         if algorithm not in UNTUNED and cell.label not in own:
-            found.setdefault((cell.task, algorithm), cell)
+            found.setdefault((cell.task, algorithm, policy_model(cell)), cell)
     return list(found.values())
+
+
+def policy_model(cell: Cell) -> str | None:
+    """Returns the policy that the board names for a cell; None: the task's default."""
+    policy = cell.config.get("policy")
+    return policy.get("model") if isinstance(policy, dict) else None
 
 
 def trial_tokens(protocol: TuningSpec, task: Task, cell: Cell) -> int:

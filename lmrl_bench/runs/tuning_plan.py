@@ -14,7 +14,7 @@ from lmrl_bench.config.overrides import merge
 from lmrl_bench.errors import ConfigError, nearest
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, require_other_seeds
 from lmrl_bench.runs.resolve import resolve
-from lmrl_bench.runs.tuned import trial_tokens, tunable
+from lmrl_bench.runs.tuned import policy_model, trial_tokens, tunable
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
@@ -44,6 +44,7 @@ class Study:
 
     Attributes:
         task, algorithm, label: what is tuned; `label` is the board's row.
+        policy: as the board names it; None: the task's default.
         given: the board's configuration of the row, with a trial's budget and evaluation.
         present: searched field to the value that is there.
         space: searched field to what may be tried.
@@ -62,12 +63,14 @@ class Study:
     tokens: int
     metric: str
     higher_is_better: bool = True
+    policy: str | None = None
     trials: list[Trial] = field(default_factory=list)
 
     @property
     def name(self) -> str:
-        """task/algorithm."""
-        return f"{self.task.name}/{self.algorithm}"
+        """task/algorithm, and the policy where it is not the task's default."""
+        other = self.policy not in (None, self.task.spec.policies.default)
+        return f"{self.task.name}/{self.algorithm}" + (f"/{self.policy}" if other else "")
 
     def worth(self, trial: Trial) -> float:
         """Returns a number of which more is better; the worst there is for a trial without a value."""
@@ -176,7 +179,17 @@ def _study(protocol: TuningSpec, cell: Cell) -> Study:
                 "what it is; set it above 0, or fix it on the board"
             )
     metric = task.spec.metrics.primary.key
-    return Study(task, algorithm, cell.label, given, present, space, tokens, metric)
+    return Study(
+        task,
+        algorithm,
+        cell.label,
+        given,
+        present,
+        space,
+        tokens,
+        metric,
+        policy=policy_model(cell),
+    )
 
 
 def _algorithm(cell: Cell) -> str:

@@ -76,7 +76,7 @@ def test_an_unknown_key_names_the_override():
     assert str(caught.value).splitlines() == [
         "--set budget.tokns: unknown key (allowed: tokens); did you mean 'tokens'?",
         "--set evaluation: evaluation.evry: unknown key (allowed: batch_size, every, greedy, "
-        "test_samples, validation_samples); did you mean 'every'?",
+        "temperature, test_samples, validation_samples); did you mean 'every'?",
         "--set seed: must be at least 0, got -1",
     ]
 

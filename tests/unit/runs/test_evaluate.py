@@ -101,3 +101,24 @@ def test_the_reward_is_what_training_scores(session, monkeypatch):
     totals = core.outcome(prompts, core.completions(ids)).totals
     np.testing.assert_array_equal(totals.numpy(), np.float32(found))
     assert opened.core.counters.episodes == 0  # training's counters are its own
+
+
+def test_the_temperature_of_evaluations_is_the_tasks_or_the_given_one(world):
+    """`evaluation.temperature` does what the same temperature in task.yaml does, in every number."""
+    every = {
+        "evaluation": {"every": 2, "validation_samples": 4, "test_samples": 6, "greedy": False}
+    }
+
+    def facts(name, **evaluation):
+        given = world.given(name, evaluation=every["evaluation"] | evaluation)
+        record = run("toy", "ppo", given=given)
+        return record, {key: value.model_dump() for key, value in record.results.items()}
+
+    plain, plain_results = facts("plain")
+    warm, given_results = facts("given", temperature=0.3)
+    world.edit_task(evaluation={"temperature": 0.3})
+    _, task_results = facts("task")
+    assert given_results == task_results
+    assert given_results != plain_results
+    assert warm.config["evaluation"]["temperature"] == 0.3
+    assert "temperature" not in plain.config["evaluation"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lmrl_bench.errors import ConfigError
-from lmrl_bench.runs.resolve import resolve, tuned_settings
+from lmrl_bench.runs.folders import own_folder, run_folder
+from lmrl_bench.runs.resolve import resolve, settings_note, tuned_settings
 
 NO_TUNING = {"algorithm": {"name": "a2c"}}
 
@@ -39,6 +40,54 @@ def test_precedence(task):
 def test_tuned_settings_are_of_one_algorithm(task):
     assert tuned_settings(task, "a2c") is None
     assert resolve(task, NO_TUNING).budget.tokens == 60_000
+
+
+def test_tuned_settings_are_of_one_policy(task):
+    """A learning rate that suits the task's own policy is not applied to another one without a word."""
+    given = {"algorithm": {"name": "ppo"}, "policy": {"model": "/models/smollm"}}
+    other = resolve(task, given)
+    assert other.algorithm.model_dump()["epochs"] == 4  # the algorithm's default
+    assert other.budget.tokens == 60_000
+    note = settings_note(task, other)
+    assert "the defaults of 'ppo'" in note
+    assert "not for 'smollm'" in note
+    assert "toy/algorithms/smollm/ppo.yaml" in note
+    by_name = {"algorithm": {"name": "ppo"}, "policy": {"model": task.spec.policies.default}}
+    assert resolve(task, by_name).algorithm.model_dump()["epochs"] == 7
+    assert "toy/algorithms/ppo.yaml" in settings_note(task, resolve(task, by_name))
+    own = task.folder / "algorithms" / "smollm"
+    own.mkdir()
+    (own / "ppo.yaml").write_text("algorithm: {epochs: 2}\n")
+    assert resolve(task, given).algorithm.model_dump()["epochs"] == 2
+    assert "algorithms/smollm/ppo.yaml" in settings_note(task, resolve(task, given))
+    assert "none of its own" in settings_note(task, resolve(task, NO_TUNING))
+
+
+def test_a_single_run_has_a_folder_of_its_configuration(task):
+    """The default configuration keeps its plain place; another policy, or a setting, gets its own."""
+
+    def place(*overrides, **given):
+        config = resolve(task, {"algorithm": {"name": "a2c"}, **given}, overrides=overrides)
+        return run_folder(own_folder(task, config)).as_posix()
+
+    assert place() == place("runtime.threads=2") == "results/runs/toy/a2c/0"
+    assert place(seed=3) == "results/runs/toy/a2c/3"
+    assert place("runtime.output=mine") == "mine"
+    others = [place("budget.tokens=500"), place(policy={"model": "/models/smollm"})]
+    assert len({place(), *others, place("budget.tokens=501")}) == 4
+    digest = resolve(task, NO_TUNING, overrides=["budget.tokens=500"]).digest()
+    assert others[0] == f"results/runs/toy/a2c-{digest[:8]}/0"
+
+
+def test_the_decoding_of_evaluations_counts_only_when_it_is_given(task):
+    """So that records from before the setting existed stay records of the same configuration."""
+    plain = resolve(task, NO_TUNING)
+    assert "temperature" not in plain.scientific()["evaluation"]
+    warm = resolve(task, NO_TUNING, overrides=["evaluation.temperature=0.7"])
+    assert warm.scientific()["evaluation"]["temperature"] == 0.7
+    assert warm.digest() != plain.digest()
+    with pytest.raises(ConfigError, match=r"evaluation\.temperature: must be above 0|greater"):
+        resolve(task, NO_TUNING, overrides=["evaluation.temperature=0"])
 
 
 def test_every_field_is_written_out_and_resolving_again_changes_nothing(task):
