@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -30,6 +30,7 @@ from lmrl_bench.algorithms.interface import (
     UpdateStats,
     check_state,
 )
+from lmrl_bench.algorithms.steps import supervised_steps
 from lmrl_bench.seeding import generator
 from lmrl_bench.text.episodes import EpisodeBatch
 from lmrl_bench.text.kernels import Autocast, autocast
@@ -72,7 +73,13 @@ class SupervisedConfig(AlgorithmConfig):
 
 
 class Supervised:
-    """Fits the policy to the task's references."""
+    """Fits the policy to the task's references.
+
+    Attributes:
+        step: Steps taken so far.
+        total_steps: Steps in all.
+        after_step: Called with both after every step, to show progress.
+    """
 
     config_class: ClassVar[type[AlgorithmConfig]] = SupervisedConfig
     trains: ClassVar[bool] = True
@@ -100,9 +107,10 @@ class Supervised:
         self._train = core.task.supervised_samples()
         self._validation = core.task.matching("validation")[: config.validation_samples]
         self._steps_per_epoch = math.ceil(len(self._train) / config.batch_size)
-        self.total_steps = config.epochs * self._steps_per_epoch
-        if config.max_steps is not None:
-            self.total_steps = min(self.total_steps, config.max_steps)
+        self.total_steps = supervised_steps(
+            len(self._train), config.epochs, config.batch_size, config.max_steps
+        )
+        self.after_step: Callable[[int, int], None] | None = None
         self._parameters = [p for p in policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self._parameters,
@@ -150,6 +158,8 @@ class Supervised:
             loss, norm = self._one_step()
             losses.append(loss)
             norms.append(norm)
+            if self.after_step is not None:
+                self.after_step(self.step, self.total_steps)
         terms = {
             "loss": sum(losses) / len(losses),
             "validation_loss": self.validation_loss(),

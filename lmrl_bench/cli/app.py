@@ -71,8 +71,12 @@ def run(
     resolved = own_folder(loaded, resolve(loaded, given, overrides=overrides or []))
     note(settings_note(loaded, resolved))
     if dry_run:
+        from lmrl_bench.runs.starts import start_state
+
         typer.echo(json.dumps(resolved.model_dump(mode="json"), indent=2))
         note(f"digest {resolved.digest()}")
+        note(f"folder: {resolved.runtime.output}")
+        note(start_state(loaded, resolved.policy))
         return
     from lmrl_bench.runs.execute import execute_with_start
     from lmrl_bench.runs.folders import run_folder

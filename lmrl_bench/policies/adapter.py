@@ -30,7 +30,7 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
     Raises:
         PolicyError: PEFT is not installed, or the model has no such layers.
     """
-    _require_peft()
+    require_peft()
     from peft import LoraConfig
 
     lora = LoraConfig(
@@ -88,11 +88,12 @@ def read_adapter(model: PreTrainedModel, folder: Path) -> None:
     Raises:
         PolicyError: PEFT is not installed.
     """
-    _require_peft()
+    require_peft()
     model.load_adapter(str(folder), is_trainable=True)
 
 
-def _require_peft() -> None:
+def require_peft() -> None:
+    """Raises a PolicyError with the remedy if PEFT is not installed."""
     if importlib.util.find_spec("peft") is None:
         raise PolicyError(
             "adapters need PEFT, which is not installed; install it: pip install 'lmrl-bench[peft]'"

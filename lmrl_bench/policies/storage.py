@@ -63,7 +63,7 @@ def read_model(
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
         loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        with _no_progress_bars():
+        with no_progress_bars():
             model, report = loader.from_pretrained(
                 place, revision=revision, dtype=torch.float32, output_loading_info=True
             )
@@ -85,7 +85,7 @@ def _read_with_adapter(
     folder: Path, base: str, revision: str | None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
     model, tokenizer, _ = read_model(base, revision)
-    with _no_progress_bars():
+    with no_progress_bars():
         read_adapter(model, folder)
     return model, tokenizer, folder
 
@@ -164,7 +164,7 @@ def write_policy(
     """Writes the policy's folder; an older folder of that name is replaced when all is written."""
 
     def write(place: Path) -> None:
-        with _no_progress_bars():
+        with no_progress_bars():
             model.save_pretrained(place)
             if has_adapter(model):  # only the adapter was written
                 model.config.save_pretrained(place)
@@ -174,7 +174,7 @@ def write_policy(
         tensors = {name: value.detach().cpu() for name, value in value_head.state_dict().items()}
         save_file(tensors, place / HEAD_FILE, metadata={"trunk": _trunk_of(value_mode)})
 
-    _replace_folder(folder, write)
+    replace_folder(folder, write)
 
 
 def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> None:
@@ -201,13 +201,13 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
 def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
     """Fills the separate value trunk from the folder, if it has one."""
     if (folder / TRUNK_FOLDER).is_dir():
-        with _no_progress_bars():
+        with no_progress_bars():
             stored = type(trunk).from_pretrained(folder / TRUNK_FOLDER, dtype=torch.float32)
         trunk.load_state_dict(stored.state_dict())
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Keeps the library's bars for single files out of the program's own output."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -236,7 +236,8 @@ def _forget_generation_settings(model: PreTrainedModel, eos_id: int, pad_id: int
     )
 
 
-def _replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
+    """Writes a folder beside its place and then puts it there, in place of an older one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 from lmrl_bench.config.run import PolicyConfig, RunConfig
 from lmrl_bench.errors import DivergedError, PolicyError, RewardNotFiniteError
+from lmrl_bench.policies.export import merge_adapter
 from lmrl_bench.records.record import RunRecord, Status
 from lmrl_bench.records.store import (
     RECORD,
@@ -31,7 +32,7 @@ from lmrl_bench.runs.done import StaleRecordError, done_record
 from lmrl_bench.runs.folders import own_folder, run_folder, run_name
 from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.memory import PeakMemory
-from lmrl_bench.runs.progress import Event, Listener, of_a_start, silent
+from lmrl_bench.runs.progress import RESUMED, Event, Listener, of_a_start, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import Session, open_session, require_device
 from lmrl_bench.runs.starts import (
@@ -39,6 +40,7 @@ from lmrl_bench.runs.starts import (
     existing_start,
     expected_run,
     find_start,
+    start_words,
     supervised_config,
     trained_start,
     why_not_shipped,
@@ -117,14 +119,18 @@ def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
     config = supervised_config(task, policy).model_dump(mode="json")
     folder = trained_start(task, policy).parent
     config["runtime"] |= {"output": str(folder), "keep_policy": True}
+    name = f"{task.name}/supervised"
     if reason := why_not_shipped(task, policy):
-        progress(Event(f"{task.name}/supervised", "note", text=f"{reason}; training one"))
+        progress(Event(name, "note", text=f"{reason}; training one"))
+    progress(Event(name, "note", text=start_words(task, policy)))
     record = execute(resolve(task, config), task, progress=progress)
     if record.status == "interrupted":
         raise KeyboardInterrupt
     if record.status != "completed":
         message = record.error.message if record.error else record.status
         raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
+    if policy.adapter is not None:
+        merge_adapter(folder / POLICY)
 
 
 def execute(
@@ -181,7 +187,7 @@ def _finish(
     """Trains and tests; whatever happens becomes the record."""
     config = session.config
     trainer = Trainer(session, journal, progress, key=_key(session))
-    progress(Event(run_name(config), "started", text="resumed" if state else "started"))
+    progress(Event(run_name(config), "started", text=RESUMED if state else "started"))
     status: Status = "completed"
     error: BaseException | None = None
     try:

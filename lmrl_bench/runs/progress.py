@@ -19,6 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+RESUMED = "resumed"
+"""Text of the event "started" of a run that goes on from a checkpoint."""
+
 
 @dataclass(frozen=True)
 class Event:
@@ -64,6 +67,34 @@ def of_a_start(progress: Listener) -> Listener:
     return listen
 
 
+class TimeLeft:
+    """Estimates how long runs will still train, from the share of the budget that they have used in this sitting."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, tuple[float, float]] = {}
+
+    def words(self, event: Event, now: float) -> str:
+        """Returns "12 % done, about 6 min left", without the time while nothing can be said of it."""
+        if event.kind == "started" and event.text != RESUMED:
+            self._first[event.run] = (now, 0.0)
+        if event.kind != "iteration":
+            return ""
+        began, share = self._first.setdefault(event.run, (now, event.done))
+        words = f"{100 * event.done:.0f} % done"
+        gained = event.done - share
+        if gained <= 0 or now <= began:
+            return words
+        return f"{words}, about {duration((now - began) * (1 - event.done) / gained)} left"
+
+
+def duration(seconds: float) -> str:
+    """Returns "45 s", "12 min" or "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class PlainLines:
     """One line per event on stderr, at most one iteration line per run every `every` seconds."""
 
@@ -71,16 +102,19 @@ class PlainLines:
         self.stream = stream or sys.stderr
         self.every = every
         self._last: dict[str, float] = {}
+        self._left = TimeLeft()
 
     def __call__(self, event: Event) -> None:
         """Writes the event's line."""
         now = time.monotonic()
+        left = self._left.words(event, now)
         if event.kind == "iteration":
             if now - self._last.get(event.run, now - self.every) < self.every:
                 return
             self._last[event.run] = now
         with suppress(OSError):  # whoever read the lines is gone, or the disk full: the run goes on
-            print(event.line(), file=self.stream, flush=True)
+            line = f"{event.line()} ({left})" if left else event.line()
+            print(line, file=self.stream, flush=True)
 
 
 class LiveBars:
@@ -122,6 +156,7 @@ class LiveBars:
             self.bars[event.run] = self.progress.add_task(event.run, total=1.0, numbers="")
         shown = ("reward", "kl", "tokens_per_s")
         numbers = "  ".join(f"{k} {event.values[k]:.3g}" for k in shown if k in event.values)
+        numbers = "  ".join(part for part in (event.text, numbers) if part)
         if event.kind == "iteration":
             self.progress.update(self.bars[event.run], completed=event.done, numbers=numbers)
         self._move_whole()

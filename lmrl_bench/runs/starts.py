@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lmrl_bench.algorithms.steps import supervised_steps
 from lmrl_bench.assets.store import cache_root
 from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
 from lmrl_bench.digests import digest
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.errors import LmrlBenchError, PolicyError
 from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
-from lmrl_bench.paths import PACKAGE
+from lmrl_bench.paths import PACKAGE, public_name
 from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
-from lmrl_bench.runs.resolve import resolve_unchecked
+from lmrl_bench.runs.resolve import resolve_unchecked, settings_file
 from lmrl_bench.tasks.task import Task
 
 SHIPPED = PACKAGE / "policies" / "assets"
@@ -76,22 +77,69 @@ def existing_start(task: Task, policy: PolicyConfig) -> Start | None:
     if policy.start == "base":
         return Start(model, model, "base", base, base)
     for folder in (shipped_start(task, policy, base), trained_start(task, policy, base)):
-        if folder is not None and (folder / "config.json").exists():
+        if folder is not None and _complete(folder, policy):
             found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
             return Start(str(folder), model, "supervised", found, base, recipe)
     return None
 
 
+def _complete(folder: Path, policy: PolicyConfig) -> bool:
+    """Whether a start is there; one that was trained with an adapter only once that is merged."""
+    merged = policy.adapter is None or not (folder / "adapter_config.json").exists()
+    return merged and (folder / "config.json").exists()
+
+
 def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
-    """Returns the resolved configuration that trains the supervised start of a policy."""
+    """Returns the resolved configuration that trains the supervised start of a policy.
+
+    With `policy.adapter` the start is learned with such an adapter too, which is then merged into its weights: who
+    cannot train all weights need not do so for the start either. The recipe says so, as it holds this configuration.
+    """
     model = policy.model or task.spec.policies.default
     return resolve_unchecked(
         task,
         {
             "algorithm": {"name": "supervised"},
-            "policy": {"model": model, "revision": policy.revision, "start": "base"},
+            "policy": {
+                "model": model,
+                "revision": policy.revision,
+                "start": "base",
+                "adapter": policy.adapter.model_dump() if policy.adapter else None,
+            },
         },
     )
+
+
+def start_words(task: Task, policy: PolicyConfig) -> str:
+    """Returns what training the supervised start of a policy takes, how to shorten it and how to skip it."""
+    config = supervised_config(task, policy)
+    settings = config.algorithm.model_dump()
+    samples = len(task.supervised_samples())
+    steps = supervised_steps(
+        samples, settings["epochs"], settings["batch_size"], settings["max_steps"]
+    )
+    model = public_name(policy.model or task.spec.policies.default)
+    file = settings_file(task, "supervised", policy.model)
+    adapter = f", with a LoRA adapter of rank {policy.adapter.rank}" if policy.adapter else ""
+    return (
+        f"task '{task.name}' has no supervised start for '{model}' yet: {steps:,} steps of {settings['batch_size']} "
+        f"samples ({samples:,} samples){adapter}, trained once and kept in {trained_start(task, policy).parent}. "
+        f"To shorten it, write `algorithm: {{max_steps: 200}}` into {file}; to skip it, --set policy.start=base"
+    )
+
+
+def start_state(task: Task, policy: PolicyConfig) -> str:
+    """Returns one line for `--dry-run`: what a run starts from, or what has to be trained or fixed first."""
+    try:
+        found = existing_start(task, policy)
+    except LmrlBenchError as error:
+        return f"start: not available: {error}"
+    if found is None:
+        return f"start: {start_words(task, policy)}"
+    if found.kind == "base":
+        return f"start: the base model '{public_name(found.model)}'"
+    how = "shipped" if found.location.startswith(str(SHIPPED)) else "trained here before"
+    return f"start: the supervised policy, {how} ({found.location})"
 
 
 def start_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> str:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
+from lmrl_bench.algorithms.supervised import Supervised
 from lmrl_bench.policies.behaviour import TopPMask
 from lmrl_bench.runs.checkpoint import save_checkpoint
 from lmrl_bench.runs.journal import Journal
@@ -48,6 +49,8 @@ class Trainer:
                 self.progress(Event(self.name, "note", text=text))
         else:
             self._validate(0, 0)
+        if isinstance(algorithm, Supervised):
+            algorithm.after_step = self._after_step
         if algorithm.trains:
             algorithm.learn(after_iteration=self._after_iteration)
             if self.journal.validated != self.journal.used["iterations"]:
@@ -88,6 +91,11 @@ class Trainer:
             self._checkpoint()
         if self.stop_requested:
             raise Interrupted(STOPPED)
+
+    def _after_step(self, step: int, steps: int) -> None:
+        """Shows a step of supervised learning, whose iterations may take minutes."""
+        text = f"step {step:,}/{steps:,}"
+        self.progress(Event(self.name, "iteration", step / steps, text=text))
 
     def _iteration_event(self, stats: IterationStats) -> Event:
         done = stats.progress

@@ -198,7 +198,13 @@ def test_run_dry_run_prints_the_whole_configuration(world, capsys):
     assert config["algorithm"].items() >= SETTINGS["algorithm"].items()
     assert config["algorithm"]["gae_lambda"] == 0.95
     assert config["policy"]["model"] == str(world.model)
-    assert dry.err.startswith("digest ")
+    lines = dry.err.splitlines()
+    assert lines[0] == "settings: the defaults of 'ppo'; the task has none of its own"
+    assert lines[1].startswith("digest ")
+    assert lines[3] == "start: the base model 'model'"
+    first = call(capsys, "run", "--task", "toy", "--algorithm", "ppo", "--dry-run")
+    assert "no supervised start for 'model' yet: 3 steps of 16 samples (12 samples)" in first.err
+    assert first.err.splitlines()[2] == "folder: results/runs/toy/ppo/0"
     assert not (world.root / "out").exists()
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from fixtures.toy import tiny_seq2seq, toy_tokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from lmrl_bench.config.run import AdapterConfig, PolicyConfig
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.execute import ensure_start, run
+from lmrl_bench.runs.starts import trained_start
 
 pytest.importorskip("peft")
 
@@ -74,3 +79,37 @@ def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
     assert read_record(adapted.root / "again").policy.model == "policy"
     config = yaml.safe_load((adapted.root / "first" / "config.yaml").read_text())
     assert config["policy"]["adapter"] == {"kind": "lora", "rank": 2, "alpha": 4, "targets": None}
+
+
+def test_the_supervised_start_learns_with_the_same_adapter(adapted):
+    """`policy.adapter` is not ignored by the start: it trains an adapter too, merged into a start of its own."""
+    (adapted.folder / "algorithms").mkdir()
+    (adapted.folder / "algorithms" / "supervised.yaml").write_text(
+        "algorithm: {epochs: 1, batch_size: 6}\n"
+        "evaluation: {validation_samples: 2, test_samples: 2, greedy: false}\n"
+    )
+    plain, adapter = PolicyConfig(), PolicyConfig(adapter=AdapterConfig(rank=2, alpha=4))
+    assert trained_start(adapted.task, plain) != trained_start(adapted.task, adapter)
+    events = []
+    start = ensure_start(adapted.task, adapter, events.append)
+    assert any("with a LoRA adapter of rank 2" in event.text for event in events)
+    record = read_record(Path(start.location).parent)
+    assert record.config["policy"]["adapter"]["rank"] == 2
+    folder = Path(start.location)
+    assert (folder / "model.safetensors").exists()
+    assert not (folder / "adapter_config.json").exists()
+    kind = (
+        AutoModelForSeq2SeqLM
+        if "seq2seq" in adapted.task.spec.policies.kinds
+        else AutoModelForCausalLM
+    )
+    base = kind.from_pretrained(adapted.task.spec.policies.default).state_dict()
+    learned = kind.from_pretrained(folder).state_dict()
+    changed = {name for name in base if not torch.equal(base[name], learned[name])}
+    assert changed
+    assert not {name for name in changed if "embed" in name or "wte" in name or "norm" in name}
+    policy = {"start": "supervised", "adapter": {"rank": 2, "alpha": 4}}
+    again = run("toy", "none", given=adapted.given(policy=policy, algorithm={"name": "none"}))
+    assert again.status == "completed"
+    assert again.policy.weights_sha256 == start.digests.weights
+    assert again.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)

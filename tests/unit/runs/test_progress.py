@@ -7,7 +7,15 @@ import io
 from rich.console import Console
 
 from lmrl_bench.runs import progress
-from lmrl_bench.runs.progress import Event, LiveBars, PlainLines, listener, of_a_start
+from lmrl_bench.runs.progress import (
+    Event,
+    LiveBars,
+    PlainLines,
+    TimeLeft,
+    duration,
+    listener,
+    of_a_start,
+)
 
 
 def test_plain_lines_are_limited_per_run(monkeypatch):
@@ -23,12 +31,25 @@ def test_plain_lines_are_limited_per_run(monkeypatch):
     show(Event("t/ppo/0", "finished", 1.0, text="completed"))
     assert stream.getvalue().splitlines() == [
         "[t/ppo/0] started",
-        "[t/ppo/0] iteration reward=0.25 kl=0",
-        "[t/ppo/0] iteration reward=0.25 kl=10",
-        "[t/a2c/0] iteration reward=1",
+        "[t/ppo/0] iteration reward=0.25 kl=0 (50 % done)",
+        "[t/ppo/0] iteration reward=0.25 kl=10 (50 % done, about 10 s left)",
+        "[t/a2c/0] iteration reward=1 (0 % done)",
         "[t/ppo/0] validation reward=0.5",
         "[t/ppo/0] completed",
     ]
+
+
+def test_the_time_left_is_of_this_sitting():
+    """A run that resumes at 60 % did not reach them in its first second."""
+    left = TimeLeft()
+    assert left.words(Event("a", "started", text="resumed"), 0.0) == ""
+    assert left.words(Event("a", "iteration", 0.6), 1.0) == "60 % done"
+    assert left.words(Event("a", "iteration", 0.7), 11.0) == "70 % done, about 30 s left"
+    assert left.words(Event("b", "started", text="started"), 0.0) == ""
+    assert left.words(Event("b", "iteration", 0.01), 100.0) == "1 % done, about 2 h 45 min left"
+    assert [duration(s) for s in (0.4, 89, 90, 3600, 5400)] == [
+        "0 s", "89 s", "2 min", "60 min", "1 h 30 min",
+    ]  # fmt: skip
 
 
 def test_a_reader_that_is_gone_does_not_end_the_run():

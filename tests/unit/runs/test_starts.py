@@ -48,7 +48,12 @@ def test_a_start_is_trained_once_and_reused(quick):
     with pytest.raises(PolicyError, match=r"no supervised policy.*--algorithm ppo"):
         find_start(quick.task, POLICY)
     first = ensure_start(quick.task, POLICY, events.append)
-    assert events
+    said = next(event.text for event in events if event.kind == "note")
+    for part in ("2 steps of 6 samples", "algorithms/supervised.yaml", "--set policy.start=base"):
+        assert part in said
+    assert str(trained_start(quick.task, POLICY).parent) in said
+    steps = [event for event in events if event.text.startswith("step ")]
+    assert [(event.text, event.done) for event in steps] == [("step 1/2", 0.5), ("step 2/2", 1.0)]
     assert first.kind == "supervised"
     assert first.model == str(quick.model)
     assert first.location == str(trained_start(quick.task, POLICY))

@@ -1,0 +1,103 @@
+"""Trained policies as ordinary Hugging Face folders, for use without this package.
+
+A policy that was trained with an adapter keeps only the adapter and the place of its base model. Merged, it is a whole
+model that `from_pretrained` loads on any machine.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.names import is_hub_id, resolve_model
+from lmrl_bench.policies.adapter import ADAPTER_CONFIG, base_of, require_peft
+from lmrl_bench.policies.storage import HEAD_FILE, no_progress_bars, read_model, replace_folder
+
+CONFIG = "config.json"
+
+
+def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> None:
+    """Writes a policy as an ordinary Hugging Face folder: model and tokenizer, without the critic.
+
+    Args:
+        source: Folder of a policy.
+        target: Folder to write; it must not exist, or be empty.
+        merge: Merge an adapter into its base model.
+
+    Raises:
+        PolicyError: `target` has content; the policy cannot be read; it has no adapter to merge; or it is an adapter
+            whose base model is a folder, which nobody else has, and is not merged.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise PolicyError(f"{target}: already there and not empty; name another folder with --out")
+    folder = Path(resolve_model(str(source)))
+    base = base_of(folder)
+    if base is None and merge:
+        raise PolicyError(f"{folder}: has no adapter to merge; leave --merge-adapter out")
+    if base is not None and not merge:
+        _copy_adapter(folder, base, target)
+        return
+    model, tokenizer = _whole_model(str(folder))
+    replace_folder(target, lambda place: _write(place, model, tokenizer))
+
+
+def merge_adapter(folder: Path) -> None:
+    """Replaces an adapter's folder by the whole model with the adapter merged; leaves any other folder as it is."""
+    if base_of(folder) is None:
+        return
+    model, tokenizer = _whole_model(str(folder))
+
+    def write(place: Path) -> None:
+        _write(place, model, tokenizer)
+        if (folder / HEAD_FILE).is_file():
+            shutil.copy(folder / HEAD_FILE, place / HEAD_FILE)
+
+    replace_folder(folder, write)
+
+
+def _write(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    with no_progress_bars():
+        model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+
+
+def _whole_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Loads a model; an adapter, and those below it, are merged by PEFT."""
+    base = base_of(Path(resolve_model(name)))
+    if base is None:
+        model, tokenizer, _ = read_model(name)
+        return model, tokenizer
+    require_peft()
+    from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    below, _ = _whole_model(base)
+    with no_progress_bars():
+        merged = PeftModel.from_pretrained(below, name).merge_and_unload()
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    return merged, tokenizer
+
+
+def _copy_adapter(folder: Path, base: str, target: Path) -> None:
+    """Copies an adapter's own files; without a config.json, beside which the library looks for whole weights.
+
+    Raises:
+        PolicyError: The base model is none that others can load by its name.
+    """
+    if Path(base).is_dir() or not is_hub_id(base):
+        raise PolicyError(
+            f"{folder}: an adapter of the base model '{Path(base).name}', which is a folder of this machine, so the "
+            "adapter alone cannot be loaded elsewhere; write a whole model with --merge-adapter"
+        )
+    left_out = (CONFIG, HEAD_FILE)
+
+    def write(place: Path) -> None:
+        for file in sorted(folder.iterdir()):
+            if file.is_file() and file.name not in left_out:
+                shutil.copy(file, place / file.name)
+        assert (place / ADAPTER_CONFIG).is_file()
+
+    replace_folder(target, write)
