@@ -50,7 +50,7 @@ class MaskedPPO(PPO):
         super().__init__(*args, **kwargs)
         self._mask = TopPMask(
             self.policy.network,
-            self.behaviour.eos_id,
+            self.behaviour.vocabulary.eos_ids,
             top_p=self.config.top_p,
             min_tokens_to_keep=self.config.min_tokens_to_keep,
         )

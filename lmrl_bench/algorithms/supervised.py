@@ -271,6 +271,7 @@ def reference_batch(
         mask[number, : len(row)] = True
     zeros = torch.zeros(shape, device=device)
     last = ids[torch.arange(len(rows)), mask.sum(dim=1) - 1]
+    ended = codec.vocabulary.is_end(last)
     return EpisodeBatch(
         prompt_ids=prompts.ids.to(device),
         prompt_mask=prompts.mask.to(device),
@@ -283,8 +284,8 @@ def reference_batch(
         advantages=zeros,
         returns=zeros,
         scores=zeros[:, 0],
-        terminated=(last == codec.eos_id).to(device),
-        truncated=(last != codec.eos_id).to(device),
+        terminated=ended.to(device),
+        truncated=(~ended).to(device),
         group_ids=prompts.group_ids.to(device),
         sample_ids=prompts.sample_ids,
     )

@@ -30,7 +30,7 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
         tokenizer: A tokenizer, or the name or folder of a model; default: the one of the task's
             default policy. With names the environment's `EnvSpec` can be written as JSON.
         split: Which split the prompts come from.
-        vocabulary_size: Width of the action space; default: the tokenizer's length. Larger only
+        vocabulary_size: Width of the action space; default: the tokenizer's largest id plus one. Larger only
             for a model whose output is wider; its further ids stay illegal.
         render_mode: None or "ansi".
 
@@ -51,7 +51,7 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
         render_mode: str | None = None,
     ) -> None:
         self.core = open_core(task, tokenizer, split)
-        self.vocabulary_size = require_vocabulary(self.core.rules.n_tokens, vocabulary_size)
+        self.vocabulary_size = require_vocabulary(self.core.codec.vocabulary_size, vocabulary_size)
         self.render_mode = render_mode
         self.observation_space = observation_space(self.core, self.vocabulary_size)
         self.action_space = self.make_action_space()
@@ -125,12 +125,12 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
 
 def require_vocabulary(n_tokens: int, vocabulary_size: int | None) -> int:
-    """Returns the width of the action space; at least the tokenizer's length."""
+    """Returns the width of the action space; room for the tokenizer's ids at least."""
     if vocabulary_size is None:
         return n_tokens
     if vocabulary_size < n_tokens:
         raise ValueError(
-            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's length ({n_tokens}); "
+            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's ids, which need {n_tokens}; "
             "give the width of the model's output"
         )
     return vocabulary_size

@@ -20,7 +20,7 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
     """Padded responses `(T,)`, as a `MultiDiscrete` whose samples end.
 
     Uniform tokens hardly ever hold an EOS, so samples of the parent class would nearly all be
-    capped. Here a legal length is drawn first, then tokens other than EOS; EOS and padding follow.
+    capped. Here a legal length is drawn first, then legal tokens that end nothing; EOS and padding follow.
     Every array that the parent contains is contained.
 
     Args:
@@ -39,10 +39,11 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
             return super().sample(mask, probability)
         rules = self.rules
         length = int(self.np_random.integers(rules.min_tokens, rules.max_tokens))
-        response = np.full(rules.max_tokens, rules.pad_id, dtype=np.int64)
-        tokens = self.np_random.integers(rules.n_tokens - 1, size=length)
-        response[:length] = tokens + (tokens >= rules.eos_id)
-        response[length] = rules.eos_id
+        vocabulary = rules.vocabulary
+        response = np.full(rules.max_tokens, vocabulary.pad_id, dtype=np.int64)
+        tokens = self.np_random.integers(len(vocabulary.ordinary_ids), size=length)
+        response[:length] = vocabulary.ordinary_ids[tokens]
+        response[length] = vocabulary.eos_id
         return response
 
 

@@ -101,9 +101,7 @@ class EpisodeCore:
         self.codec = codec
         self.split: Split = split
         self.rules = EpisodeRules(
-            eos_id=codec.eos_id,
-            pad_id=codec.pad_id,
-            n_tokens=codec.vocabulary_size,
+            vocabulary=codec.vocabulary,
             max_tokens=response.max_tokens,
             min_tokens=response.min_tokens,
         )
@@ -184,7 +182,7 @@ class EpisodeCore:
         """
         ends = self.rules.ends_of(ids)
         return Completions(
-            ids=torch.from_numpy(np.where(ends.mask, ids, self.rules.pad_id).astype(np.int64)),
+            ids=torch.from_numpy(np.where(ends.mask, ids, self.codec.pad_id).astype(np.int64)),
             mask=torch.from_numpy(ends.mask),
             logprobs=torch.zeros(ids.shape, dtype=torch.float32),
             terminated=torch.from_numpy(ends.terminated),

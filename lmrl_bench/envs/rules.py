@@ -8,6 +8,7 @@ The one statement of the rules that the token view, the completion view and the 
 * EOS before `min_tokens` tokens is illegal. Policies of this package cannot draw it, because their
   distribution masks it. An environment, which anybody may step, ends the episode there as at any
   EOS, reports it (`early_eos`) and counts it; so all views agree, and random agents do not crash.
+* Each of the checkpoint's end tokens counts as EOS.
 * An id outside the tokenizer has no text: a `ValueError`.
 """
 
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lmrl_bench.text.vocabulary import Vocabulary
 
 IntegerArray = NDArray[np.int64]
 BooleanArray = NDArray[np.bool_]
@@ -50,16 +53,12 @@ class EpisodeRules:
     """The rules of one task under one tokenizer.
 
     Attributes:
-        eos_id: Id that ends a response.
-        pad_id: Id at padded places; may equal `eos_id`.
-        n_tokens: Number of ids that the tokenizer knows.
+        vocabulary: Legal ids, end tokens and the id at padded places.
         max_tokens: Cap of a response, EOS included.
         min_tokens: EOS is illegal before so many tokens.
     """
 
-    eos_id: int
-    pad_id: int
-    n_tokens: int
+    vocabulary: Vocabulary
     max_tokens: int
     min_tokens: int = 0
 
@@ -69,18 +68,22 @@ class EpisodeRules:
         Raises:
             ValueError: Names the first unknown id.
         """
-        unknown = ids[(ids < 0) | (ids >= self.n_tokens)]
+        vocabulary = self.vocabulary
+        known = vocabulary.known(vocabulary.width)
+        inside = (ids >= 0) & (ids < vocabulary.width)
+        unknown = ids[~(inside & known[np.where(inside, ids, 0)])]
         if unknown.size:
             raise ValueError(
-                f"token {int(unknown.flat[0])} is not in the tokenizer, whose ids are 0 to "
-                f"{self.n_tokens - 1}; mask wider model outputs before sampling"
+                f"token {int(unknown.flat[0])} is not in the tokenizer, which has {len(vocabulary.ids)} ids "
+                f"from {vocabulary.ids[0]} to {vocabulary.width - 1}; give the other outputs of the "
+                "model probability 0 before sampling"
             )
 
     def ends_after(
         self, tokens: IntegerArray, positions: IntegerArray
     ) -> tuple[BooleanArray, BooleanArray]:
         """Returns terminated and truncated `(N,)` after `tokens` at `positions` (from 0)."""
-        terminated = tokens == self.eos_id
+        terminated = self._is_end(tokens)
         return terminated, ~terminated & (positions + 1 >= self.max_tokens)
 
     def ends_of(self, ids: IntegerArray) -> Ends:
@@ -97,7 +100,7 @@ class EpisodeRules:
                 f"responses have shape {ids.shape}, expected (B, {self.max_tokens}): pad them on "
                 "the right, after EOS, to the length cap"
             )
-        is_eos = ids == self.eos_id
+        is_eos = self._is_end(ids)
         eos_before = np.cumsum(is_eos, axis=1) - is_eos
         mask = eos_before == 0
         self.require_tokens(ids[mask])
@@ -107,6 +110,11 @@ class EpisodeRules:
 
     def legal_tokens(self, positions: IntegerArray, width: int) -> BooleanArray:
         """Returns `(N, width)`, true at the ids that may be drawn at `positions` (from 0)."""
-        legal = np.tile(np.arange(width) < self.n_tokens, (len(positions), 1))
-        legal[positions < self.min_tokens, self.eos_id] = False
+        legal = np.tile(self.vocabulary.known(width), (len(positions), 1))
+        for eos_id in self.vocabulary.eos_ids:
+            legal[positions < self.min_tokens, eos_id] = False
         return legal
+
+    def _is_end(self, ids: IntegerArray) -> BooleanArray:
+        is_end: BooleanArray = np.isin(ids, self.vocabulary.eos_ids)
+        return is_end

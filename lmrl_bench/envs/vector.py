@@ -43,7 +43,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             default policy.
         num_envs: `N`.
         split: Which split the prompts come from.
-        vocabulary_size: Width of the action space; default: the tokenizer's length.
+        vocabulary_size: Width of the action space; default: the tokenizer's largest id plus one.
         render_mode: None or "ansi".
 
     Raises:
@@ -69,7 +69,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
             "autoreset_mode": AutoresetMode.SAME_STEP,
         }
         self.core = open_core(task, tokenizer, split)
-        self.vocabulary_size = require_vocabulary(self.core.rules.n_tokens, vocabulary_size)
+        self.vocabulary_size = require_vocabulary(self.core.codec.vocabulary_size, vocabulary_size)
         self.num_envs = num_envs
         self.render_mode = render_mode
         self.single_observation_space = observation_space(self.core, self.vocabulary_size)

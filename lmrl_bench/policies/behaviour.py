@@ -6,6 +6,7 @@ first update is exactly 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lmrl_bench.policies.networks import Network
+from lmrl_bench.text.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -21,14 +23,12 @@ class Behaviour:
 
     Attributes:
         temperature: the logits are divided by it.
-        vocabulary_size: length of the tokenizer; the model's outputs beyond it have probability 0.
-        eos_id: the token that ends a response.
-        min_tokens: EOS has probability 0 at the response positions below it.
+        vocabulary: the tokenizer's ids; all other outputs of the model have probability 0.
+        min_tokens: every end token has probability 0 at the response positions below it.
     """
 
     temperature: float
-    vocabulary_size: int
-    eos_id: int
+    vocabulary: Vocabulary
     min_tokens: int = 0
 
     def __call__(self, logits: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
@@ -47,16 +47,17 @@ class Behaviour:
             logits = logits.masked_fill(forbidden, -torch.inf)
         if self.min_tokens > 0:
             early = positions < self.min_tokens
-            eos = logits[..., self.eos_id].masked_fill(early, -torch.inf)
-            logits = logits.select_scatter(eos, dim=-1, index=self.eos_id)
+            for eos_id in self.vocabulary.eos_ids:
+                eos = logits[..., eos_id].masked_fill(early, -torch.inf)
+                logits = logits.select_scatter(eos, dim=-1, index=eos_id)
         return logits
 
     def _forbidden(self, logits: Tensor, allowed: Tensor | None) -> Tensor | None:
         """Returns a mask that broadcasts to the logits, or None where every token is possible."""
         forbidden = None if allowed is None else ~allowed
-        if logits.shape[-1] > self.vocabulary_size:
-            beyond = torch.arange(logits.shape[-1], device=logits.device) >= self.vocabulary_size
-            forbidden = beyond if forbidden is None else forbidden | beyond
+        illegal = self.vocabulary.illegal(logits.shape[-1], logits.device)
+        if illegal is not None:
+            forbidden = illegal if forbidden is None else forbidden | illegal
         return forbidden
 
 
@@ -69,21 +70,26 @@ class TopPMask(nn.Module):
 
     Args:
         network: the policy's network; its model is copied and frozen.
-        eos_id: always allowed, so that a response can end.
+        eos_ids: the end tokens, always allowed, so that a response can end.
         top_p: the smallest set of tokens whose probability reaches it is allowed; at 1 every token
             is.
         min_tokens_to_keep: so many of the most probable tokens are always allowed.
     """
 
     def __init__(
-        self, network: Network, eos_id: int, *, top_p: float, min_tokens_to_keep: int = 1
+        self,
+        network: Network,
+        eos_ids: int | Sequence[int],
+        *,
+        top_p: float,
+        min_tokens_to_keep: int = 1,
     ) -> None:
         super().__init__()
         if not 0.0 < top_p <= 1.0 or min_tokens_to_keep < 1:
             raise ValueError("top_p must be in (0, 1] and min_tokens_to_keep at least 1")
         self.network = network.frozen_copy()
         self.model = self.network.model
-        self.eos_id = eos_id
+        self.eos_ids = [eos_ids] if isinstance(eos_ids, int) else list(eos_ids)
         self.top_p = top_p
         self.min_tokens_to_keep = min_tokens_to_keep
 
@@ -112,7 +118,7 @@ class TopPMask(nn.Module):
         allowed = probabilities >= least
         if bool((allowed.sum(dim=-1, keepdim=True) > n_kept).any()):
             allowed = _first_of_ties(probabilities, least, n_kept)
-        allowed[..., self.eos_id] = True
+        allowed[..., self.eos_ids] = True
         return allowed
 
     def train(self, mode: bool = True) -> TopPMask:

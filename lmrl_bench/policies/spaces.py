@@ -48,7 +48,7 @@ def check_spaces(
     fits = isinstance(actions, spaces.Discrete) and (vocabulary_size <= actions.n <= network.width)
     if not fits:
         raise PolicyError(
-            f"the policy acts in Discrete(n), n from {vocabulary_size} (the tokenizer's length) to "
+            f"the policy acts in Discrete(n), n from {vocabulary_size} (the tokenizer's ids) to "
             f"{network.width} (the model's outputs), not in {actions}; make the environment with "
             "this policy's tokenizer"
         )

@@ -34,6 +34,7 @@ from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.probe import check_network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
+from lmrl_bench.text.vocabulary import Vocabulary
 
 ValueTrunk = Literal["shared", "separate", "frozen"]
 HEAD_FILE = "value_head.safetensors"
@@ -105,30 +106,25 @@ def output_width(model: PreTrainedModel) -> int:
     return int(head.weight.shape[0])
 
 
-def make_network(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Network:
+def make_network(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
+) -> Network:
     """Returns the model as a network, checked.
 
     Raises:
         PolicyError: Model and tokenizer do not fit together, or the model is not scored as it
             decodes.
     """
-    if tokenizer.eos_token_id is None:
-        raise PolicyError(
-            f"the tokenizer '{tokenizer.name_or_path}' has no EOS token, so a response could never "
-            "end; set `eos_token` in its tokenizer_config.json"
-        )
-    eos_id = int(tokenizer.eos_token_id)
-    pad_id = eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
     output_width(model)
     kind = Seq2SeqNetwork if model.config.is_encoder_decoder else CausalNetwork
-    network = kind(model, pad_id)
-    if len(tokenizer) > network.width:
+    network = kind(model, vocabulary.pad_id)
+    if vocabulary.width > network.width:
         raise PolicyError(
-            f"the tokenizer '{tokenizer.name_or_path}' has {len(tokenizer)} tokens and the model "
-            f"only {network.width} outputs; take the tokenizer that belongs to the model, or call "
-            "model.resize_token_embeddings (new rows need training)"
+            f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens and the model only "
+            f"{network.width} outputs (the largest id is {vocabulary.width - 1}); take the tokenizer that "
+            "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
         )
-    _forget_generation_settings(model, eos_id, pad_id)
+    _forget_generation_settings(model, vocabulary)
     check_network(network)
     return network
 
@@ -223,14 +219,15 @@ def _trunk_of(value_mode: ValueTrunk) -> str:
     return "separate" if value_mode == "separate" else "policy's"
 
 
-def _forget_generation_settings(model: PreTrainedModel, eos_id: int, pad_id: int) -> None:
+def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
     """Drops what the checkpoint says about generation (penalties, top-k, …) but the tokens."""
     start = getattr(model.config, "decoder_start_token_id", None)
     if start is None:
         start = model.generation_config.decoder_start_token_id
+    ends = list(vocabulary.eos_ids)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
-        eos_token_id=eos_id,
-        pad_token_id=pad_id,
+        eos_token_id=vocabulary.eos_id if len(ends) == 1 else ends,
+        pad_token_id=vocabulary.pad_id,
         bos_token_id=getattr(model.config, "bos_token_id", None),
         decoder_start_token_id=start,
     )

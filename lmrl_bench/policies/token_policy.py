@@ -30,6 +30,7 @@ from lmrl_bench.policies.storage import (
     read_value_head,
     read_value_trunk,
 )
+from lmrl_bench.text.vocabulary import Vocabulary
 
 
 class TokenPolicy(BasePolicy):
@@ -43,7 +44,7 @@ class TokenPolicy(BasePolicy):
     Args:
         observation_space: the token view's, a `Dict` of `prompt_ids` and `prompt_mask` `(P,)`,
             `response_ids` and `response_mask` `(T,)`.
-        action_space: `Discrete`, at least as wide as the tokenizer, at most as wide as the model's
+        action_space: `Discrete`, at least as wide as the tokenizer's ids, at most as wide as the model's
             output.
         lr_schedule: its value at 1 is the first learning rate.
         model: a name (shipped policy, asset, folder, hub id), or a model, which is trained in
@@ -60,6 +61,7 @@ class TokenPolicy(BasePolicy):
         use_sde: refused if true; tokens are discrete.
 
     Attributes:
+        vocabulary: the legal ids and the end tokens of model and tokenizer.
         network: the model as a map to states and logits.
         behaviour: the distribution that acts on the token view.
         value_head: `D` to 1, zero at the start.
@@ -106,9 +108,10 @@ class TokenPolicy(BasePolicy):
         self.dropout = dropout
         self.model = model
         self.tokenizer = tokenizer
-        self.network = make_network(model, tokenizer)
+        self.vocabulary = Vocabulary.of(tokenizer, model.generation_config, model.config)
+        self.network = make_network(model, tokenizer, self.vocabulary)
         self.behaviour = self.make_behaviour(temperature, min_tokens)
-        check_spaces(observation_space, action_space, self.network, len(tokenizer))
+        check_spaces(observation_space, action_space, self.network, self.vocabulary.width)
         self.value_mode: ValueTrunk = value_trunk
         self.value_head = nn.Linear(self.network.state_size, 1)
         nn.init.zeros_(self.value_head.weight)
@@ -129,12 +132,7 @@ class TokenPolicy(BasePolicy):
 
     def make_behaviour(self, temperature: float = 1.0, min_tokens: int = 0) -> Behaviour:
         """Returns the behaviour of this policy's vocabulary."""
-        return Behaviour(
-            temperature=temperature,
-            vocabulary_size=len(self.tokenizer),
-            eos_id=int(self.tokenizer.eos_token_id),
-            min_tokens=min_tokens,
-        )
+        return Behaviour(temperature=temperature, vocabulary=self.vocabulary, min_tokens=min_tokens)
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but dropout stays off unless the policy was made with `dropout=True`."""

@@ -188,7 +188,7 @@ def _decode(
         values = None if responses.values is None else policy.head_values(decoders[0].states)
         open_ = ~finished
         responses.add(rows, step, open_, tokens, logprobs, values, allowed)
-        finished |= tokens == request.behaviour.eos_id
+        finished |= request.behaviour.vocabulary.is_end(tokens)
         responses.terminated[rows] = finished
         n_finished = int(finished.sum())
         if n_finished == len(rows) or step + 1 == request.max_tokens:

@@ -102,8 +102,7 @@ class Evaluator:
         response = self.task.spec.response
         behaviour = Behaviour(
             temperature=sampling.temperature,
-            vocabulary_size=self.codec.vocabulary_size,
-            eos_id=self.codec.eos_id,
+            vocabulary=self.codec.vocabulary,
             min_tokens=response.min_tokens,
         )
         rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
@@ -38,14 +38,15 @@ class Session:
     evaluator: Evaluator
 
 
-def make_codec(task: Task, tokenizer: Any) -> TextCodec:
-    """Returns the codec of a task for a tokenizer."""
+def make_codec(task: Task, policy: LanguageModelPolicy) -> TextCodec:
+    """Returns the codec of a task for a policy."""
     prompt, response = task.spec.prompt, task.spec.response
     return TextCodec(
-        tokenizer,
+        policy.tokenizer,
         max_prompt_tokens=prompt.max_tokens,
         truncate=prompt.truncate,
         max_response_tokens=response.max_tokens,
+        vocabulary=policy.vocabulary,
     )
 
 
@@ -104,7 +105,7 @@ def open_session(config: RunConfig, task: Task) -> Session:
     )
     policy.require_kind(task.spec.policies.kinds, task.name)
     policy.make_reference()
-    codec = make_codec(task, policy.tokenizer)
+    codec = make_codec(task, policy)
     _check_inputs(config, task, codec)
     core = EpisodeCore(task, codec, split="train", seed=derive_seed(config.seed, "data"))
     algorithm_class = ALGORITHMS.get(config.algorithm.name)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lmrl_bench.errors import DataError, PolicyError
+from lmrl_bench.errors import DataError
 from lmrl_bench.text.episodes import Prompts
 from lmrl_bench.text.sample import Sample
+from lmrl_bench.text.vocabulary import Vocabulary
 
 Truncation = Literal["error", "left", "right"]
 
@@ -40,11 +41,13 @@ class TextCodec:
         truncate: What happens to a longer prompt: an error, or its text is cut on that side
             (special tokens stay) and counted.
         max_response_tokens: Longest response, EOS included.
+        vocabulary: That of the policy; default: made from the tokenizer and the settings beside its files.
 
     Attributes:
-        eos_id: Id that ends a response.
+        vocabulary: Legal ids and end tokens.
+        eos_id: Id that ends a reference.
         pad_id: Id at padded places.
-        vocabulary_size: Number of tokens that the tokenizer knows; a model's output may be wider.
+        vocabulary_size: The tokenizer's largest id plus one; a model's output may be wider.
         truncated_prompts: Samples whose prompt was cut so far.
         truncated_references: Samples whose reference was cut so far.
 
@@ -59,19 +62,15 @@ class TextCodec:
         max_prompt_tokens: int,
         truncate: Truncation = "error",
         max_response_tokens: int,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
-        if tokenizer.eos_token_id is None:
-            raise PolicyError(
-                f"the tokenizer '{tokenizer.name_or_path}' has no EOS token, so a response could "
-                "never end; set `eos_token` in its tokenizer_config.json"
-            )
+        self.vocabulary = vocabulary or Vocabulary.of(tokenizer)
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.truncate: Truncation = truncate
         self.max_response_tokens = max_response_tokens
-        self.eos_id = int(tokenizer.eos_token_id)
-        self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        self.vocabulary_size = len(tokenizer)
+        self.eos_id, self.pad_id = self.vocabulary.eos_id, self.vocabulary.pad_id
+        self.vocabulary_size = self.vocabulary.width
         self._separator = self._find_separator()
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._truncated_prompts: set[str] = set()

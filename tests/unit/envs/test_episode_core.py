@@ -17,6 +17,7 @@ from lmrl_bench.envs.rules import EpisodeRules
 from lmrl_bench.errors import RecordError, RewardError, TaskError
 from lmrl_bench.rewards.base import RewardFunction, RewardOutput
 from lmrl_bench.text.tokenization import TextCodec
+from lmrl_bench.text.vocabulary import Vocabulary
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def _answer(core: EpisodeCore, prompts, seed: int = 0):
 
 
 class TestRules:
-    rules = EpisodeRules(eos_id=1, pad_id=0, n_tokens=10, max_tokens=5, min_tokens=2)
+    rules = EpisodeRules(Vocabulary.contiguous(10, eos_id=1), max_tokens=5, min_tokens=2)
 
     @settings(max_examples=200, deadline=None)
     @given(st.lists(st.lists(st.integers(0, 9), min_size=5, max_size=5), min_size=1, max_size=4))

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl_bench.envs.rules import EpisodeRules
+from lmrl_bench.text.vocabulary import Vocabulary
 
 CASES = st.tuples(
     st.integers(1, 6),  # cap
@@ -18,7 +19,7 @@ CASES = st.tuples(
 
 def made(case):
     cap, minimum, eos, rows = case
-    rules = EpisodeRules(eos_id=eos, pad_id=0, n_tokens=6, max_tokens=cap, min_tokens=minimum)
+    rules = EpisodeRules(Vocabulary.contiguous(6, eos_id=eos), cap, minimum)
     return rules, np.array(rows)[:, :cap]
 
 
@@ -45,7 +46,7 @@ def test_an_episode_ends_once_and_nothing_stands_behind_its_end(case, garbage):
     assert (ends.terminated ^ ends.truncated).all()
     assert ends.mask[:, 0].all(), "even an empty response has its EOS"
     assert (np.diff(ends.mask.astype(int), axis=1) <= 0).all()
-    assert not (ids[ends.mask] == rules.eos_id).sum() > ends.terminated.sum()
+    assert not (ids[ends.mask] == rules.vocabulary.eos_id).sum() > ends.terminated.sum()
     again = rules.ends_of(np.where(ends.mask, ids, garbage))
     for name in ("mask", "terminated", "truncated", "early_eos"):
         assert np.array_equal(getattr(again, name), getattr(ends, name)), name
@@ -59,5 +60,5 @@ def test_what_may_be_drawn_is_everything_known_but_an_early_eos(case, width):
     legal = rules.legal_tokens(positions, width)
     for position in positions:
         for token in range(width):
-            early = token == rules.eos_id and position < rules.min_tokens
-            assert legal[position, token] == (token < rules.n_tokens and not early)
+            early = token == rules.vocabulary.eos_id and position < rules.min_tokens
+            assert legal[position, token] == (token < rules.vocabulary.width and not early)

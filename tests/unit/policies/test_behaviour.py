@@ -7,12 +7,15 @@ from torch.distributions import Categorical
 
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask, pack_sets, unpack_sets
 from lmrl_bench.policies.scoring import entropy_of
+from lmrl_bench.text.vocabulary import Vocabulary
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 0.0, 0.0]])
 
 
 def behaviour(**changes):
-    return Behaviour(**({"temperature": 1.0, "vocabulary_size": 4, "eos_id": 1} | changes))
+    size = changes.pop("vocabulary_size", 4)
+    vocabulary = Vocabulary.contiguous(size, eos_id=1)
+    return Behaviour(**({"temperature": 1.0, "vocabulary": vocabulary} | changes))
 
 
 def test_changes_nothing_by_default():

@@ -90,7 +90,7 @@ def test_minimum_length_and_vocabulary(family):
     behaviour = policy.make_behaviour(temperature=20.0, min_tokens=4)
     done = generate(policy, prompts, behaviour)
     assert int(done.lengths.min()) >= 5
-    assert (done.ids < behaviour.vocabulary_size).all()
+    assert (done.ids < behaviour.vocabulary.width).all()
     assert (generate(policy, prompts, policy.make_behaviour(temperature=20.0)).lengths < 5).any()
 
 

@@ -1,0 +1,73 @@
+"""Which ids are legal, which end a response, and which are not text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fixtures.tokenizers import byte_level_bpe, with_gaps
+from fixtures.toy import toy_tokenizer
+from transformers import GenerationConfig, LlamaConfig
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.text.vocabulary import Vocabulary
+
+
+def test_exactly_the_ids_of_the_tokenizer_are_legal():
+    vocabulary = Vocabulary.of(with_gaps())
+    assert vocabulary.ids == (0, 1, 2, 50, 60, 200)
+    assert vocabulary.width == 201
+    assert np.flatnonzero(vocabulary.known(280)).tolist() == [0, 1, 2, 50, 60, 200]
+    illegal = vocabulary.illegal(280, torch.device("cpu"))
+    assert illegal is not None
+    assert (~illegal).nonzero().flatten().tolist() == [0, 1, 2, 50, 60, 200]
+    assert vocabulary.ordinary_ids.tolist() == [0, 1, 2, 50, 60]
+
+
+def test_nothing_is_masked_where_every_output_is_a_token():
+    vocabulary = Vocabulary.of(toy_tokenizer())
+    assert vocabulary.illegal(45, torch.device("cpu")) is None
+    assert vocabulary.illegal(46, torch.device("cpu")) is not None
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], (1,)),
+        ([GenerationConfig(eos_token_id=[1, 3])], (1, 3)),
+        ([GenerationConfig(eos_token_id=[3, 1])], (1, 3)),
+        ([GenerationConfig(eos_token_id=3)], (1, 3)),
+        ([GenerationConfig(eos_token_id=[1, 9999])], (1,)),
+        ([GenerationConfig(), LlamaConfig(eos_token_id=[3])], (1, 3)),
+        ([GenerationConfig(eos_token_id=1), LlamaConfig(eos_token_id=3)], (1,)),
+    ],
+)
+def test_end_tokens_are_those_that_the_checkpoint_names(settings, expected):
+    """The tokenizer's own first; ids that it does not know can never be drawn."""
+    vocabulary = Vocabulary.of(byte_level_bpe(), *(settings or [GenerationConfig()]))
+    assert vocabulary.eos_ids == expected
+    tokens = torch.tensor([[0, 1], [3, 7]])
+    assert vocabulary.is_end(tokens).tolist() == [[False, True], [3 in expected, False]]
+
+
+def test_settings_beside_the_tokenizer_are_read(tmp_path):
+    byte_level_bpe().save_pretrained(tmp_path)
+    GenerationConfig(eos_token_id=[1, 3]).save_pretrained(tmp_path)
+    loaded = type(byte_level_bpe()).from_pretrained(tmp_path)
+    assert Vocabulary.of(loaded).eos_ids == (1, 3)
+
+
+def test_control_ids_are_the_special_tokens():
+    assert Vocabulary.of(byte_level_bpe()).control_ids == {0, 1, 2, 3}
+
+
+def test_no_eos_is_refused():
+    tokenizer = toy_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(PolicyError, match=r"no EOS token.*tokenizer_config\.json"):
+        Vocabulary.of(tokenizer)
+
+
+def test_end_tokens_must_be_legal():
+    with pytest.raises(ValueError, match="end tokens"):
+        Vocabulary((0, 1), (2,), 0)
