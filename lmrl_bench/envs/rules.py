@@ -100,7 +100,7 @@ class EpisodeRules:
                 f"responses have shape {ids.shape}, expected (B, {self.max_tokens}): pad them on "
                 "the right, after EOS, to the length cap"
             )
-        is_eos = self._is_end(ids)
+        is_eos = self._is_end(ids).astype(np.int64)
         eos_before = np.cumsum(is_eos, axis=1) - is_eos
         mask = eos_before == 0
         self.require_tokens(ids[mask])
