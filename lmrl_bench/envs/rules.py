@@ -104,7 +104,7 @@ class EpisodeRules:
         eos_before = np.cumsum(is_eos, axis=1) - is_eos
         mask = eos_before == 0
         self.require_tokens(ids[mask])
-        terminated = is_eos.any(axis=1)
+        terminated: BooleanArray = np.asarray(is_eos.any(axis=1))
         early = terminated & (mask.sum(axis=1) <= self.min_tokens)
         return Ends(mask, terminated, ~terminated, early)
 
