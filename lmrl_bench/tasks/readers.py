@@ -8,21 +8,19 @@ goes into its `plugin.py`.
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from lmrl_bench.errors import DataError
+from lmrl_bench.parquet import unreadable
 from lmrl_bench.registry import Registry
+from lmrl_bench.strict_json import parse_json
+from lmrl_bench.tasks.text_files import open_text
 
-_SCAN = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # in no stub
-_LINE_ENDS = ("\n", "\r\n", "")
-_LONGEST_CSV_FIELD = 10_000_000  # characters; csv's own limit is 131,072
+LONGEST_LINE: Final = 10_000_000
+"""Characters of a JSON line or a CSV field."""
 
 
 class Row(NamedTuple):
@@ -44,6 +42,7 @@ READERS: Registry[Reader] = Registry(
     {
         "jsonl": "lmrl_bench.tasks.readers:read_jsonl",
         "csv": "lmrl_bench.tasks.readers:read_csv",
+        "tsv": "lmrl_bench.tasks.readers:read_tsv",
         "parquet": "lmrl_bench.tasks.readers:read_parquet",
     },
 )
@@ -53,80 +52,148 @@ def read_jsonl(path: Path) -> Iterator[Row]:
     """Yields the objects of a JSON-lines file, plain or gzip (`.gz`).
 
     Raises:
-        DataError: Corrupt gzip, text that is not UTF-8, or a line that is not a JSON object.
+        DataError: Corrupt gzip, text that is not UTF-8, a line that is not a JSON object, or one that
+            `parse_json` refuses.
     """
     name = str(path)
-    with _open_text(path) as stream:
-        for number, line in enumerate(stream, start=1):
+    with open_text(path) as stream:
+        for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), ""), start=1):
+            place = f"{name}:{number}"
+            if len(line) > LONGEST_LINE:
+                raise DataError(f"{place}: a line of more than {LONGEST_LINE:,} characters")
             if line.isspace():
                 continue
-            place = f"{name}:{number}"
             try:
-                values = _parsed(line)
-            except json.JSONDecodeError as error:
+                values = parse_json(line)
+            except ValueError as error:
                 raise DataError(
-                    f"{place}: not JSON ({error.msg} at column {error.colno}); one object per "
-                    "line is expected"
+                    f"{place}: not JSON ({error}); one object per line is expected"
                 ) from error
             if not isinstance(values, dict):
                 raise DataError(f"{place}: a JSON object is expected, found {line.strip()[:60]!r}")
             yield Row(place, values)
 
 
-def _parsed(line: str) -> Any:
-    """As `json.loads`, which costs a short line twice the time; that one is left to name what is wrong."""
-    try:
-        value, end = _SCAN(line, 0)
-    except (StopIteration, json.JSONDecodeError):
-        return json.loads(line)
-    return value if line[end:] in _LINE_ENDS else json.loads(line)
-
-
 def read_csv(path: Path) -> Iterator[Row]:
     """Yields the rows of a comma-separated file with a header line, plain or gzip (`.gz`).
 
     Raises:
-        DataError: Corrupt gzip, text that is not UTF-8, no header, or a row whose number of fields
-            is not the header's.
+        DataError: Corrupt gzip, text that is not UTF-8, no header, a column without a name or with
+            another's, or a row whose number of fields is not the header's.
     """
-    csv.field_size_limit(_LONGEST_CSV_FIELD)
-    with _open_text(path) as stream:
-        reader = csv.DictReader(stream, strict=True)
+    return _read_separated(path, ",")
+
+
+def read_tsv(path: Path) -> Iterator[Row]:
+    """Yields the rows of a tab-separated file; quotes and errors are as in `read_csv`."""
+    return _read_separated(path, "\t")
+
+
+def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_LINE)
+    with open_text(path) as stream:
+        reader = csv.reader(_without_nul(stream, path), delimiter=delimiter, strict=True)
+        header: list[str] | None = None
+        start = 1  # line of the row that is being read
         try:
-            if not reader.fieldnames:
-                raise DataError(f"{path}:1: no header line; the first line must name the columns")
-            for values in reader:
-                place = f"{path}:{reader.line_num}"
-                if None in values or None in values.values():
-                    raise DataError(
-                        f"{place}: the row does not have the header's {len(reader.fieldnames)} "
-                        "fields "
-                        f"({', '.join(reader.fieldnames)}); quote fields that hold commas or "
-                        "line breaks"
-                    )
-                yield Row(place, values)
+            for fields in reader:
+                if header is None:
+                    header = _header(fields, path, delimiter)
+                elif fields:
+                    yield _row(header, fields, f"{path}:{reader.line_num}")
+                start = reader.line_num + 1
         except csv.Error as error:
-            raise DataError(f"{path}:{reader.reader.line_num}: not CSV ({error})") from error
+            raise DataError(f"{path}:{start}: not CSV ({_reason(error)})") from error
+    if header is None:
+        raise DataError(f"{path}:1: no header line; the first line must name the columns")
+
+
+def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise DataError(f"{path}:{number}: a NUL character; no text has one, remove it")
+        yield line
+
+
+def _reason(error: csv.Error) -> str:
+    if str(error) == "unexpected end of data":
+        return "a quote that is opened here is not closed; write a quote inside a field twice"
+    return str(error)
+
+
+def _header(names: Sequence[str], path: Path, delimiter: str) -> list[str]:
+    if not any(name.strip() for name in names):
+        raise DataError(f"{path}:1: no header line; the first line must name the columns")
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise DataError(
+                f"{path}:1: column {number} of the header has no name; name it, or remove the column "
+                "(pandas writes one for its index unless `to_csv` gets index=False)"
+            )
+        if name in names[: number - 1]:
+            raise DataError(f"{path}:1: the column '{name}' is there twice; rename one")
+    other = next((mark for mark in ";\t|," if mark != delimiter and mark in names[0]), None)
+    if len(names) == 1 and other:
+        raise DataError(
+            f"{path}:1: the header is one column, '{names[0]:.60}'; it looks separated by {other!r}, "
+            f"where {delimiter!r} is read" + (" (.tsv is for tabs)" if other == "\t" else "")
+        )
+    return list(names)
+
+
+def _row(header: Sequence[str], fields: Sequence[str], place: str) -> Row:
+    if len(fields) != len(header):
+        raise DataError(
+            f"{place}: the row has {len(fields)} fields, not the header's {len(header)} fields "
+            f"({', '.join(header)}); quote fields that hold separators or line breaks"
+        )
+    return Row(place, dict(zip(header, fields, strict=True)))
 
 
 def read_parquet(path: Path) -> Iterator[Row]:
     """Yields the rows of a Parquet file.
 
     Raises:
-        DataError: The file is not Parquet, or is cut short.
+        DataError: The file is not Parquet, is cut short, names a column twice, or holds text that is
+            not UTF-8.
     """
-    import pyarrow
     import pyarrow.parquet
 
+    _require_readable(path)
     number = 0
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches():
+            for values in _plain_rows(batch, path):
+                number += 1
+                yield Row(f"{path}, row {number}", values)
+
+
+def _plain_rows(batch: Any, path: Path) -> list[dict[str, Any]]:
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                for values in batch.to_pylist():
-                    number += 1
-                    yield Row(f"{path}, row {number}", values)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path}: not readable as Parquet after row {number} ({error})") from error
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, NotImplementedError) as error:  # a date of the year 300,000
+        raise DataError(
+            f"{path}: a value that Python cannot hold ({error}); store the column as text"
+        ) from error
+    return rows
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: not readable ({error.strerror or error})") from error
+    problem = _problem(path.resolve(), state.st_mtime_ns, state.st_size)
+    if problem:
+        raise DataError(f"{path}: not readable as Parquet ({problem})")
+
+
+@functools.cache
+def _problem(path: Path, _modified: int, _size: int) -> str | None:
+    return unreadable([path]).get(path)
+
+
+ENDINGS: Final = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 
 
 def reader_of_file(path: Path) -> str:
@@ -136,30 +203,9 @@ def reader_of_file(path: Path) -> str:
         DataError: No reader is known for the file's ending.
     """
     name = path.name.removesuffix(".gz")
-    endings = {".jsonl": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-    for ending, reader in endings.items():
-        if name.endswith(ending):
+    for ending, reader in ENDINGS.items():
+        if name.endswith(ending) and (name == path.name or reader != "parquet"):
             return reader
     raise DataError(
-        f"{path}: the ending tells no format; use .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet"
+        f"{path}: the ending tells no format; use .jsonl, .csv or .tsv (each also with .gz), or .parquet"
     )
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[io.TextIOBase]:
-    """Opens a UTF-8 text, through gzip if it ends in `.gz`; what goes wrong names the file."""
-    try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8-sig", newline="")
-        ) as stream:
-            yield stream
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 ({error}); convert the file to UTF-8") from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(
-            f"{path}: corrupt gzip ({error}); restore the file from its source or build it again"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{path}: not readable ({error.strerror or error})") from error

@@ -2,37 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jinja2
-from jinja2 import nodes
-from jinja2.sandbox import SandboxedEnvironment
-
 from lmrl_bench.errors import DataError, TaskError, nearest
 from lmrl_bench.garbage import collector_off
+from lmrl_bench.strict_json import require_encodable
 from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.hub import read_dataset
 from lmrl_bench.tasks.plugin import Plugin
 from lmrl_bench.tasks.readers import READERS, Row
 from lmrl_bench.tasks.spec import DataSpec, Split, TaskSpec
+from lmrl_bench.tasks.template import Template
 from lmrl_bench.text.sample import Sample
 
-_ENVIRONMENT = SandboxedEnvironment(
-    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=True
-)
 _NO_META: Mapping[str, Any] = MappingProxyType({})
 
 
-def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ...]:
+def read_samples(
+    folder: Path, spec: TaskSpec, split: Split, needing_references: Callable[[], Sequence[str]]
+) -> tuple[Sample, ...]:
     """Reads, renders and checks all rows of one split.
 
     Args:
         folder: The task folder.
         spec: The task's definition.
         split: Which split.
+        needing_references: Returns the rewards and metrics that read references; asked only when a
+            row has none.
 
     Raises:
         DataError: A file is missing or damaged, a row is unusable, an identifier comes twice, or
@@ -40,7 +39,7 @@ def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ..
         TaskError: The template or the plug-in is wrong.
         AssetError: The asset that holds the file is not installed.
     """
-    prompt_of = _Template(spec.prompt.template, folder / "task.yaml")
+    prompt_of = Template(spec.prompt.template, folder / "task.yaml")
     data = spec.data
     samples: list[Sample] = []
     known: set[str] = set()
@@ -56,7 +55,11 @@ def read_samples(folder: Path, spec: TaskSpec, split: Split) -> tuple[Sample, ..
                 )
             known.add(identifier)
             prompt, references = prompt_of(row, identifier), _references(data, row, identifier)
-            samples.append(Sample(identifier, prompt, references, _meta(data, row)))
+            if not references:
+                _require_none_needed(folder, data, row, identifier, needing_references)
+            sample = Sample(identifier, prompt, references, _meta(data, row))
+            _require_encodable(row.place, sample)
+            samples.append(sample)
     _check_number(folder, spec, split, len(samples))
     return tuple(samples)
 
@@ -108,10 +111,15 @@ def _column(row: Row, name: str, key: str) -> Any:
 def _identifier(data: DataSpec, split: Split, number: int, row: Row) -> str:
     if data.id is None:
         return f"{split}-{number}"
-    identifier = str(_column(row, data.id, "data.id"))
-    if not identifier.strip():
+    value = _column(row, data.id, "data.id")
+    if not isinstance(value, str | int) or isinstance(value, bool):
+        raise DataError(
+            f"{row.place}: the column '{data.id}' (data.id) holds {value!r:.60}; an id is text or a "
+            "whole number"
+        )
+    if not str(value).strip():
         raise DataError(f"{row.place}: the column '{data.id}' (data.id) is empty")
-    return identifier
+    return str(value)
 
 
 def _meta(data: DataSpec, row: Row) -> Mapping[str, Any]:
@@ -121,7 +129,8 @@ def _meta(data: DataSpec, row: Row) -> Mapping[str, Any]:
 
 
 def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
-    names = [data.references] if isinstance(data.references, str) else data.references
+    """Returns the row's references; none if the columns hold null or an empty list."""
+    names = _reference_columns(data, row)
     if len(names) == 1:  # most often one text
         text = row.values.get(names[0])
         if isinstance(text, str) and text.strip():
@@ -129,77 +138,53 @@ def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
     found: list[str] = []
     for name in names:
         value = _column(row, name, "data.references")
-        texts = value if isinstance(value, list) else [value]
+        texts = value if isinstance(value, list) else [] if value is None else [value]
         for text in texts:
             if not isinstance(text, str) or not text.strip():
                 raise DataError(
-                    f"{row.place}: row '{identifier}' has an empty reference or one that is no "
-                    "text "
-                    f"(column '{name}': {text!r:.60}); every row needs a reference: complete or "
-                    "remove the row"
+                    f"{row.place}: row '{identifier}' has an empty reference or one that is not text "
+                    f"(column '{name}': {text!r:.60}); complete or remove the row, or write null if "
+                    "it has no reference"
                 )
             found.append(text)
-    if not found:
-        raise DataError(
-            f"{row.place}: row '{identifier}' has no reference (column {', '.join(names)}); "
-            "complete or remove the row"
-        )
     return tuple(found)
 
 
-class _Template:
-    """The prompt template, compiled once; a column it names must be in every row."""
-
-    def __init__(self, source: str, place: Path) -> None:
-        self._source, self._place = source, place
-        try:
-            self._template = _ENVIRONMENT.from_string(source)
-            self._plain = _plain_parts(_ENVIRONMENT.parse(source))
-        except jinja2.TemplateSyntaxError as error:
-            raise TaskError(f"{place}: prompt.template {source!r}: {error.message}") from error
-
-    def __call__(self, row: Row, identifier: str) -> str:
-        try:
-            prompt = self._rendered(row.values)
-        except jinja2.TemplateError as error:
-            columns = ", ".join(str(column) for column in row.values)
-            raise DataError(
-                f"{row.place}: prompt.template {self._source!r} of {self._place}: "
-                f"{error.message} (columns: {columns})"
-            ) from error
-        if not prompt.strip():
-            raise DataError(
-                f"{row.place}: row '{identifier}' gives an empty prompt; complete or remove the row"
-            )
-        return prompt
-
-    def _rendered(self, values: Mapping[str, Any]) -> str:
-        """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
-        if self._plain is not None:
-            try:
-                return "".join(
-                    [values[part] if is_column else part for part, is_column in self._plain]
-                )
-            except (KeyError, TypeError):
-                pass  # what is no text, or not there, is Jinja2's to write or to refuse
-        return self._template.render(_text_keys(values))
+def _reference_columns(data: DataSpec, row: Row) -> Sequence[str]:
+    """The columns that `data.references` names; where it was left out, the column `references` if there is one."""
+    if data.references is None:
+        return []
+    if "references" not in data.model_fields_set and "references" not in row.values:
+        return []
+    return [data.references] if isinstance(data.references, str) else data.references
 
 
-def _plain_parts(template: nodes.Template) -> list[tuple[str, bool]] | None:
-    """Returns what a template consists of if that is text and bare columns, as (text or name, is a column)."""
-    parts: list[tuple[str, bool]] = []
-    for statement in template.body:
-        if not isinstance(statement, nodes.Output):
-            return None
-        for node in statement.nodes:
-            if isinstance(node, nodes.TemplateData):
-                parts.append((node.data, False))
-            elif isinstance(node, nodes.Name):
-                parts.append((node.name, True))
-            else:
-                return None
-    return parts
+def _require_none_needed(
+    folder: Path,
+    data: DataSpec,
+    row: Row,
+    identifier: str,
+    needing_references: Callable[[], Sequence[str]],
+) -> None:
+    """Refuses a row without a reference where a reward or metric compares with one."""
+    names = needing_references()
+    if not names:
+        return
+    columns = _reference_columns(data, row)
+    why = f"column {', '.join(columns)}" if columns else "data.references names no column"
+    raise DataError(
+        f"{row.place}: row '{identifier}' has no reference ({why}), but {', '.join(names)} of "
+        f"{folder / 'task.yaml'} needs one in every row; complete or remove the row, name the column in "
+        "data.references, or choose others"
+    )
 
 
-def _text_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(key): value for key, value in values.items()}
+def _require_encodable(place: str, sample: Sample) -> None:
+    try:
+        require_encodable([sample.id, sample.prompt, sample.references, *_values(sample.meta)])
+    except ValueError as error:
+        raise DataError(f"{place}: row '{ascii(sample.id)[1:-1]}': {error}") from error
+
+
+def _values(meta: Mapping[str, Any]) -> Iterable[Any]:
+    return meta.values() if meta else ()

@@ -35,7 +35,7 @@ class DataSpec(_Strict):
     """Where the rows come from and how a row becomes a sample."""
 
     reader: str = Field(
-        description="jsonl, csv, parquet, hf-datasets, or plugin (`read` of the task's plugin.py)"
+        description="jsonl, csv, tsv, parquet, hf-datasets, or plugin (`read` of the task's plugin.py)"
     )
     train: DataFile
     validation: DataFile
@@ -50,8 +50,10 @@ class DataSpec(_Strict):
     id: str | None = Field(
         None, description="column with the identifier; default: split and row number"
     )
-    references: str | list[str] = Field(
-        "references", description="column(s) with the reference text(s)"
+    references: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        "references",
+        description="column(s) with the reference text(s); null: there are none. Default: the column "
+        "'references', if there is one",
     )
     meta: list[str] = Field(
         default_factory=list, description="further columns kept with the sample"
@@ -63,6 +65,9 @@ class DataSpec(_Strict):
 
     @model_validator(mode="after")
     def _fields_fit_the_reader(self) -> DataSpec:
+        _refuse_repeated("data.meta", self.meta)
+        if isinstance(self.references, list):
+            _refuse_repeated("data.references", self.references)
         needed = "split" if self.reader == "hf-datasets" else "path"
         for name in SPLITS:
             if getattr(self.file(name), needed) is None:
@@ -72,6 +77,12 @@ class DataSpec(_Strict):
         if self.reader != "hf-datasets" and (self.dataset or self.revision):
             raise ValueError("data.dataset and data.revision belong to the reader 'hf-datasets'")
         return self
+
+
+def _refuse_repeated(key: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{key} lists '{twice[0]}' twice")
 
 
 class PromptSpec(_Strict):

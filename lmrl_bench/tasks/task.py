@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from lmrl_bench.config.loading import load_yaml, validate
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
+from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, make_reward
 from lmrl_bench.rewards.base import RewardFunction
 from lmrl_bench.tasks.files import data_file, file_digest
@@ -92,10 +94,23 @@ class Task:
                 f"{', '.join(SPLITS)})"
             )
         if split not in self._samples:
-            samples = read_samples(self.folder, self.spec, split)
+            samples = read_samples(self.folder, self.spec, split, self._needing_references)
             self._require_new_ids(split, samples)
             self._samples[split] = samples
         return self._samples[split]
+
+    def _needing_references(self) -> list[str]:
+        """Names the reward's terms and the metrics that compare an answer with references."""
+        self._load_plugin()
+        found = []
+        for term in self.spec.reward.terms:
+            registry: Registry[Any] = REWARDS if term.name in REWARDS else METRICS
+            if term.name in registry and "references" in _needs(registry.get(term.name)):
+                found.append(f"the reward '{term.name}'")
+        for metric in self.spec.metrics.all():
+            if metric.name in METRICS and "references" in _needs(METRICS.get(metric.name)):
+                found.append(f"the metric '{metric.key}'")
+        return found
 
     def _require_new_ids(self, split: Split, samples: tuple[Sample, ...]) -> None:
         """Refuses an id of another split: encoded prompts, for one, are kept by id."""
@@ -111,9 +126,18 @@ class Task:
         """Returns the training rows that the supervised policy learns from (`supervised.where`).
 
         Raises:
-            TaskError: A field of `supervised.where` is not in `data.meta`, or no row matches.
+            TaskError: A field of `supervised.where` is not in `data.meta`, no row matches, or a row has
+                no reference to learn from.
         """
-        return self.matching("train")
+        samples = self.matching("train")
+        without = [sample.id for sample in samples if not sample.references]
+        if without:
+            raise TaskError(
+                f"{self.folder / 'task.yaml'}: {len(without)} of {len(samples)} training rows have no "
+                f"reference, for example '{without[0]}', so no supervised policy can be trained; start "
+                "from the base model (--set policy.start=base), or choose rows with supervised.where"
+            )
+        return samples
 
     def matching(self, split: Split) -> tuple[Sample, ...]:
         """Returns the samples of a split that `supervised.where` asks for; by default all.
@@ -221,3 +245,8 @@ class Task:
             plugin = Plugin(self.folder)
             plugin.register("METRICS", METRICS)
             plugin.register("REWARDS", REWARDS)
+
+
+def _needs(component: Any) -> frozenset[str]:
+    """What a metric or reward reads of a sample; a function that does not say it reads what it likes."""
+    return getattr(component, "needs", frozenset())

@@ -15,7 +15,7 @@ class Sample:
     Attributes:
         id: unique within the task, stable across versions of the data.
         prompt: the text the policy sees (template applied).
-        references: one or more good responses; never empty strings.
+        references: good responses; never empty strings. None where no reward and no metric reads them.
         meta: further fields of the row (label, source text, …).
     """
 

@@ -57,7 +57,7 @@ def test_places_are_lines_of_the_file(tmp_path):
     [
         (jsonl() + b'{"a": \n', r"rows\.jsonl:4: not JSON"),
         (jsonl() + b"[1]\n", r"rows\.jsonl:4: a JSON object is expected"),
-        (b'{"a": "\xff"}\n', r"rows\.jsonl: not UTF-8"),
+        (b'{"a": "\xff"}\n', r"rows\.jsonl:1: not UTF-8 \(byte 0xff at position 8\)"),
     ],
 )
 def test_bad_jsonl_names_the_line(tmp_path, content, message):
@@ -104,6 +104,105 @@ def test_bad_parquet_names_the_file(tmp_path):
     path.write_bytes(b"PAR1 nothing")
     with pytest.raises(DataError, match=r"rows\.parquet: not readable as Parquet"):
         list(read_parquet(path))
+
+
+LONG = b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("r.jsonl", b'{"a": 1}\n{"a": 1, "a": 2}\n', "r.jsonl:2: not JSON (the key 'a' is given twice)"),
+        ("r.jsonl", b'{"a": "\\ud83d"}\n', "r.jsonl:1: not JSON (character 1 of '\\ud83d' is half"),
+        ("r.jsonl", b'{"a": NaN}\n', "r.jsonl:1: not JSON (NaN is not JSON; write null"),
+        ("r.jsonl", b"{}\n" + LONG, "r.jsonl:2: not JSON (lists and mappings are nested deeper than 64"),
+        ("r.jsonl", b'{"a": ' + b"1" * 5000 + b"}\n", "r.jsonl:1: not JSON (a number of 5000 digits"),
+        ("r.jsonl", b'{"a": 1e999}\n', "r.jsonl:1: not JSON (the number 1e999 is beyond"),
+        ("r.jsonl", '{"a": "x"}\n'.encode("utf-16"), "r.jsonl:1: not UTF-8, it looks like UTF-16"),
+        ("r.jsonl", '{"a": "x"}\n'.encode("utf-16-le"), "r.jsonl:1: not UTF-8, it looks like UTF-16"),
+        ("r.jsonl", '{"a": "x"}\n'.encode("utf-16-be"), "r.jsonl:1: not UTF-8, it looks like UTF-16"),
+        ("r.jsonl", '{"a": "x"}\n'.encode("utf-32"), "r.jsonl:1: not UTF-8, it looks like UTF-32"),
+        ("r.jsonl", b'{"a": 1}\n{"a": "caf\xe9"}\n', "r.jsonl:2: not UTF-8 (byte 0xe9 at position 11); it looks"),
+        ("r.jsonl", b'{"a": "\x93x\x94"}\n', "it looks like Windows-1252"),
+        ("r.csv", b"prompt,answer,answer\n1,2,3\n", "r.csv:1: the column 'answer' is there twice"),
+        ("r.csv", b",a,b\n0,1,2\n", "r.csv:1: column 1 of the header has no name"),
+        ("r.csv", b"a,b,\n1,2,\n", "r.csv:1: column 3 of the header has no name"),
+        ("r.csv", b"a,b\n1,2\n3\n", "r.csv:3: the row has 1 fields, not the header's 2 fields (a, b)"),
+        ("r.csv", b"a,b\n1,x\0y\n", "r.csv:2: a NUL character"),
+        ("r.csv", b'a,b\n1,2\n3,"4\n5,6\n', "r.csv:3: not CSV (a quote that is opened here is not closed"),
+        ("r.csv", b"a;b\n1;2\n", "r.csv:1: the header is one column, 'a;b'; it looks separated by ';'"),
+        ("r.csv", b"\n\n", "r.csv:1: no header line"),
+        ("r.csv", "a,b\n1,2\n".encode("utf-16"), "r.csv:1: not UTF-8, it looks like UTF-16"),
+        ("r.csv", b"a,b\n1,caf\xe9\n", "r.csv:2: not UTF-8"),
+        ("r.csv.gz", gzip.compress(b"a,b\n1,caf\xe9\n"), "r.csv.gz:2: not UTF-8"),
+        ("r.tsv", b"a\tb\n1\t2\t3\n", "r.tsv:2: the row has 3 fields"),
+        ("r.tsv", b"a\ta\n1\t2\n", "r.tsv:1: the column 'a' is there twice"),
+    ],
+)  # fmt: skip
+def test_what_passed_in_silence_or_raised_names_the_line(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DataError) as raised:
+        list(READERS.get(reader_of_file(path))(path))
+    assert message in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+
+
+def test_what_is_unusual_and_right_is_read(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_bytes('a\tb\r\n"x\ty"\tsays ""hi""\r\n\r\nß, z\t😀\r\n'.encode())
+    assert [dict(row.values) for row in READERS.get("tsv")(path)] == [
+        {"a": "x\ty", "b": 'says ""hi""'},
+        {"a": "ß, z", "b": "😀"},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"a": "\\ud83d\\ude00", "b": [null, true, 1.5, {"c": 10}]}\r\n\r\n{"a": 1}'
+    )
+    assert [dict(row.values) for row in read_jsonl(path)] == [
+        {"a": "😀", "b": [None, True, 1.5, {"c": 10}]},
+        {"a": 1},
+    ]
+
+
+def test_a_gzip_bomb_is_refused_and_repetitive_text_is_not(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    path.write_bytes(gzip.compress((b" " * 999_999 + b"\n") * 80, compresslevel=1))
+    with pytest.raises(DataError, match="expands to more than 100 times its size; if it is meant"):
+        list(read_jsonl(path))
+    path.write_bytes(gzip.compress(b'{"a": "x"}\n' * 300_000))
+    assert sum(1 for _ in read_jsonl(path)) == 300_000
+
+
+@pytest.mark.parametrize(("name", "start"), [("r.jsonl", b'{"a": "'), ("r.csv", b"a,b\n1,")])
+def test_a_line_without_end_is_refused(tmp_path, name, start):
+    path = tmp_path / name
+    path.write_bytes(start + b"x" * 10_000_100)
+    with pytest.raises(
+        DataError, match=r"r\.jsonl:1: a line of more than 10,000,000|r\.csv:2: not CSV"
+    ):
+        list(READERS.get(reader_of_file(path))(path))
+
+
+def test_parquet_that_would_be_read_wrong(tmp_path):
+    path = tmp_path / "rows.parquet"
+    twice = pyarrow.Table.from_arrays(
+        [pyarrow.array(["x"]), pyarrow.array(["y"])], names=["a", "a"]
+    )
+    pyarrow.parquet.write_table(twice, path)
+    with pytest.raises(
+        DataError, match=r"rows\.parquet: not readable as Parquet \(the column 'a' is"
+    ):
+        list(read_parquet(path))
+    offsets, values = pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")
+    text = pyarrow.Array.from_buffers(pyarrow.string(), 1, [None, offsets, values])
+    pyarrow.parquet.write_table(pyarrow.table({"a": text}), tmp_path / "text.parquet")
+    with pytest.raises(DataError, match=r"text\.parquet: not readable as Parquet \(.*UTF8"):
+        list(read_parquet(tmp_path / "text.parquet"))
+    far = pyarrow.array([2**62], type=pyarrow.timestamp("us"))
+    pyarrow.parquet.write_table(pyarrow.table({"a": far}), tmp_path / "far.parquet")
+    with pytest.raises(DataError, match=r"far\.parquet: .*store the column as text"):
+        list(read_parquet(tmp_path / "far.parquet"))
 
 
 def test_unknown_ending_lists_the_formats(tmp_path):

@@ -39,7 +39,7 @@ def test_lists_and_several_columns_of_references(tmp_path):
     ("change", "message"),
     [
         ({"reference": " "}, r"data/train\.jsonl\.gz:3: row 'train-2' has an empty reference"),
-        ({"reference": 5}, r"train\.jsonl\.gz:3: .*no text"),
+        ({"reference": 5}, r"train\.jsonl\.gz:3: .*not text"),
         ({"reference": []}, r"train\.jsonl\.gz:3: .*no reference"),
         ({"id": "train-0"}, r"gz:3: the id 'train-0' was used before, at .*gz:1"),
         ({"id": ""}, r"gz:3: the column 'id' .*is empty"),

@@ -1,0 +1,322 @@
+"""The prompt template: Jinja2 over the columns of a row, sandboxed, with bounded work and no silent guesses.
+
+A template belongs to a task folder, which may be somebody else's: it must neither hang nor fill the memory, and
+equal rows must give equal prompts in every process. So loops, texts and time are bounded, `random` and
+`lipsum` do not exist, and null is no text.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import jinja2
+from jinja2 import nodes
+from jinja2.sandbox import SandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from lmrl_bench.errors import DataError, TaskError
+from lmrl_bench.tasks.readers import Row
+
+MAX_STEPS: Final = 100_000
+"""Passes through loops and macros, for one row."""
+
+MAX_CHARACTERS: Final = 10_000_000
+"""Length of any text or list that a template makes, for one row."""
+
+MAX_SECONDS: Final = 10.0
+"""For one row; steps and characters end nearly everything long before."""
+
+_WIDTH = re.compile(r"\d{6,}")  # of a format: '%1000000d'
+_TICK, _JOIN = "_lmrl_bench_tick", "_lmrl_bench_join"  # no column can be meant
+
+
+class _BoundError(Exception):
+    """The template does more than one prompt can need."""
+
+
+class _Null(jinja2.StrictUndefined):
+    """What a template sees of null: false, equal to none, and no text."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:  # type: ignore[override] # StrictUndefined has one that raises
+        return False
+
+    def __eq__(self, other: object) -> bool:  # type: ignore[override] # StrictUndefined has one that raises
+        return other is None or isinstance(other, _Null)
+
+    def __ne__(self, other: object) -> bool:  # type: ignore[override] # StrictUndefined has one that raises
+        return not self == other
+
+    def __hash__(self) -> int:  # type: ignore[override] # StrictUndefined has one that raises
+        return hash(None)
+
+
+class _Work:
+    """What one row's template has done so far; one row is rendered at a time."""
+
+    def __init__(self) -> None:
+        self.steps, self.characters, self.until = 0, 0, 0.0
+
+    def start(self) -> None:
+        self.steps, self.characters = 0, 0
+        self.until = time.monotonic() + MAX_SECONDS
+
+    def tick(self) -> str:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise _BoundError(f"more than {MAX_STEPS:,} passes through loops and macros")
+        if time.monotonic() > self.until:
+            raise _BoundError(f"takes longer than {MAX_SECONDS:.0f} s")
+        return ""
+
+    def write(self, text: str) -> str:
+        self.characters += require_short(len(text))
+        require_short(self.characters)
+        return text
+
+
+_WORK = _Work()
+
+
+def require_short(length: int) -> int:
+    """Returns a length, if a prompt may have it."""
+    if length > MAX_CHARACTERS:
+        raise _BoundError(f"makes more than {MAX_CHARACTERS:,} characters or items")
+    return length
+
+
+def _printed(value: Any) -> Any:
+    """What `{{ }}` writes: no null, and nothing whose text differs from process to process."""
+    if isinstance(value, jinja2.Undefined):
+        return value  # it raises by itself, with the column's name
+    if value is None:
+        raise jinja2.UndefinedError("the value is null; write {{ value or '' }} to leave it empty")
+    if callable(value) or isinstance(value, Iterator):
+        raise jinja2.TemplateRuntimeError(
+            f"the value is a {type(value).__name__}, not a text; call it, or make a list of it "
+            "with |list or a text with |join"
+        )
+    if isinstance(value, str):
+        return _WORK.write(value)
+    return _WORK.write(str(value))
+
+
+def _joined(*parts: Any) -> str:
+    return _WORK.write("".join([str(_printed(part)) for part in parts]))
+
+
+class _Bounding(NodeTransformer):
+    """Counts the passes of loops and the calls of macros, and the length of `~`."""
+
+    def _counted(self, node: Any) -> Any:
+        node = self.generic_visit(node)
+        call = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(call, lineno=node.lineno))
+        return node
+
+    visit_For = visit_Macro = visit_CallBlock = _counted  # noqa: N815 - Jinja2's names
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802 - Jinja2's name
+        self.generic_visit(node)
+        return nodes.Call(nodes.Name(_JOIN, "load"), node.nodes, [], None, None, lineno=node.lineno)
+
+
+class _Environment(SandboxedEnvironment):
+    """Jinja2's sandbox; single operations and calls cannot make texts without end either."""
+
+    intercepted_binops = frozenset({"*", "**", "%", "+"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,
+            keep_trailing_newline=True,
+            finalize=_printed,
+        )
+        self.globals.pop("lipsum")
+        self.globals |= {_TICK: _WORK.tick, _JOIN: _joined}
+        self.filters = {
+            name: _bounded_filter(name, function)
+            for name, function in self.filters.items()
+            if name != "random"
+        }
+        self.tests = self.tests | {"none": lambda value: value is None or isinstance(value, _Null)}
+        self.policies["json.dumps_function"] = functools.partial(json.dumps, default=_json_null)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        template = super()._parse(source, name, filename)
+        return cast(nodes.Template, _Bounding().visit(template))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" and abs(right) * max(abs(left), 2).bit_length() > 10_000:
+            raise _BoundError("a power of more than 10,000 bits")
+        if operator == "*":
+            for many, count in ((left, right), (right, left)):
+                if isinstance(many, str | list | tuple) and isinstance(count, int):
+                    require_short(len(many) * max(count, 0))
+        if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+            require_short(len(left) + len(right))
+        if operator == "%" and isinstance(left, str):
+            _require_narrow(left, right)
+        return super().call_binop(context, operator, left, right)
+
+    def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        owner = getattr(function, "__self__", None)
+        if isinstance(owner, str):
+            _require_small(function.__name__, owner, *args, *kwargs.values())
+        return super().call(context, function, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        format_text = wrapped
+
+        def bounded(*args: Any, **kwargs: Any) -> str:
+            _require_narrow(value.__self__, (*args, *kwargs.values()))
+            return format_text(*args, **kwargs)
+
+        return bounded
+
+
+def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    passed = getattr(function, "jinja_pass_arg", None)
+
+    @functools.wraps(function)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        _require_small(name, *(args if passed is None else args[1:]), *kwargs.values())
+        return function(*args, **kwargs)
+
+    return bounded
+
+
+def _require_small(name: str, value: Any, *args: Any) -> None:
+    """Bounds what a method or a filter makes by its arguments: widths, and texts put between others."""
+    numbers = [arg for arg in args if isinstance(arg, int)]
+    if any(abs(number) > MAX_STEPS for number in numbers):
+        raise _BoundError(f"{name}: {max(map(abs, numbers)):,} is above {MAX_STEPS:,}")
+    if isinstance(value, str) and name == "format":
+        _require_narrow(value, args)
+    size = len(value) + 1 if isinstance(value, str | list | tuple) else 1
+    longest = max([len(arg) for arg in args if isinstance(arg, str)], default=0)
+    lines = max([abs(number) for number in numbers], default=0)
+    if name in ("replace", "join", "indent", "translate", "wordwrap", "expandtabs"):
+        require_short(size * max(longest, lines, 1))
+
+
+def _require_narrow(template: str, values: Any) -> None:
+    """Bounds the widths of a format, whether they are written in it or come as values."""
+    large = any(isinstance(value, int) and abs(value) > MAX_STEPS for value in _flat(values))
+    if _WIDTH.search(template) or (large and re.search(r"\*|\{[^}]*\{", template)):
+        raise _BoundError("a format with a width of more than five digits")
+
+
+def _flat(values: Any) -> tuple[Any, ...]:
+    if isinstance(values, Mapping):
+        return tuple(values.values())
+    return tuple(values) if isinstance(values, tuple | list) else (values,)
+
+
+def _json_null(value: Any) -> None:
+    if not isinstance(value, _Null):
+        raise TypeError(f"a {type(value).__name__} has no JSON")
+
+
+_ENVIRONMENT = _Environment()
+
+
+class Template:
+    """The prompt template, compiled once; a column it names must be in every row.
+
+    Args:
+        source: Jinja2.
+        place: The `task.yaml` that it stands in, for messages.
+
+    Raises:
+        TaskError: Not Jinja2.
+    """
+
+    def __init__(self, source: str, place: Path) -> None:
+        self._source, self._place = source, place
+        try:
+            self._template = _ENVIRONMENT.from_string(source)
+            self._plain = _plain_parts(_ENVIRONMENT.parse(source))
+        except Exception as error:  # of the user's template, whatever Jinja2 makes of it
+            reason = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+            raise TaskError(f"{place}: prompt.template {source!r:.200}: {reason}") from error
+
+    def __call__(self, row: Row, identifier: str) -> str:
+        """Returns the prompt of a row.
+
+        Raises:
+            DataError: The template fails on the row, does too much, or gives an empty prompt.
+        """
+        try:
+            prompt = self._rendered(row.values)
+        except Exception as error:  # a template may raise anything, as Python may
+            columns = ", ".join(str(column) for column in row.values)
+            raise DataError(
+                f"{row.place}: prompt.template {self._source!r:.200} of {self._place}: "
+                f"{_reason(error)} (columns: {columns:.500})"
+            ) from error
+        if not prompt.strip():
+            raise DataError(
+                f"{row.place}: row '{identifier}' gives an empty prompt; complete or remove the row"
+            )
+        return prompt
+
+    def _rendered(self, values: Mapping[str, Any]) -> str:
+        """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
+        if self._plain is not None:
+            try:
+                return "".join(
+                    [values[part] if is_column else part for part, is_column in self._plain]
+                )
+            except (KeyError, TypeError):
+                pass  # what is no text, or not there, is Jinja2's to write or to refuse
+        _WORK.start()
+        columns = {str(key): _seen(value, str(key)) for key, value in values.items()}
+        return self._template.render(columns)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, jinja2.TemplateError | _BoundError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it calls itself without end"
+    return f"{type(error).__name__}: {error}"
+
+
+def _seen(value: Any, name: str) -> Any:
+    """A column as the template sees it: null is no text, in lists and mappings too."""
+    if value is None:
+        hint = f"the column '{name}' is null; write {{{{ {name} or '' }}}} to leave it empty"
+        return _Null(hint=hint)
+    if isinstance(value, list):
+        return [_seen(part, name) for part in value]
+    if isinstance(value, dict):
+        return {key: _seen(part, name) for key, part in value.items()}
+    return value
+
+
+def _plain_parts(template: nodes.Template) -> list[tuple[str, bool]] | None:
+    """Returns what a template consists of if that is text and bare columns, as (text or name, is a column)."""
+    parts: list[tuple[str, bool]] = []
+    for statement in template.body:
+        if not isinstance(statement, nodes.Output):
+            return None
+        for node in statement.nodes:
+            if isinstance(node, nodes.TemplateData):
+                parts.append((node.data, False))
+            elif isinstance(node, nodes.Name):
+                parts.append((node.name, True))
+            else:
+                return None
+    return parts
