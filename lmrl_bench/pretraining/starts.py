@@ -84,7 +84,7 @@ def training_log(
             "version": record.task.version,
             "digest": record.task.digest,
             "learning_digest": learning_digest,
-            "data": record.task.data,
+            "data": record.task.model_dump(mode="json")["data"],
         },
         "base_weights_sha256": record.policy.weights_sha256 if record.policy else None,
         "training_sha256": training_digest(record.config),

@@ -1,7 +1,7 @@
 """`curves.jsonl`: one JSON object per line, appended while a run learns.
 
-Two kinds of line: `"kind": "train"` (what training logs, free fields) and `"kind": "validation"`,
-which boards draw and which has the fields of `ValidationPoint`. Every line has `iteration`.
+Two kinds of line: `"kind": "train"` (what training logs, `TrainingPoint`) and `"kind": "validation"`, which boards
+draw (`ValidationPoint`).
 A last line that a kill has torn is dropped, and counted, on resume.
 """
 
@@ -11,31 +11,83 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json
 
-from lmrl_bench.digests import canonical_json, require_finite
+from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.files import read_whole, write_atomic
-from lmrl_bench.records.record import FileInfo
+from lmrl_bench.records.parsing import parse_json, problems_of, require_plain
+from lmrl_bench.records.record import Count, FileInfo, Name, NotNegative, Share
 
 CURVES = "curves.jsonl"
 
 
-class ValidationPoint(BaseModel):
+class _Line(BaseModel):
+    """What every line has; its further fields are numbers, and their names begin as `_FURTHER` says."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    __pydantic_extra__: dict[Name, FiniteFloat] = Field(init=False)
+    _FURTHER: ClassVar[tuple[str, ...]] = ()
+
+    iteration: Count
+    tokens: Count = Field(description="generated response tokens so far")
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        for name in self.model_extra or {}:
+            if not name.startswith(self._FURTHER):
+                raise ValueError(
+                    f"unknown field {name[:80]!r} (allowed: {', '.join(type(self).model_fields)}, "
+                    f"{', '.join(f'{start}…' for start in self._FURTHER)})"
+                )
+        return self
+
+
+class ValidationPoint(_Line):
     """One evaluation on the validation split; further fields are `metric/<name>`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
-    __pydantic_extra__: dict[str, FiniteFloat] = Field(init=False)
+    _FURTHER = ("metric/",)
 
     kind: Literal["validation"] = "validation"
-    iteration: int
-    tokens: int = Field(description="generated response tokens so far")
-    reward: float = Field(description="mean reward on the validation split")
-    kl_to_reference: float = Field(description="nats per episode")
-    mean_length: float = Field(description="response tokens")
+    reward: FiniteFloat = Field(description="mean reward on the validation split")
+    kl_to_reference: FiniteFloat = Field(description="nats per episode")
+    mean_length: NotNegative = Field(description="response tokens")
+    truncated_share: Share = Field(description="responses that met the limit of tokens")
+
+
+class TrainingPoint(_Line):
+    """One iteration of training; further fields are `rollout/<name>` and `update/<name>`."""
+
+    _FURTHER = ("rollout/", "update/")
+
+    kind: Literal["train"] = "train"
+    episodes: Count = Field(description="so far")
+    optimiser_steps: Count = Field(description="so far")
+    progress: Share = Field(description="share of the budget that is spent")
+
+
+def read_points(folder: Path) -> tuple[list[TrainingPoint], list[ValidationPoint]]:
+    """Returns the lines of a run by their kind, each with the fields and types of its kind.
+
+    Raises:
+        RecordError: As `read_curves`; or a line has an unknown kind, a missing or unknown field, or a value of another
+            type.
+    """
+    training, validation = [], []
+    for number, line in enumerate(read_curves(folder), start=1):
+        try:
+            if line.get("kind") == "validation":
+                validation.append(ValidationPoint.model_validate(line))
+            else:
+                training.append(TrainingPoint.model_validate(line))
+        except ValidationError as error:
+            raise RecordError(
+                f"{folder}/{CURVES}:{number}: {problems_of(error)}; restore it or run again with --fresh"
+            ) from error
+    return training, validation
 
 
 def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
@@ -66,7 +118,7 @@ def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
         raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def read_curves(folder: Path) -> list[dict[str, Any]]:
+def read_curves(folder: Path | str) -> list[dict[str, Any]]:
     """Returns all lines.
 
     Raises:
@@ -142,7 +194,7 @@ def _objects(raw: list[bytes]) -> list[dict[str, Any]]:
     """Returns all lines; none if one of them is wrong, which is then to be looked for."""
     try:
         lines = [from_json(text, allow_inf_nan=False) for text in raw]
-        require_finite(lines)
+        require_plain(lines, b"".join(raw))
     except ValueError:
         return []
     return lines if all(isinstance(line, dict) for line in lines) else []
@@ -150,8 +202,7 @@ def _objects(raw: list[bytes]) -> list[dict[str, Any]]:
 
 def _object(path: str, number: int, text: bytes) -> dict[str, Any]:
     try:
-        line = from_json(text, allow_inf_nan=False)
-        require_finite(line)
+        line = parse_json(text)
     except ValueError as error:
         raise RecordError(f"{path}:{number}: not JSON: {error}; run again with --fresh") from error
     if not isinstance(line, dict):

@@ -1,11 +1,14 @@
 """The record of a run (`record.json`): configuration in, facts out.
 
-Written last and atomically. No torch.
+Written last and atomically. No torch. Types are strict: a text or a boolean is no number, a fraction is no count.
+What else bounds a field stands in `lmrl_bench.leaderboards.submission.bounds`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+import datetime
+import unicodedata
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -37,12 +40,52 @@ def _public(name: str) -> str:
     return name
 
 
-PlainName = Annotated[str, AfterValidator(_plain)]
-PublicName = Annotated[str, AfterValidator(_public)]
+def control_character(text: str) -> str | None:
+    """Returns the first character that has no place in one line of plain text, or None.
+
+    These are control and format characters (which also turn the reading direction around), line and paragraph
+    separators, surrogates and private ones.
+    """
+    if text.isascii() and text.isprintable():
+        return None
+    return next((c for c in text if unicodedata.category(c) in _NOT_PLAIN), None)
+
+
+def _one_line(text: str) -> str:
+    if (found := control_character(text)) is not None:
+        raise ValueError(f"holds the control character {found!a}; write one line of plain text")
+    return text
+
+
+def _moment(text: str) -> str:
+    try:
+        moment = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(
+            f"{text[:40]!r} is no time with a time zone, such as 2026-01-31T12:00:00+00:00"
+        )
+    return text
+
+
+_NOT_PLAIN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+LARGEST_COUNT: Final = 2**63 - 1
+OneLine = Annotated[str, AfterValidator(_one_line), Field(max_length=2_000)]
+Name = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=200)]
+PlainName = Annotated[str, AfterValidator(_plain), AfterValidator(_one_line), Field(max_length=255)]
+PublicName = Annotated[
+    str, AfterValidator(_public), AfterValidator(_one_line), Field(max_length=255)
+]
+Moment = Annotated[str, AfterValidator(_moment), Field(max_length=40)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, Field(ge=0, le=LARGEST_COUNT)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ErrorInfo(_Strict):
@@ -50,7 +93,7 @@ class ErrorInfo(_Strict):
 
     type: str
     message: str
-    iteration: int | None = None
+    iteration: Count | None = None
     traceback: str | None = None
 
 
@@ -59,7 +102,7 @@ class ScoreRange(_Strict):
 
     floor: FiniteFloat
     ceiling: FiniteFloat
-    source: str = Field(description="record id or reason of the numbers")
+    source: OneLine = Field(description="record id or reason of the numbers")
 
     @model_validator(mode="after")
     def _unequal(self) -> Self:
@@ -68,22 +111,31 @@ class ScoreRange(_Strict):
         return self
 
 
+class DataInfo(_Strict):
+    """The rows of one split."""
+
+    sha256: Sha256
+    rows: Count
+
+
 class TaskInfo(_Strict):
     """Which task, exactly."""
 
     name: PlainName
-    version: int
-    digest: str = Field(
+    version: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+    digest: Sha256 = Field(
         description="sha256 of task.yaml without its prose, the data digests, plug-in and models"
     )
-    data: dict[str, dict[str, Any]] = Field(description="split to sha256 and rows")
-    metric_signatures: dict[str, str] = Field(default_factory=dict)
-    reward_signature: str = ""
-    primary_metric: str = Field(description="the metric that boards rank by")
-    held_out_metrics: list[str] = Field(
+    data: dict[Literal["train", "validation", "test"], DataInfo] = Field(
+        description="split to sha256 and rows"
+    )
+    metric_signatures: dict[Name, OneLine] = Field(default_factory=dict)
+    reward_signature: OneLine = ""
+    primary_metric: Name = Field(description="the metric that boards rank by")
+    held_out_metrics: list[Name] = Field(
         default_factory=list, description="metrics that are no part of the reward"
     )
-    lower_is_better: list[str] = Field(
+    lower_is_better: list[Name] = Field(
         default_factory=list, description="metrics of which less is better"
     )
     neutral_metrics: list[str] = Field(
@@ -116,101 +168,103 @@ class PolicyInfo(_Strict):
     """Which weights the run started from. Digests are over files, of a hub id over its commit."""
 
     model: PublicName
-    start: str
-    revision: str | None = None
-    weights_sha256: str = Field(description="of the policy that the run started from")
-    tokenizer_sha256: str
-    base_weights_sha256: str | None = Field(
+    start: Literal["base", "supervised"]
+    revision: OneLine | None = None
+    weights_sha256: Sha256 = Field(description="of the policy that the run started from")
+    tokenizer_sha256: Sha256
+    base_weights_sha256: Sha256 | None = Field(
         None, description="of the model that the start was made from; null in older records"
     )
-    start_recipe_sha256: str | None = Field(
+    start_recipe_sha256: Sha256 | None = Field(
         None,
         description="of a supervised start: task, supervised configuration and base model together",
     )
-    parameters: int = Field(description="tied weights once; older records count them each time")
-    kind: str
+    parameters: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = Field(
+        description="tied weights once; older records count them each time"
+    )
+    kind: Name
 
 
 class BudgetInfo(_Strict):
     """Planned and used."""
 
-    planned_tokens: int
-    tokens: int = 0
-    episodes: int = 0
-    iterations: int = 0
-    optimiser_steps: int = 0
+    planned_tokens: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
+    tokens: Count = 0
+    episodes: Count = 0
+    iterations: Count = 0
+    optimiser_steps: Count = 0
 
 
 class MetricValue(_Strict):
     """One number with the number of samples behind it."""
 
     value: float
-    n: int
+    n: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
     per_sample: bool = Field(False, description="samples.parquet holds it per sample")
 
 
 class SplitResults(_Strict):
     """Everything measured on one split under one decoding."""
 
-    metrics: dict[str, MetricValue]
+    metrics: dict[Name, MetricValue]
     reward: float
-    reward_components: dict[str, float] = Field(default_factory=dict)
+    reward_components: dict[Name, float] = Field(default_factory=dict)
     kl_to_reference: float = Field(
         description="nats per episode: mean log-ratio of the responses to the start policy under the same "
         "behaviour; the k1 estimate of the KL where responses are sampled, no KL where they are greedy"
     )
-    mean_length: float = Field(description="response tokens")
-    truncated_share: float
-    n: int
+    mean_length: NotNegative = Field(description="response tokens")
+    truncated_share: Share
+    n: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 
 
 class Fidelity(_Strict):
     """Whether the policy that was scored is the policy that sampled."""
 
-    max_logprob_difference: float = Field(
+    max_logprob_difference: NotNegative = Field(
         0.0, description="nats, largest |sampled - scored| over the run"
     )
-    first_clip_fraction: float = Field(
+    first_clip_fraction: Share = Field(
         0.0, description="largest share clipped before the first step of an update"
     )
-    truncated_share: float = 0.0
-    flags: list[Flag] = Field(default_factory=list, description="bounds that were passed")
+    truncated_share: Share = 0.0
+    flags: list[Flag] = Field(default_factory=list, description="bounds that were exceeded")
 
 
 class FileInfo(_Strict):
     """A file beside the record."""
 
     path: PlainName
-    sha256: str
-    rows: int
+    sha256: Sha256
+    rows: Count
 
 
 class Provenance(_Strict):
     """Where, when and with what: as the run began, in its first sitting."""
 
-    package_version: str
+    package_version: Name
     commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}$")
     dirty: bool | None = None
     command: str = ""
-    python: str = ""
-    platform: str = ""
-    packages: dict[str, str] = Field(default_factory=dict)
-    device: str = "cpu"
-    threads: int = 1
+    python: OneLine = ""
+    platform: OneLine = ""
+    packages: dict[Name, Name] = Field(default_factory=dict)
+    device: Name = "cpu"
+    threads: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = 1
 
 
 class TimeInfo(_Strict):
     """Seconds; not part of the digest."""
 
-    started: str
-    finished: str
-    wall_s: float
-    train_s: float = 0.0
-    generate_s: float = 0.0
-    reward_s: float = 0.0
-    evaluate_s: float = 0.0
-    cpu_s: float = 0.0
-    peak_memory_mb: float = Field(
+    started: Moment
+    finished: Moment
+    wall_s: NotNegative
+    train_s: NotNegative = 0.0
+    generate_s: NotNegative = 0.0
+    reward_s: NotNegative = 0.0
+    evaluate_s: NotNegative = 0.0
+    cpu_s: NotNegative = 0.0
+    peak_memory_mb: NotNegative = Field(
         0.0, description="largest resident memory of the process, libraries included, MiB"
     )
     peak_memory_of: Literal["run", "process"] = Field(
@@ -224,25 +278,25 @@ class RunRecord(_Strict):
     """One run, as a fact."""
 
     schema_: Literal[1] = Field(1, alias="schema")
-    id: str = Field(
+    id: Annotated[str, AfterValidator(_one_line)] = Field(
         description="<task>/<row>/<policy>/s<seed>-<first 8 digits of the configuration's digest>"
     )
     status: Status
     row: PlainName
-    seed: int = Field(ge=0)
+    seed: Count
     error: ErrorInfo | None = None
     task: TaskInfo
     algorithm: dict[str, Any] = Field(description="name and every resolved field")
     policy: PolicyInfo | None = None
     config: dict[str, Any] = Field(description="scientific part, resolved")
-    config_digest: str
+    config_digest: Sha256
     budget: BudgetInfo
     results: dict[str, SplitResults] = Field(
         default_factory=dict,
         description="validation, test, test-greedy, and test-unmasked for NLPO",
     )
     fidelity: Fidelity = Field(default_factory=Fidelity)
-    events: dict[str, int] = Field(
+    events: dict[Name, Count] = Field(
         default_factory=dict, description="counted events, e.g. prompts cut at the limit"
     )
     curves: FileInfo | None = None
@@ -253,6 +307,7 @@ class RunRecord(_Strict):
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
+        strict=True,
         populate_by_name=True,
         serialize_by_alias=True,
     )
@@ -266,6 +321,24 @@ class RunRecord(_Strict):
         if isinstance(model, str):
             _public(model)
         return self
+
+    def lacking(self) -> list[str]:
+        """Returns the names of the parts that a completed run has and this record lacks.
+
+        None may be absent: every one of them is what a check compares.
+        """
+        if self.status != "completed":
+            return []
+        evaluation = self.config.get("evaluation")
+        tested = not isinstance(evaluation, dict) or evaluation.get("test_samples") != 0
+        parts = {
+            "policy": self.policy,
+            "curves": self.curves,
+            "results.validation": self.results.get("validation"),
+        }
+        if tested:  # a trial of a tuning is not
+            parts |= {"samples": self.samples, "results.test": self.results.get("test")}
+        return [name for name, value in parts.items() if value is None]
 
     def facts(self) -> dict[str, Any]:
         """The part that must be equal when the same configuration and seed run again.

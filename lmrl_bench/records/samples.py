@@ -67,7 +67,7 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
     return FileInfo(path=SAMPLES, sha256=file_sha256(path), rows=table.num_rows)
 
 
-def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
+def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
     """Returns the samples as an Arrow table (`.to_pandas()`, `.to_pylist()`).
 
     Args:
@@ -77,7 +77,7 @@ def read_samples(folder: Path, without: Collection[str] = ()) -> pa.Table:
     Raises:
         RecordError: The file is missing or is not such a file.
     """
-    path = folder / SAMPLES
+    path = Path(folder, SAMPLES)
     try:
         with pq.ParquetFile(path) as file:  # read_table would start a data set and threads
             _check_schema(path, file.schema_arrow)

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
-from lmrl_bench.digests import require_finite
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.curves import (
     CURVES,
@@ -20,6 +18,7 @@ from lmrl_bench.records.curves import (
     curves_until,
     file_info,
     read_curves,
+    read_points,
     write_curves,
 )
 from lmrl_bench.records.files import (
@@ -30,6 +29,7 @@ from lmrl_bench.records.files import (
     write_atomic,
 )
 from lmrl_bench.records.lock import RunLock
+from lmrl_bench.records.parsing import parse_json, problems_of
 from lmrl_bench.records.provenance import format_traceback
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.samples import SAMPLES, SHOWN_SAMPLES, read_samples, write_samples
@@ -52,6 +52,7 @@ __all__ = [
     "find_records",
     "format_traceback",
     "read_curves",
+    "read_points",
     "read_record",
     "read_samples",
     "remove_record",
@@ -85,7 +86,7 @@ def write_record(folder: Path, record: RunRecord) -> Path:
     return path
 
 
-def read_record(folder: Path) -> RunRecord:
+def read_record(folder: Path | str) -> RunRecord:
     """Reads the record of a run.
 
     Raises:
@@ -94,8 +95,7 @@ def read_record(folder: Path) -> RunRecord:
     """
     path = f"{folder}/{RECORD}"
     try:
-        content = from_json(read_own(path), allow_inf_nan=False)
-        require_finite(content)
+        content = parse_json(read_own(path))
     except FileNotFoundError:
         raise RecordError(
             f"{path}: there is no record; the run has not finished, run or resume it"
@@ -109,12 +109,8 @@ def read_record(folder: Path) -> RunRecord:
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
-        details = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
-            for item in error.errors(include_url=False)[:5]
-        )
         raise RecordError(
-            f"{path}: not a valid record ({details}); restore it or run again with --fresh"
+            f"{path}: not a valid record ({problems_of(error)}); restore it or run again with --fresh"
         ) from error
 
 
@@ -132,12 +128,13 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, text.encode())
 
 
-def find_folders(root: Path) -> list[Path]:
+def find_folders(root: Path | str) -> list[Path]:
     """Returns the folders below `root` that hold a record, sorted.
 
     Raises:
         RecordError: `root` is not a folder.
     """
+    root = Path(root)
     if not root.is_dir():
         raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
     # In the order of paths, which themselves are slow to compare.
@@ -158,7 +155,7 @@ def _folders(folder: str) -> Iterator[str]:
             yield folder
 
 
-def find_records(root: Path) -> list[RunRecord]:
+def find_records(root: Path | str) -> list[RunRecord]:
     """Returns all records below `root`, sorted by folder.
 
     Raises:
@@ -168,12 +165,17 @@ def find_records(root: Path) -> list[RunRecord]:
 
 
 def check_files(folder: Path, record: RunRecord) -> None:
-    """Proves that the files beside the record are the ones that it was written with.
+    """Proves that a record is whole, and that the files next to it are the ones that it was written with.
 
     Raises:
-        RecordError: The record names another file than the run's own, or a file is missing, is a
-            link, or has another digest.
+        RecordError: A completed run lacks a part; the record names another file than the run's own; a file is missing,
+            is a link, or has another digest.
     """
+    if lacking := record.lacking():
+        raise RecordError(
+            f"{folder / RECORD}: a completed run has {', '.join(lacking)}, this record has none; "
+            "restore it or run again with --fresh"
+        )
     for info, name in ((record.curves, CURVES), (record.samples, SAMPLES)):
         if info is None:
             continue

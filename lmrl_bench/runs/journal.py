@@ -17,6 +17,7 @@ from lmrl_bench.records import store
 from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
     BudgetInfo,
+    DataInfo,
     ErrorInfo,
     FileInfo,
     PolicyInfo,
@@ -34,6 +35,7 @@ from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_tracker
 from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
 
 SECONDS = ("generate", "reward", "score", "update", "evaluate")
@@ -249,12 +251,12 @@ def record_id(config: RunConfig) -> str:
 
 def task_info(task: Task) -> TaskInfo:
     """Returns which task it was, exactly."""
-    metrics = task.metrics()
+    metrics, data = task.metrics(), task.data_info()
     return TaskInfo(
         name=task.name,
         version=task.spec.version,
         digest=task.digest,
-        data=task.data_info(),
+        data={split: DataInfo.model_validate(data[split]) for split in SPLITS},
         metric_signatures={name: metric.signature for name, metric in metrics.items()},
         reward_signature=task.reward().signature,
         primary_metric=task.spec.metrics.primary.key,

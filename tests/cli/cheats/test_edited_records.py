@@ -26,7 +26,7 @@ RECORDS = {
     "a metric edited": ("rescore", result("chrf", 5.0), r"test: chrf is [\d.]+, but"),
     "a mean edited": ("validate", result("reward", 1e-4), r"test: reward is [\d.e-]+, but"),
     "a length edited": ("validate", result("mean_length", 0.5), "test: mean_length is"),
-    "a share edited": ("validate", result("truncated_share", 0.1), "test: truncated_share is"),
+    "a share edited": ("validate", result("truncated_share", -0.1), "test: truncated_share is"),
     "validation edited": (
         "validate",
         lambda c: c["results"]["validation"].update(reward=0.9),

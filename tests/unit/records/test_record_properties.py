@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import re
 
 import pytest
 from fixtures.boards import fake_content, fake_spec
@@ -18,10 +19,16 @@ from lmrl_bench.records.store import read_record, write_record
 CELL = cells(fake_spec())[6]
 CONTENT = RunRecord.model_validate(fake_content(CELL)).model_dump(mode="json")
 NO_FACTS = ("provenance", "time")
-OTHER_WORD = {"completed": "failed", "process": "run", "run": "process", "a" * 40: "b" * 40}
+OTHER_WORD = {
+    "completed": "failed", "process": "run", "run": "process", "supervised": "base", "base": "supervised",
+    "2026-01-02T03:04:05+00:00": "2026-01-02T03:04:06+00:00",
+    "2026-01-02T03:05:05+00:00": "2026-01-02T03:05:06+00:00",
+}  # fmt: skip
 """For fields that take certain words only."""
+SHARES = ("truncated_share", "first_clip_fraction")
 OTHER_LIST = {"flags": ["truncated_share"]}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+PLAIN = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=12)
 NUMBER = st.floats(allow_nan=False, allow_infinity=False)
 
 
@@ -46,8 +53,12 @@ def changed(path):
     value = inner[path[-1]]
     if isinstance(value, bool):
         inner[path[-1]] = not value
+    elif path[-1] in SHARES:
+        inner[path[-1]] = value / 2 + 0.1
     elif isinstance(value, (int, float)):
         inner[path[-1]] = value + 1
+    elif isinstance(value, str) and re.fullmatch("[0-9a-f]{40,64}", value):
+        inner[path[-1]] = f"{value[:-1]}{'1' if value[-1] == '0' else '0'}"
     elif isinstance(value, str):
         inner[path[-1]] = OTHER_WORD.get(value, f"{value}x")
     else:
@@ -90,8 +101,8 @@ def shuffled(value, rng):
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 2**32),
-    st.dictionaries(TEXT, NUMBER, max_size=4),
-    st.dictionaries(TEXT, st.integers(0), max_size=3),
+    st.dictionaries(PLAIN, NUMBER, max_size=4),
+    st.dictionaries(PLAIN, st.integers(0, 2**63 - 1), max_size=3),
     TEXT,
 )
 def test_any_facts_come_back_with_their_digest(tmp_path_factory, seed, numbers, events, text):
