@@ -1,4 +1,4 @@
-"""`lmrl-bench run | bench | tune | doctor` and the groups task, algorithm, assets, board, submission."""
+"""`lmrl-bench run | bench | tune | doctor` and the groups task, algorithm, policy, assets, board, submission."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from typing import Annotated, Any
 
 import typer
 
-from lmrl_bench.cli import algorithms, assets, boards, submissions, tasks, tuning
-from lmrl_bench.cli.output import Commands, JsonOption, SetOption, note, show_version
+from lmrl_bench.cli import algorithms, assets, boards, policies, submissions, tasks, tuning
+from lmrl_bench.cli.output import (
+    Commands,
+    JsonOption,
+    SetOption,
+    note,
+    results_lines,
+    show_version,
+)
 from lmrl_bench.errors import ConfigError
 
 app = typer.Typer(
@@ -24,6 +31,7 @@ app = typer.Typer(
 )
 app.add_typer(tasks.app, name="task")
 app.add_typer(algorithms.app, name="algorithm")
+app.add_typer(policies.app, name="policy")
 app.add_typer(assets.app, name="assets")
 app.add_typer(boards.app, name="board")
 app.add_typer(submissions.app, name="submission")
@@ -54,6 +62,9 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Root seed.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
     overrides: SetOption = None,
+    keep_policy: Annotated[
+        bool, typer.Option("--keep-policy", help="Keep the trained policy in the run's folder.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget checkpoint and record.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the resolved configuration.")
@@ -68,7 +79,8 @@ def run(
     from lmrl_bench.runs.folders import own_folder
     from lmrl_bench.runs.resolve import resolve, settings_note
 
-    resolved = own_folder(loaded, resolve(loaded, given, overrides=overrides or []))
+    kept = ["runtime.keep_policy=true"] if keep_policy else []
+    resolved = own_folder(loaded, resolve(loaded, given, overrides=[*(overrides or []), *kept]))
     note(settings_note(loaded, resolved))
     if dry_run:
         from lmrl_bench.runs.starts import start_state
@@ -85,7 +97,14 @@ def run(
     shown = listener(1)
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         record = execute_with_start(resolved, loaded, progress=shown, fresh=fresh)
-    _report(record, run_folder(resolved), as_json)
+    folder = run_folder(resolved)
+    _report(record, folder, as_json)
+    if (
+        resolved.runtime.keep_policy
+        and record.status == "completed"
+        and not (folder / "policy").is_dir()
+    ):
+        note("no policy was kept: the run was complete before --keep-policy was given; add --fresh")
     if record.status != "completed":
         raise typer.Exit(1)
 
@@ -97,12 +116,13 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
     typer.echo(f"{record.status}: {record.id}")
     if record.error:
         note(f"{record.error.type}: {record.error.message}")
-    for split, result in record.results.items():
-        numbers = "  ".join(f"{name} {value.value:.4f}" for name, value in result.metrics.items())
-        typer.echo(
-            f"{split:14} reward {result.reward:.4f}  KL {result.kl_to_reference:.2f} nats  {numbers}"
-        )
+    for line in results_lines(record.results):
+        typer.echo(line)
     typer.echo(f"record: {folder / 'record.json'}")
+    if (folder / "policy").is_dir():
+        typer.echo(
+            f"policy: {folder / 'policy'} (sample from it: lmrl-bench policy sample {folder})"
+        )
 
 
 @app.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -50,6 +50,16 @@ def show_version(wanted: bool) -> None:
 def note(text: str) -> None:
     """Prints a remark on stderr."""
     typer.echo(text, err=True)
+
+
+def results_lines(results: Mapping[str, Any], *, kl: bool = True) -> list[str]:
+    """Returns one line for each split of a run's results: reward, KL to the start, metrics."""
+    lines = []
+    for split, result in results.items():
+        numbers = "  ".join(f"{name} {value.value:.4f}" for name, value in result.metrics.items())
+        drift = f"KL {result.kl_to_reference:.2f} nats  " if kl else ""
+        lines.append(f"{split:14} reward {result.reward:.4f}  {drift}{numbers}")
+    return lines
 
 
 def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:

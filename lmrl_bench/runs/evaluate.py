@@ -99,17 +99,10 @@ class Evaluator:
         mask: TopPMask | None,
     ) -> tuple[Prompts, Completions, torch.Tensor]:
         """Returns the prompts, the responses and `(B,)` log-ratios to the reference policy, nats."""
-        response = self.task.spec.response
-        behaviour = Behaviour(
-            temperature=sampling.temperature,
-            vocabulary=self.codec.vocabulary,
-            min_tokens=response.min_tokens,
-        )
         rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))
-        prompts = self.codec.prompts(samples)
-        completions = RolloutEngine(self.policy).generate(
-            prompts, sampling, behaviour, rng,
-            max_tokens=response.max_tokens, mask=mask, batch_size=self.batch_size,
+        prompts, completions, behaviour = respond(
+            self.task, self.codec, self.policy, samples, sampling, rng,
+            mask=mask, batch_size=self.batch_size,
         )  # fmt: skip
         with torch.no_grad():
             reference = self.policy.score_reference(
@@ -118,6 +111,32 @@ class Evaluator:
             )  # fmt: skip
         log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         return prompts, completions, log_ratios
+
+
+def respond(
+    task: Task,
+    codec: TextCodec,
+    policy: LanguageModelPolicy,
+    samples: Sequence[Sample],
+    sampling: SamplingConfig,
+    rng: torch.Generator,
+    *,
+    mask: TopPMask | None = None,
+    batch_size: int | None = None,
+) -> tuple[Prompts, Completions, Behaviour]:
+    """Returns the encoded prompts, a response to each within the task's limits, and what drew them."""
+    response = task.spec.response
+    behaviour = Behaviour(
+        temperature=sampling.temperature,
+        vocabulary=codec.vocabulary,
+        min_tokens=response.min_tokens,
+    )
+    prompts = codec.prompts(samples)
+    completions = RolloutEngine(policy).generate(
+        prompts, sampling, behaviour, rng,
+        max_tokens=response.max_tokens, mask=mask, batch_size=batch_size,
+    )  # fmt: skip
+    return prompts, completions, behaviour
 
 
 def _results(

@@ -83,6 +83,25 @@ def require_device(name: str, setting: str = "runtime.device") -> None:
         ) from error
 
 
+def load_start(config: RunConfig, task: Task, start: Start) -> LanguageModelPolicy:
+    """Loads the policy that a run begins from, with its critic and, where the run trains one, a new adapter.
+
+    Raises:
+        LmrlBenchError: The policy cannot be loaded, or does not fit the task.
+    """
+    policy = LanguageModelPolicy.load(
+        start.location,
+        revision=config.policy.revision if start.kind == "base" else None,
+        value_trunk=config.policy.value_trunk,
+        max_prompt_tokens=task.spec.prompt.max_tokens,
+        max_response_tokens=task.spec.response.max_tokens,
+        adapter=config.policy.adapter,
+        device=config.runtime.device,
+    )
+    policy.require_kind(task.spec.policies.kinds, task.name)
+    return policy
+
+
 def open_session(config: RunConfig, task: Task) -> Session:
     """Loads the start policy and builds the run's parts.
 
@@ -94,16 +113,7 @@ def open_session(config: RunConfig, task: Task) -> Session:
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(derive_seed(config.seed, "torch"))
     start = find_start(task, config.policy)
-    policy = LanguageModelPolicy.load(
-        start.location,
-        revision=config.policy.revision if start.kind == "base" else None,
-        value_trunk=config.policy.value_trunk,
-        max_prompt_tokens=task.spec.prompt.max_tokens,
-        max_response_tokens=task.spec.response.max_tokens,
-        adapter=config.policy.adapter,
-        device=config.runtime.device,
-    )
-    policy.require_kind(task.spec.policies.kinds, task.name)
+    policy = load_start(config, task, start)
     policy.make_reference()
     codec = make_codec(task, policy)
     _check_inputs(config, task, codec)

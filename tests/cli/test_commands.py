@@ -22,6 +22,7 @@ COMMANDS = [
     [], ["run"], ["bench"], ["doctor"],
     ["task"], ["task", "list"], ["task", "show"], ["task", "preview"], ["task", "lint"], ["task", "new"],
     ["algorithm"], ["algorithm", "list"], ["algorithm", "show"],
+    ["policy"], ["policy", "export"], ["policy", "sample"], ["policy", "evaluate"],
     ["assets"], ["assets", "list"], ["assets", "install"],
     ["board"], ["board", "list"], ["board", "build"], ["board", "export"], ["board", "statistics"],
     ["board", "power"], ["submission"], ["submission", "validate"], ["submission", "rescore"],

@@ -1,0 +1,259 @@
+"""What can be done with a trained policy: export it, sample from it, evaluate it.
+
+Each function takes the folder of a run that kept its policy (`--keep-policy`), the folder of any policy, or a name that
+`--policy` takes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lmrl_bench.config.loading import Located
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.errors import ConfigError, LmrlBenchError, PolicyError
+from lmrl_bench.policies.export import export_policy
+from lmrl_bench.records.record import RunRecord, SplitResults
+from lmrl_bench.records.store import CONFIG, RECORD, read_record
+from lmrl_bench.runs.evaluate import respond
+from lmrl_bench.runs.execute import POLICY, execute
+from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.runs.session import load_start, make_codec, open_session
+from lmrl_bench.runs.starts import find_start
+from lmrl_bench.seeding import derive_seed
+from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.sample import Sample
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response of a policy.
+
+    Attributes:
+        prompt: What the policy read.
+        response: What it answered.
+        references: The task's references; empty for a prompt that is not the task's.
+        terminated: Whether it ended by itself, and not at the task's limit.
+    """
+
+    prompt: str
+    response: str
+    references: tuple[str, ...]
+    terminated: bool
+
+
+@dataclass(frozen=True)
+class PolicyResults:
+    """The numbers of a policy on the test split.
+
+    Attributes:
+        results: By decoding: test, and test-greedy.
+        start: Whether the KL is to the start of the policy's run; else it is to the policy itself, and 0.
+        remarks: What a reader of the numbers should know.
+    """
+
+    results: dict[str, SplitResults]
+    start: bool
+    remarks: list[str]
+
+
+def export(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -> Path:
+    """Writes a policy as an ordinary Hugging Face folder (model and tokenizer, no critic) and returns it.
+
+    Args:
+        place: Folder of a run, or a policy.
+        out: Folder to write.
+        merge_adapter: Merge a LoRA adapter into its base model, so that `from_pretrained` needs neither.
+
+    Raises:
+        PolicyError: There is no policy, `out` is not empty, or the result could not be loaded elsewhere.
+    """
+    export_policy(policy_of(place), Path(out), merge=merge_adapter)
+    return Path(out)
+
+
+def sample(
+    place: str | Path,
+    task: str | Path | None = None,
+    *,
+    prompt: str | None = None,
+    n: int = 3,
+    temperature: float | None = None,
+    greedy: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+) -> list[Response]:
+    """Draws responses from a policy.
+
+    Args:
+        place: Folder of a run, or a policy.
+        task: Whose prompts, limits and decoding apply; may be left out for a run.
+        prompt: Draw `n` responses to this text, which the policy reads as it is; default: one response to each of the
+            first `n` prompts of the test split.
+        n: Responses.
+        temperature: In place of the task's decoding.
+        greedy: Take the most probable tokens.
+        seed: Of the random numbers.
+        device: Where to compute.
+
+    Raises:
+        LmrlBenchError: There is no such policy or task, or they do not fit.
+    """
+    if n < 1:
+        raise ConfigError(f"--n is {n}; ask for at least one response")
+    loaded, config = _configured(place, task, seed, device, temperature=temperature)
+    policy = load_start(config, loaded, find_start(loaded, config.policy))
+    codec = make_codec(loaded, policy)
+    samples = list(loaded.samples("test")[:n])
+    if prompt is not None:
+        samples = [Sample("prompt", prompt, ())] * n
+    sampling = config.evaluation.sampling(loaded.spec.evaluation)
+    sampling = SamplingConfig(temperature=sampling.temperature, greedy=greedy or sampling.greedy)
+    rng = torch.Generator().manual_seed(derive_seed(seed, "sample"))
+    _, completions, _ = respond(loaded, codec, policy, samples, sampling, rng)
+    texts = codec.decode(completions.ids, completions.mask)
+    ended = completions.terminated.tolist()
+    return [
+        Response(row.prompt, text, tuple(row.references), bool(end))
+        for row, text, end in zip(samples, texts, ended, strict=True)
+    ]
+
+
+def evaluate(
+    place: str | Path,
+    task: str | Path | None = None,
+    *,
+    samples: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+) -> PolicyResults:
+    """Evaluates a policy on the test split; of a run's policy, the numbers are those of the run's record.
+
+    Args:
+        place: Folder of a run, or a policy.
+        task: Task name or folder; may be left out for a run.
+        samples: First rows of the test split; default: as the run, or 256.
+        temperature: In place of the task's decoding, or the run's.
+        seed: Of the random numbers; default: as the run, or 0.
+        device: Where to compute.
+
+    Raises:
+        LmrlBenchError: There is no such policy or task, or they do not fit.
+    """
+    run = run_of(place)
+    seed = seed if seed is not None else run.seed if run else 0
+    loaded, config = _configured(
+        place, task, seed, device, samples=samples, temperature=temperature
+    )
+    session = open_session(config, loaded)
+    remarks = []
+    start = False
+    if run is not None and run.task.name == loaded.name:
+        try:
+            theirs = _run_config(run, loaded, device)
+            began = load_start(theirs, loaded, find_start(loaded, theirs.policy))
+            began.make_reference()
+            session.policy.reference = began.network.frozen_copy()
+            start = True
+        except LmrlBenchError as error:
+            remarks.append(f"the start of the run is not available, so there is no KL: {error}")
+        if "test-unmasked" in run.results:
+            remarks.append(
+                "the run acted through a mask; compare its numbers without it (test-unmasked)"
+            )
+    rows = config.evaluation.test_samples
+    found = {"test": session.evaluator("test", rows).results}
+    if config.evaluation.greedy:
+        found["test-greedy"] = session.evaluator("test", rows, greedy=True).results
+    return PolicyResults(found, start, remarks)
+
+
+def record_evaluation(
+    place: str | Path,
+    task: str | Path | None,
+    output: Path,
+    *,
+    samples: int | None = None,
+    temperature: float | None = None,
+    seed: int | None = None,
+    device: str = "cpu",
+) -> RunRecord:
+    """Evaluates a policy as a run of the algorithm 'none', with a record; its start is the policy itself.
+
+    Raises:
+        LmrlBenchError: The run cannot start.
+    """
+    loaded, config = _configured(
+        place, task, seed or 0, device, samples=samples, temperature=temperature, output=output
+    )
+    return execute(config, loaded)
+
+
+def policy_of(place: str | Path) -> str:
+    """Returns what `policy.model` takes: the policy that a run kept, a policy's folder, or a name.
+
+    Raises:
+        PolicyError: It is a folder without a policy.
+    """
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        return str(place)
+    if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file():
+        return str(folder)
+    if (folder / POLICY).is_dir():
+        return str(folder / POLICY)
+    if (folder / RECORD).exists() or (folder / CONFIG).exists():
+        raise PolicyError(
+            f"{folder}: the run kept no policy; run it again with --keep-policy (and --fresh, if it is complete)"
+        )
+    raise PolicyError(
+        f"{folder}: neither a policy (a folder with config.json) nor a run that kept one (a folder with {POLICY}/)"
+    )
+
+
+def run_of(place: str | Path) -> RunRecord | None:
+    """Returns the record of the run that kept the policy; None for any other policy.
+
+    Raises:
+        RecordError: The record cannot be read.
+    """
+    folder = Path(place).expanduser()
+    for candidate in (folder, folder.parent if folder.name == POLICY else folder):
+        if (candidate / RECORD).is_file():
+            return read_record(candidate)
+    return None
+
+
+def _configured(
+    place: str | Path, task: str | Path | None, seed: int, device: str, *,
+    samples: int | None = None, temperature: float | None = None, output: Path | None = None,
+) -> tuple[Task, RunConfig]:  # fmt: skip
+    """Returns the task and the evaluation of the policy as a run; of a run's policy, with the run's settings."""
+    run, policy = run_of(place), policy_of(place)
+    if task is None and run is None:
+        raise ConfigError(f"{place}: is not the folder of a run, so name a task with --task")
+    loaded = load_task(task if task is not None else run.task.name)  # type: ignore[union-attr]
+    evaluation: dict[str, Any] = {}
+    if run is not None and run.task.name == loaded.name:
+        evaluation |= run.config.get("evaluation") or {}
+    evaluation |= {} if samples is None else {"test_samples": samples}
+    evaluation |= {} if temperature is None else {"temperature": temperature}
+    given = {
+        "algorithm": {"name": "none"},
+        "policy": {"model": policy, "start": "base"},
+        "evaluation": evaluation,
+        "seed": seed,
+        "runtime": {"device": device, "output": str(output) if output else None},
+    }
+    return loaded, resolve(loaded, Located.plain(given, "command line"))
+
+
+def _run_config(run: RunRecord, task: Task, device: str) -> RunConfig:
+    given = {**run.config, "seed": run.seed, "runtime": {"device": device}}
+    return resolve(task, Located.plain(given, "record"))
