@@ -44,18 +44,16 @@ def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> N
     replace_folder(target, lambda place: _write(place, model, tokenizer))
 
 
-def merge_adapter(folder: Path) -> None:
-    """Replaces an adapter's folder by the whole model with the adapter merged; leaves any other folder as it is."""
-    if base_of(folder) is None:
-        return
-    model, tokenizer = _whole_model(str(folder))
+def merge_adapter(source: Path, target: Path) -> None:
+    """Writes the whole model of an adapter's folder, with the critic, in place of an older `target`."""
+    model, tokenizer = _whole_model(str(source))
 
     def write(place: Path) -> None:
         _write(place, model, tokenizer)
-        if (folder / HEAD_FILE).is_file():
-            shutil.copy(folder / HEAD_FILE, place / HEAD_FILE)
+        if (source / HEAD_FILE).is_file():
+            shutil.copy(source / HEAD_FILE, place / HEAD_FILE)
 
-    replace_folder(folder, write)
+    replace_folder(target, write)
 
 
 def _write(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -130,7 +130,7 @@ def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
         message = record.error.message if record.error else record.status
         raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
     if policy.adapter is not None:
-        merge_adapter(folder / POLICY)
+        merge_adapter(folder / POLICY, trained_start(task, policy))
 
 
 def execute(

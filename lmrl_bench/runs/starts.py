@@ -77,16 +77,10 @@ def existing_start(task: Task, policy: PolicyConfig) -> Start | None:
     if policy.start == "base":
         return Start(model, model, "base", base, base)
     for folder in (shipped_start(task, policy, base), trained_start(task, policy, base)):
-        if folder is not None and _complete(folder, policy):
+        if folder is not None and (folder / "config.json").exists():
             found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
             return Start(str(folder), model, "supervised", found, base, recipe)
     return None
-
-
-def _complete(folder: Path, policy: PolicyConfig) -> bool:
-    """Whether a start is there; one that was trained with an adapter only once that is merged."""
-    merged = policy.adapter is None or not (folder / "adapter_config.json").exists()
-    return merged and (folder / "config.json").exists()
 
 
 def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
@@ -186,11 +180,16 @@ def why_not_shipped(task: Task, policy: PolicyConfig) -> str | None:
 
 
 def trained_start(task: Task, policy: PolicyConfig, base: ModelDigests | None = None) -> Path:
-    """Returns the cache folder of the supervised policy, named by its recipe."""
+    """Returns the cache folder of the supervised policy, named by its recipe.
+
+    What was trained with an adapter is kept as such in `policy` and used from `merged`.
+    """
     model = policy.model or task.spec.policies.default
     base = base or model_digests(model, policy.revision)
     key = start_recipe(task, policy, base)[:12]
-    return cache_root() / "starts" / f"{task.name}-{key}" / "policy"
+    return (
+        cache_root() / "starts" / f"{task.name}-{key}" / ("merged" if policy.adapter else "policy")
+    )
 
 
 def expected_run(task: Task, config: RunConfig) -> ExpectedRun:

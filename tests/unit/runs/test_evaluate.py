@@ -94,7 +94,7 @@ def test_the_reward_is_what_training_scores(session, monkeypatch):
     assert len(reward.prepared) == 6
     core = EpisodeCore(opened.task, opened.codec, split="test")
     done = [row["output_ids"] for row in evaluation.rows]
-    ids = np.full((4, core.rules.max_tokens), core.rules.pad_id)
+    ids = np.full((4, core.rules.max_tokens), core.rules.vocabulary.pad_id)
     for row, tokens in enumerate(done):
         ids[row, : len(tokens)] = tokens
     prompts = opened.codec.prompts(opened.task.samples("test")[:4])
