@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import shutil
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmrl_bench.cli.output import JsonOption, note, show, show_one
+from lmrl_bench.errors import LmrlBenchError
+
+if TYPE_CHECKING:
+    from lmrl_bench.tasks.lint import TokenCounter
+    from lmrl_bench.tasks.task import Task
 
 app = typer.Typer(help="Tasks: text-generation environments.", no_args_is_help=True)
+
+
+class Splits(Enum):
+    """The splits, as a command-line option takes them."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 NameArgument = Annotated[str, typer.Argument(help="Task name or folder.")]
 
 
@@ -48,15 +65,31 @@ def show_(name: NameArgument, as_json: JsonOption = False) -> None:
 def preview(
     name: NameArgument,
     count: Annotated[int, typer.Option(min=1, help="Samples.")] = 5,
+    split: Annotated[Splits, typer.Option(help="Split.")] = Splits.TRAIN,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows prompts, references and the reward of good, empty and shuffled answers."""
+    """Shows prompts with their tokens, references, and the reward of good, empty and shuffled answers."""
     from lmrl_bench.tasks.catalog import load_task
     from lmrl_bench.tasks.preview import preview as preview_task
 
-    samples = preview_task(load_task(name), count)
+    task = load_task(name)
+    samples = preview_task(task, count, split.value, _counter(task))
     text = "\n\n".join(sample.text() for sample in samples)
     show_one([sample.as_dict() for sample in samples], as_json=as_json, text=text)
+
+
+def _counter(task: Task) -> TokenCounter | None:
+    """Counts tokens as the task's default policy does; None, and a remark, where its tokenizer is not here."""
+    from lmrl_bench.runs.task_checks import token_counter
+
+    try:
+        return token_counter(task)
+    except (LmrlBenchError, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        note(
+            f"tokens are not counted: the tokenizer of the default policy cannot be read ({reason})"
+        )
+        return None
 
 
 @app.command()
@@ -65,10 +98,24 @@ def lint(name: NameArgument, as_json: JsonOption = False) -> None:
     from lmrl_bench.runs.task_checks import lint_task
 
     findings = lint_task(name)
-    show([finding.as_dict() for finding in findings], as_json=as_json)
-    if any(finding.severity == "error" for finding in findings):
+    text = "\n".join(finding.text(_columns()) for finding in findings)
+    if findings or as_json:
+        show_one([finding.as_dict() for finding in findings], as_json=as_json, text=text)
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = len(findings) - errors
+    note(
+        f"{name}: {_many(errors, 'error') if errors else 'no errors'}, {_many(warnings, 'warning')}"
+    )
+    if errors:
         raise typer.Exit(2)
-    note(f"{name}: no errors, {len(findings)} warnings")
+
+
+def _columns() -> int:
+    return max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 @app.command()

@@ -59,12 +59,13 @@ class RewardFunction(ABC):
 
     Attributes:
         name: as in the registry; the component's name in logs and records.
-        needs: what it reads of a sample: "prompt", "references", "meta"; a task whose metrics and
-            rewards do not need references may have rows without any.
+        needs: what it cannot do without in a sample: "prompt", "references", "meta"; a task whose
+            metrics and rewards do not need references may have rows without any. Default: nothing,
+            as in a reward that checks answers; a reward made of a metric needs what the metric does.
     """
 
     name: str
-    needs: frozenset[str] = frozenset({"references"})
+    needs: frozenset[str] = frozenset()
 
     @property
     @abstractmethod

@@ -20,10 +20,10 @@ from lmrl_bench.tasks.task import Task
 def lint_task(name: str | Path) -> list[Finding]:
     """Returns all findings of a task; an error that stops a check is a finding, too."""
     task = load_task(name)
-    return lint(task, _token_counter(task), [_gymnasium_checks, _views_agree])
+    return lint(task, token_counter(task), [_gymnasium_checks, _views_agree])
 
 
-def _token_counter(task: Task) -> TokenCounter:
+def token_counter(task: Task) -> TokenCounter:
     """Counts tokens as the task's default policy does."""
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(task.spec.policies.default))
     return lambda texts: [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
@@ -53,8 +53,11 @@ def _gymnasium_checks(task: Task) -> list[Finding]:
 def _views_agree(task: Task) -> list[Finding]:
     """Steps one reference through both views; the rewards must be equal."""
     tokens, completion = TextGenerationEnv(task), CompletionEnv(task)
+    rows = [row for row, sample in enumerate(task.samples("train")) if sample.references]
+    if not rows:
+        return []
     for env in (tokens, completion):
-        env.reset(seed=0, options={"index": 0})
+        env.reset(seed=0, options={"index": rows[0]})
     codec = tokens.core.codec
     ids = codec.encode_reference(tokens.core.sample_at(0))
     stepped = 0.0

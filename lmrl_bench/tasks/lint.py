@@ -7,6 +7,7 @@ checks as `extra_checks` and the tokenizer as `count_tokens`, because imports on
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -16,12 +17,16 @@ import numpy as np
 from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.tasks.self_test import (
     ROWS,
+    SelfTest,
     best_paid_word,
     canaries,
+    degenerate,
+    one_answer,
     only,
     reads_references,
     rewards,
     self_test,
+    with_references,
 )
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
@@ -41,7 +46,7 @@ class Finding:
     """One thing that lint found.
 
     Attributes:
-        severity: an error must be mended; a warning must be known.
+        severity: an error must be fixed; a warning must be known.
         place: file, split or part of the task.
         message: what is wrong, with numbers.
         remedy: what to do.
@@ -55,6 +60,20 @@ class Finding:
     def as_dict(self) -> dict[str, str]:
         """The finding as plain data, for JSON and tables."""
         return asdict(self)
+
+    def text(self, width: int) -> str:
+        """The finding for people: severity and place, then message and remedy, wrapped to `width` columns."""
+        lines = [f"{self.severity:7}  {self.place}"]
+        for start, words in (("         ", self.message), ("         -> ", self.remedy)):
+            lines += textwrap.wrap(
+                words,
+                width,
+                initial_indent=start,
+                subsequent_indent=" " * len(start),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        return "\n".join(lines)
 
 
 Check = Callable[[Task], Iterable[Finding]]
@@ -74,14 +93,14 @@ def lint(
     Returns:
         Findings, errors first.
     """
-    checks: list[Check] = [_digests, _rows, _leaks, _lengths(count_tokens), _gold, _reward]
+    checks: list[Check] = [_digests, _rows, _leaks, _lengths(count_tokens), _reward, _gold]
     findings: list[Finding] = []
     for check in [*checks, *extra_checks]:
         try:
             findings += check(task)
         except LmrlBenchError as error:
             findings.append(
-                Finding("error", str(task.folder), str(error), "mend this, then lint again")
+                Finding("error", str(task.folder), str(error), "fix this, then lint again")
             )
     unique = list(dict.fromkeys(findings))
     return sorted(unique, key=lambda finding: finding.severity)
@@ -115,7 +134,15 @@ def _rows(task: Task) -> Iterator[Finding]:
                 f"only {len(samples)} rows",
                 "differences between algorithms drown in noise; add data",
             )
-    task.supervised_samples()
+    without = [sample.id for sample in task.matching("train") if not sample.references]
+    if without:
+        yield Finding(
+            "warning",
+            "split 'train'",
+            f"{len(without)} rows have no reference, for example '{without[0]}': no supervised policy "
+            "can be trained",
+            "start every run from the base model (policy.start: base), or add references",
+        )
 
 
 def _leaks(task: Task) -> Iterator[Finding]:
@@ -177,6 +204,8 @@ def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> 
     limit = task.spec.response.max_tokens
     samples = task.samples(split)
     texts = [reference for sample in samples for reference in sample.references]
+    if not texts:
+        return
     share, longest = _share_above(limit, texts, count_tokens)
     if share > _TOO_LONG_SHARE:
         yield Finding(
@@ -193,23 +222,12 @@ def _share_above(limit: int, texts: Sequence[str], count_tokens: TokenCounter) -
     return float((lengths > limit).mean()), int(lengths.max())
 
 
-def _gold(task: Task) -> Iterator[Finding]:
-    """The reference is at the ceiling of overlap metrics and above other references in reward."""
-    for problem in self_test(task).problems:
-        yield Finding(
-            "error",
-            "gold self-test",
-            problem,
-            "check that references belong to their prompts and that the reward measures the task",
-        )
-
-
 def _reward(task: Task) -> Iterator[Finding]:
-    """Rewards repeat, ignore batch mates, and rank the reference above degenerate answers."""
+    """Rewards repeat, and ignore batch mates."""
     samples = task.matching("validation")[:ROWS]
-    gold = [sample.references[0] for sample in samples]
-    together = rewards(task, samples, gold)
-    if not np.array_equal(together, rewards(task, samples, gold)):
+    answers = [sample.references[0] if sample.references else sample.prompt for sample in samples]
+    together = rewards(task, samples, answers)
+    if not np.array_equal(together, rewards(task, samples, answers)):
         yield Finding(
             "error",
             "reward",
@@ -217,7 +235,7 @@ def _reward(task: Task) -> Iterator[Finding]:
             "take randomness (dropout, sampling) out of the reward",
         )
     alone = np.concatenate(
-        [rewards(task, [sample], [text]) for sample, text in zip(samples, gold, strict=True)]
+        [rewards(task, [sample], [text]) for sample, text in zip(samples, answers, strict=True)]
     )
     if not np.allclose(together, alone, rtol=1e-4, atol=1e-5):
         worst = float(np.abs(together - alone).max())
@@ -227,21 +245,94 @@ def _reward(task: Task) -> Iterator[Finding]:
             f"a row's reward depends on its batch mates (largest difference {worst:.3g})",
             "score each row by itself; no batch statistics in a reward",
         )
-    yield from _canaries(task, samples, float(together.mean()))
 
 
-def _canaries(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Finding]:
-    """No degenerate answer is paid as much as the references are, on average."""
-    for name, responses in canaries(samples).items():
-        value = float(rewards(task, samples, responses).mean())
-        if value >= gold:
+def _gold(task: Task) -> Iterator[Finding]:
+    """The reference is at the ceiling of overlap metrics, and paid more than other and degenerate answers."""
+    result = self_test(task)
+    if not result.rows:
+        yield Finding(
+            "warning",
+            "gold self-test",
+            "no row of 'validation' has a reference, so nothing says that good answers are paid more",
+            "read answers and their rewards yourself: lmrl-bench task preview",
+        )
+        return
+    yield from _gold_metrics(task, result)
+    samples = with_references(task)
+    if one_answer(samples):
+        yield Finding(
+            "warning",
+            "gold self-test",
+            f"the {len(samples)} rows that are looked at have one and the same reference, "
+            f"'{samples[0].references[0]:.60}': a constant answer is right everywhere",
+            "add rows with other answers, or shuffle the validation split",
+        )
+    elif not set(result.blind_metrics) & {term.name for term in task.spec.reward.terms}:
+        yield from _paid_as_much(task, samples, result)
+
+
+def _gold_metrics(task: Task, result: SelfTest) -> Iterator[Finding]:
+    """Overlap metrics that give references less than their best: blind ones are errors, the others facts."""
+    for name, value in result.metrics.items():
+        if value.at_ceiling:
+            continue
+        rewarded = name in {term.name for term in task.spec.reward.terms}
+        also = ", and so does the reward" if rewarded else ""
+        scores = (
+            f"{name}: the reference scores {value.gold:.4g}, the best value is {value.best:.4g} "
+            f"(references of other rows: {value.shuffled:.4g})"
+        )
+        if value.tells_nothing:
             yield Finding(
                 "error",
-                "reward canary",
-                f"{name} gets {value:.4g} on average, the reference {gold:.4g}",
-                "a policy will learn that answer; change the reward or add a penalty",
+                "gold self-test",
+                f"{scores}: it cannot tell these references from others{also}",
+                "choose a metric that reads them: rouge and meteor read a-z and digits only, bleu and "
+                "rouge-2 need several words; chrf reads every script",
             )
-    yield from _best_paid_word(task, samples, gold)
+        else:
+            yield Finding(
+                "warning",
+                "gold self-test",
+                f"{scores}: no answer can have the best value",
+                "short references have this in METEOR and BLEU; read the values against the reference's, "
+                "or choose another metric",
+            )
+
+
+def _paid_as_much(task: Task, samples: Sequence[Sample], result: SelfTest) -> Iterator[Finding]:
+    """What is paid as much as the references, on average, in one finding: it is one fact about the reward."""
+    paid = list(_canaries(task, samples))
+    if result.tells_rows_apart and result.gold_reward <= result.shuffled_reward:
+        yield Finding(
+            "error",
+            "gold self-test",
+            "; ".join([result.reward_problem, *paid]),
+            "check that references belong to their prompts and that the reward measures the task",
+        )
+    elif paid:
+        yield Finding(
+            "error",
+            "reward canary",
+            "; ".join(paid),
+            "a policy will learn that answer; change the reward or add a penalty",
+        )
+    else:
+        yield from _best_paid_word(task, samples, result.gold_reward)
+
+
+def _canaries(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
+    """Degenerate answers that are paid as much as the references; where one is a reference, it is not degenerate."""
+    for name, responses in canaries(samples).items():
+        rows = degenerate(samples, responses)
+        if not rows:
+            continue
+        chosen = [samples[row] for row in rows]
+        gold = float(rewards(task, chosen, [sample.references[0] for sample in chosen]).mean())
+        value = float(rewards(task, chosen, [responses[row] for row in rows]).mean())
+        if value >= gold:
+            yield f"{name} gets {value:.4g} on average, the reference {gold:.4g}"
 
 
 def _best_paid_word(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Finding]:
@@ -263,5 +354,5 @@ def _best_paid_word(task: Task, samples: Sequence[Sample], gold: float) -> Itera
         "warning",
         "reward canary",
         f"{message}; the reward reads no reference, so it cannot tell",
-        f"keep the KL charge on, and read the reward beside the held-out metrics ({held_out})",
+        f"keep the KL charge on, and read the reward together with the held-out metrics ({held_out})",
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from lmrl_bench.tasks.spec import Split
 if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task
 
+_LABEL = 13  # columns of "  prompt     "
+
 
 @dataclass(frozen=True)
 class PreviewRow:
@@ -20,63 +23,113 @@ class PreviewRow:
     Attributes:
         id: the sample's identifier.
         prompt: what the policy sees, before it is cut to the limit.
-        references: good responses.
-        gold_reward: reward of the first reference.
+        prompt_tokens: its tokens for the task's default policy; None if there is no tokenizer here.
+        prompt_limit: `prompt.max_tokens`; a longer prompt is cut or refused.
+        truncate: what happens to a longer prompt: `error`, `left` or `right`.
+        references: good responses; may be empty.
+        reference_tokens: the tokens of each.
+        response_limit: `response.max_tokens`.
+        gold_reward: reward of the first reference; None without one.
         empty_reward: reward of an empty response.
-        shuffled: a reference of another row.
+        shuffled: a reference of another row; None if no row has one.
         shuffled_reward: its reward.
     """
 
     id: str
     prompt: str
+    prompt_tokens: int | None
+    prompt_limit: int
+    truncate: str
     references: tuple[str, ...]
-    gold_reward: float
+    reference_tokens: tuple[int, ...] | None
+    response_limit: int
+    gold_reward: float | None
     empty_reward: float
-    shuffled: str
-    shuffled_reward: float
+    shuffled: str | None
+    shuffled_reward: float | None
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain data, for JSON."""
         return asdict(self)
 
     def text(self) -> str:
-        """The row for people, a few lines."""
-        return "\n".join(
-            [
-                f"[{self.id}]",
-                f"  prompt     {self.prompt}",
-                *(f"  reference  {reference}" for reference in self.references),
-                f"  reward     {self.gold_reward:.4g} for the reference, {self.empty_reward:.4g}"
-                f" for an empty answer, {self.shuffled_reward:.4g} for: {self.shuffled}",
-            ]
-        )
+        """The row for people; further lines of a text are indented below its first."""
+        lines = [f"[{self.id}]", _block("prompt", self.prompt + self._prompt_mark())]
+        tokens = self.reference_tokens or (None,) * len(self.references)
+        for reference, count in zip(self.references, tokens, strict=True):
+            lines.append(_block("reference", reference + _mark(count, self.response_limit, "cut")))
+        if not self.references:
+            lines.append(_block("reference", "none"))
+        paid = [] if self.gold_reward is None else [f"{self.gold_reward:.4g} for the reference"]
+        paid.append(f"{self.empty_reward:.4g} for an empty answer")
+        if self.shuffled is not None:
+            paid.append(f"{self.shuffled_reward:.4g} for: {self.shuffled}")
+        return "\n".join([*lines, _block("reward", ", ".join(paid))])
+
+    def _prompt_mark(self) -> str:
+        fate = "refused" if self.truncate == "error" else f"its {self.truncate} end is cut"
+        return _mark(self.prompt_tokens, self.prompt_limit, fate)
 
 
-def preview(task: Task, rows: int = 5, split: Split = "train") -> list[PreviewRow]:
+def preview(
+    task: Task,
+    rows: int = 5,
+    split: Split = "train",
+    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+) -> list[PreviewRow]:
     """Returns the first rows of a split with rewards of the reference and of two wrong answers.
+
+    Args:
+        task: The task.
+        rows: How many.
+        split: Of which split.
+        count_tokens: Counts with the tokenizer of the task's default policy.
 
     Raises:
         LmrlBenchError: The task's data or reward are unusable.
     """
     samples = task.samples(split)[:rows]
-    shuffled = shuffled_references(samples, task.samples(split))
-    gold_rewards, empty_rewards, shuffled_rewards = (
-        rewards(task, samples, responses).tolist()
-        for responses in _answers([sample.references[0] for sample in samples], shuffled)
-    )
+    empty = rewards(task, samples, [""] * len(samples)).tolist()
+    shuffled: Sequence[str | None] = [None] * len(samples)
+    if any(sample.references for sample in task.samples(split)):
+        shuffled = shuffled_references(samples, task.samples(split))
+    shuffled_rewards = rewards(task, samples, [text or "" for text in shuffled]).tolist()
+    gold = [sample.references[0] if sample.references else "" for sample in samples]
+    gold_rewards = rewards(task, samples, gold).tolist()
     return [
         PreviewRow(
             id=sample.id,
             prompt=sample.prompt,
+            prompt_tokens=int(count_tokens([sample.prompt])[0]) if count_tokens else None,
+            prompt_limit=task.spec.prompt.max_tokens,
+            truncate=task.spec.prompt.truncate,
             references=sample.references,
-            gold_reward=gold_rewards[row],
-            empty_reward=empty_rewards[row],
+            reference_tokens=_counts(sample.references, count_tokens),
+            response_limit=task.spec.response.max_tokens,
+            gold_reward=gold_rewards[row] if sample.references else None,
+            empty_reward=empty[row],
             shuffled=shuffled[row],
-            shuffled_reward=shuffled_rewards[row],
+            shuffled_reward=None if shuffled[row] is None else shuffled_rewards[row],
         )
         for row, sample in enumerate(samples)
     ]
 
 
-def _answers(gold: Sequence[str], shuffled: Sequence[str]) -> tuple[Sequence[str], ...]:
-    return gold, [""] * len(gold), shuffled
+def _counts(
+    texts: Sequence[str], count_tokens: Callable[[Sequence[str]], Sequence[int]] | None
+) -> tuple[int, ...] | None:
+    if count_tokens is None:
+        return None
+    return tuple(map(int, count_tokens(texts))) if texts else ()
+
+
+def _mark(tokens: int | None, limit: int, fate: str) -> str:
+    """Returns the token count in brackets, with what happens beyond the limit."""
+    if tokens is None:
+        return ""
+    return f"  [{tokens} tokens{f', above {limit}: {fate}' if tokens > limit else ''}]"
+
+
+def _block(label: str, text: str) -> str:
+    first = f"  {label}".ljust(_LABEL)
+    return first + textwrap.indent(text, " " * _LABEL, predicate=bool).removeprefix(" " * _LABEL)

@@ -6,6 +6,8 @@ reference teaches just that.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -52,7 +54,12 @@ class GoldValue:
     def at_ceiling(self) -> bool:
         """Whether gold closes (nearly) the whole gap between shuffled and best."""
         gap = abs(self.best - self.shuffled)
-        return gap > 0 and abs(self.best - self.gold) <= (1 - _GAP_CLOSED) * gap
+        return abs(self.best - self.gold) <= (1 - _GAP_CLOSED) * gap + 1e-9
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether the metric gives references no better value than others' references, below the best."""
+        return not self.at_ceiling and abs(self.best - self.gold) >= abs(self.best - self.shuffled)
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,24 @@ class SelfTest:
     """Result of the gold self-test.
 
     Attributes:
-        gold_reward: mean reward of the references (of the rows that `supervised.where` asks for).
+        rows: how many rows with a reference were looked at (of those that `supervised.where` asks for).
+        gold_reward: mean reward of their references; NaN without any.
         shuffled_reward: mean reward of references of other rows.
+        tells_rows_apart: whether the reward could prefer a row's reference to another row's: it reads
+            more than the answer, and the references differ.
         metrics: gold, shuffled and best value of every overlap metric of the task.
     """
 
+    rows: int
     gold_reward: float
     shuffled_reward: float
+    tells_rows_apart: bool
     metrics: dict[str, GoldValue]
+
+    @property
+    def blind_metrics(self) -> list[str]:
+        """The overlap metrics that tell a reference from no other answer, as ROUGE of Chinese text."""
+        return [name for name, value in self.metrics.items() if value.tells_nothing]
 
     @property
     def problems(self) -> list[str]:
@@ -78,12 +95,17 @@ class SelfTest:
             for name, value in self.metrics.items()
             if not value.at_ceiling
         ]
-        if self.gold_reward <= self.shuffled_reward:
-            found.append(
-                f"reward: the reference gets {self.gold_reward:.4g} on average, "
-                f"references of other rows get {self.shuffled_reward:.4g}"
-            )
+        if self.tells_rows_apart and self.gold_reward <= self.shuffled_reward:
+            found.append(self.reward_problem)
         return found
+
+    @property
+    def reward_problem(self) -> str:
+        """That others' references are paid as much, in words."""
+        return (
+            f"reward: the reference gets {self.gold_reward:.4g} on average, "
+            f"references of other rows get {self.shuffled_reward:.4g}"
+        )
 
 
 def self_test(task: Task, rows: int = ROWS) -> SelfTest:
@@ -92,7 +114,9 @@ def self_test(task: Task, rows: int = ROWS) -> SelfTest:
     Raises:
         LmrlBenchError: The task's data, reward or metrics are unusable.
     """
-    samples = task.matching("validation")[:rows]
+    samples = with_references(task, rows)
+    if not samples:
+        return SelfTest(0, math.nan, math.nan, tells_rows_apart=False, metrics={})
     gold = [sample.references[0] for sample in samples]
     shuffled = shuffled_references(samples, task.samples("validation"))
     metrics = {
@@ -101,21 +125,58 @@ def self_test(task: Task, rows: int = ROWS) -> SelfTest:
         if component.name in OVERLAP
     }
     return SelfTest(
+        rows=len(samples),
         gold_reward=float(rewards(task, samples, gold).mean()),
         shuffled_reward=float(rewards(task, samples, shuffled).mean()),
+        tells_rows_apart=not one_answer(samples) and reads_more_than_answers(task, samples, gold),
         metrics=metrics,
     )
 
 
+def with_references(task: Task, rows: int = ROWS) -> tuple[Sample, ...]:
+    """Returns the first validation rows that have a reference (and that `supervised.where` asks for)."""
+    return tuple(sample for sample in task.matching("validation") if sample.references)[:rows]
+
+
+def one_answer(samples: Sequence[Sample]) -> bool:
+    """Whether the first reference is the same in all rows, so that nothing tells them apart."""
+    return len({plain(sample.references[0]) for sample in samples}) <= 1
+
+
+def plain(text: str) -> str:
+    """Returns a text without case, punctuation and spacing, as most rewards read it; symbols alone stay."""
+    return " ".join(re.findall(r"\w+", text.casefold())) or " ".join(text.split())
+
+
+def reads_more_than_answers(task: Task, samples: Sequence[Sample], answers: Sequence[str]) -> bool:
+    """Whether the same answers get other rewards in other rows.
+
+    If not, the reward reads the answer alone, as a check of its form does, and prefers no row's reference.
+    """
+    others = [*samples[1:], samples[0]]
+    return not np.allclose(rewards(task, samples, answers), rewards(task, others, answers))
+
+
 def canaries(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Returns `(B,)` degenerate responses by name: what a policy may find instead of an answer."""
-    return {
-        "empty reply": ["" for _ in samples],
-        "copied prompt": [sample.prompt for sample in samples],
-        "one word repeated": [
+    """Returns `(B,)` degenerate responses by name: what a policy may find instead of an answer.
+
+    Where one of them equals a reference of its row, it is a good answer; see `degenerate`.
+    """
+    found = {"empty reply": ["" for _ in samples], "copied prompt": [s.prompt for s in samples]}
+    if all(sample.references for sample in samples):
+        found["one word repeated"] = [
             only(sample.references[0].split()[0], sample.references[0]) for sample in samples
-        ],
-    }
+        ]
+    return found
+
+
+def degenerate(samples: Sequence[Sample], answers: Sequence[str]) -> list[int]:
+    """Returns the rows whose answer equals none of their references."""
+    return [
+        row
+        for row, (sample, answer) in enumerate(zip(samples, answers, strict=True))
+        if plain(answer) not in {plain(text) for text in sample.references}
+    ]
 
 
 def best_paid_word(task: Task, samples: Sequence[Sample]) -> str | None:
@@ -164,7 +225,7 @@ def rewards(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> 
 def shuffled_references(samples: Sequence[Sample], pool: Sequence[Sample]) -> list[str]:
     """Returns for each sample a reference of another row of `pool`; the same draw every time."""
     random = generator(0, "shuffled references")
-    texts = sorted({sample.references[0] for sample in pool})
+    texts = sorted({sample.references[0] for sample in pool if sample.references})
     drawn = []
     for sample in samples:
         others = [text for text in texts if text not in sample.references] or texts

@@ -14,7 +14,7 @@ from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, make_reward
-from lmrl_bench.rewards.base import RewardFunction
+from lmrl_bench.rewards.composite import CompositeReward
 from lmrl_bench.tasks.files import data_file, file_digest
 from lmrl_bench.tasks.plugin import FILE as PLUGIN_FILE
 from lmrl_bench.tasks.plugin import Plugin
@@ -54,7 +54,7 @@ class Task:
                 "make them equal"
             )
         self._samples: dict[Split, tuple[Sample, ...]] = {}
-        self._reward: RewardFunction | None = None
+        self._reward: CompositeReward | None = None
         self._metrics: dict[str, Metric] = {}
 
     @property
@@ -102,13 +102,18 @@ class Task:
     def _needing_references(self) -> list[str]:
         """Names the reward's terms and the metrics that compare an answer with references."""
         self._load_plugin()
+        terms = [term.name for term in self.spec.reward.terms]
         found = []
-        for term in self.spec.reward.terms:
-            registry: Registry[Any] = REWARDS if term.name in REWARDS else METRICS
-            if term.name in registry and "references" in _needs(registry.get(term.name)):
-                found.append(f"the reward '{term.name}'")
+        if any(
+            "references" in _needs(REWARDS if name in REWARDS else METRICS, name) for name in terms
+        ):
+            found = [
+                f"the reward '{name}'"
+                for name, term in self.reward().terms.items()
+                if "references" in term.reward.needs
+            ]
         for metric in self.spec.metrics.all():
-            if metric.name in METRICS and "references" in _needs(METRICS.get(metric.name)):
+            if "references" in _needs(METRICS, metric.name) & self.metric(metric.key).needs:
                 found.append(f"the metric '{metric.key}'")
         return found
 
@@ -163,7 +168,7 @@ class Task:
             )
         return chosen
 
-    def reward(self) -> RewardFunction:
+    def reward(self) -> CompositeReward:
         """Returns the task's reward function; made once.
 
         Raises:
@@ -247,6 +252,7 @@ class Task:
             plugin.register("REWARDS", REWARDS)
 
 
-def _needs(component: Any) -> frozenset[str]:
-    """What a metric or reward reads of a sample; a function that does not say it reads what it likes."""
-    return getattr(component, "needs", frozenset())
+def _needs(registry: Registry[Any], name: str) -> frozenset[str]:
+    """What a registered class reads of a sample; its instances may read less. A function says it when it is made."""
+    known = name in registry
+    return getattr(registry.get(name), "needs", frozenset({"references"})) if known else frozenset()
