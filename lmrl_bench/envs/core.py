@@ -63,6 +63,7 @@ class Counters:
         terminated: Episodes that EOS ended.
         truncated: Episodes that the cap ended.
         early_eos: Episodes that an illegal EOS (before `min_tokens`) ended.
+        control_tokens: Control tokens that policies drew inside responses; they are not in the texts.
     """
 
     episodes: int = 0
@@ -70,6 +71,7 @@ class Counters:
     terminated: int = 0
     truncated: int = 0
     early_eos: int = 0
+    control_tokens: int = 0
 
 
 class EpisodeCore:
@@ -214,6 +216,7 @@ class EpisodeCore:
             token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
         )
         self._count(batch)
+        self.counters.control_tokens += self.codec.count_control(completions.ids, completions.mask)
         return outcome
 
     def state_dict(self) -> dict[str, Any]:

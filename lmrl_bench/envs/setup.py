@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.text.tokenization import TextCodec
+from lmrl_bench.text.tokenization import Kind, TextCodec
+from lmrl_bench.text.vocabulary import kind_beside
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,5 +45,10 @@ def open_core(
         max_prompt_tokens=prompt.max_tokens,
         truncate=prompt.truncate,
         max_response_tokens=response.max_tokens,
+        kind=kind_beside(tokenizer) or _only(opened.spec.policies.kinds),
     )
     return EpisodeCore(opened, codec, split=split)
+
+
+def _only(kinds: Sequence[Kind]) -> Kind | None:
+    return kinds[0] if len(kinds) == 1 else None

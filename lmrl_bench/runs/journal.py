@@ -181,6 +181,7 @@ class Journal:
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
             "early_eos": session.core.counters.early_eos,
+            "control_tokens": session.core.counters.control_tokens,
             CHANGED: self.sittings_changed,
         }
         return RunRecord(

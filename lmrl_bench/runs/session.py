@@ -47,6 +47,7 @@ def make_codec(task: Task, policy: LanguageModelPolicy) -> TextCodec:
         truncate=prompt.truncate,
         max_response_tokens=response.max_tokens,
         vocabulary=policy.vocabulary,
+        kind=policy.kind,
     )
 
 

@@ -14,25 +14,37 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from lmrl_bench.errors import DataError
+from lmrl_bench.text.chat import answer_lead, encode_chat
+from lmrl_bench.text.encoding import TextEncoder
 from lmrl_bench.text.episodes import Prompts
 from lmrl_bench.text.sample import Sample
 from lmrl_bench.text.vocabulary import Vocabulary
 
 Truncation = Literal["error", "left", "right"]
+Kind = Literal["causal", "seq2seq"]
+_SPACES = " Ġ▁"
+"""How vocabularies write a space."""
 
 
 class TextCodec:
     """Encodes prompts and references, decodes responses.
 
-    **The border between prompt and response.** A prompt is encoded with the special tokens that the
-    tokenizer itself adds (Llama's BOS, the EOS that T5 and BART put at the encoder's end). Where it
-    adds no EOS, response ids follow prompt ids directly, so a reference is encoded with the space
-    that separates it from the prompt (" word" is one token in byte-level BPE) and a sampled
-    response begins with that space. `decode` strips outer white space: texts are what metrics and
-    rewards want, and whoever shows prompt and response as one text joins them with one space.
+    **Control tokens.** Data are text: what they spell is encoded as characters (`TextEncoder`). A task's template, a
+    chat template and the tokenizer itself can write control tokens. Where template and tokenizer both write BOS, it
+    stands once. An end token that the tokenizer puts after a causal prompt is left out: the response would begin
+    after the end.
 
-    **EOS** is a token like any other that the policy chose: masks include it, texts do not. Padding
-    may have the same id; masks are carried along and never rebuilt from ids.
+    **The border between prompt and response.** A prompt is encoded with what the tokenizer itself puts around it
+    (Llama's BOS, the EOS that T5 and BART put at the encoder's end). Response ids of a causal policy follow prompt ids
+    directly. A reference begins with a space where the tokenizer joins a space with the word after it (" word" is one
+    token in byte-level BPE); where a space is a token of its own (characters, bytes), or the tokenizer sets it itself
+    (SentencePiece), or a decoder begins anew (T5), it begins with its first letter. `decode` strips outer white
+    space: texts are what metrics and rewards want, and whoever shows prompt and response as one text joins them with
+    one space. In a chat, the reference begins as the chat template begins an answer.
+
+    **End tokens** are tokens like any other that the policy chose: masks include them, texts do not. Padding
+    may have the same id; masks are carried along and never rebuilt from ids. Other control tokens that a policy draws
+    are left out of texts, too.
 
     Args:
         tokenizer: A Hugging Face tokenizer with an EOS token. Without a pad token EOS pads, as is
@@ -42,6 +54,7 @@ class TextCodec:
             (special tokens stay) and counted.
         max_response_tokens: Longest response, EOS included.
         vocabulary: That of the policy; default: made from the tokenizer and the settings beside its files.
+        kind: "causal" or "seq2seq"; default: seq2seq if the tokenizer ends texts with an end token.
 
     Attributes:
         vocabulary: Legal ids and end tokens.
@@ -63,6 +76,7 @@ class TextCodec:
         truncate: Truncation = "error",
         max_response_tokens: int,
         vocabulary: Vocabulary | None = None,
+        kind: Kind | None = None,
     ) -> None:
         self.vocabulary = vocabulary or Vocabulary.of(tokenizer)
         self.tokenizer = tokenizer
@@ -71,6 +85,12 @@ class TextCodec:
         self.max_response_tokens = max_response_tokens
         self.eos_id, self.pad_id = self.vocabulary.eos_id, self.vocabulary.pad_id
         self.vocabulary_size = self.vocabulary.width
+        self.encoder = TextEncoder(tokenizer)
+        ends = self.encoder.after[-1:] and self.encoder.after[-1] in self.vocabulary.eos_ids
+        self.kind = kind or ("seq2seq" if ends else "causal")
+        self._after = self.encoder.after
+        if self.kind == "causal":
+            self._after = [id_ for id_ in self._after if id_ not in self.vocabulary.eos_ids]
         self._separator = self._find_separator()
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._truncated_prompts: set[str] = set()
@@ -141,13 +161,26 @@ class TextCodec:
             mask: `(B, T)` bool.
 
         Returns:
-            Texts without special tokens (EOS, padding, …) and without outer white space.
+            Texts without end tokens and other control tokens, and without outer white space.
         """
-        rows = [row[keep].tolist() for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)]
+        rows = [
+            self.text_ids(row[keep].tolist())
+            for row, keep in zip(ids.cpu(), mask.cpu(), strict=True)
+        ]
         texts = self.tokenizer.batch_decode(
-            rows, skip_special_tokens=True, clean_up_tokenization_spaces=False
+            rows, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         return [text.strip() for text in texts]
+
+    def count_control(self, ids: Tensor, mask: Tensor) -> int:
+        """Returns how many control tokens other than end tokens responses `(B, T)` contain."""
+        inside = sorted(self.vocabulary.control_ids - set(self.vocabulary.eos_ids))
+        return int((torch.isin(ids, torch.tensor(inside, device=ids.device)) & mask).sum())
+
+    def text_ids(self, ids: Sequence[int]) -> list[int]:
+        """Returns those of a response's ids that are text: no end token and no other control tokens."""
+        kept = ids[:-1] if ids and ids[-1] in self.vocabulary.eos_ids else ids
+        return [number for number in kept if number not in self.vocabulary.control_ids]
 
     def encode_reference(self, sample: Sample, index: int = 0) -> list[int]:
         """Returns a reference's ids for supervised training, EOS at the end.
@@ -155,54 +188,66 @@ class TextCodec:
         A reference that does not fit is cut at `max_response_tokens`, counted, and has no EOS: the
         policy must not learn to stop in the middle of a sentence.
         """
-        text = sample.references[index].strip()
-        if self._separator and not sample.prompt[-1:].isspace():
-            text = self._separator + text
-        ids = [*self._plain(text), self.eos_id]
+        text = self._lead(sample) + sample.references[index].strip()
+        ids = [*self.encoder.encode(text), self.eos_id]
+        end = next(place for place, number in enumerate(ids) if number in self.vocabulary.eos_ids)
+        if end + 1 < len(ids):  # a token of ordinary text that ends responses
+            self._truncated_references.add(sample.id)
+            ids = ids[: end + 1]
         if len(ids) > self.max_response_tokens:
             self._truncated_references.add(sample.id)
             ids = ids[: self.max_response_tokens]
         return ids
 
     def _encode_prompt(self, sample: Sample) -> list[int]:
-        encoded = self.tokenizer(sample.prompt, return_special_tokens_mask=True, verbose=False)
-        ids, special = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
-        if not ids:
+        try:
+            before, ids, after = self._parts(sample)
+        except DataError as error:
+            raise DataError(f"sample '{sample.id}': {error}") from error
+        if not before + ids + after:
             raise DataError(
                 f"sample '{sample.id}' has an empty prompt, from which the policy cannot start; "
                 "give it text or drop the row"
             )
-        excess = len(ids) - self.max_prompt_tokens
+        excess = len(before) + len(ids) + len(after) - self.max_prompt_tokens
         if excess <= 0:
-            return ids
+            return before + ids + after
         if self.truncate == "error":
             raise DataError(
-                f"the prompt of sample '{sample.id}' has {len(ids)} tokens, more than the limit of "
-                f"{self.max_prompt_tokens}; raise prompt.max_tokens in task.yaml, or cut it there "
+                f"the prompt of sample '{sample.id}' has {excess + self.max_prompt_tokens} tokens, more than the "
+                f"limit of {self.max_prompt_tokens}; raise prompt.max_tokens in task.yaml, or cut it there "
                 "with prompt.truncate: left | right"
             )
         self._truncated_prompts.add(sample.id)
-        return self._cut(ids, special, excess)
+        ids = ids[excess:] if self.truncate == "left" else ids[: max(len(ids) - excess, 0)]
+        return before + ids + after
 
-    def _cut(self, ids: list[int], special: list[int], excess: int) -> list[int]:
-        """Drops `excess` ids of the text, on the side `truncate`; special tokens around it stay."""
-        start = special.index(0) if 0 in special else 0
-        stop = len(special) - special[::-1].index(0) if 0 in special else len(special)
-        if self.truncate == "left":
-            return ids[:start] + ids[start + excess : stop] + ids[stop:]
-        return ids[:start] + ids[start : stop - excess] + ids[stop:]
+    def _parts(self, sample: Sample) -> tuple[list[int], list[int], list[int]]:
+        """Returns what stands before the prompt's text, its text, and what stands after it."""
+        if sample.messages:
+            return [], encode_chat(self.encoder, sample.messages), []
+        ids, before = self.encoder.encode(sample.prompt, sample.written), self.encoder.before
+        if before and ids[:1] == before[-1:] == [self.tokenizer.bos_token_id]:
+            ids = ids[1:]
+        return before, ids, self._after
 
-    def _plain(self, text: str) -> list[int]:
-        return list(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+    def _lead(self, sample: Sample) -> str:
+        """Returns what stands between prompt and reference: a space, what a chat template puts there, or nothing."""
+        if sample.messages:
+            lead = answer_lead(self.tokenizer, sample.messages)
+            return lead if self._separator or lead.strip(" ") else ""
+        return "" if sample.prompt[-1:].isspace() else self._separator
 
     def _find_separator(self) -> str:
-        """Returns what stands between prompt and reference in the ids: " " or nothing.
-
-        Nothing, if prompts end with EOS (encoders), or if the tokenizer sets the space itself
-        (SentencePiece).
-        """
-        prompt = self.tokenizer("a", verbose=False)["input_ids"]
-        if prompt[-1] == self.eos_id:
+        if self.kind == "seq2seq":
             return ""
-        twice = self.tokenizer.batch_decode([[*self._plain("a"), *self._plain("a")]])[0]
-        return "" if " " in twice.strip() else " "
+        plain = self.encoder.encode("a")
+        sets_spaces = " " in self.tokenizer.batch_decode([[*plain, *plain]])[0].strip()
+        return " " if not sets_spaces and _joins_spaces(self.tokenizer) else ""
+
+
+def _joins_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether some token is a space together with what follows it."""
+    return any(
+        token[0] in _SPACES and token.strip(_SPACES) for token in tokenizer.get_vocab() if token
+    )

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -139,6 +139,14 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
     found = added | {str(token): int(number) for token, number in named}
     return {token: number for token, number in found.items() if len(token) > 1}
+
+
+def kind_beside(tokenizer: PreTrainedTokenizerBase) -> Literal["causal", "seq2seq"] | None:
+    """Returns the kind of the model whose configuration lies beside the tokenizer's files; None without one."""
+    for one in settings_beside(tokenizer):
+        if not isinstance(one, GenerationConfig):
+            return "seq2seq" if one.is_encoder_decoder else "causal"
+    return None
 
 
 def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:

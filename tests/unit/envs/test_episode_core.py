@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from fixtures.tokenizers import byte_level_bpe
 from fixtures.toy import EOS_ID, ToyReward, toy_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -226,3 +227,16 @@ def test_more_prompts_than_rows(make_core):
     prompts = make_core(toy_task(n_rows=4)).sample_prompts(12)
     assert set(Counter(prompts.sample_ids).values()) == {3}
     assert prompts.group_ids.tolist() == list(range(12)), "a prompt drawn again is another group"
+
+
+def test_control_tokens_inside_responses_are_counted():
+    """They are not in the text; the end token that ends the response is no such event."""
+    tokenizer = byte_level_bpe()
+    task = toy_task()
+    codec = TextCodec(tokenizer, max_prompt_tokens=64, max_response_tokens=4)
+    core = EpisodeCore(task, codec)
+    (letter,) = tokenizer("a").input_ids
+    responses = core.completions(np.array([[letter, 2, 3, 1] + [0] * 4, [letter] * 8]))
+    outcome = core.outcome(core.sample_prompts(2), responses)
+    assert outcome.texts == ("a", "a" * 8)
+    assert core.counters.control_tokens == 2
