@@ -130,8 +130,8 @@ def require_vocabulary(n_tokens: int, vocabulary_size: int | None) -> int:
         return n_tokens
     if vocabulary_size < n_tokens:
         raise ValueError(
-            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's ids, which need {n_tokens}; "
-            "give the width of the model's output"
+            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's length "
+            f"({n_tokens}: its largest id plus one); give the width of the model's output"
         )
     return vocabulary_size
 

@@ -74,9 +74,8 @@ class EpisodeRules:
         unknown = ids[~(inside & known[np.where(inside, ids, 0)])]
         if unknown.size:
             raise ValueError(
-                f"token {int(unknown.flat[0])} is not in the tokenizer, which has {len(vocabulary.ids)} ids "
-                f"from {vocabulary.ids[0]} to {vocabulary.width - 1}; give the other outputs of the "
-                "model probability 0 before sampling"
+                f"token {int(unknown.flat[0])} is not in the tokenizer, whose ids are {vocabulary.described}; "
+                "give the other outputs of the model probability 0 before sampling"
             )
 
     def ends_after(

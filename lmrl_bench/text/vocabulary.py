@@ -91,6 +91,12 @@ class Vocabulary:
         """The largest id plus one: outputs that a model needs at least."""
         return self.ids[-1] + 1
 
+    @property
+    def described(self) -> str:
+        """The ids in words."""
+        ids = f"{self.ids[0]} to {self.width - 1}"
+        return ids if len(self.ids) == self.width else f"{len(self.ids)} from {ids}, with gaps"
+
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:
         """Legal ids that end nothing, ascending."""

@@ -141,7 +141,10 @@ def test_environments_of_a_vocabulary_with_gaps():
     env.reset(seed=0)
     assert env.action_space.n == 201
     assert env.action_masks().nonzero()[0].tolist() == [0, 1, 2, 50, 60, 200]
-    with pytest.raises(ValueError, match="token 7 is not in the tokenizer, which has 6 ids"):
+    with pytest.raises(
+        ValueError,
+        match="token 7 is not in the tokenizer, whose ids are 6 from 0 to 200, with gaps",
+    ):
         env.step(7)
     completion = CompletionEnv(task, with_gaps())
     completion.action_space.seed(0)

@@ -158,7 +158,10 @@ def test_counters(make_core):
         prompts,
         core.completions(np.array([[3] * 8, [3, EOS_ID] + [0] * 6, [3] * 7 + [EOS_ID]])),
     )
-    expected = {"episodes": 3, "tokens": 18, "terminated": 2, "truncated": 1, "early_eos": 1}
+    expected = {
+        "episodes": 3, "tokens": 18, "terminated": 2, "truncated": 1, "early_eos": 1,
+        "control_tokens": 0,
+    }  # fmt: skip
     assert core.state_dict()["counters"] == expected
 
 

@@ -183,7 +183,9 @@ def test_padding_with_eos_keeps_the_masks():
     tokenizer = toy_tokenizer(pad_is_eos=True)
     task = toy_task()
     sample = task.rows["train"][0]
-    task.rows["train"][0] = type(sample)(sample.id, "bad</s> cab:", sample.references)
+    task.rows["train"][0] = type(sample)(
+        sample.id, "bad</s> cab:", sample.references, written=((3, 7),)
+    )
     env = TextGenerationEnv(task, tokenizer)
     observation, _ = env.reset(options={"index": 0}, seed=0)
     ids, mask = observation["prompt_ids"], observation["prompt_mask"]
