@@ -116,6 +116,8 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
     typer.echo(f"{record.status}: {record.id}")
     if record.error:
         note(f"{record.error.type}: {record.error.message}")
+        if record.error.traceback:
+            note(f"the traceback is in {folder / 'record.json'}")
     for line in results_lines(record.results):
         typer.echo(line)
     typer.echo(f"record: {folder / 'record.json'}")
@@ -170,6 +172,7 @@ def bench(
         return
     check_writable(results, option="--results")
     check_writable(out or boards.board_folder(spec), option="--out")
+    _announce_plugins({cell.config.task for cell in cells})
     shown = listener(len(cells))
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         outcome = run_grid(cells, workers=jobs, progress=shown)
@@ -185,6 +188,15 @@ def bench(
         note(f"wrote {path}")
     if not outcome.ok:
         raise typer.Exit(1)
+
+
+def _announce_plugins(tasks: set[str]) -> None:
+    """Says which foreign code the workers will run, which do not say so themselves."""
+    from lmrl_bench.tasks.catalog import load_task
+    from lmrl_bench.tasks.plugin import announce
+
+    for task in sorted(tasks):
+        announce(load_task(task).folder)
 
 
 @app.command()

@@ -215,6 +215,7 @@ class EpisodeCore:
             components={name: _float32(part) for name, part in output.components.items()},
             token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
         )
+        _check_single_precision(reward.name, outcome, batch)
         self._count(batch)
         self.counters.control_tokens += self.codec.count_control(completions.ids, completions.mask)
         return outcome
@@ -273,6 +274,13 @@ class EpisodeCore:
 
 def _float32(values: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _check_single_precision(name: str, outcome: Outcome, batch: RewardBatch) -> None:
+    """Refuses numbers that are finite as float64 and infinite as the float32 of training."""
+    check_finite(name, outcome.scores.double().numpy(), batch)
+    for part, values in outcome.components.items():
+        check_finite(part, values.double().numpy(), batch)
 
 
 def _check_ends(completions: Completions) -> None:

@@ -8,21 +8,22 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.errors import MetricError
-from lmrl_bench.metrics.arguments import construct
+from lmrl_bench.errors import ConfigError, nearest
 from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.building import build_metric
+from lmrl_bench.metrics.functions import FunctionMetric, metric
 from lmrl_bench.registry import Registry
 
-__all__ = ["METRICS", "Metric", "MetricResult", "make_metric"]
+__all__ = ["METRICS", "FunctionMetric", "Metric", "MetricResult", "make_metric", "metric"]
 
 _HERE = "lmrl_bench.metrics"
 _PATHS = ("model", "script")
 
-METRICS: Registry[type[Metric]] = Registry(
+METRICS: Registry[Any] = Registry(
     "metric",
     {
         "bertscore": f"{_HERE}.embedding:BertScore",
@@ -48,21 +49,36 @@ METRICS: Registry[type[Metric]] = Registry(
 
 
 def make_metric(
-    name: str, args: Mapping[str, Any] | None = None, folder: Path | None = None
+    metric: str | Callable[..., Any],
+    args: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> Metric:
     """Builds a metric.
 
     Args:
-        name: As in `METRICS`.
-        args: Arguments of the metric's constructor.
+        metric: A name of `METRICS` or of `own`, or a function
+            `(completions, samples) -> list[float]`.
+        args: Arguments of the metric's constructor or of the function.
         folder: The task folder; a relative `model` or `script` that exists in it is taken from
             there.
+        own: Further metrics by name: those of the task's plug-in.
 
     Raises:
         ConfigError: Unknown name.
         MetricError: Unknown, missing or wrong argument.
     """
-    return construct("metric", name, METRICS.get(name), _placed(args or {}, folder), MetricError)
+    placed = _placed(args or {}, folder)
+    if not isinstance(metric, str):
+        return build_metric(getattr(metric, "__name__", "metric"), metric, placed)
+    if own and metric in own:
+        return build_metric(metric, own[metric], placed)
+    if metric not in METRICS and own:
+        known = sorted({*METRICS, *own})
+        raise ConfigError(
+            f"unknown metric '{metric}'{nearest(metric, known)} (known: {', '.join(known)})"
+        )
+    return build_metric(metric, METRICS.get(metric), placed)
 
 
 def _placed(args: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:

@@ -1,15 +1,19 @@
-"""Arguments from YAML against a constructor's signature, for metrics and rewards."""
+"""Arguments from YAML against the annotations of a class or function, for metrics and rewards."""
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
 
 from lmrl_bench.errors import LmrlBenchError, nearest
+from lmrl_bench.metrics.foreign import border
 
 T = TypeVar("T")
 
@@ -30,23 +34,82 @@ def construct(
         args: The arguments by name.
         error: Raised with all problems in one message.
     """
+    checked = check_arguments(kind, name, factory, args, error)
+    with border(f"while {kind} '{name}' was made", factory, error):
+        return factory(**checked)
+
+
+def check_arguments(
+    kind: str,
+    name: str,
+    factory: Callable[..., Any],
+    args: Mapping[str, Any],
+    error: type[LmrlBenchError],
+    *,
+    skip: Collection[str] = (),
+) -> dict[str, Any]:
+    """Returns the arguments as the types of the annotations; see `construct`.
+
+    Args:
+        kind: What it is, in the singular.
+        name: Its name.
+        factory: A class or function.
+        args: The arguments by name.
+        error: Raised with all problems in one message.
+        skip: Parameters that are filled by something else.
+    """
     parameters = inspect.signature(factory).parameters
-    hints = typing.get_type_hints(factory.__init__ if inspect.isclass(factory) else factory)
-    problems = [_unknown(key, list(parameters)) for key in args if key not in parameters]
+    named = {
+        key: parameter
+        for key, parameter in parameters.items()
+        if key not in skip
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+    rest = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = hints_of(factory)
+    problems = [_unknown(key, list(named)) for key in args if key not in named and not rest]
     problems += [
         f"argument '{key}' is missing"
-        for key, parameter in parameters.items()
+        for key, parameter in named.items()
         if parameter.default is parameter.empty and key not in args
     ]
-    checked: dict[str, Any] = {}
-    for key in args.keys() & parameters.keys():
+    checked = {key: args[key] for key in args if rest and key not in named}
+    for key in args.keys() & named.keys():
         try:
             checked[key] = convert(hints.get(key, Any), args[key])
         except ValueError as problem:
             problems.append(f"argument '{key}' is {args[key]!r}: {problem}")
     if problems:
         raise error(f"{kind} '{name}': " + "; ".join(problems))
-    return factory(**checked)
+    return checked
+
+
+def hints_of(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Returns the annotations of a class's constructor or of a function.
+
+    One that cannot be resolved (a name that is imported for type checkers only) stays a text.
+    """
+    while isinstance(factory, functools.partial):
+        factory = factory.func
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    try:
+        return typing.get_type_hints(function)
+    except Exception:  # whatever an annotation raises
+        return {key: _resolved(function, hint) for key, hint in _annotations(function).items()}
+
+
+def _annotations(function: Any) -> dict[str, Any]:
+    return dict(getattr(function, "__annotations__", {}))
+
+
+def _resolved(function: Any, hint: Any) -> Any:
+    alone = types.SimpleNamespace(
+        __annotations__={"one": hint}, __globals__=getattr(function, "__globals__", {})
+    )
+    try:
+        return typing.get_type_hints(alone)["one"]
+    except Exception:
+        return hint
 
 
 def convert(hint: Any, value: Any) -> Any:
@@ -55,13 +118,20 @@ def convert(hint: Any, value: Any) -> Any:
     Raises:
         ValueError: It is not of that type; the text says what is allowed.
     """
+    if isinstance(hint, str):
+        raise ValueError(f"its annotation {hint!r} cannot be resolved; import the name at run time")
     try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(
-            value
-        )
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(detail["msg"] for detail in error.errors())
         raise ValueError(" or ".join(reasons)) from None
+
+
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticUserError:  # a model or a data class brings a configuration of its own
+        return TypeAdapter(hint)
 
 
 def _unknown(key: str, allowed: list[str]) -> str:

@@ -90,6 +90,7 @@ class LearnedClassifier(Metric):
     """
 
     name = "classifier"
+    needs: frozenset[str] = frozenset({"prompt"})
     bounds = (0.0, 1.0)
 
     def __init__(

@@ -8,32 +8,38 @@ torch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from lmrl_bench.errors import RewardError, nearest
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.arguments import construct, convert
+from lmrl_bench.metrics.building import check_declared, wrong_kind
+from lmrl_bench.metrics.foreign import is_foreign
+from lmrl_bench.metrics.plain import is_function, returns
 from lmrl_bench.registry import Registry
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 from lmrl_bench.rewards.composite import CompositeReward, Term
 from lmrl_bench.rewards.from_metric import MetricReward, Scale
+from lmrl_bench.rewards.functions import FunctionReward, reward
 
 __all__ = [
     "REWARDS",
     "CompositeReward",
+    "FunctionReward",
     "MetricReward",
     "RewardBatch",
     "RewardFunction",
     "RewardOutput",
     "Term",
     "make_reward",
+    "reward",
 ]
 
 _HERE = "lmrl_bench.rewards"
 
-REWARDS: Registry[type[RewardFunction]] = Registry(
+REWARDS: Registry[Any] = Registry(
     "reward",
     {
         "length-penalty": f"{_HERE}.shaping:LengthPenalty",
@@ -76,35 +82,49 @@ class SpecLike(Protocol):
         """Bounds of the sum."""
 
 
-def make_reward(spec: SpecLike, folder: Path | None = None) -> CompositeReward:
+def make_reward(
+    reward: SpecLike | Callable[..., Any],
+    folder: Path | None = None,
+    own: Mapping[str, Any] | None = None,
+    own_metrics: Mapping[str, Any] | None = None,
+) -> CompositeReward:
     """Builds a task's reward.
 
     A term is a reward of `REWARDS` or, failing that, a metric of `METRICS`, whose arguments may
     then hold `scale` (see `MetricReward`).
 
     Args:
-        spec: The `reward` section of `task.yaml`.
+        reward: The `reward` section of `task.yaml`, or a function
+            `(completions, samples) -> list[float]`.
         folder: The task folder, for relative paths in arguments.
+        own: Further rewards by name: those of the task's plug-in.
+        own_metrics: Its metrics.
 
     Raises:
         RewardError: Unknown name, wrong argument of a reward, or bounds that do not fit.
         MetricError: Wrong argument of a metric.
     """
+    if callable(reward):
+        name = getattr(reward, "__name__", "reward")
+        return CompositeReward([Term(_build_reward(name, reward, {}))])
     terms = [
-        Term(_make_term(term.name, term.args, folder), term.weight, term.clip)
-        for term in spec.terms
+        Term(_make_term(term, folder, own or {}, own_metrics or {}), term.weight, term.clip)
+        for term in reward.terms
     ]
-    return CompositeReward(terms, spec.clip)
+    return CompositeReward(terms, reward.clip)
 
 
-def _make_term(name: str, args: Mapping[str, Any], folder: Path | None) -> RewardFunction:
-    if name in REWARDS:
-        return construct("reward", name, REWARDS.get(name), args, RewardError)
-    if name not in METRICS:
-        known = [*REWARDS, *METRICS]
+def _make_term(
+    term: TermLike, folder: Path | None, own: Mapping[str, Any], own_metrics: Mapping[str, Any]
+) -> RewardFunction:
+    name, args = term.name, term.args
+    if name in own or name in REWARDS:
+        return _build_reward(name, own[name] if name in own else REWARDS.get(name), args)
+    if name not in own_metrics and name not in METRICS:
+        rewards, metrics = sorted({*REWARDS, *own}), sorted({*METRICS, *own_metrics})
         raise RewardError(
-            f"unknown reward or metric '{name}'{nearest(name, known)} "
-            f"(rewards: {', '.join(REWARDS)}; metrics: {', '.join(METRICS)})"
+            f"unknown reward or metric '{name}'{nearest(name, [*rewards, *metrics])} "
+            f"(rewards: {', '.join(rewards)}; metrics: {', '.join(metrics)})"
         )
     options = dict(args)
     try:
@@ -114,4 +134,16 @@ def _make_term(name: str, args: Mapping[str, Any], folder: Path | None) -> Rewar
             f"reward '{name}': scale is {args['scale']!r}; "
             f"give true, false or [low, high] ({error})"
         ) from None
-    return MetricReward(make_metric(name, options, folder), scale)
+    return MetricReward(make_metric(name, options, folder, own_metrics), scale)
+
+
+def _build_reward(name: str, value: Any, args: Mapping[str, Any]) -> RewardFunction:
+    """Makes a reward of what its name stands for: a subclass, a factory or a plain function."""
+    if reason := wrong_kind("reward", value, RewardFunction):
+        raise RewardError(f"reward '{name}' {reason}")
+    if is_function(value) and not returns(value, RewardFunction):
+        return FunctionReward(name, value, args)
+    made: RewardFunction = construct("reward", name, value, args, RewardError)
+    if is_foreign(type(made)):
+        check_declared("reward", name, made, RewardFunction, RewardError)
+    return made

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lmrl_bench.errors import RewardError
+from lmrl_bench.metrics.foreign import border
 from lmrl_bench.rewards.base import (
     FloatArray,
     RewardBatch,
@@ -16,6 +17,7 @@ from lmrl_bench.rewards.base import (
     RewardOutput,
     check_finite,
 )
+from lmrl_bench.rewards.calling import call_reward
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -76,7 +78,10 @@ class CompositeReward(RewardFunction):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Hands the samples to every term."""
         for term in self.terms.values():
-            term.reward.prepare(samples)
+            with border(
+                f"while reward '{term.reward.name}' was prepared", term.reward, RewardError
+            ):
+                term.reward.prepare(samples)
 
     def __call__(self, batch: RewardBatch) -> RewardOutput:
         """Scores `B` episodes; `B` may be 0.
@@ -91,12 +96,13 @@ class CompositeReward(RewardFunction):
         components: dict[str, FloatArray] = {}
         token_rewards: FloatArray | None = None
         for name, term in self.terms.items():
-            output = term.reward(batch)
+            output = call_reward(term.reward, batch)
             components[name] = term.weight * self._term_scores(name, term, output, batch)
             if output.token_rewards is not None:
                 dense = term.weight * _dense(name, term, output.token_rewards, batch)
                 token_rewards = dense if token_rewards is None else token_rewards + dense
         total = np.sum(list(components.values()), axis=0)
+        check_finite(self.name, total, batch)  # before a clip, which would hide it
         scores = total if self.clip is None else np.clip(total, *self.clip)
         return RewardOutput(scores, components, token_rewards)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from lmrl_bench.errors import RewardError
 from lmrl_bench.metrics.base import FloatArray, Metric
+from lmrl_bench.metrics.scoring import score
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class MetricReward(RewardFunction):
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        values = self.metric.score(batch.responses, batch.samples).per_sample
+        values = score(self.metric, batch.responses, batch.samples, finite=False).per_sample
         if values is None:
             raise RewardError(
                 f"metric '{self.name}' exists for a corpus only and cannot be a reward; "

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.envs.core import EpisodeCore, Outcome
-from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import MetricResult
+from lmrl_bench.metrics.scoring import score
 from lmrl_bench.policies.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import MetricValue, SplitResults
@@ -79,7 +78,7 @@ class Evaluator:
         outcome = self._core(split).outcome(prompts, completions)
         spec = self.task.spec.metrics
         metrics = {
-            component.key: self.task.metric(component.key).score(outcome.texts, samples)
+            component.key: score(self.task.metric(component.key), outcome.texts, samples)
             for component in ([spec.primary] if primary_only else spec.all())
         }
         results = _results(metrics, outcome, log_ratios, completions)
@@ -146,11 +145,6 @@ def _results(
     completions: Completions,
 ) -> SplitResults:
     n = len(log_ratios)
-    for name, result in metrics.items():
-        if not np.isfinite(result.value):
-            raise MetricError(
-                f"metric '{name}' is {result.value} on {n} responses; it must be a finite number"
-            )
     return SplitResults(
         metrics={
             name: MetricValue(

@@ -20,6 +20,7 @@ from lmrl_bench.errors import AssetError, LmrlBenchError, RecordError, Verificat
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
 from lmrl_bench.metrics import METRICS
 from lmrl_bench.metrics.base import FloatArray
+from lmrl_bench.metrics.scoring import score
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import check_files, find_folders, read_record
@@ -40,7 +41,8 @@ from lmrl_bench.tasks.task import Task
 TEXTUAL = tuple(
     f"lmrl_bench.{name}"
     for name in (
-        "metrics.coverage", "metrics.diversity", "metrics.meteor", "metrics.overlap", "metrics.rouge",
+        "metrics.answers", "metrics.coverage", "metrics.diversity", "metrics.form",
+        "metrics.meteor", "metrics.overlap", "metrics.rouge",
         "rewards.shaping",
     )
 )  # fmt: skip
@@ -191,7 +193,7 @@ class _Run:
         if self.record.task.higher_is_better(key) is not metric.higher_is_better:
             yield f"{answered.decoding}: the record has the direction of {key} the wrong way round"
         responses = [row["output"] for row in answered.rows]
-        result = metric.score(responses, answered.samples)
+        result = score(metric, responses, answered.samples, finite=False)
         name = f"{answered.decoding}: {key}"
         yield from self._same(key, name, answered.results.metrics[key].value, result.value)
         if result.per_sample is not None:

@@ -1,34 +1,58 @@
 """`plugin.py` of a task folder: the Python that a task may bring, loaded only when needed.
 
 It may define `read(spec, split, path) -> Iterator[dict]` (the reader named "plugin") and the
-mappings `METRICS` and `REWARDS` (name to a class or factory), whose names the task's YAML may then
-use. It is read from the task's own folder and nowhere else; YAML never names a Python path.
+mappings `METRICS` and `REWARDS` (name to a function or a subclass), whose names the task's YAML may
+then use. The names are the task's own: another task may use the same ones. The file is read from
+the task's own folder and nowhere else; YAML never names a Python path.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
+import multiprocessing
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lmrl_bench.digests import digest
 from lmrl_bench.errors import LmrlBenchError, TaskError
+from lmrl_bench.metrics import METRICS, Metric
+from lmrl_bench.metrics.building import wrong_kind
+from lmrl_bench.metrics.foreign import error_place, first_line
+from lmrl_bench.paths import bundled
 from lmrl_bench.registry import Registry
+from lmrl_bench.rewards import REWARDS, RewardFunction
 from lmrl_bench.tasks.files import file_digest
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.spec import Split, TaskSpec
 
 FILE = "plugin.py"
-_owners: dict[tuple[str, str], Path] = {}  # (kind, name) -> the folder that registered it
+_NAMES = ("METRICS", "REWARDS", "read")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+_announced: set[Path] = set()
+_log = logging.getLogger(__name__)
 
 
 class Plugin:
     """The loaded `plugin.py` of one task folder.
 
+    Args:
+        folder: The task folder.
+
+    Attributes:
+        path: The file.
+        metrics: Its metrics by name: functions or subclasses of `Metric`.
+        rewards: Its rewards by name: functions or subclasses of `RewardFunction`.
+
     Raises:
-        TaskError: There is no such file, or it does not import.
+        TaskError: There is no such file, it does not import, or it defines nothing or something
+            unusable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -36,6 +60,15 @@ class Plugin:
         if not self.path.is_file():
             raise TaskError(f"{self.path}: no such file, but the task needs its plug-in")
         self._module = _load(self.path, file_digest(self.path))
+        if not any(hasattr(self._module, name) for name in _NAMES):
+            defined = {name.upper(): name for name in vars(self._module)}
+            near = [defined[n] for n in ("METRIC", "METRICS", "REWARD", "REWARDS") if n in defined]
+            raise TaskError(
+                f"{self.path}: defines none of METRICS, REWARDS and the function `read(spec, split, "
+                f"path)`; {f'rename {near[0]}' if near else 'define one, or delete the file'}"
+            )
+        self.metrics = self._named("METRICS", "metric", Metric, METRICS)
+        self.rewards = self._named("REWARDS", "reward", RewardFunction, REWARDS)
 
     def read(self, spec: TaskSpec, split: Split, path: Path) -> Iterator[Row]:
         """Yields the rows that the plugin reads from a checked data file.
@@ -56,38 +89,75 @@ class Plugin:
                 yield Row(f"{path} (read by {self.path.name}), row {number}", values)
         except LmrlBenchError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TaskError(
-                f"{self.path}: read() failed on {path}: {type(error).__name__}: {error}"
+                f"{error_place(error, function)}: read() failed on {path}: {first_line(error)}"
             ) from error
 
-    def register(self, attribute: str, registry: Registry[Any]) -> None:
-        """Adds the plugin's `METRICS` or `REWARDS` to a registry; a second time it does nothing.
-
-        Raises:
-            TaskError: A name is built in, or is another task's.
-        """
-        for name, value in getattr(self._module, attribute, {}).items():
-            owner = _owners.get((attribute, name))
-            if owner == self.path.parent:
-                continue
-            if owner is not None or name in registry:
+    def _named(
+        self, attribute: str, kind: str, base: type, builtin: Registry[Any]
+    ) -> dict[str, Any]:
+        """Returns the plugin's `METRICS` or `REWARDS`, checked."""
+        found = getattr(self._module, attribute, {})
+        if not isinstance(found, Mapping):
+            raise TaskError(
+                f"{self.path}: {attribute} is a {type(found).__name__}; give a mapping from a name "
+                "to a function or class, such as {'my-name': my_function}"
+            )
+        for name, value in found.items():
+            place = f"{self.path}: {attribute}[{name!r}]"
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise TaskError(
-                    f"{self.path}: {attribute} defines '{name}', which is taken by "
-                    f"{owner or 'lmrl-bench itself'}; rename it"
+                    f"{place}: a name is letters, digits, hyphens, underscores and periods"
                 )
-            registry.add(name, value)
-            _owners[attribute, name] = self.path.parent
+            if reason := wrong_kind(kind, value, base):
+                raise TaskError(f"{place} {reason}")
+            if name in METRICS or name in builtin:
+                raise TaskError(
+                    f"{self.path}: {attribute} defines '{name}', which is taken by lmrl-bench "
+                    "itself or an installed plug-in; rename it"
+                )
+        return dict(found)
+
+
+def announce(folder: Path) -> None:
+    """Says once that a folder that is not bundled brings code which is run; `_load` calls it.
+
+    A worker process leaves this to the process that started it.
+    """
+    path = folder / FILE
+    foreign = path.is_file() and not path.is_relative_to(bundled("tasks").resolve())
+    if foreign and path not in _announced and multiprocessing.parent_process() is None:
+        _announced.add(path)
+        _log.warning("runs %s", path)
 
 
 @functools.cache
-def _load(path: Path, _digest: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"lmrl_bench_plugin_{path.parent.name}", path)
+def _load(path: Path, file_sha256: str) -> ModuleType:
+    announce(path.parent)
+    # A name of its own in `sys.modules`, where data classes and pickle look for it.
+    name = f"lmrl_bench_plugin_{digest([str(path), file_sha256])[:16]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TaskError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise TaskError(f"{path}: does not import: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        place = _place(error, path)
+        raise TaskError(f"{place}: does not import: {first_line(error)}") from error
     return module
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """The file, with the line that failed."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return f"{path}:{error.lineno}"
+    line, trace = 0, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"{path}:{line}" if line else str(path)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from lmrl_bench.metrics.base import Metric
+from lmrl_bench.metrics.scoring import score
 from lmrl_bench.rewards.base import FloatArray, RewardBatch
 from lmrl_bench.seeding import generator
 from lmrl_bench.text.sample import Sample
@@ -238,8 +239,8 @@ def _gold_value(
 ) -> GoldValue:
     low, high = metric.bounds
     return GoldValue(
-        gold=metric.score(gold, samples).value,
-        shuffled=metric.score(shuffled, samples).value,
+        gold=score(metric, gold, samples).value,
+        shuffled=score(metric, shuffled, samples).value,
         best=high if metric.higher_is_better else low,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from lmrl_bench.digests import digest
 from lmrl_bench.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
+from lmrl_bench.metrics.building import needs_of
 from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, make_reward
 from lmrl_bench.rewards.composite import CompositeReward
@@ -101,19 +102,19 @@ class Task:
 
     def _needing_references(self) -> list[str]:
         """Names the reward's terms and the metrics that compare an answer with references."""
-        self._load_plugin()
+        plugin = self._plugin()
+        metrics, rewards = (plugin.metrics, plugin.rewards) if plugin else ({}, {})
         terms = [term.name for term in self.spec.reward.terms]
         found = []
-        if any(
-            "references" in _needs(REWARDS if name in REWARDS else METRICS, name) for name in terms
-        ):
+        if any("references" in _needs(n, rewards, REWARDS, metrics, METRICS) for n in terms):
             found = [
                 f"the reward '{name}'"
                 for name, term in self.reward().terms.items()
                 if "references" in term.reward.needs
             ]
         for metric in self.spec.metrics.all():
-            if "references" in _needs(METRICS, metric.name) & self.metric(metric.key).needs:
+            known = _needs(metric.name, metrics, METRICS)
+            if "references" in known and "references" in self.metric(metric.key).needs:
                 found.append(f"the metric '{metric.key}'")
         return found
 
@@ -175,9 +176,10 @@ class Task:
             ConfigError: An unknown reward or a wrong argument.
         """
         if self._reward is None:
-            self._load_plugin()
+            plugin = self._plugin()
+            own = (plugin.rewards, plugin.metrics) if plugin else ()
             with self._named("reward"):
-                self._reward = make_reward(self.spec.reward, self.folder)
+                self._reward = make_reward(self.spec.reward, self.folder, *own)
         return self._reward
 
     def metrics(self) -> dict[str, Metric]:
@@ -203,10 +205,12 @@ class Task:
                 f"(it has: {', '.join(components)})"
             )
         if key not in self._metrics:
-            self._load_plugin()
+            plugin = self._plugin()
             component = components[key]
             with self._named("metrics"):
-                metric = make_metric(component.name, component.args, self.folder)
+                metric = make_metric(
+                    component.name, component.args, self.folder, plugin.metrics if plugin else None
+                )
                 if key == self.spec.metrics.primary.key and metric.higher_is_better is None:
                     raise MetricError(
                         f"primary is '{key}', of which neither more nor less is better, so boards "
@@ -245,14 +249,17 @@ class Task:
         except LmrlBenchError as error:
             raise type(error)(f"{self.folder / 'task.yaml'}: {section}: {error}") from error
 
-    def _load_plugin(self) -> None:
-        if (self.folder / PLUGIN_FILE).is_file():
-            plugin = Plugin(self.folder)
-            plugin.register("METRICS", METRICS)
-            plugin.register("REWARDS", REWARDS)
+    def _plugin(self) -> Plugin | None:
+        return Plugin(self.folder) if (self.folder / PLUGIN_FILE).is_file() else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # They may hold models and functions; a copy in another process makes its own.
+        return self.__dict__ | {"_reward": None, "_metrics": {}}
 
 
-def _needs(registry: Registry[Any], name: str) -> frozenset[str]:
-    """What a registered class reads of a sample; its instances may read less. A function says it when it is made."""
-    known = name in registry
-    return getattr(registry.get(name), "needs", frozenset({"references"})) if known else frozenset()
+def _needs(name: str, *places: Mapping[str, Any] | Registry[Any]) -> frozenset[str]:
+    """What the registered class or function of a name reads of a sample; instances may read less."""
+    for place in places:
+        if name in place:
+            return needs_of(place.get(name))
+    return frozenset()

@@ -251,8 +251,8 @@ def test_plugin_reads_the_checked_file(tmp_path):
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("import no_such_module", r"plugin\.py: does not import: ModuleNotFoundError"),
-        ("x = 1", r"plugin\.py: .*no function `read"),
+        ("import no_such_module", r"plugin\.py:1: does not import: ModuleNotFoundError"),
+        ("x = 1", r"plugin\.py: defines none of .*the function `read"),
         (PLUGIN.replace('"\\t"', '"|"'), r"read\(\) failed on .*rows\.tsv: ValueError"),
     ],
 )

@@ -1,0 +1,96 @@
+"""One way to score: foreign metrics raise one message, and what they return is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmrl_bench.errors import LmrlBenchError, MetricError
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
+from lmrl_bench.metrics.foreign import (
+    error_place,
+    first_failing,
+    first_line,
+    is_foreign,
+    scoring,
+    source_place,
+)
+from lmrl_bench.metrics.values import per_response
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+
+def score(
+    metric: Metric, responses: Sequence[str], samples: Sequence[Sample], *, finite: bool = True
+) -> MetricResult:
+    """Scores `B` responses with any metric.
+
+    Args:
+        metric: The metric.
+        responses: The texts.
+        samples: Their samples.
+        finite: Refuse NaN and infinite values, which a mean would hide or spread.
+
+    Raises:
+        MetricError: The metric refuses the batch, raises, or returns something else than a
+            `MetricResult` with `B` values, or None, per sample.
+    """
+    if is_foreign(type(metric)):
+        result = _checked(metric, _foreign(metric, responses, samples), samples)
+    else:
+        result = metric.score(responses, samples)
+    if finite:
+        _require_finite(metric, result, samples)
+    return result
+
+
+def _foreign(metric: Metric, responses: Sequence[str], samples: Sequence[Sample]) -> Any:
+    def again(rows: Sequence[int]) -> object:
+        return metric.score([responses[row] for row in rows], [samples[row] for row in rows])
+
+    try:
+        return metric.score(responses, samples)
+    except LmrlBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not is_foreign(type(error)):
+            raise
+        doing = scoring(first_failing(again, len(samples)), samples)
+        raise MetricError(
+            f"{error_place(error, metric)}: {first_line(error)} {doing} (metric '{metric.name}')"
+        ) from error
+
+
+def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricResult:
+    where = f"metric '{metric.name}' ({source_place(metric)})"
+    if not isinstance(result, MetricResult):
+        raise MetricError(
+            f"{where}: score() returned {type(result).__name__}; "
+            "return MetricResult(value, per_sample)"
+        )
+    values = None
+    if result.per_sample is not None:
+        values = per_response(result.per_sample, samples, where, MetricError)
+    try:
+        value = float(result.value)
+    except (TypeError, ValueError):
+        raise MetricError(f"{where}: its value is {result.value!r}, expected a number") from None
+    return MetricResult(value, values, result.details)
+
+
+def _require_finite(metric: Metric, result: MetricResult, samples: Sequence[Sample]) -> None:
+    rows: FloatArray = np.zeros(0) if result.per_sample is None else result.per_sample
+    bad = np.flatnonzero(~np.isfinite(rows))
+    if len(bad):
+        raise MetricError(
+            f"metric '{metric.name}' is {rows[bad[0]]} for sample '{samples[bad[0]].id}' "
+            f"({len(bad)} of {len(rows)} rows); its values must be finite numbers"
+        )
+    if not np.isfinite(result.value):
+        raise MetricError(
+            f"metric '{metric.name}' is {result.value} on {len(samples)} responses; "
+            "it must be a finite number"
+        )

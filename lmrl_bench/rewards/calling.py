@@ -1,0 +1,62 @@
+"""Calls a reward: foreign ones raise one message, and what they return is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lmrl_bench.errors import LmrlBenchError, RewardError
+from lmrl_bench.metrics.foreign import (
+    error_place,
+    first_failing,
+    first_line,
+    is_foreign,
+    scoring,
+    source_place,
+)
+from lmrl_bench.metrics.values import per_response
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
+
+
+def call_reward(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
+    """Scores a batch with any reward.
+
+    Raises:
+        RewardError: The reward raises, or returns something else than a `RewardOutput` of numbers.
+    """
+    if not is_foreign(type(reward)):
+        return reward(batch)
+    try:
+        return _checked(reward, reward(batch), batch)
+    except LmrlBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not is_foreign(type(error)):
+            raise
+        doing = scoring(
+            first_failing(lambda rows: reward(_part(batch, rows)), len(batch)), batch.samples
+        )
+        raise RewardError(
+            f"{error_place(error, reward)}: {first_line(error)} {doing} (reward '{reward.name}')"
+        ) from error
+
+
+def _part(batch: RewardBatch, rows: Sequence[int]) -> RewardBatch:
+    return RewardBatch(
+        samples=[batch.samples[row] for row in rows],
+        responses=[batch.responses[row] for row in rows],
+        lengths=batch.lengths[list(rows)],
+        terminated=batch.terminated[list(rows)],
+    )
+
+
+def _checked(reward: RewardFunction, output: Any, batch: RewardBatch) -> RewardOutput:
+    where = f"reward '{reward.name}' ({source_place(reward)})"
+    if not isinstance(output, RewardOutput):
+        raise RewardError(f"{where}: returned {type(output).__name__}; return RewardOutput(scores)")
+    if isinstance(output.scores, np.ndarray) and output.scores.dtype.kind in "fiub":
+        return output
+    scores = per_response(output.scores, batch.samples, where, RewardError)
+    return RewardOutput(scores, output.components, output.token_rewards)

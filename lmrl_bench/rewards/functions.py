@@ -1,0 +1,64 @@
+"""A plain function as a reward: its values as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lmrl_bench.errors import RewardError, RewardNotFiniteError
+from lmrl_bench.metrics.plain import Declared, F, PlainFunction, checked_needs, declare
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
+
+
+def reward(*, needs: Iterable[str] = ()) -> Callable[[F], F]:
+    """Declares what a reward function reads of a sample: "prompt", "references", "meta".
+
+    Raises:
+        RewardError: `needs` names something else.
+    """
+    declared = Declared(needs=checked_needs(needs, RewardError))
+    return lambda function: declare(function, declared)
+
+
+class FunctionReward(RewardFunction):
+    """The values of a plain function, as they are.
+
+    Args:
+        name: Its name in task.yaml.
+        function: `(completions, samples) -> list[float]`; see `lmrl_bench.metrics.plain`.
+        args: Its further arguments.
+
+    Raises:
+        RewardError: Unknown or wrong arguments.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., Any], args: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self._function = PlainFunction("reward", name, function, args or {}, RewardError)
+        self.needs = self._function.needs
+
+    @property
+    def signature(self) -> str:
+        """Name, function, digest of its file, and arguments."""
+        return f"{self.name}|{self._function.signature}"
+
+    def __call__(self, batch: RewardBatch) -> RewardOutput:
+        """Scores `B` episodes.
+
+        Raises:
+            RewardError: The function raises, or returns anything but one number for each response.
+            RewardNotFiniteError: A number is NaN or infinite.
+        """
+        if not len(batch):
+            return RewardOutput(np.zeros(0))
+        values = self._function(batch.responses, batch.samples)
+        for row in np.flatnonzero(~np.isfinite(values))[:1]:
+            raise RewardNotFiniteError(
+                f"{self._function.where}: returned {values[row]} for sample "
+                f"'{batch.samples[row].id}'; response: {batch.responses[row][:80]!r}"
+            )
+        return RewardOutput(values)
