@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import logging
 import multiprocessing
 import re
 import sys
@@ -36,7 +35,6 @@ _NAMES = ("METRICS", "REWARDS", "read")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 _announced: set[Path] = set()
-_log = logging.getLogger(__name__)
 
 
 class Plugin:
@@ -121,7 +119,7 @@ class Plugin:
 
 
 def announce(folder: Path) -> None:
-    """Says once that a folder that is not bundled brings code which is run; `_load` calls it.
+    """Says once, on stderr, that a folder that is not bundled brings code which is run; `_load` calls it.
 
     A worker process leaves this to the process that started it.
     """
@@ -129,7 +127,7 @@ def announce(folder: Path) -> None:
     foreign = path.is_file() and not path.is_relative_to(bundled("tasks").resolve())
     if foreign and path not in _announced and multiprocessing.parent_process() is None:
         _announced.add(path)
-        _log.warning("runs %s", path)
+        print(f"runs {path}", file=sys.stderr)
 
 
 @functools.cache

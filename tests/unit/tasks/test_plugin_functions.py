@@ -342,12 +342,12 @@ def test_data_classes_work_in_a_plugin(tmp_path):
     assert rewards_of(task_with(tmp_path, code)) == [3, 3, 3]
 
 
-def test_code_of_a_foreign_folder_is_announced_once(tmp_path, caplog):
+def test_code_of_a_foreign_folder_is_announced_once(tmp_path, capsys):
     task = task_with(tmp_path, CLASS)
-    assert not caplog.messages
+    assert capsys.readouterr().err == ""
     rewards_of(task)
     rewards_of(Task(task.folder))
-    assert caplog.messages == [f"runs {task.folder / 'plugin.py'}"]
+    assert capsys.readouterr().err == f"runs {task.folder / 'plugin.py'}\n"
 
 
 def test_a_metric_class_without_bounds_or_result_is_named(tmp_path):
