@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lmrl_bench.cli import algorithms, assets, boards, policies, submissions, tasks, tuning
+from lmrl_bench.cli import algorithms, assets, boards, grids, policies, submissions, tasks, tuning
 from lmrl_bench.cli.output import (
     Commands,
     JsonOption,
@@ -35,6 +35,7 @@ app.add_typer(policies.app, name="policy")
 app.add_typer(assets.app, name="assets")
 app.add_typer(boards.app, name="board")
 app.add_typer(submissions.app, name="submission")
+app.command()(grids.bench)
 app.command()(tuning.tune)
 
 
@@ -125,78 +126,6 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
         typer.echo(
             f"policy: {folder / 'policy'} (sample from it: lmrl-bench policy sample {folder})"
         )
-
-
-@app.command()
-def bench(
-    board: Annotated[str, typer.Argument(help="Board name or folder.")],
-    jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
-    results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write the board; default: the board's folder.")
-    ] = None,
-    overrides: SetOption = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run all cells again.")] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run cells again that failed.")
-    ] = False,
-    replace_stale: Annotated[
-        bool,
-        typer.Option(
-            "--replace-stale",
-            help="Run cells again whose record is of other settings, task or start.",
-        ),
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the cells and stop.")] = False,
-) -> None:
-    """Runs what a board lacks, resumes what was interrupted, then builds the board.
-
-    Cells that completed or diverged are done. Exits with 1 if a cell failed or was interrupted.
-    """
-    from lmrl_bench.garbage import collector_off
-    from lmrl_bench.leaderboards.spec import load_board
-    from lmrl_bench.records.store import check_writable
-    from lmrl_bench.runs.bench import Rerun, lacks_records, plan, run_grid
-    from lmrl_bench.runs.pool import start_server
-    from lmrl_bench.runs.progress import LiveBars, listener
-
-    spec = load_board(board)
-    rerun = Rerun(fresh, failed=retry_failed, stale=replace_stale)
-    if not dry_run and (rerun != Rerun() or lacks_records(spec, results)):
-        start_server()
-    with collector_off():  # it imports torch and Transformers
-        cells = plan(spec, results, overrides=overrides or [], rerun=rerun)
-    if dry_run:
-        for cell in cells:
-            typer.echo(f"{cell.name}  {cell.config.digest()[:8]}")
-        return
-    check_writable(results, option="--results")
-    check_writable(out or boards.board_folder(spec), option="--out")
-    _announce_plugins({cell.config.task for cell in cells})
-    shown = listener(len(cells))
-    with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
-        outcome = run_grid(cells, workers=jobs, progress=shown)
-    bad = {name: status for name, status in outcome.statuses.items() if status != "completed"}
-    for name, status in bad.items():
-        note(f"{status}: {name}{': ' + outcome.errors[name] if name in outcome.errors else ''}")
-    if "interrupted" in bad.values():
-        again = " without --fresh" if fresh else ""
-        note(f"interrupted cells go on when the same command is called again{again}")
-    if outcome.errors or "failed" in bad.values():
-        note("failed cells: mend the cause, then call the same command with --retry-failed")
-    for path in boards.build_files(spec, results, out):
-        note(f"wrote {path}")
-    if not outcome.ok:
-        raise typer.Exit(1)
-
-
-def _announce_plugins(tasks: set[str]) -> None:
-    """Says which foreign code the workers will run, which do not say so themselves."""
-    from lmrl_bench.tasks.catalog import load_task
-    from lmrl_bench.tasks.plugin import announce
-
-    for task in sorted(tasks):
-        announce(load_task(task).folder)
 
 
 @app.command()

@@ -53,7 +53,7 @@ def tune(
     from lmrl_bench.runs.bench import Rerun
     from lmrl_bench.runs.declared import undeclared
     from lmrl_bench.runs.pool import start_server
-    from lmrl_bench.runs.progress import LiveBars, listener
+    from lmrl_bench.runs.progress import GridProgress, LiveBars, listener
     from lmrl_bench.runs.tune import tune as run_trials
     from lmrl_bench.runs.tune import write_settings
     from lmrl_bench.runs.tuning_plan import plan_tuning
@@ -68,7 +68,8 @@ def tune(
         return
     folder = out or Path("results") / "tuning" / spec.name
     check_writable(folder, option="--out")
-    shown = listener(len(plan.studies) * plan.protocol.trials * len(plan.protocol.seeds))
+    total = len(plan.studies) * plan.protocol.trials * len(plan.protocol.seeds)
+    shown = listener(total)
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():
         complete = run_trials(
             plan,
@@ -76,7 +77,7 @@ def tune(
             workers=jobs,
             overrides=overrides or [],
             rerun=Rerun(failed=retry_failed, stale=replace_stale),
-            progress=shown,
+            progress=GridProgress(total, shown),
         )
     if not complete:
         note("interrupted; it goes on when the same command is called again")

@@ -119,7 +119,7 @@ def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
     config = supervised_config(task, policy).model_dump(mode="json")
     folder = trained_start(task, policy).parent
     config["runtime"] |= {"output": str(folder), "keep_policy": True}
-    name = f"{task.name}/supervised"
+    name = f"{task.name}/supervised/{config['seed']}"
     if reason := why_not_shipped(task, policy):
         progress(Event(name, "note", text=f"{reason}; training one"))
     progress(Event(name, "note", text=start_words(task, policy)))
@@ -225,7 +225,7 @@ def _key(session: Session) -> str:
 
 def _headline(record: RunRecord) -> dict[str, float]:
     test = record.results.get("test")
-    values = {"wall_s": record.time.wall_s}
+    values = {"tokens": float(record.budget.tokens), "wall_s": record.time.wall_s}
     return {"reward": test.reward, "kl": test.kl_to_reference, **values} if test else values
 
 

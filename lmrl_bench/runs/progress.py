@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TextIO
@@ -46,8 +46,13 @@ class Event:
 
     def line(self) -> str:
         """One line for a log."""
-        numbers = " ".join(f"{name}={value:.4g}" for name, value in self.values.items())
+        numbers = " ".join(f"{name}={_short(value)}" for name, value in self.values.items())
         return " ".join(part for part in (f"[{self.run}]", self.text or self.kind, numbers) if part)
+
+
+def _short(value: float) -> str:
+    whole = abs(value) >= 10_000 and value == int(value)  # tokens
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
 
 
 Listener = Callable[[Event], None]
@@ -178,6 +183,69 @@ class LiveBars:
 
     def _index(self, bar: TaskID) -> int:
         return next(i for i, task in enumerate(self.progress.tasks) if task.id == bar)
+
+
+class GridProgress:
+    """Adds to the events of a grid which cell of how many it is, what runs, and how long the rest will take.
+
+    Args:
+        total: Cells of the grid, those included that are done already.
+        show: Takes the events.
+        weights: Work of each cell, in any unit; 1 where nothing is said.
+    """
+
+    def __init__(
+        self, total: int, show: Listener, weights: Mapping[str, float] | None = None
+    ) -> None:
+        self.total = total
+        self.show = show
+        self.weights = weights or {}
+        self.tokens = 0.0
+        self._began = time.monotonic()
+        self._before: set[str] = set()
+        self._finished: set[str] = set()
+        self._running: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Passes the event on."""
+        if event.counted and event.kind in ("started", "iteration"):
+            # What a resumed cell had done before is no work of this sitting.
+            first, _ = self._running.get(event.run, (event.done, 0.0))
+            if event.kind == "started" and event.text != RESUMED:
+                first = 0.0
+            self._running[event.run] = (first, event.done)
+        if event.counted and event.kind == "finished":
+            self._running.pop(event.run, None)
+            old = event.text.startswith("already")
+            (self._before if old else self._finished).add(event.run)
+            self.tokens += 0.0 if old else event.values.get("tokens", 0.0)
+            event = replace(event, text=f"{event.text} ({self._words(old)})")
+        self.show(event)
+
+    def _words(self, old: bool) -> str:
+        done = len(self._before | self._finished)
+        parts = [f"{done} of {self.total}"]
+        if not old:
+            parts += [f"{len(self._running)} running"] if self._running else []
+            parts += [f"{self.tokens:,.0f} tokens"] if self.tokens else []
+            left = self._left(done)
+            parts += [f"about {duration(left)} left"] if left is not None else []
+        return ", ".join(parts)
+
+    def _left(self, done: int) -> float | None:
+        """Seconds until all cells are done, at the speed of this sitting; None when nothing is left."""
+        if done >= self.total:
+            return None
+        ours = sum(self._weight(name) for name in self._finished)
+        ours += sum(self._weight(name) * max(d - f, 0.0) for name, (f, d) in self._running.items())
+        whole = sum(self.weights.values()) if self.weights else float(self.total)
+        whole -= sum(self._weight(name) for name in self._before)
+        if ours <= 0:
+            return None
+        return (time.monotonic() - self._began) * max(whole - ours, 0.0) / ours
+
+    def _weight(self, name: str) -> float:
+        return self.weights.get(name, 1.0)
 
 
 def listener(total_runs: int) -> LiveBars | PlainLines:

@@ -114,7 +114,7 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
         assert (cell(world, "good", seed) / "record.json").stat().st_mtime_ns == time
 
     listed = call(capsys, "bench", path, "--results", "results", "--dry-run")
-    assert [line.split()[0] for line in listed.out.splitlines()] == [
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
         f"toy/{row}/{seed}" for row in ("bad", "good") for seed in (0, 1)
     ]
 
@@ -313,3 +313,101 @@ def test_real_workers(world, board, monkeypatch):
     assert grid.statuses == {"toy/bad/0": "failed", "toy/good/0": "completed"}
     assert "AlgorithmError" in read_record(cell(world, "bad", 0)).error.traceback
     assert {event.kind for event in events} >= {"started", "iteration", "evaluation", "finished"}
+
+
+def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
+    world, board, in_process, capsys
+):
+    path = board(
+        entries=[
+            *yaml.safe_load(board().read_text())["entries"],
+            {"label": "still", "algorithm": "none"},
+        ]
+    )
+    dry = ["bench", path, "--results", "results", "--dry-run"]
+    first = call(capsys, *dry)
+    assert "6 cells: 6 missing" in first.err
+    assert "to run: 6 cells, 240 tokens to generate; no records yet" in first.err
+    assert not (world.root / "results").exists()
+    call(capsys, "bench", path, "--results", "results", "--row", "good", "--row", "bad")
+    shutil.rmtree(cell(world, "good", 1))
+    record = cell(world, "good", 0) / "record.json"
+    shown = call(capsys, *dry, "--jobs", "2")
+    states = {line.split()[0]: line.split()[2:4] for line in shown.out.splitlines()[1:]}
+    assert states == {
+        "toy/bad/0": ["failed", "no"],
+        "toy/bad/1": ["failed", "no"],
+        "toy/good/0": ["done", "no"],
+        "toy/good/1": ["missing", "yes"],
+        "toy/still/0": ["missing", "yes"],
+        "toy/still/1": ["missing", "yes"],
+    }
+    assert "sampling.greedy" in shown.out
+    assert "to run: 3 cells, 60 tokens to generate; about" in shown.err
+    assert "with 2 workers" in shown.err
+    assert "2 cells failed: not run without --retry-failed" in shown.err
+    record.write_text("{")
+    assert "1 damaged" in call(capsys, *dry).err
+    content = yaml.safe_load(path.read_text())
+    content["config"]["budget"] = {"tokens": 61}
+    path.write_text(yaml.safe_dump(content))
+    stale = call(capsys, *dry, "--row", "bad", "--replace-stale")
+    assert "2 cells: 2 stale" in stale.err
+    assert "budget.tokens is 60 in the record, 61 today" in stale.out
+    assert "to run: 2 cells, 122 tokens" in stale.err
+
+
+def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
+    world, board, in_process, capsys
+):
+    path = board(entries=[yaml.safe_load(board().read_text())["entries"][1]])
+    first = call(capsys, "bench", path, "--results", "results", "--seed", "1")
+    assert first.code == 0, first.err
+    assert cell(world, "good", 1).exists()
+    assert not cell(world, "good", 0).exists()
+    assert not (world.root / "leaderboards").exists()
+    assert "the board was not built: 1 of 2 cells are not done (toy/good/0)" in first.err
+    assert "completed (1 of 1" in first.err
+    value = read_record(cell(world, "good", 1)).results["test"].metrics["chrf"].value
+    heads, row = first.out.splitlines()
+    assert heads.split() == ["row", "toy", "chrf"]
+    assert row.split()[0] == "good"
+    assert f"{value:.2f}"[:4] in row
+    second = call(capsys, "bench", path, "--results", "results", "--seed", "0", "--task", "toy")
+    assert second.code == 0, second.err
+    assert (world.root / "leaderboards" / "tiny" / "index.html").exists()
+    for option, value, near in (
+        ("--row", "goood", "did you mean 'good'"),
+        ("--task", "toi", "did you mean 'toy'"),
+        ("--seed", "7", "known: 0, 1"),
+    ):
+        refused = call(capsys, "bench", path, option, value)
+        assert (refused.code, near in refused.err) == (2, True), refused.err
+
+
+def test_the_closing_table_names_what_failed(world, board, in_process, capsys):
+    shown = call(capsys, "bench", board(), "--results", "results")
+    rows = {line.split()[0]: line for line in shown.out.splitlines()[1:]}
+    assert "seed 0 failed, seed 1 failed" in rows["bad"]
+    assert "(n=2)" in rows["good"]
+
+
+def test_a_board_says_where_a_tasks_settings_do_not_apply(world, board, capsys):
+    other = toy_model_folder(world.root / "big")
+    (world.folder / "algorithms").mkdir()
+    (world.folder / "algorithms" / "ppo.yaml").write_text("algorithm: {gamma: 0.5}\n")
+    entry = yaml.safe_load(board().read_text())["entries"][1]
+    policy = {"policy": {"start": "base", "model": str(other)}}
+    big = {**entry, "label": "big", "set": {**entry["set"], **policy}}
+    path = board(entries=[entry, big])
+    shown = call(capsys, "bench", path, "--dry-run")
+    lines = [line for line in shown.err.splitlines() if "settings:" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "toy/big: settings: the defaults of 'ppo'; toy/algorithms/ppo.yaml is for"
+    )
+    gammas = {
+        job.config.row: job.config.algorithm.model_dump()["gamma"]
+        for job in plan(load_board(path), world.root)
+    }
+    assert gammas == {"good": 0.5, "big": 1.0}

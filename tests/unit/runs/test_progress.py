@@ -9,6 +9,7 @@ from rich.console import Console
 from lmrl_bench.runs import progress
 from lmrl_bench.runs.progress import (
     Event,
+    GridProgress,
     LiveBars,
     PlainLines,
     TimeLeft,
@@ -106,3 +107,27 @@ def test_a_start_that_is_trained_first_is_shown_and_not_counted():
 
 def test_without_a_terminal_there_are_plain_lines():
     assert isinstance(listener(3), PlainLines)
+
+
+def test_a_grid_says_which_cell_of_how_many_and_how_long_the_rest_takes(monkeypatch):
+    clock, lines = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    weights = {"a": 100.0, "b": 100.0, "c": 100.0, "old": 100.0}
+    show = GridProgress(4, lambda event: lines.append(event.text), weights)
+    show(Event("old", "finished", 1.0, text="already completed"))
+    show(Event("a", "started", text="started"))
+    show(Event("b", "started", text="resumed", done=0.0))
+    clock[0] = 60.0
+    show(Event("b", "iteration", 0.5))  # where it resumed: no work of this sitting
+    show(Event("a", "finished", 1.0, {"tokens": 1000.0}, text="completed"))
+    show(Event("x (start)", "finished", 1.0, text="completed", counted=False))
+    clock[0] = 120.0
+    show(Event("b", "finished", 1.0, {"tokens": 500.0}, text="completed"))
+    show(Event("c", "finished", 1.0, text="failed: lost"))
+    assert [line for line in lines if line not in ("", "started", "resumed")] == [
+        "already completed (1 of 4)",
+        "completed (2 of 4, 1 running, 1,000 tokens, about 80 s left)",
+        "completed",
+        "completed (3 of 4, 1,500 tokens, about 60 s left)",
+        "failed: lost (4 of 4, 1,500 tokens)",
+    ]
