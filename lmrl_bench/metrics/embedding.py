@@ -13,17 +13,16 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import torch
 import transformers
 from bert_score.utils import get_bert_embedding, greedy_cos_idf
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.models.fingerprints import model_identity
-from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.checkpoint import ENCODER, load_checkpoint, read_config
+from lmrl_bench.models.limits import position_limits
+from lmrl_bench.models.texts import read_as_text
 from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
@@ -76,18 +75,17 @@ class BertScore(Metric):
         batch_size: int = 64,
         revision: str | None = None,
     ) -> None:
-        source = resolve_model(model, revision)
-        config = AutoConfig.from_pretrained(source, revision=revision)
+        config = read_config(model, ENCODER, revision)
         self._num_layers = _layers(model, config, num_layers)
         self._batch_size = batch_size
         # A network built with fewer layers is what bert-score gets by cutting the upper ones off.
-        self._network = AutoModel.from_pretrained(
-            source, revision=revision, num_hidden_layers=self._num_layers, dtype=torch.float32
-        ).eval()
+        loaded = load_checkpoint(model, ENCODER, revision, layers=self._num_layers)
+        self._network: Any = loaded.model.requires_grad_(False)
         use_fast_kernels(self._network)
-        self._tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        self._tokenizer: Any = loaded.tokenizer
+        read_as_text(self._tokenizer, f"metric 'bertscore': model '{model}'", MetricError)
         self._tokenizer.model_max_length = _limit(model, self._network, self._tokenizer)
-        self._identity = model_identity(source, revision)
+        self._identity = loaded.identity
         self._references: OrderedDict[str, _Embedded] = OrderedDict()
         self._weights: dict[int, float] = defaultdict(lambda: 1.0)
         self._weights |= {self._tokenizer.sep_token_id: 0.0, self._tokenizer.cls_token_id: 0.0}
@@ -191,14 +189,10 @@ def _layers(model: str, config: Any, num_layers: int | None) -> int:
 
 def _limit(model: str, network: Any, tokenizer: Any) -> int:
     """Longest text in tokens: tokenizers may report 1e30, so the encoder's positions decide."""
-    positions = getattr(network.config, "max_position_embeddings", None)
+    positions = position_limits(network).prompt
     if positions is None:
         raise MetricError(
             f"metric 'bertscore': the configuration of '{model}' has no max_position_embeddings; "
             "give an encoder such as BERT"
         )
-    # RoBERTa's positions begin behind the padding index.
-    table = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
-    padding = getattr(table, "padding_idx", None)
-    offset = 0 if padding is None else padding + 1
-    return int(min(positions - offset, tokenizer.model_max_length))
+    return int(min(positions, tokenizer.model_max_length))

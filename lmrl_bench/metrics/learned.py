@@ -8,30 +8,32 @@ is loaded per process.
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.models.border import reported
+from lmrl_bench.models.checkpoint import CLASSIFIER, load_checkpoint, load_tokenizer, read_config
+from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
+from lmrl_bench.models.limits import position_limits
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.texts import read_as_text
 from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
-
-BASE_FILE: Final = "base.json"
 
 
 @dataclass
@@ -109,8 +111,8 @@ class LearnedClassifier(Metric):
         self._text = text
         self._classifier = load_classifier(str(model), revision)
         self._column = _label_column(self._classifier.model.config, label, str(model))
-        positions = getattr(self._classifier.model.config, "max_position_embeddings", max_tokens)
-        if max_tokens > positions:
+        positions = position_limits(self._classifier.model).prompt
+        if positions is not None and max_tokens > positions:
             raise MetricError(
                 f"metric '{self.name}': max_tokens is {max_tokens}, "
                 f"but model '{model}' has {positions} positions"
@@ -172,20 +174,18 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
     place = resolve_model(model, revision)
     if not Path(place).is_dir() and revision is None:
         raise MetricError(f"classifier '{model}' comes from a hub: pin it with `revision`")
-    identity = model_identity(place, revision)
-    if (Path(place) / BASE_FILE).is_file():
-        return _ready(*_load_on_asset(Path(place)), identity)
-    network = AutoModelForSequenceClassification.from_pretrained(
-        place, revision=revision, dtype=torch.float32
-    )
-    return _ready(network, AutoTokenizer.from_pretrained(place, revision=revision), identity)
+    if (Path(place) / ASSET_BASE).is_file():
+        network, tokenizer = _load_on_asset(Path(place))
+        return _ready(network, tokenizer, model_identity(place, revision))
+    loaded = load_checkpoint(model, CLASSIFIER, revision)
+    return _ready(loaded.model, loaded.tokenizer, loaded.identity)
 
 
 def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     tokenizer.truncation_side = "left"
     tokenizer.padding_side = "right"
     # A response that spells "[PAD]" or "</s>" is text; read as a token it would change the pooling.
-    tokenizer.split_special_tokens = True
+    read_as_text(tokenizer, f"classifier '{identity}'", MetricError)
     if tokenizer.pad_token_id is None or network.config.pad_token_id is None:
         raise MetricError(f"classifier '{identity}': tokenizer and config must name a pad token")
     use_fast_kernels(network)
@@ -194,30 +194,37 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
 
 def _load_on_asset(folder: Path) -> tuple[Any, Any]:
     """Base weights from the asset, overlaid by the trained ones of `folder`; none left random."""
-    base = json.loads((folder / BASE_FILE).read_text(encoding="utf-8"))
+    base = read_json(folder / ASSET_BASE)
+    for key in ("asset", "version", "weights"):
+        if not isinstance(base.get(key), str):
+            raise MetricError(f"{folder / ASSET_BASE}: has no text '{key}'; restore the file")
     source = asset_path(base["asset"])
     if catalog()[base["asset"]].version != base["version"]:
         raise MetricError(
-            f"{folder / BASE_FILE}: trained on asset {base['asset']} {base['version']}, but the "
+            f"{folder / ASSET_BASE}: trained on asset {base['asset']} {base['version']}, but the "
             f"catalogue has {catalog()[base['asset']].version}; train the classifier again"
         )
-    network = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
-        AutoConfig.from_pretrained(folder), dtype=torch.float32
-    )
+    what = f"the classifier '{folder}'"
+    (weights,) = weight_files(folder)
+    config = read_config(str(folder), CLASSIFIER)
+    with reported(what, MetricError, folder):
+        network = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32
+        )
+        trained = load_file(weights)
+        below = load_file(source / "model.safetensors")
     wanted = network.state_dict()
     prefix = network.base_model_prefix
-    state = {
-        f"{prefix}.{key}": value for key, value in load_file(source / "model.safetensors").items()
-    }
-    trained = load_file(folder / base["weights"])
+    state = {f"{prefix}.{key}": value for key, value in below.items()}
     state = {key: value for key, value in state.items() if key in wanted} | trained
     if state.keys() != wanted.keys():
         wrong = sorted(state.keys() ^ wanted.keys())
         raise MetricError(
             f"{folder}: weights do not fit config.json, first: {wrong[0]} ({len(wrong)} in all)"
         )
-    network.load_state_dict({key: value.float() for key, value in state.items()})
-    return network, AutoTokenizer.from_pretrained(source)
+    with reported(what, MetricError):
+        network.load_state_dict({key: value.float() for key, value in state.items()})
+    return network, load_tokenizer(str(source))
 
 
 def _label_column(config: Any, label: str, model: str) -> int:

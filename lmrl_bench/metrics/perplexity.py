@@ -19,13 +19,14 @@ import torch
 import torch.nn.functional as F
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.models.fingerprints import model_identity
+from lmrl_bench.models.checkpoint import CAUSAL, load_checkpoint, read_config
+from lmrl_bench.models.limits import position_limits
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.texts import read_as_text
 from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
@@ -198,25 +199,26 @@ def _head_sees(head: nn.Module, chosen: Tensor) -> Iterator[None]:
 @functools.lru_cache(maxsize=2)
 def _load(source: str, revision: str | None) -> _FrozenModel:
     """Loads a model in single precision, once per process."""
-    config = AutoConfig.from_pretrained(source, revision=revision)
+    config = read_config(source, CAUSAL, revision)
     if config.is_encoder_decoder:
         raise MetricError(
             f"metric 'perplexity': model '{source}' is an encoder-decoder ({config.model_type}); "
             "give a causal language model"
         )
-    network: Any = AutoModelForCausalLM.from_pretrained(
-        source, revision=revision, dtype=torch.float32
-    )
-    use_fast_kernels(network)
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+    loaded = load_checkpoint(source, CAUSAL, revision)
+    network: Any = loaded.model
+    tokenizer: Any = loaded.tokenizer
     if tokenizer.eos_token_id is None:
         raise MetricError(f"metric 'perplexity': the tokenizer of '{source}' has no EOS token")
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    if not isinstance(network.get_output_embeddings(), nn.Linear):
+        raise MetricError(
+            f"metric 'perplexity': {type(network).__name__} has no linear output layer; choose another model"
+        )
+    read_as_text(tokenizer, f"metric 'perplexity': model '{source}'", MetricError)
+    use_fast_kernels(network)
+    positions = position_limits(network).prompt or tokenizer.model_max_length
     return _FrozenModel(
-        network.eval().requires_grad_(False),
-        tokenizer,
-        model_identity(source, revision),
-        int(positions),
+        network.eval().requires_grad_(False), tokenizer, loaded.identity, int(positions)
     )
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import PolicyError, nearest
+from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG
 from lmrl_bench.paths import PACKAGE
 
 SHIPPED = PACKAGE / "policies" / "assets"
-CONFIG = "config.json"
 
 
 def shipped_policies() -> list[str]:
@@ -37,7 +37,7 @@ def resolve_model(name: str, revision: str | None = None) -> str:
         return str(asset_path(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / CONFIG).is_file():
+        if not any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
             raise PolicyError(f"folder '{folder}' holds no model: it has no {CONFIG}")
         return str(folder.resolve())
     if not is_hub_id(name):

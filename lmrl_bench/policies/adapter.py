@@ -7,19 +7,15 @@ model with the adapter switched off, and no second copy of the weights is needed
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.errors import PolicyError
-
-ADAPTER_CONFIG = "adapter_config.json"
+from lmrl_bench.models.adapters import require_peft
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -65,36 +61,3 @@ def without_adapter(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         model.enable_adapters()
-
-
-def base_of(folder: Path) -> str | None:
-    """Returns the base model that an adapter's folder names, or None for a whole model's folder.
-
-    Raises:
-        PolicyError: The file that says so is damaged.
-    """
-    path = folder / ADAPTER_CONFIG
-    if not path.is_file():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PolicyError(f"{path}: names no base model ({error}); restore the file") from error
-
-
-def read_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Puts the saved adapter on its base model, to be trained on.
-
-    Raises:
-        PolicyError: PEFT is not installed.
-    """
-    require_peft()
-    model.load_adapter(str(folder), is_trainable=True)
-
-
-def require_peft() -> None:
-    """Raises a PolicyError with the remedy if PEFT is not installed."""
-    if importlib.util.find_spec("peft") is None:
-        raise PolicyError(
-            "adapters need PEFT, which is not installed; install it: pip install 'lmrl-bench[peft]'"
-        )

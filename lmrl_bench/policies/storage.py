@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
-from lmrl_bench.models.names import resolve_model
-from lmrl_bench.policies.adapter import base_of, has_adapter, read_adapter
+from lmrl_bench.models.border import quiet, reported
+from lmrl_bench.models.checkpoint import POLICY, load_checkpoint, load_part
+from lmrl_bench.models.facts import refused_generation_facts
+from lmrl_bench.models.files import HEAD_FILE, TRUNK_FOLDER
+from lmrl_bench.models.limits import position_limits
+from lmrl_bench.policies.adapter import has_adapter
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.probe import check_network
@@ -37,8 +31,6 @@ from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
 from lmrl_bench.text.vocabulary import Vocabulary
 
 ValueTrunk = Literal["shared", "separate", "frozen"]
-HEAD_FILE = "value_head.safetensors"
-TRUNK_FOLDER = "value_trunk"
 
 
 def read_model(
@@ -51,44 +43,21 @@ def read_model(
         revision: Commit of a hub id.
 
     Returns:
-        Model, tokenizer, and the folder (None for a hub id).
+        Model, with its generation settings as they were read; tokenizer; and the folder (None for a hub id).
 
     Raises:
         AssetError: The asset is not installed.
         PolicyError: There is no such model, or it cannot be read.
     """
-    place = resolve_model(name, revision)
-    base = base_of(Path(place))
-    if base is not None:
-        return _read_with_adapter(Path(place), base, revision)
-    try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-        loader: Any = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        with no_progress_bars():
-            model, report = loader.from_pretrained(
-                place, revision=revision, dtype=torch.float32, output_loading_info=True
-            )
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise PolicyError(f"the policy '{name}' ({place}) cannot be read: {reason}") from error
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
+    loaded = load_checkpoint(name, POLICY, revision)
+    refused = refused_generation_facts(vars(loaded.model.generation_config))
+    if refused:
+        field, reason = next(iter(refused.items()))
         raise PolicyError(
-            f"the policy '{name}' ({place}) lacks {len(missing)} weights of "
-            f"{type(model).__name__}, the first is '{missing[0]}'; they would be random. Take a "
-            "checkpoint with a language-model head"
+            f"the policy '{name}': its generation settings have {field}: {reason}. Remove the field from "
+            "generation_config.json if the policy may do without it"
         )
-    return model, tokenizer, Path(place) if Path(place).is_dir() else None
-
-
-def _read_with_adapter(
-    folder: Path, base: str, revision: str | None
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path]:
-    model, tokenizer, _ = read_model(base, revision)
-    with no_progress_bars():
-        read_adapter(model, folder)
-    return model, tokenizer, folder
+    return loaded.model, loaded.tokenizer, loaded.folder
 
 
 def output_width(model: PreTrainedModel) -> int:
@@ -117,7 +86,8 @@ def make_network(
     """
     output_width(model)
     kind = Seq2SeqNetwork if model.config.is_encoder_decoder else CausalNetwork
-    network = kind(model, vocabulary.pad_id)
+    with reported(type(model).__name__, PolicyError):
+        network = kind(model, vocabulary.pad_id)
     if vocabulary.width > network.width:
         raise PolicyError(
             f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens and the model only "
@@ -125,7 +95,8 @@ def make_network(
             "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
         )
     _forget_generation_settings(model, vocabulary)
-    check_network(network)
+    with reported(type(model).__name__, PolicyError):
+        check_network(network)
     return network
 
 
@@ -133,20 +104,36 @@ def check_positions(network: Network, max_prompt_tokens: int, max_response_token
     """Checks that prompt and response fit the model's positions.
 
     Raises:
-        PolicyError: They do not.
+        PolicyError: They do not, or the model cannot read so many tokens for another reason.
     """
-    limit = getattr(network.model.config, "max_position_embeddings", None)
-    if limit is None:
-        return
-    needed = max_prompt_tokens + max_response_tokens
-    if network.kind == "seq2seq":
-        needed = max(max_prompt_tokens, max_response_tokens + 1)
-    if needed > limit:
-        raise PolicyError(
-            f"{type(network.model).__name__} has {limit} positions; prompts of {max_prompt_tokens} "
-            f"and responses of {max_response_tokens} tokens need {needed}. Lower prompt.max_tokens "
-            "or response.max_tokens in task.yaml, or choose a policy with more positions"
-        )
+    limits = position_limits(network.model)
+    sides = [("prompts", max_prompt_tokens, limits.prompt)]
+    if network.kind == "causal":
+        sides = [("prompts and responses", max_prompt_tokens + max_response_tokens, limits.prompt)]
+    else:  # the decoder reads its start token, too
+        sides.append(("responses", max_response_tokens + 1, limits.response))
+    for what, needed, limit in sides:
+        if limit is not None and needed > limit:
+            raise PolicyError(
+                f"{type(network.model).__name__} has {limit} positions for {what}; prompts of {max_prompt_tokens} "
+                f"and responses of {max_response_tokens} tokens need {needed}. Lower prompt.max_tokens "
+                "or response.max_tokens in task.yaml, or choose a policy with more positions"
+            )
+    _read_longest(network, max_prompt_tokens, max_response_tokens)
+
+
+@torch.no_grad()
+def _read_longest(network: Network, max_prompt_tokens: int, max_response_tokens: int) -> None:
+    """Reads the longest row that the task allows: some limits show in no configuration."""
+    device = network.head.weight.device
+    prompt = torch.full((1, max_prompt_tokens), network.pad_id, device=device)
+    response = torch.full((1, max_response_tokens), network.pad_id, device=device)
+    what = (
+        f"{type(network.model).__name__}: prompts of {max_prompt_tokens} and responses of "
+        f"{max_response_tokens} tokens"
+    )
+    with reported(what, PolicyError):
+        network.states(prompt, torch.ones_like(prompt, dtype=torch.bool), response)
 
 
 def write_policy(
@@ -160,7 +147,7 @@ def write_policy(
     """Writes the policy's folder; an older folder of that name is replaced when all is written."""
 
     def write(place: Path) -> None:
-        with no_progress_bars():
+        with quiet():
             model.save_pretrained(place)
             if has_adapter(model):  # only the adapter was written
                 model.config.save_pretrained(place)
@@ -182,36 +169,32 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
     file = folder / HEAD_FILE
     if not file.is_file():
         return
-    with safe_open(file, framework="pt") as stored:
-        trunk = stored.metadata()["trunk"]
-        if trunk != _trunk_of(value_mode):
-            fitting = "separate" if trunk == "separate" else "shared"
-            raise PolicyError(
-                f"{file}: the value head was trained on the {trunk} trunk, and value_trunk is "
-                f"'{value_mode}'; use policy.value_trunk={fitting}, or delete the file to start "
-                "with an untrained critic"
-            )
-        head.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+    what = f"the value head '{file}'"
+    with reported(what, PolicyError, folder), safe_open(file, framework="pt") as stored:
+        trunk = (stored.metadata() or {}).get("trunk")
+        state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+    if trunk is None:
+        raise PolicyError(
+            f"{what} does not say on which trunk it was trained; delete it or save it again"
+        )
+    if trunk != _trunk_of(value_mode):
+        fitting = "separate" if trunk == "separate" else "shared"
+        raise PolicyError(
+            f"{file}: the value head was trained on the {trunk} trunk, and value_trunk is "
+            f"'{value_mode}'; use policy.value_trunk={fitting}, or delete the file to start "
+            "with an untrained critic"
+        )
+    with reported(what, PolicyError):
+        head.load_state_dict(state)
 
 
 def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
     """Fills the separate value trunk from the folder, if it has one."""
-    if (folder / TRUNK_FOLDER).is_dir():
-        with no_progress_bars():
-            stored = type(trunk).from_pretrained(folder / TRUNK_FOLDER, dtype=torch.float32)
-        trunk.load_state_dict(stored.state_dict())
-
-
-@contextmanager
-def no_progress_bars() -> Iterator[None]:
-    """Keeps the library's bars for single files out of the program's own output."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    place = folder / TRUNK_FOLDER
+    if place.is_dir():
+        stored = load_part(place, type(trunk))
+        with reported(f"the value trunk '{place}'", PolicyError):
+            trunk.load_state_dict(stored.state_dict())
 
 
 def _trunk_of(value_mode: ValueTrunk) -> str:

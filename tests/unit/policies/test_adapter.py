@@ -11,8 +11,8 @@ from fixtures.toy import toy_tokenizer
 
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig, RunConfig
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models import adapters as module
 from lmrl_bench.models.fingerprints import model_digests
-from lmrl_bench.policies import adapter as module
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
 LORA = AdapterConfig(rank=4, alpha=8)

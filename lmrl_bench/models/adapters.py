@@ -1,0 +1,120 @@
+"""Adapters of PEFT on their base model: each weight of the file is in the model afterwards, or the folder is refused.
+
+PEFT's own loader is used (Transformers' drops the magnitudes of DoRA), and then asked to write what it has read: that
+must be the file again.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.border import reported
+from lmrl_bench.models.files import ADAPTER_CONFIG, read_json
+
+_NAME: Final = "default"
+_PREFIX: Final = "base_model.model."
+_MERGE: Final = "merge the adapter into its base (PEFT's merge_and_unload), save the whole model, and give its folder"
+
+
+def require_peft() -> None:
+    """Checks that adapters can be read and made.
+
+    Raises:
+        PolicyError: PEFT is not installed.
+    """
+    if importlib.util.find_spec("peft") is None:
+        raise PolicyError(
+            "adapters need PEFT, which is not installed; install it: pip install 'lmrl-bench[peft]'"
+        )
+
+
+def put_adapter(model: PreTrainedModel, folder: Path) -> None:
+    """Puts a saved adapter on its base model, to be trained on, in evaluation mode.
+
+    Raises:
+        PolicyError: PEFT is not installed, or cannot read the adapter whole; or the adapter does what a policy
+            cannot do: it adds tokens to the prompt, or changes the output layer.
+    """
+    require_peft()
+    what = f"the adapter '{folder}'"
+    settings = read_json(folder / ADAPTER_CONFIG)
+    kind = str(settings.get("peft_type"))
+    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft.utils.save_and_load import load_peft_weights
+
+    with reported(what, PolicyError, folder), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = PeftConfig.from_pretrained(str(folder))
+        if config.is_prompt_learning or config.is_adaption_prompt:
+            raise PolicyError(
+                f"{what} is of the kind {kind}, which adds trained positions to every prompt, and a policy reads its "
+                "prompts as they are; choose an adapter that changes the model's layers, such as LoRA"
+            )
+        config.inference_mode = False
+        state = load_peft_weights(str(folder), device="cpu")
+        inject_adapter_in_model(config, model, _NAME)
+        model._hf_peft_config_loaded = True
+        _check_output_layer(model, what)
+        set_peft_model_state_dict(model, state, _NAME)
+    _check_complete(model, state, f"{what} ({kind})")
+    model.train(False)
+
+
+def _check_output_layer(model: PreTrainedModel, what: str) -> None:
+    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    if isinstance(head, nn.Linear):
+        return
+    name = next((name for name, part in model.named_modules() if part is head), "output layer")
+    raise PolicyError(
+        f"{what} changes the output layer ({name}, by modules_to_save, target_modules or trainable tokens), which "
+        f"scoring reads as one matrix; {_MERGE}"
+    )
+
+
+def _check_complete(model: PreTrainedModel, state: dict[str, Tensor], what: str) -> None:
+    """Compares the file with what PEFT would write now."""
+    from peft import get_peft_model_state_dict
+
+    with reported(what, PolicyError), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        written: dict[str, Any] = get_peft_model_state_dict(
+            model, adapter_name=_NAME, save_embedding_layers=False
+        )
+    present = {_plain(name): value for name, value in written.items()}
+    file = {_plain(name): value for name, value in state.items()}
+    missing = sorted(present.keys() - file.keys())
+    if missing:
+        raise PolicyError(
+            f"{what} lacks {len(missing)} of its weights, the first is '{missing[0]}'; they would be random. "
+            "Save the adapter again"
+        )
+    present |= {name: value for name, value in model.state_dict().items() if name in file}
+    left_over = sorted(file.keys() - present.keys())
+    if left_over:
+        raise PolicyError(
+            f"{what} has {len(left_over)} weights that its model does not take, the first is '{left_over[0]}'; "
+            f"they would be lost. Check base_model_name_or_path and target_modules in {ADAPTER_CONFIG}, or {_MERGE}"
+        )
+    other = sorted(name for name, value in file.items() if not _equal(value, present[name]))
+    if other:
+        raise PolicyError(
+            f"{what}: {len(other)} weights are not what the file holds after loading, the first is '{other[0]}'; "
+            f"{_MERGE}"
+        )
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix(_PREFIX)
+
+
+def _equal(stored: Tensor, loaded: Tensor) -> bool:
+    same = stored.shape == loaded.shape
+    return same and torch.equal(stored.to(loaded), loaded)

@@ -1,0 +1,84 @@
+"""How many tokens a model can read, whatever its configuration calls the limit."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from torch import nn
+
+_ANY: Final = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_seq_length",
+    "max_sequence_length", "seq_length", "n_ctx",
+)  # fmt: skip
+_PROMPT: Final = ("max_encoder_position_embeddings", "max_source_positions")
+_RESPONSE: Final = ("max_decoder_position_embeddings", "max_target_positions")
+_UNBOUNDED: Final = {
+    "t5": "relative positions", "mt5": "relative positions", "umt5": "relative positions",
+    "longt5": "relative positions", "switch_transformers": "relative positions",
+    "bloom": "ALiBi, computed for every length",
+}  # fmt: skip
+"""Architectures without a limit, though their configurations have a field of such a name."""
+
+
+class Limits(NamedTuple):
+    """Largest numbers of tokens; None without a limit.
+
+    Attributes:
+        prompt: of the encoder, or of a causal model as a whole.
+        response: of the decoder, or of a causal model as a whole.
+    """
+
+    prompt: int | None
+    response: int | None
+
+
+def position_limits(model: Any) -> Limits:
+    """Returns how many tokens a model can read."""
+    config = model.config
+    prompt = _limit(getattr(config, "encoder", config), _PROMPT)
+    response = _limit(getattr(config, "decoder", config), _RESPONSE)
+    rows = _table_rows(model)
+    if rows is not None:
+        prompt = rows if prompt is None else min(prompt, rows)
+        response = rows if response is None else min(response, rows)
+    return Limits(_whole_windows(config, prompt), response)
+
+
+def _limit(config: Any, own: tuple[str, ...]) -> int | None:
+    """The fields of one side come before those of both."""
+    text = _text_config(config)
+    if text.model_type in _UNBOUNDED:
+        return None
+    for names in (own, _ANY):
+        found = [getattr(text, name, None) for name in names]
+        numbers = [value for value in found if isinstance(value, int) and value > 0]
+        if numbers:
+            return min(numbers)
+    return None
+
+
+def _text_config(config: Any) -> Any:
+    """The part of a composite configuration that is about text."""
+    return config.get_text_config() if hasattr(config, "get_text_config") else config
+
+
+def _table_rows(model: nn.Module) -> int | None:
+    """The smallest table of positions whose first rows are padding, as RoBERTa's: fewer positions than rows."""
+    rows = [
+        part.num_embeddings - part.padding_idx - 1
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Embedding)
+        and part.padding_idx is not None
+        and name.rpartition(".")[2] in ("position_embeddings", "embed_positions")
+        and "Sinusoidal" not in type(part).__name__
+    ]
+    return min(rows, default=None)
+
+
+def _whole_windows(config: Any, limit: int | None) -> int | None:
+    """Local attention pads a text to whole windows, which must fit too."""
+    windows = getattr(config, "attention_window", None)
+    if limit is None or not windows:
+        return limit
+    widest = max(windows) if isinstance(windows, list) else int(windows)
+    return limit // widest * widest
