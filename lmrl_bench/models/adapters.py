@@ -59,7 +59,8 @@ def put_adapter(model: PreTrainedModel, folder: Path) -> None:
                 "prompts as they are; choose an adapter that changes the model's layers, such as LoRA"
             )
         config.inference_mode = False
-        state = load_peft_weights(str(folder), device="cpu")
+        stored = load_peft_weights(str(folder), device="cpu")
+        state = {name.removeprefix(_PREFIX): value for name, value in stored.items()}
         inject_adapter_in_model(config, model, _NAME)
         model._hf_peft_config_loaded = True
         _check_output_layer(model, what)
@@ -79,7 +80,7 @@ def _check_output_layer(model: PreTrainedModel, what: str) -> None:
     )
 
 
-def _check_complete(model: PreTrainedModel, state: dict[str, Tensor], what: str) -> None:
+def _check_complete(model: PreTrainedModel, file: dict[str, Tensor], what: str) -> None:
     """Compares the file with what PEFT would write now."""
     from peft import get_peft_model_state_dict
 
@@ -88,8 +89,7 @@ def _check_complete(model: PreTrainedModel, state: dict[str, Tensor], what: str)
         written: dict[str, Any] = get_peft_model_state_dict(
             model, adapter_name=_NAME, save_embedding_layers=False
         )
-    present = {_plain(name): value for name, value in written.items()}
-    file = {_plain(name): value for name, value in state.items()}
+    present = {name.removeprefix(_PREFIX): value for name, value in written.items()}
     missing = sorted(present.keys() - file.keys())
     if missing:
         raise PolicyError(
@@ -109,10 +109,6 @@ def _check_complete(model: PreTrainedModel, state: dict[str, Tensor], what: str)
             f"{what}: {len(other)} weights are not what the file holds after loading, the first is '{other[0]}'; "
             f"{_MERGE}"
         )
-
-
-def _plain(name: str) -> str:
-    return name.removeprefix(_PREFIX)
 
 
 def _equal(stored: Tensor, loaded: Tensor) -> bool:

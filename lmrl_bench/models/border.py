@@ -69,9 +69,10 @@ def reported(what: str, kind: type[LmrlBenchError], folder: Path | None = None) 
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, or its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    text = lines[0].strip().rstrip(":;,. ") if lines else ""
+    """Returns the first line of an error, with the next one where it only announces it; or the error's kind."""
+    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    count = 1 + next((n for n, line in enumerate(lines[:3]) if not line.endswith(":")), 0)
+    text = " ".join(lines[:count]).rstrip(":;,. ")
     return text if len(text) > 8 else f"{type(error).__name__} {text}".strip()
 
 

@@ -201,21 +201,26 @@ def _read_config(place: str, revision: str | None, role: Role, what: str) -> Any
     for part in parts:
         refused = _refused_fact(part)
         if refused is not None:
-            raise role.error(f"{what}: config.json sets {refused}: {CONFIG_FACTS[refused].reason}")
+            name, value = refused
+            raise role.error(
+                f"{what}: config.json sets {name} ({value}): {CONFIG_FACTS[name].reason}"
+            )
     config.return_dict = True
     with reported(what, role.error):
         config.output_hidden_states = config.output_attentions = False
     return config
 
 
-def _refused_fact(config: Any) -> str | None:
-    """Names the first fact of a configuration that cannot be honored."""
-    for name in ("quantization_config", "transformers_weights"):
-        if getattr(config, name, None):
-            return name
-    if getattr(config, "_attn_implementation", None) not in ATTENTION:
-        return "attn_implementation"
-    return None
+def _refused_fact(config: Any) -> tuple[str, str] | None:
+    """Returns name and value of the first fact of a configuration that cannot be honored."""
+    quantization = getattr(config, "quantization_config", None)
+    if quantization:
+        settings = quantization if isinstance(quantization, dict) else vars(quantization)
+        return "quantization_config", str(settings.get("quant_method"))
+    if getattr(config, "transformers_weights", None):
+        return "transformers_weights", str(config.transformers_weights)
+    attention = getattr(config, "_attn_implementation", None)
+    return None if attention in ATTENTION else ("attn_implementation", str(attention))
 
 
 def _from_files(
@@ -311,7 +316,7 @@ def _check_causal(model: Any, what: str, role: Role) -> None:
     other = ids.clone()
     other[0, 4:] = ids[0, :4]
     before, after = (model(input_ids=row, use_cache=False).logits[:, :4] for row in (ids, other))
-    if not bool((before - after).abs().max() <= 1e-3):
+    if not bool((before - after).abs().max() <= 1e-4 * before.abs().max()):
         raise role.error(
             f"{what}: {type(model).__name__} reads tokens to the right of the one it predicts, so it is no causal "
             "language model; choose one that is (a BERT needs is_decoder: true and training for it)"
@@ -331,4 +336,14 @@ def _read_tokenizer(
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             place, revision=revision, trust_remote_code=False
         )
+        needed = sorted({"tokenizer.json", *type(tokenizer).vocab_files_names.values()})
+        made_of_files = bool(type(tokenizer).vocab_files_names)  # ByT5's is made of bytes
+    if folder is not None and made_of_files and not _any_file(folder, needed):
+        raise kind(
+            f"{what} has no tokenizer: none of {', '.join(needed)} is in the folder; put them there"
+        )
     return tokenizer
+
+
+def _any_file(folder: Path, names: Iterable[str]) -> bool:
+    return any((folder / name).is_file() for name in names)

@@ -48,7 +48,8 @@ GENERATION: Final[dict[str, Fact]] = {
     ),
     "pad_token_id": Fact(Use.IRRELEVANT, "padding is the tokenizer's, and masked everywhere"),
     "bos_token_id": Fact(Use.IRRELEVANT, "the tokenizer puts it before a prompt, or not"),
-    "bad_words_ids": Fact(Use.IRRELEVANT, "a preference for some texts over others; rewards decide on those"),
+    "bad_words_ids": Fact(Use.REFUSED, "the model must not write these words, and a policy would draw them"),
+    "sequence_bias": Fact(Use.REFUSED, "the model's probabilities are to be shifted, and a policy's are its own"),
     **_same(
         Use.IRRELEVANT,
         "the task sets the lengths of responses, and what happens at the limit",
@@ -59,7 +60,7 @@ GENERATION: Final[dict[str, Fact]] = {
         Use.IRRELEVANT,
         "a preference in sampling; training draws from the model's own distribution, and a task has one decoding",
         "do_sample", "temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff",
-        "eta_cutoff", "renormalize_logits", "guidance_scale", "watermarking_config", "sequence_bias",
+        "eta_cutoff", "renormalize_logits", "guidance_scale", "watermarking_config",
         "repetition_penalty", "encoder_repetition_penalty", "no_repeat_ngram_size",
         "encoder_no_repeat_ngram_size", "penalty_alpha", "dola_layers",
     ),
@@ -130,7 +131,17 @@ ATTENTION: Final = (None, "eager", "sdpa")
 """Implementations of attention that come with torch."""
 
 
-def refused_generation_facts(settings: dict[str, Any]) -> dict[str, str]:
-    """Returns the fields that are set and that a policy cannot honor, with the reason."""
-    refused = {name: fact.reason for name, fact in GENERATION.items() if fact.use is Use.REFUSED}
-    return {name: reason for name, reason in refused.items() if settings.get(name)}
+_TOKENS: Final = ("eos_token_id", "decoder_start_token_id", "forced_bos_token_id")
+
+
+def refused_generation_fact(settings: dict[str, Any]) -> tuple[str, str] | None:
+    """Returns the first field that a policy cannot honor, with the reason; None where all is well."""
+    for name, fact in GENERATION.items():
+        if fact.use is Use.REFUSED and settings.get(name):
+            return name, fact.reason
+    for name in _TOKENS:
+        value = settings.get(name)
+        tokens = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(type(token) is int for token in tokens):
+            return name, f"it holds {value!r}, and it names tokens by their ids, which are numbers"
+    return None

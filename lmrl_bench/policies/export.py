@@ -12,11 +12,10 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.border import quiet, reported
+from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG, HEAD_FILE, adapter_base
 from lmrl_bench.models.names import is_hub_id, resolve_model
-from lmrl_bench.policies.adapter import ADAPTER_CONFIG, base_of, require_peft
-from lmrl_bench.policies.storage import HEAD_FILE, no_progress_bars, read_model, replace_folder
-
-CONFIG = "config.json"
+from lmrl_bench.policies.storage import read_model, replace_folder
 
 
 def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> None:
@@ -34,11 +33,11 @@ def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> N
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise PolicyError(f"{target}: already there and not empty; name another folder with --out")
     folder = Path(resolve_model(str(source)))
-    base = base_of(folder)
+    base = adapter_base(folder)
     if base is None and merge:
         raise PolicyError(f"{folder}: has no adapter to merge; leave --merge-adapter out")
     if base is not None and not merge:
-        _copy_adapter(folder, base, target)
+        _copy_adapter(folder, base[0], target)
         return
     model, tokenizer = _whole_model(str(folder))
     replace_folder(target, lambda place: _write(place, model, tokenizer))
@@ -57,25 +56,22 @@ def merge_adapter(source: Path, target: Path) -> None:
 
 
 def _write(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    with no_progress_bars():
+    with quiet():
         model.save_pretrained(place)
     tokenizer.save_pretrained(place)
 
 
 def _whole_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a model; an adapter, and those below it, are merged by PEFT."""
-    base = base_of(Path(resolve_model(name)))
-    if base is None:
-        model, tokenizer, _ = read_model(name)
+    """Loads a model; an adapter is checked as ever and then merged by PEFT."""
+    model, tokenizer, folder = read_model(name)
+    base = None if folder is None else adapter_base(folder)
+    if folder is None or base is None:
         return model, tokenizer
-    require_peft()
     from peft import PeftModel
-    from transformers import AutoTokenizer
 
-    below, _ = _whole_model(base)
-    with no_progress_bars():
-        merged = PeftModel.from_pretrained(below, name).merge_and_unload()
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    below, _, _ = read_model(*base)
+    with quiet(), reported(f"the adapter '{folder}'", PolicyError, folder):
+        merged = PeftModel.from_pretrained(below, str(folder)).merge_and_unload()
     return merged, tokenizer
 
 

@@ -20,7 +20,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.models.border import quiet, reported
 from lmrl_bench.models.checkpoint import POLICY, load_checkpoint, load_part
-from lmrl_bench.models.facts import refused_generation_facts
+from lmrl_bench.models.facts import refused_generation_fact
 from lmrl_bench.models.files import HEAD_FILE, TRUNK_FOLDER
 from lmrl_bench.models.limits import position_limits
 from lmrl_bench.policies.adapter import has_adapter
@@ -50,12 +50,12 @@ def read_model(
         PolicyError: There is no such model, or it cannot be read.
     """
     loaded = load_checkpoint(name, POLICY, revision)
-    refused = refused_generation_facts(vars(loaded.model.generation_config))
-    if refused:
-        field, reason = next(iter(refused.items()))
+    refused = refused_generation_fact(vars(loaded.model.generation_config))
+    if refused is not None:
+        field, reason = refused
         raise PolicyError(
-            f"the policy '{name}': its generation settings have {field}: {reason}. Remove the field from "
-            "generation_config.json if the policy may do without it"
+            f"the policy '{name}': its generation settings have {field}: {reason}. Correct the field in "
+            "generation_config.json, or remove it if the policy may do without it"
         )
     return loaded.model, loaded.tokenizer, loaded.folder
 
