@@ -122,16 +122,32 @@ def _many(count: int, thing: str) -> str:
 def new(
     name: Annotated[str, typer.Argument(help="Name of the task, e.g. my-task.")],
     data: Annotated[
-        Path | None, typer.Option("--from", help="A csv, jsonl or parquet file.")
+        Path | None,
+        typer.Option(
+            "--from", help="A csv, tsv, jsonl or parquet file, or a folder of save_to_disk."
+        ),
     ] = None,
+    train: Annotated[Path | None, typer.Option(help="Own splits: the training rows.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Default: taken from --train.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Default: taken from --train.")] = None,
     prompt_column: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
-    reference_column: Annotated[str | None, typer.Option(help="Column with the reference.")] = None,
+    reference_column: Annotated[
+        list[str] | None,
+        typer.Option(help="Column with the reference, or with a list of them; may be repeated."),
+    ] = None,
     folder: Annotated[Path, typer.Option(help="Where the task's folder is made.")] = Path("tasks"),
 ) -> None:
-    """Makes a ready-to-run task folder."""
+    """Makes a ready-to-run task folder; says what it left out or changed."""
     from lmrl_bench.tasks.scaffold import new_task
 
+    given = {"train": train, "validation": validation, "test": test}
     made = new_task(
-        name, folder, from_file=data, prompt_column=prompt_column, reference_column=reference_column
+        name,
+        folder,
+        from_file=data,
+        prompt_column=prompt_column,
+        reference_column=reference_column,
+        splits={split: path for split, path in given.items() if path is not None},  # type: ignore[misc]
+        say=note,
     )
     note(f"made {made}; next: lmrl-bench task lint {made}")

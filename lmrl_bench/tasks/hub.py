@@ -31,11 +31,7 @@ def read_dataset(folder: Path, data: DataSpec, split: Split) -> Iterator[Row]:
         DataError: `datasets` is not installed, the revision is missing, the data set does not load,
             or it has no such split.
     """
-    if importlib.util.find_spec("datasets") is None:
-        raise DataError(
-            f"data set '{data.dataset}': the reader hf-datasets needs the package `datasets`; "
-            "install it with: pip install 'lmrl-bench[data]'"
-        )
+    _require_package(str(data.dataset))
     splits = _load(folder, data)
     name = str(data.file(split).split)
     if name not in splits:
@@ -44,8 +40,49 @@ def read_dataset(folder: Path, data: DataSpec, split: Split) -> Iterator[Row]:
             f"data set '{data.dataset}' has no split '{name}'{nearest(name, found)} "
             f"(it has: {', '.join(found)}); change data.{split}.split"
         )
-    for number, values in enumerate(splits[name], start=1):
-        yield Row(f"{data.dataset}[{name}], row {number}", values)
+    yield from _rows_of(splits[name], f"{data.dataset}[{name}]")
+
+
+def read_folder(folder: Path) -> dict[str, Iterator[Row]]:
+    """Returns the rows of each split of a folder that `save_to_disk` wrote; `{"": rows}` if it has no splits.
+
+    Raises:
+        DataError: `datasets` is not installed, or the folder is no data set.
+    """
+    _require_package(str(folder))
+    if not any((folder / name).is_file() for name in _SAVED):
+        raise DataError(
+            f"{folder}: a folder, but not one that `datasets` wrote with save_to_disk; name a file, or "
+            "such a folder"
+        )
+    saved = _from_disk(folder)
+    splits = saved if isinstance(saved, dict) else {"": saved}
+    return {str(name): _rows_of(split, f"{folder}[{name}]") for name, split in splits.items()}
+
+
+def _from_disk(folder: Path) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_from_disk(str(folder))
+    except Exception as error:  # datasets raises errors of a dozen unrelated classes
+        raise DataError(f"{folder} does not load ({type(error).__name__}: {error})") from error
+
+
+def _rows_of(split: Any, place: str) -> Iterator[Row]:
+    try:
+        for number, values in enumerate(split, start=1):
+            yield Row(f"{place}, row {number}", values)
+    except (UnicodeDecodeError, ValueError, OSError) as error:
+        raise DataError(f"{place}: a row cannot be read ({error})") from error
+
+
+def _require_package(name: str) -> None:
+    if importlib.util.find_spec("datasets") is None:
+        raise DataError(
+            f"data set '{name}': the reader hf-datasets needs the package `datasets`; "
+            "install it with: pip install 'lmrl-bench[data]'"
+        )
 
 
 def _load(folder: Path, data: DataSpec) -> Any:

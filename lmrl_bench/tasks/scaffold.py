@@ -7,24 +7,30 @@ import itertools
 import json
 import math
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.errors import DataError, TaskError, nearest
+from lmrl_bench.errors import DataError, TaskError
 from lmrl_bench.tasks import scaffold_texts as texts
-from lmrl_bench.tasks.readers import READERS, Row, reader_of_file
+from lmrl_bench.tasks.intake import Kept, Pairs, as_list, keep, source_rows
+from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.tasks.writing import split_of, write_rows
 
-_PROMPT_NAMES = ("prompt", "source", "src", "document", "question", "input", "text", "context")
-_REFERENCE_NAMES = ("reference", "target", "tgt", "summary", "answer", "response", "output")
 _TOKENS_PER_WORD = 2.0  # of the shipped policies' small vocabularies, roughly
 _LONGEST_PROMPT, _LONGEST_RESPONSE = 256, 128
 
-Pairs = list[dict[str, Any]]
+_OWN_SPLITS: Mapping[str, Split] = {
+    "train": "train", "training": "train", "validation": "validation", "valid": "validation",
+    "val": "validation", "dev": "validation", "test": "test",
+}  # fmt: skip
+_SUPERVISED_STEPS = 400  # at most; a minute or two of a shipped policy
+_LONGEST_NAME = 100
 
 
 def new_task(
@@ -32,29 +38,36 @@ def new_task(
     folder: Path,
     from_file: Path | None = None,
     prompt_column: str | None = None,
-    reference_column: str | None = None,
+    reference_column: str | Sequence[str] | None = None,
+    *,
+    splits: Mapping[Split, Path] | None = None,
+    say: Callable[[str], None] = lambda _text: None,
 ) -> Path:
-    """Writes the task folder `folder / name`: definition, card, data with digests, settings of PPO.
+    """Writes the task folder `folder / name`: definition, card, data with digests, settings.
 
     Args:
         name: Lower-case letters, digits and hyphens.
         folder: Where the task folder goes; made if its parent exists.
-        from_file: Rows to start from (.jsonl, .csv, either with .gz, or .parquet); without it, a
-            toy data set is written.
+        from_file: Rows to start from (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or a folder written by
+            `save_to_disk`, whose own splits are kept; without it, a toy data set is written.
         prompt_column: Column with the prompt; guessed from its name if not given.
-        reference_column: Column with the good response; guessed likewise.
+        reference_column: Column or columns with good responses; guessed likewise.
+        splits: Files of own splits, instead of `from_file`; what is not given is taken from `train`.
+        say: Called with one line about everything that was left out or changed.
 
     Returns:
         The new folder.
 
     Raises:
         TaskError: A bad name, a folder that is there already or cannot be made, or columns that cannot be guessed.
-        DataError: The file cannot be read, a row is unusable, or there are too few rows to split.
+        DataError: A file cannot be read, a row is unusable, or there are too few rows to split.
     """
     target = folder / name
     _check_target(name, target)
-    rows = _pairs(from_file, prompt_column, reference_column) if from_file else list(_toy())
-    splits = _split(rows, from_file)
+    columns = [reference_column] if isinstance(reference_column, str) else reference_column or []
+    rows = _splits(from_file, splits or {}, prompt_column, columns)
+    for text in rows.notes:
+        say(text)
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -63,11 +76,120 @@ def new_task(
         ) from error
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
         built = Path(temporary) / name
-        _write(built, name, splits, from_file)
+        _write(built, name, rows)
         for split in SPLITS:
             Task(built).samples(split)
         built.replace(target)
     return target
+
+
+@dataclass
+class _Rows:
+    """What is written: the rows of each split, where they come from, and what is said about them."""
+
+    source: str
+    how: str
+    splits: dict[Split, Pairs]
+    notes: list[str]
+    columns: list[str]
+
+
+def _splits(
+    from_file: Path | None,
+    files: Mapping[Split, Path],
+    prompt_column: str | None,
+    reference_columns: Sequence[str],
+) -> _Rows:
+    """Reads the rows, in their own splits where they have some."""
+    if from_file and files:
+        raise TaskError(
+            "--from is one file to be split, --train names the split's own; give one of the two"
+        )
+    if not from_file and not files:
+        return _Rows(
+            "the toy rows of `lmrl-bench task new`",
+            texts.BY_HASH,
+            _split(list(_toy()), None),
+            [],
+            [],
+        )
+    if files and "train" not in files:
+        raise TaskError(
+            "own splits need --train; --validation and --test are taken from it if not given"
+        )
+    sources = [(str(split), files[split]) for split in SPLITS if split in files]
+    if from_file:
+        sources = [("", from_file)]
+    given: dict[str, tuple[Path, Iterable[Row]]] = {
+        name: (path, rows)
+        for key, path in sources
+        for name, rows in _named_splits(key, path).items()
+    }
+    kept = {
+        name: keep(path, rows, prompt_column, reference_columns)
+        for name, (path, rows) in given.items()
+    }
+    _same_references(kept)
+    notes = [
+        f"{name}: {text}" if name else text for name, part in kept.items() for text in part.notes
+    ]
+    columns = list(dict.fromkeys(column for part in kept.values() for column in part.columns))
+    source = ", ".join(dict.fromkeys(path.name for path, _ in given.values()))
+    if list(kept) == [""]:
+        return _Rows(source, texts.BY_HASH, _split(kept[""].rows, from_file), notes, columns)
+    own = {_OWN_SPLITS[name]: part.rows for name, part in kept.items()}
+    how, divided = _complete(own, given["train"][0])
+    return _Rows(source, how, _unique_ids(divided), notes, columns)
+
+
+def _named_splits(key: str, path: Path) -> Mapping[str, Iterable[Row]]:
+    """The rows of a file under its split's name, or a folder's splits under theirs."""
+    rows = source_rows(path)
+    if key or list(rows) == [""]:
+        if len(rows) > 1:
+            raise TaskError(f"{path}: has the splits {', '.join(rows)}; give it with --from alone")
+        return {key: next(iter(rows.values()))}
+    unknown = [name for name in rows if name not in _OWN_SPLITS]
+    names = [_OWN_SPLITS[name] for name in rows if name in _OWN_SPLITS]
+    if unknown or "train" not in names or len(set(names)) < len(names):
+        raise DataError(
+            f"{path}: has the splits {', '.join(rows)}; what can be used is train, with or without "
+            "validation and test: rename or remove splits, or save one of them alone"
+        )
+    return {_OWN_SPLITS[name]: part for name, part in rows.items()}
+
+
+def _same_references(kept: Mapping[str, Kept]) -> None:
+    """Where one split has several references to a row, all have lists, so that one definition reads them."""
+    if any(isinstance(row["reference"], list) for part in kept.values() for row in part.rows):
+        for part in kept.values():
+            for row in part.rows:
+                row["reference"] = as_list(row["reference"])
+
+
+def _complete(own: Mapping[Split, Pairs], path: Path) -> tuple[str, dict[Split, Pairs]]:
+    """Own splits; validation and test that are not given are taken from the training rows, by a hash of the prompt."""
+    missing = [split for split in SPLITS if split not in own]
+    if not missing:
+        return texts.OWN_SPLITS, {split: own[split] for split in SPLITS}
+    divided: dict[Split, Pairs] = {split: list(own.get(split, [])) for split in SPLITS}
+    divided["train"] = []
+    for row in own["train"]:
+        split = split_of(row["prompt"])
+        divided[split if split in missing else "train"].append(row)
+    _require_rows(divided, len(own["train"]), path)
+    return texts.PARTLY_OWN.format(missing=" and ".join(missing)), divided
+
+
+def _unique_ids(splits: dict[Split, Pairs]) -> dict[Split, Pairs]:
+    """Ids are unique in a task: one that another split has, too, gets the split's name."""
+    seen: set[str] = set()
+    for split, rows in splits.items():
+        for row in rows:
+            while row["id"] in seen:
+                row["id"] = f"{split}-{row['id']}"
+        seen |= {row["id"] for row in rows}
+    return splits
 
 
 def _check_target(name: str, target: Path) -> None:
@@ -81,6 +203,10 @@ def _check_target(name: str, target: Path) -> None:
             f"'{name}' is no task name: use lower-case letters, digits and hyphens, for example "
             "'my-task'"
         )
+    if len(name) > _LONGEST_NAME:
+        raise TaskError(
+            f"'{name[:40]}...' has {len(name)} characters; a task name has at most {_LONGEST_NAME}"
+        )
     if target.exists():
         raise TaskError(
             f"{target} exists and is not overwritten; choose another name, or remove it"
@@ -88,71 +214,6 @@ def _check_target(name: str, target: Path) -> None:
     folder = target.parent if target.parent.exists() else target.parent.absolute().parent
     if not os.access(folder, os.W_OK):
         raise TaskError(f"{folder} is no writable folder; make it, or choose another one")
-
-
-def _pairs(path: Path, prompt_column: str | None, reference_column: str | None) -> Pairs:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
-    rows = list(READERS.get(reader_of_file(path))(path))
-    if not rows:
-        raise DataError(f"{path}: no rows")
-    columns = [str(column) for column in rows[0].values]
-    prompt = _column(prompt_column, _PROMPT_NAMES, columns, path, "--prompt-column")
-    others = [column for column in columns if column != prompt]
-    reference = _column(reference_column, _REFERENCE_NAMES, others, path, "--reference-column")
-    return list(_unique(_pair(row, prompt, reference) for row in rows))
-
-
-def _column(
-    given: str | None, usual: Sequence[str], columns: Sequence[str], path: Path, option: str
-) -> str:
-    if given is not None:
-        if given not in columns:
-            raise TaskError(
-                f"{path}: no column '{given}'{nearest(given, columns)} (columns: "
-                f"{', '.join(columns)}); correct {option}"
-            )
-        return given
-    for name in usual:
-        if name in columns:
-            return name
-    raise TaskError(
-        f"{path}: which column is meant? Say it with {option} (columns: {', '.join(columns)})"
-    )
-
-
-def _pair(row: Row, prompt: str, reference: str) -> dict[str, Any]:
-    for column in (prompt, reference):
-        value = row.values.get(column)
-        if not isinstance(value, str) or not value.strip():
-            raise DataError(
-                f"{row.place}: the column '{column}' is empty or no text ({value!r:.60}); "
-                "complete or remove the row"
-            )
-    texts_of_row = {"prompt": row.values[prompt], "reference": row.values[reference]}
-    identifier = hashlib.sha1("\0".join(texts_of_row.values()).encode()).hexdigest()[:12]
-    rest = {
-        str(key): value
-        for key, value in row.values.items()
-        if key not in {prompt, reference, "id", "prompt", "reference"} and _plain(value)
-    }
-    return {"id": identifier, **texts_of_row, **rest}
-
-
-def _plain(value: Any) -> bool:
-    """Whether JSON can hold it; dates of a Parquet file, for one, are left out."""
-    if isinstance(value, list):
-        return all(_plain(part) for part in value)
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def _unique(pairs: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Drops exact repetitions of a prompt with its reference."""
-    seen: set[str] = set()
-    for pair in pairs:
-        if pair["id"] not in seen:
-            seen.add(pair["id"])
-            yield pair
 
 
 def _toy() -> Iterator[dict[str, Any]]:
@@ -171,40 +232,70 @@ def _split(rows: Pairs, path: Path | None) -> dict[Split, Pairs]:
     splits: dict[Split, Pairs] = {"train": [], "validation": [], "test": []}
     for row in rows:
         splits[split_of(row["prompt"])].append(row)
-    empty = [split for split, part in splits.items() if not part]
-    if empty:
-        raise DataError(
-            f"{path}: {len(rows)} different rows are too few: the split {' and '.join(empty)} "
-            "would be empty; "
-            "give at least a few dozen rows"
-        )
+    _require_rows(splits, len(rows), path)
     return splits
 
 
-def _write(built: Path, name: str, splits: Mapping[Split, Pairs], from_file: Path | None) -> None:
+def _require_rows(splits: Mapping[Split, Pairs], count: int, path: Path | None) -> None:
+    empty = [split for split, part in splits.items() if not part]
+    if empty:
+        raise DataError(
+            f"{path}: {count} different rows are too few: the split {' and '.join(empty)} "
+            "would be empty; "
+            "give at least a few dozen rows"
+        )
+
+
+def _write(built: Path, name: str, rows: _Rows) -> None:
     files = "\n".join(
         texts.DATA_FILE.format(
             split=split,
-            sha256=write_rows(built / "data" / f"{split}.jsonl.gz", splits[split]),
-            rows=len(splits[split]),
+            sha256=write_rows(built / "data" / f"{split}.jsonl.gz", rows.splits[split]),
+            rows=len(rows.splits[split]),
         )
         for split in SPLITS
     )
-    train = splits["train"]
-    source = from_file.name if from_file else "the toy rows of `lmrl-bench task new`"
+    train = rows.splits["train"]
+    responses = [text for row in train for text in as_list(row["reference"])]
+    steps = min(_SUPERVISED_STEPS, 3 * math.ceil(len(train) / 16))
     values = {
         "name": name,
-        "files": files,
-        "source": source,
+        "files": files
+        + texts.META.format(columns=_line(", ".join(rows.columns))) * bool(rows.columns),
+        "source": _line(rows.source),
+        "how": rows.how,
         "prompt_tokens": _limit([row["prompt"] for row in train], 16, _LONGEST_PROMPT),
-        "response_tokens": _limit([row["reference"] for row in train], 8, _LONGEST_RESPONSE),
-        "rows": " / ".join(str(len(splits[split])) for split in SPLITS),
+        "response_tokens": _limit(responses, 8, _LONGEST_RESPONSE),
+        "rows": " / ".join(str(len(rows.splits[split])) for split in SPLITS),
+        "columns": ", ".join(f"`{_line(column)}`" for column in rows.columns) or "none",
+        "notes": "<br>".join(_line(note).replace("|", "\\|") for note in rows.notes) or "nothing",
         "first": json.dumps(train[0]["prompt"][:200], ensure_ascii=False),
+        "steps": steps,
+        **texts.METRICS["words" if _has_words(responses) else "characters"],
     }
     (built / "algorithms").mkdir()
-    (built / "task.yaml").write_text(texts.TASK.format(**values), encoding="utf-8")
-    (built / "README.md").write_text(texts.CARD.format(**values), encoding="utf-8")
-    (built / "algorithms" / "ppo.yaml").write_text(texts.PPO.format(**values), encoding="utf-8")
+    for file, text in (
+        ("task.yaml", texts.TASK),
+        ("README.md", texts.CARD),
+        ("algorithms/ppo.yaml", texts.PPO),
+        ("algorithms/supervised.yaml", texts.SUPERVISED),
+    ):
+        (built / file).write_text(text.format(**values), encoding="utf-8")
+
+
+def _line(text: str) -> str:
+    """A name of the user's as it can stand in one line of a UTF-8 file."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def _has_words(texts_of_rows: Sequence[str]) -> bool:
+    """Whether ROUGE can read most of them: it knows the letters a to z and digits only."""
+    read = sum(
+        1
+        for text in texts_of_rows
+        if len(re.findall("[a-z0-9]", text.lower())) * 2 > len(text.split())
+    )
+    return read * 2 > len(texts_of_rows)
 
 
 def _limit(rows: Sequence[str], step: int, longest: int) -> int:

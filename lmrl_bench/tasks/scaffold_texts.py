@@ -6,6 +6,29 @@ from typing import Final
 
 DATA_FILE: Final = "  {split}: {{path: data/{split}.jsonl.gz, rows: {rows}, sha256: {sha256}}}"
 
+META: Final = "\n  # meta: [{columns}]   # further columns of the rows: name here what rewards or metrics read"
+
+BY_HASH: Final = "by a hash of the prompt (80 / 10 / 10), so rows with one prompt stay together"
+OWN_SPLITS: Final = "the data's own"
+PARTLY_OWN: Final = (
+    "the data's own; {missing} taken from the training rows by a hash of the prompt (10 % each)"
+)
+
+METRICS: Final = {
+    "words": {
+        "reward": "rouge-l",
+        "reward_name": "ROUGE-L",
+        "held_out": "{name: chrf}",
+        "held_out_name": "chrF",
+    },
+    "characters": {
+        "reward": "chrf",
+        "reward_name": "chrF (ROUGE reads a to z and digits only)",
+        "held_out": "{name: bleu, args: {tokenize: char}}",
+        "held_out_name": "BLEU over characters",
+    },
+}
+
 TASK: Final = """\
 # What every field means: tasks/README.md. After a change: lmrl-bench task lint <this folder>
 schema: 1
@@ -31,12 +54,12 @@ response:
 
 reward:                         # a weighted sum; any metric is a reward by its name
   terms:
-    - {{name: rouge-l}}
+    - {{name: {reward}}}
 
 metrics:
-  primary: {{name: rouge-l}}
+  primary: {{name: {reward}}}
   held_out:                     # at least one that is not the reward
-    - {{name: chrf}}
+    - {held_out}
   others:
     - {{name: length}}
 
@@ -57,9 +80,11 @@ One sentence that says what a good response is.
 | data | {source} |
 | licence | unknown: say it before you share the task |
 | rows, train / validation / test | {rows} |
-| split | by a hash of the prompt (80 / 10 / 10), so rows with one prompt stay together |
-| reward | ROUGE-L |
-| held out | chrF |
+| split | {how} |
+| further columns, for the template or as `data.meta` | {columns} |
+| left out or changed | {notes} |
+| reward | {reward_name} |
+| held out | {held_out_name} |
 
 First training prompt: {first}
 
@@ -77,4 +102,10 @@ PPO: Final = """\
 # (lmrl-bench algorithm show ppo).
 algorithm: {{name: ppo}}
 budget: {{tokens: 60000}}         # generated response tokens
+"""
+
+SUPERVISED: Final = """\
+# Settings of the supervised start of {name}, from which the other algorithms begin; it is trained once and kept
+# (lmrl-bench algorithm show supervised). Fewer steps: sooner there, and a weaker start.
+algorithm: {{name: supervised, batch_size: 16, max_steps: {steps}}}
 """

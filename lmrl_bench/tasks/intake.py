@@ -1,0 +1,274 @@
+"""The user's rows as `lmrl-bench task new` writes them: columns chosen, nothing left out without a count."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from lmrl_bench.errors import DataError, TaskError, nearest
+from lmrl_bench.strict_json import MAX_DEPTH, depth, require_encodable
+from lmrl_bench.tasks.hub import read_folder
+from lmrl_bench.tasks.readers import READERS, Row, reader_of_file
+
+Pairs = list[dict[str, Any]]
+
+_PROMPT_NAMES = ("prompt", "source", "src", "document", "question", "input", "text", "context")
+_REFERENCE_NAMES = (
+    "reference", "references", "target", "tgt", "summary", "answer", "answers", "response", "output",
+)  # fmt: skip
+_OURS: Final = ("id", "prompt", "reference")
+_UNKEEPABLE = "<unkeepable>"
+
+
+@dataclass
+class Kept:
+    """The rows of one source, and what is to be said about them.
+
+    Attributes:
+        rows: each with `id`, `prompt`, `reference` (text or list of texts) and the further columns.
+        notes: what was left out or changed, each with its count.
+        columns: the further columns.
+    """
+
+    rows: Pairs
+    notes: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
+
+
+def source_rows(path: Path) -> Mapping[str, Iterable[Row]]:
+    """Returns the rows of a file (`{"": rows}`), or those of each split of a folder of `save_to_disk`.
+
+    Raises:
+        DataError: There is no such file or folder, or its format is unknown.
+    """
+    if path.is_dir():
+        return read_folder(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file or folder")
+    return {"": READERS.get(reader_of_file(path))(path)}
+
+
+def keep(
+    path: Path, rows: Iterable[Row], prompt_column: str | None, reference_columns: Sequence[str]
+) -> Kept:
+    """Chooses the columns and writes each row as JSON can hold it.
+
+    Args:
+        path: Where the rows come from, for messages.
+        rows: Any reader's.
+        prompt_column: Column with the prompt; guessed from its name if not given.
+        reference_columns: Columns with the good responses, texts or lists of texts; guessed likewise if empty.
+
+    Raises:
+        TaskError: A column is not there, or cannot be guessed.
+        DataError: A row cannot be read, or has no prompt or reference.
+    """
+    found = list(rows)
+    if not found:
+        raise DataError(f"{path}: no rows")
+    columns = list(dict.fromkeys(str(column) for row in found for column in row.values))
+    prompt = _column(prompt_column, _PROMPT_NAMES, columns, path, "--prompt-column")
+    others = [column for column in columns if column != prompt]
+    names: Sequence[str | None] = reference_columns or [None]
+    references = [
+        _column(given, _REFERENCE_NAMES, others, path, "--reference-column") for given in names
+    ]
+    if twice := [name for name, count in Counter(references).items() if count > 1]:
+        raise TaskError(f"{path}: --reference-column names '{twice[0]}' twice; name it once")
+    return _Keeper(columns, prompt, references, _own_ids(found)).kept(found)
+
+
+def _column(
+    given: str | None, usual: Sequence[str], columns: Sequence[str], path: Path, option: str
+) -> str:
+    if given is not None:
+        if given not in columns:
+            raise TaskError(
+                f"{path}: no column '{given}'{nearest(given, columns)} (columns: "
+                f"{', '.join(columns)}); correct {option}"
+            )
+        return given
+    for name in usual:
+        if name in columns:
+            return name
+    raise TaskError(
+        f"{path}: which column is meant? Say it with {option} (columns: {', '.join(columns)})"
+    )
+
+
+def _own_ids(rows: Sequence[Row]) -> bool:
+    """Whether the column `id` names each row: texts or whole numbers, each once."""
+    values = [row.values.get("id") for row in rows]
+    if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
+        return False
+    texts = [str(value) for value in values]
+    return all(text.strip() for text in texts) and len(set(texts)) == len(texts)
+
+
+class _Keeper:
+    """Turns rows into what is written, and counts what it changes."""
+
+    def __init__(
+        self, columns: Sequence[str], prompt: str, references: Sequence[str], own_ids: bool
+    ) -> None:
+        self._prompt, self._references = prompt, references
+        used = {prompt, *references, *(["id"] if own_ids else [])}
+        self._names = _new_names([column for column in columns if column not in used])
+        self._own_ids = own_ids and "id" not in (prompt, *references)
+        self._columns = columns
+        self._counts: Counter[str] = Counter()
+
+    def kept(self, rows: Sequence[Row]) -> Kept:
+        pairs = [self._pair(row) for row in rows]
+        several = any(len(pair["reference"]) > 1 for pair in pairs)
+        for pair in pairs:
+            pair["reference"] = pair["reference"] if several else pair["reference"][0]
+        left_out = self._left_out(pairs)
+        unique = list(_named(_without_repetitions(pairs), self._own_ids))
+        if dropped := len(pairs) - len(unique):
+            self._counts[
+                f"{_many(dropped, 'row')} left out: equal to an earlier row in every column"
+            ] = 1
+        notes = [text.replace("#", _many(count, "value")) for text, count in self._counts.items()]
+        renamed = [
+            f"'{old}' is written as '{new}'" for old, new in self._names.items() if old != new
+        ]
+        columns = [name for name in self._names.values() if name not in left_out]
+        return Kept(unique, [*renamed, *notes], columns)
+
+    def _pair(self, row: Row) -> dict[str, Any]:
+        prompt = self._texts(row, self._prompt)
+        if len(prompt) != 1:
+            raise DataError(
+                f"{row.place}: the column '{self._prompt}' is a list; a prompt is one text"
+            )
+        references = [text for name in self._references for text in self._texts(row, name)]
+        rest = {
+            new: self._plain(row.values[old], old)
+            for old, new in self._names.items()
+            if old in row.values
+        }
+        for name in self._columns:
+            if name not in row.values:
+                self._counts[f"column '{name}': # missing in rows that do not name it"] += 1
+        identifier = str(row.values["id"]) if self._own_ids else ""
+        pair = {"id": identifier, "prompt": prompt[0], "reference": references, **rest}
+        try:
+            require_encodable(pair)
+        except ValueError as error:
+            raise DataError(f"{row.place}: {error}") from error
+        return pair
+
+    def _texts(self, row: Row, column: str) -> list[str]:
+        """The texts of a column; a number or a truth value is the text that JSON has for it."""
+        value = row.values.get(column)
+        values = value if isinstance(value, list) else [value]
+        texts = []
+        for part in values:
+            if isinstance(part, int | float) and math.isfinite(part):
+                self._counts[f"column '{column}': # written as text"] += 1
+                part = json.dumps(part)
+            if not isinstance(part, str) or not part.strip():
+                raise DataError(
+                    f"{row.place}: the column '{column}' is empty or not text ({part!r:.60}); "
+                    "complete or remove the row"
+                )
+            texts.append(part)
+        if not texts:
+            raise DataError(
+                f"{row.place}: the column '{column}' is empty (a list without texts); complete or remove "
+                "the row"
+            )
+        return texts
+
+    def _plain(self, value: Any, column: str) -> Any:
+        """A further column as JSON holds it."""
+        if value is None or isinstance(value, str | bool | int):
+            return value
+        if isinstance(value, float):
+            if math.isfinite(value):
+                return value
+            self._counts[f"column '{column}': # not finite, written as null"] += 1
+            return None
+        if isinstance(value, datetime.date | datetime.time | decimal.Decimal):
+            self._counts[f"column '{column}': # written as text ({type(value).__name__})"] += 1
+            return value.isoformat() if not isinstance(value, decimal.Decimal) else str(value)
+        if isinstance(value, list | tuple) and depth(value) <= MAX_DEPTH:
+            return [self._plain(part, column) for part in value]
+        if isinstance(value, Mapping) and depth(value) <= MAX_DEPTH:
+            return {str(key): self._plain(part, column) for key, part in value.items()}
+        self._counts[f"column '{column}' left out: # of the type {type(value).__name__}"] += 1
+        return _UNKEEPABLE
+
+    def _left_out(self, pairs: Pairs) -> set[str]:
+        """Removes the columns that JSON cannot hold, from all rows."""
+        bad = {
+            name
+            for pair in pairs
+            for name in self._names.values()
+            if name in pair and _UNKEEPABLE in _parts(pair[name])
+        }
+        for pair in pairs:
+            for name in bad:
+                pair.pop(name, None)
+        return bad
+
+
+def _new_names(columns: Sequence[str]) -> dict[str, str]:
+    """The further columns' names; one of ours (`id`, `prompt`, `reference`) becomes `own_id`, and so on."""
+    names: dict[str, str] = {}
+    for column in columns:
+        name = f"own_{column}" if column in _OURS else column
+        while name in names.values() or (name != column and name in columns):
+            name = f"own_{name}"
+        names[column] = name
+    return names
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, list):
+        for part in value:
+            yield from _parts(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _parts(part)
+    else:
+        yield value
+
+
+def _without_repetitions(pairs: Pairs) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for pair in pairs:
+        key = json.dumps(pair, sort_keys=True)
+        if key not in seen:
+            seen.add(key)
+            yield pair
+
+
+def _named(pairs: Iterable[dict[str, Any]], own_ids: bool) -> Iterator[dict[str, Any]]:
+    """Names rows by a hash of prompt and references; rows that differ only elsewhere get a number."""
+    known: Counter[str] = Counter()
+    for pair in pairs:
+        if not own_ids:
+            texts = [pair["prompt"], *as_list(pair["reference"])]
+            name = hashlib.sha1("\0".join(texts).encode()).hexdigest()[:12]
+            known[name] += 1
+            pair["id"] = name if known[name] == 1 else f"{name}-{known[name]}"
+        yield pair
+
+
+def as_list(value: str | list[str]) -> list[str]:
+    """Returns the references of a written row as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
