@@ -129,6 +129,29 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
 
 
 @app.command()
+def settings(
+    part: Annotated[
+        str | None,
+        typer.Argument(help="Only this part, for example evaluation.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Lists all settings of a run, for --set and YAML: type, default and meaning."""
+    from lmrl_bench.cli.output import show_settings
+    from lmrl_bench.config.reference import settings as all_settings
+    from lmrl_bench.errors import nearest
+
+    every = all_settings()
+    found = [s for s in every if part in (None, s.name, s.name.partition(".")[0])]
+    if not found:
+        names = list(dict.fromkeys(s.name.partition(".")[0] for s in every))
+        raise ConfigError(
+            f"no settings '{part}'{nearest(str(part), names)} (parts: {', '.join(names)})"
+        )
+    show_settings(found, as_json=as_json)
+
+
+@app.command()
 def doctor(
     as_json: JsonOption = False,
     perf: Annotated[

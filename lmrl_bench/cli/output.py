@@ -78,6 +78,18 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         )
 
 
+def show_settings(settings: Sequence[Any], *, as_json: bool) -> None:
+    """Prints settings (name, type, default, description): one line each, and the meaning below it."""
+    if as_json:
+        show([setting._asdict() for setting in settings], as_json=True)
+        return
+    for name, kind, default, words in settings:
+        typer.echo(f"{name} = {default or '(must be given)'}  ({kind})")
+        if words:
+            typer.echo(f"    {words}")
+    note("an algorithm's own settings: lmrl-bench algorithm show NAME")
+
+
 def show_one(value: Any, *, as_json: bool, text: str) -> None:
     """Prints one thing as JSON or as prepared text."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)

@@ -103,7 +103,7 @@ class RuntimeConfig(_Strict):
         description="folder of the run; default: results/runs/<task>/<row>/<seed>, and for other settings than the "
         "default ones <row>-<8 digits of their digest>",
     )
-    device: str = "cpu"
+    device: str = Field("cpu", description="where to compute, for example cuda")
     threads: int = Field(1, gt=0, description="torch threads")
     checkpoint_every: int = Field(5, gt=0, description="iterations between checkpoints")
     tensorboard: bool = Field(False, description="also write TensorBoard files (extra 'trackers')")
@@ -126,7 +126,7 @@ class RunConfig(_Strict):
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="root of every random stream of the run")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @property

@@ -19,7 +19,7 @@ from lmrl_bench.runs.expectations import of_board
 
 HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate rich"
 COMMANDS = [
-    [], ["run"], ["bench"], ["doctor"],
+    [], ["run"], ["bench"], ["settings"], ["doctor"],
     ["task"], ["task", "list"], ["task", "show"], ["task", "preview"], ["task", "lint"], ["task", "new"],
     ["algorithm"], ["algorithm", "list"], ["algorithm", "show"],
     ["policy"], ["policy", "export"], ["policy", "sample"], ["policy", "evaluate"],
