@@ -14,7 +14,10 @@ from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
 
 
 class Seq2SeqNetwork(Network):
-    """An encoder-decoder model; it starts with the configuration's `decoder_start_token_id`.
+    """An encoder-decoder model.
+
+    Its decoder starts with the configuration's `decoder_start_token_id`, and with `forced_bos_token_id` after it where
+    the checkpoint forces one (BART's BOS, mBART's language): the policy chooses what follows.
 
     Raises:
         PolicyError: The configuration names no start token.
@@ -31,7 +34,10 @@ class Seq2SeqNetwork(Network):
                 f"the configuration of {type(model).__name__} has no decoder_start_token_id; "
                 "set it in the model's config.json (T5: the pad token, BART: the EOS token)"
             )
-        self.start_id = int(start)
+        forced = model.generation_config.forced_bos_token_id
+        if forced is None:
+            forced = getattr(model.config, "forced_bos_token_id", None)
+        self.start_ids = [int(start)] if forced is None else [int(start), int(forced)]
         super().__init__(model, pad_id)
 
     def encode(self, prompt_ids: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -56,11 +62,11 @@ class Seq2SeqNetwork(Network):
         start = self.start_tokens(len(response_ids))
         states, _ = self.run(
             slice(0, 1),
-            decoder_input_ids=torch.cat([start.unsqueeze(1), response_ids], dim=1),
+            decoder_input_ids=torch.cat([start, response_ids], dim=1),
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
             attention_mask=attention,
         )
-        return states
+        return states[:, len(self.start_ids) - 1 :]
 
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> Seq2SeqDecoder:
         """See `Network.decoder`; the length is open, the cache grows."""
@@ -68,11 +74,11 @@ class Seq2SeqNetwork(Network):
         return Seq2SeqDecoder(self, *self.encode(prompt_ids, prompt_mask))
 
     def start_tokens(self, rows: int) -> Tensor:
-        """Returns the start token `(rows,)`."""
-        return torch.full((rows,), self.start_id, device=self.head.weight.device)
+        """Returns the tokens with which the decoder starts, `(rows, S)`."""
+        return torch.tensor(self.start_ids, device=self.head.weight.device).repeat(rows, 1)
 
     def _one_token(self) -> dict[str, Any]:
-        token = self.start_tokens(1).unsqueeze(1)
+        token = self.start_tokens(1)[:, :1]
         return {"input_ids": token, "decoder_input_ids": token, "use_cache": False}
 
 
@@ -84,13 +90,16 @@ class Seq2SeqDecoder(Decoder):
         self._encoded = encoded
         self._attention = attention
         self._cache: Any = None
-        self.advance(network.start_tokens(len(encoded)))
+        self._read(network.start_tokens(len(encoded)))
 
     def advance(self, tokens: Tensor) -> None:
         """See `Decoder.advance`."""
+        self._read(tokens.unsqueeze(1))
+
+    def _read(self, ids: Tensor) -> None:
         states, self.logits, self._cache = self._network.run_cached(
             self._cache,
-            decoder_input_ids=tokens.unsqueeze(1),
+            decoder_input_ids=ids,
             encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
             attention_mask=self._attention,
         )

@@ -208,11 +208,13 @@ def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) 
     if start is None:
         start = model.generation_config.decoder_start_token_id
     ends = list(vocabulary.eos_ids)
+    forced = model.generation_config.forced_bos_token_id
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         eos_token_id=vocabulary.eos_id if len(ends) == 1 else ends,
         pad_token_id=vocabulary.pad_id,
         bos_token_id=getattr(model.config, "bos_token_id", None),
         decoder_start_token_id=start,
+        forced_bos_token_id=forced,
     )
 
 
