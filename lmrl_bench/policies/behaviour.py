@@ -31,6 +31,16 @@ class Behaviour:
     vocabulary: Vocabulary
     min_tokens: int = 0
 
+    @property
+    def vocabulary_size(self) -> int:
+        """The tokenizer's largest id plus one; outputs beyond it are impossible, and so are gaps below it."""
+        return self.vocabulary.width
+
+    @property
+    def eos_id(self) -> int:
+        """The end token of training targets."""
+        return self.vocabulary.eos_id
+
     def __call__(self, logits: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
         """Returns the behaviour logits `(..., V)`, float32; impossible tokens are -inf.
 
