@@ -26,6 +26,7 @@ _PATHS = ("model", "script")
 METRICS: Registry[Any] = Registry(
     "metric",
     {
+        "accuracy": f"{_HERE}.answers:Accuracy",
         "bertscore": f"{_HERE}.embedding:BertScore",
         "bleu": f"{_HERE}.overlap:Bleu",
         "chrf": f"{_HERE}.overlap:ChrF",
@@ -35,10 +36,15 @@ METRICS: Registry[Any] = Registry(
         "distinct-1": f"{_HERE}.diversity:Distinct1",
         "distinct-2": f"{_HERE}.diversity:Distinct2",
         "evaluate": f"{_HERE}.external:EvaluateMetric",
+        "exact-match": f"{_HERE}.answers:ExactMatch",
+        "f1": f"{_HERE}.answers:TokenF1",
+        "json-valid": f"{_HERE}.form:JsonValid",
         "length": f"{_HERE}.diversity:Length",
         "meteor-exact-stem": f"{_HERE}.meteor:MeteorExactStem",
         "msttr": f"{_HERE}.diversity:Msttr",
+        "numeric-match": f"{_HERE}.answers:NumericMatch",
         "perplexity": f"{_HERE}.perplexity:Perplexity",
+        "regex": f"{_HERE}.form:Regex",
         "rouge-1": f"{_HERE}.rouge:Rouge1",
         "rouge-2": f"{_HERE}.rouge:Rouge2",
         "rouge-l": f"{_HERE}.rouge:RougeL",

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 ROWS: Final = 32
 """Rows of the validation split that are looked at."""
 
-OVERLAP: Final = ("bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem")
+OVERLAP: Final = (
+    "bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem",
+    "accuracy", "exact-match", "f1", "numeric-match",
+)  # fmt: skip
 """Metrics under which a reference has the best value there is."""
 
 _WORDS: Final = 256

@@ -42,7 +42,7 @@ def test_a_failing_reward_names_file_line_and_sample_in_every_command(world, cap
     preview = call(capsys, "task", "preview", "toy")
     assert preview.code == 2
     assert message in preview.err
-    lint = call(capsys, "task", "lint", "toy")
+    lint = call(capsys, "task", "lint", "toy", "--json")
     assert lint.code == 2
     assert message in lint.out
     run = call(capsys, "run", str(world.run_file()))

@@ -13,7 +13,7 @@ from lmrl_bench.text.sample import Sample
 
 PLAIN = [
     "bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem",
-    "distinct-1", "distinct-2", "msttr", "length",
+    "distinct-1", "distinct-2", "msttr", "length", "exact-match", "accuracy", "f1", "json-valid",
 ]  # fmt: skip
 ALL = [*PLAIN, "bertscore", "perplexity"]
 WITH_REFERENCES = [name for name in ALL if "references" in METRICS.get(name).needs]

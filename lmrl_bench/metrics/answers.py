@@ -1,0 +1,274 @@
+"""Answers that are right or wrong: exact match, labels, numbers, and the words that are shared.
+
+Of several references the best one counts. A reference that is empty after normalization is refused:
+an empty answer would equal it.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from lmrl_bench.digests import canonical_json
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.normalizing import Normalize, Step, normalized, steps_of
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+_EXACT: Final[list[Step]] = ["unicode", "whitespace"]
+_LABEL: Final[list[Step]] = ["unicode", "case", "punctuation", "whitespace"]
+
+
+class _Answers(Metric):
+    """A value from 0 to 1 of each response and its references, mean over samples."""
+
+    bounds = (0.0, 1.0)
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses.
+
+        Raises:
+            MetricError: Lengths differ, `B` is 0, or a reference is empty or unusable.
+        """
+        check_batch(self.name, responses, samples)
+        check_references(self.name, samples)
+        rows = np.array(
+            [self._best(text, sample) for text, sample in zip(responses, samples, strict=True)],
+            dtype=np.float64,
+        )
+        return MetricResult(float(rows.mean()), rows, self._details(responses))
+
+    @abstractmethod
+    def _best(self, response: str, sample: Sample) -> float:
+        """The best value over the sample's references."""
+
+    def _details(self, responses: Sequence[str]) -> dict[str, float]:
+        """Further values of the corpus."""
+        return {"empty": float(sum(not text.strip() for text in responses))}
+
+    def _references(self, sample: Sample, steps: Sequence[Step]) -> list[str]:
+        found = [normalized(text, steps) for text in sample.references]
+        if not all(found):
+            text = sample.references[found.index("")]
+            raise MetricError(
+                f"metric '{self.name}': reference {text!r} of sample '{sample.id}' is empty after "
+                f"normalization ({', '.join(steps)}); choose other steps for `normalize`"
+            )
+        return found
+
+
+class ExactMatch(_Answers):
+    """1 where the response equals a reference, else 0; mean over samples.
+
+    Args:
+        normalize: What is made equal first: a list of unicode (canonically equal texts), case,
+            punctuation, articles (a, an, the) and whitespace (runs and ends); or squad, for the
+            last four, as the evaluation of SQuAD does it. An empty list compares the texts as they
+            are.
+    """
+
+    name = "exact-match"
+
+    def __init__(self, normalize: Normalize = _EXACT) -> None:
+        self._steps = steps_of(normalize)
+
+    @property
+    def signature(self) -> str:
+        """The steps of normalization and the rule for several references."""
+        return f"{self.name}|normalize:{'+'.join(self._steps) or 'no'}|references:best"
+
+    def _best(self, response: str, sample: Sample) -> float:
+        return float(normalized(response, self._steps) in self._references(sample, self._steps))
+
+
+class Accuracy(_Answers):
+    """Share of responses that give the right label: one of the references.
+
+    Response and labels are compared without case, punctuation and surplus white space.
+
+    Args:
+        labels: All labels that an answer may be. A reference that is none of them is an error;
+            responses that are none of them count as wrong and are counted in the detail `invalid`.
+        find: Where the label is read: the whole response, or the first or last label that stands in
+            it as a word of its own (`labels` must be given then).
+    """
+
+    name = "accuracy"
+
+    def __init__(
+        self,
+        labels: list[str] | None = None,
+        find: Literal["whole", "first", "last"] = "whole",
+    ) -> None:
+        steps = steps_of(_LABEL)
+        known = [normalized(label, steps) for label in labels or []]
+        if labels is not None and (len(set(known)) < 2 or not all(known)):
+            raise MetricError(
+                f"metric '{self.name}': labels are {labels}; give at least two that differ in more "
+                "than case and punctuation"
+            )
+        if len(set(known)) < len(known):
+            raise MetricError(f"metric '{self.name}': labels {labels}: two of them are equal")
+        if find != "whole" and labels is None:
+            raise MetricError(f"metric '{self.name}': find is '{find}', which needs `labels`")
+        self._steps, self._labels, self._find = steps, known, find
+        longest_first = sorted(known, key=len, reverse=True)
+        self._pattern = re.compile(
+            rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)" if known else r"(?!)"
+        )
+
+    @property
+    def signature(self) -> str:
+        """The steps of normalization, the labels and where they are read."""
+        labels = canonical_json(self._labels).replace("/", "\\u002f") if self._labels else "any"
+        return f"{self.name}|normalize:{'+'.join(self._steps)}|labels:{labels}|find:{self._find}"
+
+    def _best(self, response: str, sample: Sample) -> float:
+        references = self._references(sample, self._steps)
+        for reference, text in zip(references, sample.references, strict=True):
+            if self._labels and reference not in self._labels:
+                raise MetricError(
+                    f"metric '{self.name}': reference {text!r} of sample '{sample.id}' is none of "
+                    f"the labels {', '.join(self._labels)}"
+                )
+        return float(self._label(response) in references)
+
+    def _label(self, response: str) -> str:
+        text = normalized(response, self._steps)
+        if self._find == "whole":
+            return text
+        found = self._pattern.findall(text)
+        return (found[0] if self._find == "first" else found[-1]) if found else ""
+
+    def _details(self, responses: Sequence[str]) -> dict[str, float]:
+        invalid = sum(self._label(text) not in self._labels for text in responses)
+        return super()._details(responses) | ({"invalid": float(invalid)} if self._labels else {})
+
+
+class TokenF1(_Answers):
+    """Harmonic mean of precision and recall of the words that response and reference share.
+
+    Words are what white space separates after normalization; a word that occurs twice counts twice.
+    With the default normalization this is the F1 of SQuAD.
+
+    Args:
+        normalize: As for exact-match.
+    """
+
+    name = "f1"
+
+    def __init__(self, normalize: Normalize = "squad") -> None:
+        self._steps = steps_of(normalize)
+
+    @property
+    def signature(self) -> str:
+        """The steps of normalization and the rule for several references."""
+        return f"{self.name}|words:white space|normalize:{'+'.join(self._steps) or 'no'}|references:best"
+
+    def _best(self, response: str, sample: Sample) -> float:
+        ours = Counter(normalized(response, self._steps).split())
+        references = self._references(sample, self._steps)
+        return max(_f1(ours, Counter(text.split())) for text in references)
+
+
+class NumericMatch(_Answers):
+    """1 where the number in the response equals a reference, else 0; mean over samples.
+
+    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567), currency
+    sign before and per cent sign after, which are left out. They are compared exactly, of whatever
+    size; nothing is evaluated. A response without a number counts as wrong and is counted in the
+    detail `invalid`; a reference that is not one number is an error.
+
+    Args:
+        tolerance: Largest absolute difference that still counts as equal.
+        relative: The same as a share of the reference; the larger one of the two counts.
+        find: Which number of the response is read: the last or the first one, or whole for a
+            response that is one number and nothing else.
+    """
+
+    name = "numeric-match"
+
+    def __init__(
+        self,
+        tolerance: float = 0.0,
+        relative: float = 0.0,
+        find: Literal["last", "first", "whole"] = "last",
+    ) -> None:
+        for argument, value in (("tolerance", tolerance), ("relative", relative)):
+            if not 0 <= value < float("inf"):
+                raise MetricError(
+                    f"metric '{self.name}': {argument} is {value}; it must be finite and not negative"
+                )
+        self._tolerance, self._relative, self._find = tolerance, relative, find
+
+    @property
+    def signature(self) -> str:
+        """The tolerances and which number is read."""
+        return (
+            f"{self.name}|tolerance:{self._tolerance!r}|relative:{self._relative!r}"
+            f"|find:{self._find}|references:best"
+        )
+
+    def _best(self, response: str, sample: Sample) -> float:
+        wanted = [self._reference(text, sample) for text in sample.references]
+        given = self._number(response)
+        return float(given is not None and any(self._equal(given, number) for number in wanted))
+
+    def _reference(self, text: str, sample: Sample) -> Decimal:
+        number = _whole_number(text)
+        if number is None:
+            raise MetricError(
+                f"metric '{self.name}': reference {text[:60]!r} of sample '{sample.id}' is not one "
+                "number"
+            )
+        return number
+
+    def _number(self, text: str) -> Decimal | None:
+        if self._find == "whole":
+            return _whole_number(text)
+        found = list(_NUMBER.finditer(text))
+        return _decimal(found[0 if self._find == "first" else -1]) if found else None
+
+    def _equal(self, given: Decimal, wanted: Decimal) -> bool:
+        if given == wanted:
+            return True
+        allowed = max(
+            Decimal(self._tolerance), _EXACTLY.multiply(Decimal(self._relative), abs(wanted))
+        )
+        return _EXACTLY.abs(_EXACTLY.subtract(given, wanted)) <= allowed
+
+    def _details(self, responses: Sequence[str]) -> dict[str, float]:
+        invalid = sum(self._number(text) is None for text in responses)
+        return super()._details(responses) | {"invalid": float(invalid)}
+
+
+_NUMBER: Final = re.compile(
+    r"(?P<sign>(?<!\w)[-+\u2212])?\s?[$€£¥]?"
+    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
+    r"(?P<exponent>[eE][-+]?\d{1,9}(?!\d))?%?"
+)
+_EXACTLY: Final = Context(prec=60, Emax=999_999_999_999, Emin=-999_999_999_999, traps=[])
+
+
+def _whole_number(text: str) -> Decimal | None:
+    found = _NUMBER.fullmatch(text.strip())
+    return _decimal(found) if found else None
+
+
+def _decimal(found: re.Match[str]) -> Decimal:
+    sign = "-" if found["sign"] in ("-", "\u2212") else ""
+    return Decimal(f"{sign}{found['digits'].replace(',', '')}{found['exponent'] or ''}")
+
+
+def _f1(ours: Counter[str], theirs: Counter[str]) -> float:
+    shared = (ours & theirs).total()
+    return 2 * shared / (ours.total() + theirs.total()) if shared else 0.0

@@ -1,0 +1,213 @@
+"""The form of an answer: a pattern that it matches, JSON that it is. No reference is read."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import regex
+
+from lmrl_bench.digests import canonical_json
+from lmrl_bench.errors import MetricError
+from lmrl_bench.metrics.base import Metric, MetricResult
+from lmrl_bench.metrics.checks import check_batch
+
+if TYPE_CHECKING:
+    from lmrl_bench.text.sample import Sample
+
+Type = Literal["any", "object", "array", "string", "number", "integer", "boolean", "null"]
+DEPTH: Final = 500
+"""Deepest nesting of JSON that is read; Python's own limit depends on who calls."""
+SECONDS: Final = 5.0
+"""Longest time that one response may take against a pattern."""
+
+
+class _Form(Metric):
+    """1 where a response has a form, else 0; mean over responses."""
+
+    bounds = (0.0, 1.0)
+    needs: frozenset[str] = frozenset()
+
+    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` responses.
+
+        Raises:
+            MetricError: Lengths differ, `B` is 0, or a response takes too long.
+        """
+        check_batch(self.name, responses, samples)
+        rows = np.array(
+            [self._has_form(text, sample) for text, sample in zip(responses, samples, strict=True)],
+            dtype=np.float64,
+        )
+        return MetricResult(float(rows.mean()), rows)
+
+    @abstractmethod
+    def _has_form(self, response: str, sample: Sample) -> bool:
+        """Whether a response has the form."""
+
+
+class Regex(_Form):
+    """1 where a regular expression matches the response, else 0; mean over responses.
+
+    A pattern that takes more than five seconds on one response ends the run with an error: to call
+    that a mismatch would make scores depend on the machine.
+
+    Args:
+        pattern: A regular expression as the package `regex` reads it, which knows all that Python's
+            `re` knows; checked when the task is opened.
+        match: search (somewhere in the response) or full (the whole response; white space at its
+            ends counts).
+        ignore_case: Whether upper and lower case are the same.
+    """
+
+    name = "regex"
+
+    def __init__(
+        self, pattern: str, match: Literal["search", "full"] = "search", ignore_case: bool = False
+    ) -> None:
+        try:
+            flags = regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0)
+            self._pattern = regex.compile(pattern, flags)
+        except regex.error as error:
+            raise MetricError(f"metric 'regex': pattern {pattern!r}: {error}") from None
+        self._match = match
+        self._ignore_case = ignore_case
+
+    @property
+    def signature(self) -> str:
+        """Pattern, options and library."""
+        pattern = canonical_json(self._pattern.pattern).replace("/", "\\u002f")
+        return (
+            f"regex|pattern:{pattern}|match:{self._match}"
+            f"|case:{'lc' if self._ignore_case else 'mixed'}|regex:{version('regex')}"
+        )
+
+    def _has_form(self, response: str, sample: Sample) -> bool:
+        find = self._pattern.search if self._match == "search" else self._pattern.fullmatch
+        try:
+            return find(response, timeout=SECONDS) is not None
+        except TimeoutError:
+            raise MetricError(
+                f"metric 'regex': the pattern {self._pattern.pattern!r} takes more than "
+                f"{SECONDS:g} s on the response for sample '{sample.id}' ({response[:40]!r}); "
+                "rewrite it without nested repetitions"
+            ) from None
+
+
+class JsonValid(_Form):
+    """1 where the response is JSON, and of the form asked for, else 0; mean over responses.
+
+    JSON is what RFC 8259 says: no NaN or Infinity, nothing before or after the value but white
+    space. An object that names a key twice counts as wrong, and so does JSON nested deeper
+    than 500 levels. Numbers may be of any size.
+
+    Args:
+        root: Type of the whole value.
+        keys: Keys that the object must have: a list, or a mapping from each to the type of its
+            value.
+        only: Whether other keys than `keys` are wrong.
+    """
+
+    name = "json-valid"
+
+    def __init__(
+        self,
+        root: Type = "any",
+        keys: list[str] | dict[str, Type] | None = None,
+        only: bool = False,
+    ) -> None:
+        if keys and root not in ("any", "object"):
+            raise MetricError(f"metric 'json-valid': root is '{root}', but only an object has keys")
+        if only and not keys:
+            raise MetricError("metric 'json-valid': only is true, but there are no keys")
+        self._root: Type = "object" if keys else root
+        wanted: Mapping[str, Type] = (
+            keys if isinstance(keys, dict) else dict.fromkeys(keys or [], "any")
+        )
+        self._keys, self._only = dict(wanted), only
+
+    @property
+    def signature(self) -> str:
+        """Type, keys and their types."""
+        keys = canonical_json(self._keys).replace("/", "\\u002f")
+        return f"json-valid|root:{self._root}|keys:{keys}|only:{'yes' if self._only else 'no'}"
+
+    def _has_form(self, response: str, sample: Sample) -> bool:  # noqa: ARG002 - of the base
+        if _depth(response) > DEPTH:
+            return False
+        try:
+            value = _DECODER.decode(response)
+        except ValueError:
+            return False
+        return _is_type(value, self._root) and self._has_keys(value)
+
+    def _has_keys(self, value: Any) -> bool:
+        if not self._keys:
+            return True
+        if self._only and set(value) - set(self._keys):
+            return False
+        return all(key in value and _is_type(value[key], kind) for key, kind in self._keys.items())
+
+
+class _Integer(str):
+    """An integer as it is written: Python refuses to convert some thousands of digits."""
+
+    __slots__ = ()
+
+
+class _Fraction(str):
+    """A number with a period or an exponent as it is written."""
+
+    __slots__ = ()
+
+
+def _depth(text: str) -> int:
+    """The deepest nesting of brackets outside strings."""
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+_STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(r"[\[\]{}]")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique,
+    parse_int=_Integer,
+    parse_float=_Fraction,
+    parse_constant=_no_constant,
+)
+
+
+def _is_type(value: Any, kind: Type) -> bool:
+    if kind == "string":
+        return isinstance(value, str) and not isinstance(value, _Integer | _Fraction)
+    types: dict[Type, Any] = {
+        "any": object,
+        "object": dict,
+        "array": list,
+        "number": (_Integer, _Fraction),
+        "integer": _Integer,
+        "boolean": bool,
+        "null": type(None),
+    }
+    return isinstance(value, types[kind])
