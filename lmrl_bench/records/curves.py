@@ -2,23 +2,25 @@
 
 Two kinds of line: `"kind": "train"` (what training logs, `TrainingPoint`) and `"kind": "validation"`, which boards
 draw (`ValidationPoint`).
-A last line that a kill has torn is dropped, and counted, on resume.
+A checkpoint knows the length and the digest of the file at its time, and the file is flushed to the
+disk before the checkpoint is; what came after is dropped on resume and written again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json
 
 from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import RecordError
-from lmrl_bench.records.files import read_whole, write_atomic
+from lmrl_bench.records.files import FolderError, read_whole, remove_file, write_atomic
 from lmrl_bench.records.parsing import parse_json, problems_of, require_plain
 from lmrl_bench.records.record import Count, FileInfo, Name, NotNegative, Share
 
@@ -97,25 +99,97 @@ def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
     return file_info(folder / CURVES)
 
 
-def append_curve(folder: Path, line: Mapping[str, Any]) -> None:
-    """Appends one line with a single write; of a line that does not fit on the disk nothing stays.
+class CurvesMark(NamedTuple):
+    """The beginning of a curves file that a checkpoint refers to."""
 
-    Raises:
-        RecordError: A number is not finite, or the file cannot be written.
+    size: int
+    sha256: str
+
+
+class CurvesWriter:
+    """Appends to the curves of one run, and notices if anything else changes, moves or removes the file.
+
+    Args:
+        folder: The folder of the run; it must exist.
     """
-    path = folder / CURVES
-    content = _text(path, line).encode()
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / CURVES
+        self._digest = hashlib.sha256()
+        self._known = (0, 0, 0)
+
+    def begin(self, content: bytes = b"") -> None:
+        """Replaces the file by one with this content."""
+        if self.path.is_dir():
+            remove_file(self.path)
+        write_atomic(self.path, content)
+        self._digest = hashlib.sha256(content)
+        self._known = _identity(self.path.stat())
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Appends one line with a single write; of a line that does not fit on the disk nothing stays.
+
+        Raises:
+            RecordError: A number is not finite, the file cannot be written, or it is not as we left it.
+        """
+        content = _text(self.path, line).encode()
+        with self._opened() as handle:
             written = os.write(handle, content)
             if written < len(content):
                 os.ftruncate(handle, os.fstat(handle).st_size - written)
                 raise OSError(f"{written} of {len(content)} bytes written; is the disk full?")
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+            self._known = _identity(os.fstat(handle))
+        self._digest.update(content)
+
+    def sync(self) -> CurvesMark:
+        """Flushes the file to the disk; returns what a checkpoint must know of it.
+
+        Raises:
+            RecordError: It cannot be flushed, or it is not as we left it.
+        """
+        with self._opened() as handle:
+            os.fsync(handle)
+        return CurvesMark(self._known[2], self._digest.hexdigest())
+
+    def info(self) -> FileInfo:
+        """Returns name, digest and number of lines of the finished file.
+
+        Raises:
+            RecordError: It is not what was written.
+        """
+        self.sync()
+        found = file_info(self.path)
+        if found.sha256 != self._digest.hexdigest():
+            raise _changed(self.path)
+        return found
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        try:
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+            try:
+                if _identity(os.fstat(handle)) != self._known:
+                    raise _changed(self.path)
+                yield handle
+            finally:
+                os.close(handle)
+        except FileNotFoundError:
+            raise _changed(self.path) from None
+        except OSError as error:
+            raise FolderError(
+                f"{self.path}: cannot be written: {error.strerror or error}"
+            ) from error
+
+
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_dev, found.st_ino, found.st_size
+
+
+def _changed(path: Path) -> FolderError:
+    return FolderError(
+        f"{path}: changed, moved or removed by another program while the run was going on; leave the "
+        "folder alone and run the same command again"
+    )
 
 
 def read_curves(folder: Path | str) -> list[dict[str, Any]]:
@@ -131,29 +205,34 @@ def read_curves(folder: Path | str) -> list[dict[str, Any]]:
     return lines
 
 
-def curves_until(folder: Path, iteration: int, validated: int) -> tuple[list[dict[str, Any]], int]:
-    """Returns the lines that a checkpoint knows of, without those that a resumed run writes again.
+def curves_until(folder: Path, mark: CurvesMark) -> tuple[bytes, int]:
+    """Returns the curves that a checkpoint refers to, without the lines that a resumed run writes again.
 
     Args:
         folder: The folder of the run.
-        iteration: The last iteration that the checkpoint holds.
-        validated: The last iteration whose evaluation it holds; 0 is the evaluation before training.
+        mark: What the checkpoint knows of them.
 
     Returns:
-        The lines, and how many torn ones were left out (0 or 1).
+        The content, and how many torn lines were left out after it (0 or 1).
 
     Raises:
-        RecordError: A line before the last one is not a JSON object, or the file is missing.
+        RecordError: The file is missing, or does not begin with what the checkpoint refers to.
     """
     path = folder / CURVES
-    if not path.exists():
-        raise RecordError(f"{path}: missing beside a checkpoint; restore it or run with --fresh")
-    lines, torn = _read(str(path))
-    limits = [validated if line.get("kind") == "validation" else iteration for line in lines]
-    known = [
-        line for line, last in zip(lines, limits, strict=True) if line.get("iteration", 0) <= last
-    ]
-    return known, torn
+    remedy = "restore it or run with --fresh, or delete the folder of the checkpoint to start again"
+    try:
+        content = read_whole(str(path))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: missing beside a checkpoint; {remedy}") from None
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from error
+    known, rest = content[: mark.size], content[mark.size :]
+    if hashlib.sha256(known).hexdigest() != mark.sha256:
+        raise RecordError(
+            f"{path}: not the curves that the checkpoint was written with ({len(known):,} of "
+            f"{mark.size:,} bytes are there, sha256 differs); {remedy}"
+        )
+    return known, int(bool(rest) and not rest.endswith(b"\n"))
 
 
 def file_info(path: Path) -> FileInfo:

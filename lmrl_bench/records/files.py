@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,30 +15,111 @@ from pathlib import Path
 from lmrl_bench.errors import RecordError
 
 _CHUNK = 1 << 16
+_RANDOM = "[a-z0-9_]{8}"
+"""What `tempfile` adds to a name."""
+_LEFTOVER = re.compile(
+    rf"\.((record\.json|config\.yaml|curves\.jsonl|samples\.parquet|(policy|merged)\.sha256|verification\.json|writable)"
+    rf"\.{_RANDOM}|(policy|merged)-{_RANDOM}(-old)?)"
+)
+
+
+class FolderError(RecordError):
+    """A folder of results cannot be written, or was changed by another program while it was written to."""
+
+
+def remove_file(path: Path) -> None:
+    """Removes a file, a link, or an empty folder in its place; nothing if there is none.
+
+    Raises:
+        FolderError: It cannot be removed.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise FolderError(
+            f"{path}: cannot be removed: {error.strerror or error}; remove it yourself"
+        ) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Writes a file through a temporary one beside it, flushed to the disk before it is renamed.
 
+    The temporary file is locked while its writer lives; those of writers that were killed are removed.
+
     Raises:
-        RecordError: The folder cannot be written.
+        FolderError: The folder cannot be written.
     """
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        _remove_abandoned(path)
+        handle, temporary = _locked_temporary(path)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)  # mkstemp makes it private to the user
-        Path(temporary).replace(path)
+            temporary.chmod(0o644)  # mkstemp makes it private to the user
+            temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise RecordError(f"{path}: cannot be written: {error.strerror or error}") from error
+        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether this is the name of a temporary file or folder that a killed run leaves behind."""
+    return _LEFTOVER.fullmatch(name) is not None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files and folders of runs that were killed; call it with the folder's lock.
+
+    Raises:
+        RecordError: One of them cannot be removed.
+    """
+    try:
+        for entry in list(os.scandir(folder)):
+            if not is_leftover(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+    except OSError as error:
+        raise RecordError(
+            f"{folder}: temporary files of a killed run cannot be removed: {error.strerror or error}"
+        ) from error
+
+
+def _locked_temporary(path: Path) -> tuple[int, Path]:
+    """Makes a temporary file beside `path`; returns its handle and place."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else another process removed it before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files for `path` whose writer has died: nobody locks them."""
+    temporary = re.compile(re.escape(f".{path.name}.") + _RANDOM)
+    for entry in os.scandir(path.parent):
+        if not temporary.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
+            continue
+        with suppress(OSError):  # another process works on it, or was faster
+            handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                Path(entry.path).unlink()
+            finally:
+                os.close(handle)
 
 
 def read_own(path: str) -> bytes:
@@ -116,8 +200,9 @@ def writable(folder: Path, option: str = "--output") -> Iterator[None]:
 def _prove_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable."):
-            pass
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".writable.")
+        os.close(handle)
+        Path(name).unlink(missing_ok=True)  # the holder of the folder's lock may have been faster
     except OSError as error:
         raise RecordError(
             f"{folder}: results cannot be written here ({error.strerror or error}); "

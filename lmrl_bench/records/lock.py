@@ -1,6 +1,7 @@
-"""One run, one process: a lock file with process id and host.
+"""One run, one process: a lock file with process id, its start and host.
 
-The lock of a process that died on this host is taken over.
+The lock of a process that died on this host is taken over, also where another process has its number by now. A lock
+file that names no process (empty, damaged) is nobody's. The lock of another host must be removed by hand.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 from lmrl_bench.errors import RecordError
 
 LOCK = ".lock"
+_LARGEST_PID = 1 << 31
 _held: set[Path] = set()
 
 
@@ -44,9 +46,12 @@ class RunLock:
                     f"{self.path}: process {owner['pid']} on {owner['host']} is running here; wait "
                     "for it, or remove the file if that process is no longer this run"
                 )
-            content = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, content.encode(), 0)
+            content = json.dumps(_this_process())
+            try:
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, content.encode(), 0)
+            except OSError as error:
+                raise _unlockable(self.path, error) from error
             _held.add(self.path)
         return self
 
@@ -56,9 +61,13 @@ class RunLock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        with _opened(self.path):
-            self.path.unlink(missing_ok=True)
-            _held.discard(self.path)
+        _held.discard(self.path)
+        if not self.path.parent.is_dir():
+            return  # removed while the run went on, which the run has said
+        with _opened(self.path) as handle:
+            # It is another's if somebody removed ours, or moved the folder away and began here again.
+            if _owner(os.read(handle, 4096)) in (None, _this_process()):
+                self.path.unlink(missing_ok=True)
 
     def _alive(self, owner: dict[str, Any]) -> bool:
         if owner["host"] != socket.gethostname():
@@ -70,17 +79,33 @@ class RunLock:
         except ProcessLookupError:
             return False
         except PermissionError:
-            return True
-        return True
+            pass
+        return owner["started"] in (None, _started(owner["pid"]))
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in ticks since the system did; None if the system does not say (only Linux does)."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        return int(after_name.split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _owner(content: bytes) -> dict[str, Any] | None:
-    """The owner that a lock file names, or None: empty, or cut short when its writer was killed."""
+    """The owner that a lock file names, or None: empty, damaged, or cut short when its writer was killed."""
     try:
         owner = json.loads(content)
-        return {"pid": int(owner["pid"]), "host": str(owner["host"])}
-    except (ValueError, KeyError, TypeError):
+        pid, host, started = owner["pid"], owner["host"], owner.get("started")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
+    if type(pid) is not int or not 0 < pid < _LARGEST_PID or not isinstance(host, str):
+        return None
+    return {"pid": pid, "host": host, "started": started if type(started) is int else None}
 
 
 @contextmanager
@@ -88,9 +113,9 @@ def _opened(path: Path) -> Iterator[int]:
     """Opens the lock file for one process at a time, while it is read and written."""
     while True:
         try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
         except OSError as error:
-            raise RecordError(f"{path}: cannot be locked: {error.strerror or error}") from error
+            raise _unlockable(path, error) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if _still_there(path, handle):
@@ -98,6 +123,13 @@ def _opened(path: Path) -> Iterator[int]:
                 return
         finally:
             os.close(handle)
+
+
+def _unlockable(path: Path, error: OSError) -> RecordError:
+    return RecordError(
+        f"{path}: cannot be locked: {error.strerror or error}; make the folder writable, and remove "
+        "the file if it is not one that lmrl-bench wrote"
+    )
 
 
 def _still_there(path: Path, handle: int) -> bool:

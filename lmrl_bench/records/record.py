@@ -274,6 +274,10 @@ class TimeInfo(_Strict):
     )
 
 
+SEAL = "content_sha256"
+"""Field of `record.json` that is no part of the record: the digest of all others."""
+
+
 class RunRecord(_Strict):
     """One run, as a fact."""
 
@@ -311,6 +315,14 @@ class RunRecord(_Strict):
         populate_by_name=True,
         serialize_by_alias=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_seal(cls, content: Any) -> Any:
+        """Leaves out the digest that `record.json` has of itself, by which damage is found."""
+        if isinstance(content, dict) and SEAL in content:
+            return {name: value for name, value in content.items() if name != SEAL}
+        return content
 
     @model_validator(mode="after")
     def _names_no_place(self) -> Self:

@@ -10,11 +10,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lmrl_bench.digests import digest
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.curves import (
     CURVES,
+    CurvesMark,
+    CurvesWriter,
     ValidationPoint,
-    append_curve,
     curves_until,
     file_info,
     read_curves,
@@ -25,13 +27,14 @@ from lmrl_bench.records.files import (
     check_writable,
     own_sha256,
     read_own,
+    remove_file,
     writable,
     write_atomic,
 )
 from lmrl_bench.records.lock import RunLock
 from lmrl_bench.records.parsing import parse_json, problems_of
 from lmrl_bench.records.provenance import format_traceback
-from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.record import SEAL, RunRecord
 from lmrl_bench.records.samples import SAMPLES, SHOWN_SAMPLES, read_samples, write_samples
 
 __all__ = [
@@ -40,13 +43,15 @@ __all__ = [
     "RECORD",
     "SAMPLES",
     "SHOWN_SAMPLES",
+    "CurvesMark",
+    "CurvesWriter",
     "RunLock",
     "ValidationPoint",
-    "append_curve",
     "check_files",
     "check_place",
     "check_writable",
     "curves_until",
+    "damaged",
     "file_info",
     "find_folders",
     "find_records",
@@ -76,10 +81,10 @@ def write_record(folder: Path, record: RunRecord) -> Path:
         RecordError: A number of the record is not finite, or the folder cannot be written.
     """
     path = folder / RECORD
+    content = record.model_dump(mode="json")
     try:
-        text = json.dumps(
-            record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False
-        )
+        content[SEAL] = digest(content)
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
         raise RecordError(f"{path}: a number of the record is not finite ({error})") from error
     write_atomic(path, f"{text}\n".encode())
@@ -114,9 +119,31 @@ def read_record(folder: Path | str) -> RunRecord:
         ) from error
 
 
+def damaged(folder: Path) -> str | None:
+    """Returns why the bytes of `record.json` are not those that were written; None if they are, or nobody can know.
+
+    A record of another schema, or of a version that wrote no digest, may be whole.
+    """
+    path = f"{folder}/{RECORD}"
+    try:
+        content = parse_json(read_own(path))
+    except (OSError, ValueError) as error:
+        return f"{path}: damaged ({error})"
+    if not isinstance(content, dict):
+        return f"{path}: damaged (not a JSON object)"
+    seal = content.pop(SEAL, None)
+    if seal is not None and seal != digest(content):
+        return f"{path}: damaged ({SEAL} differs)"
+    return None
+
+
 def remove_record(folder: Path) -> None:
-    """Removes the record of a run that goes on or begins anew; call it before a file that it names changes."""
-    (folder / RECORD).unlink(missing_ok=True)
+    """Removes the record of a run that goes on or begins anew; call it before a file that it names changes.
+
+    Raises:
+        FolderError: It cannot be removed.
+    """
+    remove_file(folder / RECORD)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ A crashed, diverged or interrupted run is a record too; only a configuration tha
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,9 +16,11 @@ from types import FrameType
 from typing import Any
 
 from lmrl_bench.config.run import PolicyConfig, RunConfig
-from lmrl_bench.errors import DivergedError, PolicyError, RewardNotFiniteError
+from lmrl_bench.errors import DivergedError, PolicyError, RecordError, RewardNotFiniteError
 from lmrl_bench.policies.export import merge_adapter
+from lmrl_bench.records.files import FolderError, remove_leftovers
 from lmrl_bench.records.record import RunRecord, Status
+from lmrl_bench.records.seal import write_seal
 from lmrl_bench.records.store import (
     RECORD,
     RunLock,
@@ -27,10 +30,17 @@ from lmrl_bench.records.store import (
     write_record,
 )
 from lmrl_bench.runs.allocator import reuse_freed_memory
-from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint
-from lmrl_bench.runs.done import StaleRecordError, done_record
+from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint, remove_unfinished
+from lmrl_bench.runs.done import (
+    POLICY,
+    DamagedConfigError,
+    DamagedRunError,
+    StaleRecordError,
+    done_record,
+    untidy,
+)
 from lmrl_bench.runs.folders import own_folder, run_folder, run_name
-from lmrl_bench.runs.journal import Journal
+from lmrl_bench.runs.journal import Journal, write_config
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.progress import RESUMED, Event, Listener, of_a_start, silent
 from lmrl_bench.runs.resolve import resolve
@@ -48,9 +58,6 @@ from lmrl_bench.runs.starts import (
 from lmrl_bench.runs.trainer import Interrupted, Trainer
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
-
-POLICY = "policy"
-"""Folder of the trained policy below the run's, with `runtime.keep_policy`."""
 
 
 def run(
@@ -96,7 +103,7 @@ def execute_with_start(
     """
     check_writable(run_folder(config))  # before minutes are spent on a start
     require_device(config.runtime.device)
-    if fresh or _done(config, task, retry_failed=True) is None:
+    if fresh or _needs_start(config, task):
         ensure_start(task, config.policy, progress)
     return execute(config, task, progress=progress, fresh=fresh)
 
@@ -110,9 +117,19 @@ def ensure_start(task: Task, policy: PolicyConfig, progress: Listener = silent) 
     """
     found = existing_start(task, policy)
     if found is not None:
+        if found.location == str(trained_start(task, policy)):
+            _tidy(Path(found.location).parent)
         return found
     _train_start(task, policy, of_a_start(progress))
     return find_start(task, policy)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a kill at its very end left of a finished run, unless another process is at work there."""
+    if untidy(folder):
+        with contextlib.suppress(RecordError), RunLock(folder):
+            remove_leftovers(folder)
+            remove_checkpoint(folder)
 
 
 def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
@@ -123,14 +140,17 @@ def _train_start(task: Task, policy: PolicyConfig, progress: Listener) -> None:
     if reason := why_not_shipped(task, policy):
         progress(Event(name, "note", text=f"{reason}; training one"))
     progress(Event(name, "note", text=start_words(task, policy)))
-    record = execute(resolve(task, config), task, progress=progress)
+    # Nothing in the cache is the user's, and the same start comes out.
+    record = execute(resolve(task, config), task, progress=progress, replace_stale=True)
     if record.status == "interrupted":
         raise KeyboardInterrupt
     if record.status != "completed":
         message = record.error.message if record.error else record.status
         raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
     if policy.adapter is not None:
-        merge_adapter(folder / POLICY, trained_start(task, policy))
+        merged = trained_start(task, policy)
+        merge_adapter(folder / POLICY, merged)
+        write_seal(merged)
 
 
 def execute(
@@ -150,20 +170,24 @@ def execute(
         progress: takes events.
         fresh: forget a checkpoint or a record that is already there.
         retry_failed: run a run again that failed; else its record counts as done.
-        replace_stale: begin afresh where the record is another run's.
+        replace_stale: begin afresh where the record or the checkpoint is another run's, or the checkpoint is damaged.
 
     Raises:
         LmrlBenchError: The run cannot start; nothing has been written then.
     """
     folder = run_folder(config)
     with writable(folder), RunLock(folder):
+        remove_leftovers(folder)
+        remove_unfinished(folder)
         try:
-            done = None if fresh else _done(config, task, retry_failed)
+            done = None if fresh else _done(config, task, retry_failed, progress)
         except StaleRecordError:
             if not replace_stale:
                 raise
             done, fresh = None, True
         if done is not None:
+            if done.status != "failed":
+                remove_checkpoint(folder)  # a kill came between the record and this
             text = f"already {done.status}"
             progress(Event(run_name(config), "finished", 1.0, text=text))
             return done
@@ -172,13 +196,32 @@ def execute(
         session = open_session(config, task)
         if fresh:
             remove_checkpoint(folder)
-        state = load_checkpoint(folder, key=_key(session))
         journal = Journal(folder, session, memory)
-        if state is None:
-            journal.begin()
-        else:
-            journal.restore(state["journal"])
+        try:
+            state = _begin(session, journal)
+        except FolderError:
+            raise
+        except RecordError as error:
+            if not replace_stale:
+                raise
+            progress(Event(run_name(config), "note", text=f"starting again: {error}"))
+            remove_checkpoint(folder)
+            state = _begin(session, journal)
         return _finish(session, journal, state, progress)
+
+
+def _begin(session: Session, journal: Journal) -> dict[str, Any] | None:
+    """Starts the run's files, or goes on from its checkpoint, which is returned.
+
+    Raises:
+        RecordError: The checkpoint, or the curves that it refers to, are damaged or another run's.
+    """
+    state = load_checkpoint(journal.folder, key=_key(session))
+    if state is None:
+        journal.begin()
+    else:
+        journal.restore(state["journal"])
+    return state
 
 
 def _finish(
@@ -195,11 +238,15 @@ def _finish(
             trainer.train(state)
             trainer.test()
         if config.runtime.keep_policy:
+            journal.check()  # saving would make a folder that somebody removed
             session.policy.save(journal.folder / POLICY)
+            write_seal(journal.folder / POLICY)
     except (DivergedError, RewardNotFiniteError) as caught:
         status, error = "diverged", caught
     except (Interrupted, KeyboardInterrupt) as caught:
         status, error = "interrupted", caught
+    except FolderError:
+        raise  # nothing of the run is wrong: the same command goes on where it can be written
     except Exception as caught:  # a bad run is data, not a crash
         status, error = "failed", caught
     trace = format_traceback(error) if status == "failed" and error else None
@@ -211,10 +258,39 @@ def _finish(
     return record
 
 
-def _done(config: RunConfig, task: Task, retry_failed: bool) -> RunRecord | None:
-    if not (run_folder(config) / RECORD).exists():
+def _done(
+    config: RunConfig, task: Task, retry_failed: bool, progress: Listener
+) -> RunRecord | None:
+    """Returns the record of a run that is done; one that is damaged is said, and counts as not done.
+
+    Raises:
+        StaleRecordError: The folder holds the record of another run.
+        RecordError: The record cannot be read, and nothing shows that it is this run's.
+    """
+    if not os.path.lexists(run_folder(config) / RECORD):
         return None  # so that a first run does not look for its start twice
-    return done_record(config, expected_run(task, config), retry_failed)
+    expected = expected_run(task, config)
+    try:
+        return done_record(config, expected, retry_failed)
+    except DamagedConfigError as error:
+        progress(Event(run_name(config), "note", text=f"{error}; written again"))
+        write_config(config)
+        return done_record(config, expected, retry_failed)
+    except DamagedRunError as error:
+        progress(Event(run_name(config), "note", text=f"{error}; running again"))
+        return None
+
+
+def _needs_start(config: RunConfig, task: Task) -> bool:
+    try:
+        return (
+            not os.path.lexists(run_folder(config) / RECORD)
+            or done_record(config, expected_run(task, config), retry_failed=True) is None
+        )
+    except DamagedConfigError:
+        return False
+    except DamagedRunError:
+        return True
 
 
 def _key(session: Session) -> str:

@@ -14,6 +14,7 @@ from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
+from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
     BudgetInfo,
@@ -28,6 +29,7 @@ from lmrl_bench.records.record import (
     TaskInfo,
     TimeInfo,
 )
+from lmrl_bench.runs.done import has_config, published_config
 from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.runs.folders import run_folder
@@ -71,6 +73,7 @@ class Journal:
         self.changed: list[str] = []
         self.sittings_changed = 0
         folder.mkdir(parents=True, exist_ok=True)
+        self.curves = store.CurvesWriter(folder)
         self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
 
     def begin(self) -> None:
@@ -80,10 +83,8 @@ class Journal:
             RecordError: The folder cannot be written.
         """
         store.remove_record(self.folder)
-        store.write_curves(self.folder, [])
-        config = self.session.config
-        resolved = {**config.scientific(), "label": config.label, "seed": config.seed}
-        store.write_text(self.folder / store.CONFIG, dump_yaml(resolved))
+        self.curves.begin()
+        write_config(self.session.config)
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to go on, as plain data."""
@@ -100,6 +101,7 @@ class Journal:
             "memory": self._memory(),
             "provenance": self.provenance.model_dump(mode="json"),
             "sittings_changed": self.sittings_changed,
+            "curves": self.curves.sync()._asdict(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -109,10 +111,10 @@ class Journal:
         sitting; that it has changed since is an event.
 
         Raises:
-            RecordError: The curves are missing or corrupt; nothing has been changed then.
+            RecordError: The curves are missing or damaged; nothing has been changed then.
         """
-        lines, self.torn_lines = store.curves_until(
-            self.folder, state["used"]["iterations"], state["validated"]
+        curves, self.torn_lines = store.curves_until(
+            self.folder, store.CurvesMark(**state["curves"])
         )
         self.used = dict(state["used"])
         self.seconds = dict(state["seconds"])
@@ -129,8 +131,9 @@ class Journal:
         self.changed = changes(first, self.provenance)
         self.provenance = first
         self.sittings_changed = state["sittings_changed"] + bool(self.changed)
+        write_config(self.session.config)
         store.remove_record(self.folder)
-        store.write_curves(self.folder, lines)
+        self.curves.begin(curves)
 
     def add_iteration(self, stats: IterationStats) -> None:
         """Appends an iteration to the curves; times go to the totals, not to the curves."""
@@ -146,7 +149,7 @@ class Journal:
             "optimiser_steps": stats.optimiser_steps,
         }
         self.fidelity.watch(stats)
-        store.append_curve(self.folder, {"kind": "train", **numbers})
+        self.curves.append({"kind": "train", **numbers})
         self.tracker.write(stats.tokens, flat)
 
     def add_validation(
@@ -164,7 +167,7 @@ class Journal:
         }
         numbers |= {f"metric/{name}": metric.value for name, metric in results.metrics.items()}
         line = {"kind": "validation", "iteration": iteration, "tokens": tokens, **numbers}
-        store.append_curve(self.folder, line)
+        self.curves.append(line)
         self.tracker.write(tokens, {f"validation/{name}": value for name, value in numbers.items()})
 
     def add_results(self, name: str, evaluation: Evaluation, seconds: float) -> None:
@@ -174,9 +177,14 @@ class Journal:
         self.samples[name] = evaluation.rows
 
     def record(self, status: Status, error: BaseException | None, trace: str | None) -> RunRecord:
-        """Writes the samples and returns the record (which the caller writes last)."""
+        """Writes the samples and returns the record (which the caller writes last).
+
+        Raises:
+            FolderError: A file that was written before has changed or is gone.
+        """
         session, config = self.session, self.session.config
         self.tracker.close()
+        self.check()
         events = {
             "prompts_truncated": session.codec.truncated_prompts,
             "references_truncated": session.codec.truncated_references,
@@ -199,11 +207,24 @@ class Journal:
             results=self.results,
             fidelity=self.fidelity.summary(),
             events={name: count for name, count in events.items() if count},
-            curves=store.file_info(self.folder / store.CURVES),
+            curves=self.curves.info(),
             samples=self._write_samples(),
             provenance=self.provenance,
             time=self._time(),
         )
+
+    def check(self) -> None:
+        """Proves that what was written is still there.
+
+        Raises:
+            FolderError: Another program has changed, moved or removed a file, or the whole folder.
+        """
+        self.curves.sync()
+        if not has_config(self.session.config):
+            raise FolderError(
+                f"{self.folder / store.CONFIG}: changed, moved or removed by another program while the run "
+                "was going on; leave the folder alone and run the same command again"
+            )
 
     def _write_samples(self) -> FileInfo | None:
         if not self.samples:
@@ -242,6 +263,18 @@ class Journal:
             peak_memory_mb=self._memory(),
             peak_memory_of=self.memory.scope,
         )
+
+
+def write_config(config: RunConfig) -> None:
+    """Writes `config.yaml`, which follows from the configuration.
+
+    Raises:
+        FolderError: It cannot be written.
+    """
+    path = run_folder(config) / store.CONFIG
+    if path.is_dir():
+        remove_file(path)
+    store.write_text(path, dump_yaml(published_config(config)))
 
 
 def record_id(config: RunConfig) -> str:

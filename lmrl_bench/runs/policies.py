@@ -19,8 +19,9 @@ from lmrl_bench.errors import ConfigError, LmrlBenchError, PolicyError
 from lmrl_bench.policies.export import export_policy
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import CONFIG, RECORD, read_record
+from lmrl_bench.runs.done import POLICY
 from lmrl_bench.runs.evaluate import respond
-from lmrl_bench.runs.execute import POLICY, execute
+from lmrl_bench.runs.execute import execute
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import load_start, make_codec, open_session
 from lmrl_bench.runs.starts import find_start

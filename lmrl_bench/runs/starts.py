@@ -19,6 +19,8 @@ from lmrl_bench.errors import LmrlBenchError, PolicyError
 from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
 from lmrl_bench.paths import PACKAGE, public_name
 from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
+from lmrl_bench.records.seal import seal_problem
+from lmrl_bench.records.store import RECORD, damaged
 from lmrl_bench.runs.resolve import resolve_unchecked, settings_file
 from lmrl_bench.tasks.task import Task
 
@@ -76,11 +78,23 @@ def existing_start(task: Task, policy: PolicyConfig) -> Start | None:
     base = model_digests(model, policy.revision)
     if policy.start == "base":
         return Start(model, model, "base", base, base)
-    for folder in (shipped_start(task, policy, base), trained_start(task, policy, base)):
-        if folder is not None and (folder / "config.json").exists():
-            found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
-            return Start(str(folder), model, "supervised", found, base, recipe)
-    return None
+    folder = shipped_start(task, policy, base)
+    if folder is None or not (folder / "config.json").exists():
+        folder = trained_start(task, policy, base)
+        if not _finished(folder):
+            return None
+    found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
+    return Start(str(folder), model, "supervised", found, base, recipe)
+
+
+def _finished(folder: Path) -> bool:
+    """Whether the training of a start has ended and none of its files is damaged since; else it is trained again."""
+    return (
+        (folder / "config.json").exists()
+        and (folder.parent / RECORD).exists()
+        and damaged(folder.parent) is None
+        and seal_problem(folder) is None
+    )
 
 
 def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:

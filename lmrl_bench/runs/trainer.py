@@ -8,6 +8,7 @@ from typing import Any
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.algorithms.supervised import Supervised
 from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.records.files import FolderError
 from lmrl_bench.runs.checkpoint import save_checkpoint
 from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.progress import Event, Listener
@@ -127,4 +128,9 @@ class Trainer:
 
     def _checkpoint(self) -> None:
         state = {"algorithm": self.session.algorithm.state_dict(), "journal": self.journal.state()}
-        save_checkpoint(self.journal.folder, state, key=self.key)
+        try:
+            save_checkpoint(self.journal.folder, state, key=self.key)
+        except OSError as error:
+            raise FolderError(
+                f"{self.journal.folder}: the checkpoint cannot be written: {error.strerror or error}"
+            ) from error

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.verification import FILE as VERIFICATION
 from lmrl_bench.leaderboards.verification import MAX_BYTES
+from lmrl_bench.records.files import is_leftover
 from lmrl_bench.records.store import CONFIG, CURVES, RECORD, SAMPLES
 
 LIMITS: Final = {
@@ -28,7 +29,9 @@ UNPACKED_LIMIT: Final = 100_000_000
 """Bytes of a samples.parquet as it is stored and as it is read: a small file may hold a huge table."""
 DECODINGS: Final = 3
 """A test prompt is answered once each in `test`, `test-greedy` and `test-unmasked`."""
-NOT_COMMITTED: Final = frozenset({"checkpoint", "policy", "tensorboard", ".lock", "log.txt"})
+NOT_COMMITTED: Final = frozenset(
+    {"checkpoint", "policy", "policy.sha256", "tensorboard", ".lock", "log.txt"}
+)
 """What a run leaves beside its record, and .gitignore keeps out."""
 _SEED = 3
 
@@ -185,4 +188,9 @@ def _link(path: Path) -> str:
 
 
 def _stranger(path: Path, allowed: str) -> str:
+    if is_leftover(path.name):
+        return (
+            f"{path}: a temporary file of a run or check that was killed; call the same command again, "
+            "which removes it, or remove it yourself"
+        )
     return f"{path}: does not belong here (allowed: {allowed}); remove it"

@@ -17,6 +17,7 @@ from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.records.expected import ExpectedStart
+from lmrl_bench.records.seal import seal_path, write_seal
 from lmrl_bench.runs import starts
 from lmrl_bench.runs.execute import ensure_start, run
 from lmrl_bench.runs.resolve import resolve
@@ -168,7 +169,7 @@ def test_the_recipe_needs_no_torch_and_is_that_of_the_checked_configuration(quic
 
 
 def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
-    """The start's weights change between two sittings: neither checkpoint nor record counts."""
+    """Another start takes the place of the first between two sittings: neither checkpoint nor record counts."""
 
     def stop(event):
         if event.kind == "iteration" and event.counted:
@@ -179,6 +180,7 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
     assert stopped.status == "interrupted"
     start = trained_start(quick.task, POLICY)
     tiny_causal("gpt2", seed=7).save_pretrained(start)
+    write_seal(start)
     with pytest.raises(RecordError, match=r"state\.pt: the checkpoint belongs to another run"):
         run("toy", "ppo", given=given)
     afresh = run("toy", "ppo", given=given, fresh=True)
@@ -186,6 +188,30 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
     tiny_causal("gpt2", seed=8).save_pretrained(quick.model)  # the base: another recipe
     with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
         run("toy", "ppo", given=given)
+
+
+@pytest.mark.parametrize("damage", ["flip", "missing", "added", "no record", "record", "digests"])
+def test_a_damaged_start_is_trained_again_and_not_used(quick, damage):
+    first = ensure_start(quick.task, POLICY)
+    policy = trained_start(quick.task, POLICY)
+    weights, record = policy / "model.safetensors", policy.parent / "record.json"
+    if damage == "flip":
+        content = bytearray(weights.read_bytes())
+        content[-5] ^= 1
+        weights.write_bytes(content)
+    elif damage == "missing":
+        (policy / "tokenizer.json").unlink()
+    elif damage == "added":
+        (policy / "adapter_config.json").write_text("{}")
+    elif damage == "no record":
+        record.unlink()
+    elif damage == "record":
+        record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    else:
+        seal_path(policy).write_bytes(b"\xff")
+    with pytest.raises(PolicyError, match="no supervised policy"):
+        find_start(quick.task, POLICY)
+    assert ensure_start(quick.task, POLICY) == first
 
 
 def test_a_start_that_cannot_be_trained_says_why(quick, monkeypatch):

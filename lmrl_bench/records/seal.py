@@ -1,0 +1,86 @@
+"""Digests of a folder's files, written beside it in the format of `sha256sum`, which can check them too."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from lmrl_bench.digests import file_sha256
+from lmrl_bench.errors import RecordError
+from lmrl_bench.records.files import sync_folder, write_atomic
+
+_DIGEST = 64
+
+
+def seal_path(folder: Path) -> Path:
+    """Returns the place of the digests: `policy.sha256` for `policy`."""
+    return folder.with_name(f"{folder.name}.sha256")
+
+
+def write_seal(folder: Path) -> None:
+    """Flushes every file of the folder to the disk and writes their digests.
+
+    Raises:
+        RecordError: A file cannot be read, or the digests cannot be written.
+    """
+    try:
+        for path in _files(folder):
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+        for place in (folder, *(path for path in folder.rglob("*") if path.is_dir())):
+            sync_folder(place)
+        write_atomic(seal_path(folder), _text(folder).encode())
+    except OSError as error:
+        raise RecordError(f"{folder}: cannot be read: {error.strerror or error}") from error
+
+
+def seal_problem(folder: Path) -> str | None:
+    """Returns how the files of the folder differ from their digests; None if they do not, or there are none."""
+    try:
+        wanted = _digests(seal_path(folder).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        return f"{seal_path(folder)} is damaged ({error})"
+    try:
+        found = _digests(_text(folder))
+    except OSError as error:
+        return f"{folder} cannot be read: {error.strerror or error}"
+    for name in sorted({*wanted, *found}):
+        if name not in found:
+            return f"{folder.parent / name} is missing"
+        if name not in wanted:
+            return f"{folder.parent / name} was added"
+        if wanted[name] != found[name]:
+            return f"{folder.parent / name} has changed (sha256 differs)"
+    return None
+
+
+def _digests(text: str) -> dict[str, str]:
+    """Returns path to digest."""
+    return {line[_DIGEST + 2 :]: line[:_DIGEST] for line in text.splitlines()}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _text(folder: Path) -> str:
+    """One line a file: digest, two spaces, path from the folder's parent.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    lines = []
+    for path in _files(folder):
+        state = path.stat()
+        digest = _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
+        lines.append(f"{digest}  {path.relative_to(folder.parent).as_posix()}\n")
+    return "".join(lines)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
+    """A start is looked for several times before a run begins; its weights are read once."""
+    return file_sha256(path)
