@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from lmrl_bench.cli import algorithms, assets, boards, grids, policies, submissions, tasks, tuning
+from lmrl_bench.cli import (
+    algorithms,
+    assets,
+    boards,
+    grids,
+    measures,
+    policies,
+    submissions,
+    tasks,
+    tuning,
+)
 from lmrl_bench.cli.output import (
     Commands,
     JsonOption,
@@ -31,6 +41,8 @@ app = typer.Typer(
 )
 app.add_typer(tasks.app, name="task")
 app.add_typer(algorithms.app, name="algorithm")
+app.add_typer(measures.metrics, name="metric")
+app.add_typer(measures.rewards, name="reward")
 app.add_typer(policies.app, name="policy")
 app.add_typer(assets.app, name="assets")
 app.add_typer(boards.app, name="board")

@@ -12,6 +12,7 @@ from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.runs.text_checks import text_checks
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.lint import Finding, TokenCounter, lint
 from lmrl_bench.tasks.task import Task
@@ -20,7 +21,7 @@ from lmrl_bench.tasks.task import Task
 def lint_task(name: str | Path) -> list[Finding]:
     """Returns all findings of a task; an error that stops a check is a finding, too."""
     task = load_task(name)
-    return lint(task, token_counter(task), [_gymnasium_checks, _views_agree])
+    return lint(task, token_counter(task), [text_checks, _gymnasium_checks, _views_agree])
 
 
 def token_counter(task: Task) -> TokenCounter:

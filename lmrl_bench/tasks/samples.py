@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +15,7 @@ from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.hub import read_dataset
 from lmrl_bench.tasks.plugin import Plugin
 from lmrl_bench.tasks.readers import READERS, Row
-from lmrl_bench.tasks.spec import DataSpec, Split, TaskSpec
+from lmrl_bench.tasks.spec import DataSpec, PromptSpec, Split, TaskSpec
 from lmrl_bench.tasks.template import Template
 from lmrl_bench.text.sample import Sample
 
@@ -39,7 +40,7 @@ def read_samples(
         TaskError: The template or the plug-in is wrong.
         AssetError: The asset that holds the file is not installed.
     """
-    prompt_of = Template(spec.prompt.template, folder / "task.yaml")
+    prompt_of = _Prompt(spec.prompt, folder / "task.yaml")
     data = spec.data
     samples: list[Sample] = []
     known: set[str] = set()
@@ -54,14 +55,32 @@ def read_samples(
                     "ids must be unique"
                 )
             known.add(identifier)
-            prompt, references = prompt_of(row, identifier), _references(data, row, identifier)
+            references = _references(data, row, identifier)
             if not references:
                 _require_none_needed(folder, data, row, identifier, needing_references)
-            sample = Sample(identifier, prompt, references, _meta(data, row))
+            sample = prompt_of(Sample(identifier, "", references, _meta(data, row)), row)
             _require_encodable(row.place, sample)
             samples.append(sample)
     _check_number(folder, spec, split, len(samples))
     return tuple(samples)
+
+
+class _Prompt:
+    """Gives samples their prompts: one text, or the messages of a chat, which `prompt` then shows."""
+
+    def __init__(self, spec: PromptSpec, place: Path) -> None:
+        self._roles = [message.role for message in spec.messages or ()]
+        sources = [message.content for message in spec.messages or ()] or [spec.template]
+        self._templates = [Template(source, place) for source in sources]
+
+    def __call__(self, sample: Sample, row: Row) -> Sample:
+        texts = [template(row, sample.id) for template in self._templates]
+        if self._roles:
+            messages = tuple(zip(self._roles, texts, strict=True))
+            prompt = "\n".join(f"{role}: {content}" for role, content in messages)
+            return dataclasses.replace(sample, prompt=prompt, messages=messages)
+        written = self._templates[0].written(row, texts[0])
+        return dataclasses.replace(sample, prompt=texts[0], written=written)
 
 
 def _rows(folder: Path, spec: TaskSpec, split: Split) -> Iterable[Row]:

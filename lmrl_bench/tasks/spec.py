@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.records.record import ScoreRange
@@ -85,15 +92,46 @@ def _refuse_repeated(key: str, names: list[str]) -> None:
         raise ValueError(f"{key} lists '{twice[0]}' twice")
 
 
+class MessageSpec(_Strict):
+    """One message of a chat."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(description="Jinja2 over the row's columns")
+
+
 class PromptSpec(_Strict):
     """How a row becomes the prompt text, and how long it may be."""
 
     template: str = Field("{{ prompt }}", description="Jinja2 over the row's columns")
+    messages: Annotated[list[MessageSpec], Field(min_length=1)] | None = Field(
+        None,
+        description="in place of a template: a chat, which the policy's own chat template writes",
+    )
     max_tokens: int = Field(gt=0)
     truncate: Literal["error", "left", "right"] = Field(
         "error",
         description="what to do with a longer prompt: refuse it, or cut that side (counted)",
     )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> PromptSpec:
+        if self.messages is None:
+            return self
+        if "template" in self.model_fields_set:
+            raise ValueError("prompt.template and prompt.messages exclude each other; remove one")
+        if self.truncate != "error":
+            raise ValueError(
+                f"prompt.truncate: {self.truncate} would cut the turns of a chat; remove it, or shorten "
+                "a message in prompt.messages, for example {{ article[:2000] }}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out the one that is not used: digests of tasks without messages stay as they were."""
+        fields: dict[str, Any] = handler(self)
+        fields.pop("messages" if self.messages is None else "template", None)
+        return fields
 
 
 class ResponseSpec(_Strict):

@@ -11,7 +11,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -230,6 +230,16 @@ def _json_null(value: Any) -> None:
 
 
 _ENVIRONMENT = _Environment()
+_OPEN, _CLOSE = "\ue003", "\ue004"  # around what the row gave; for private use, so rarely in a text
+
+
+def _marked(value: Any) -> Any:
+    printed = _printed(value)
+    return printed if isinstance(printed, jinja2.Undefined) else f"{_OPEN}{printed}{_CLOSE}"
+
+
+_MARKING = _Environment()
+_MARKING.finalize = _marked
 
 
 class Template:
@@ -248,6 +258,7 @@ class Template:
         try:
             self._template = _ENVIRONMENT.from_string(source)
             self._plain = _plain_parts(_ENVIRONMENT.parse(source))
+            self._marking = None if self._plain else _MARKING.from_string(source)
         except Exception as error:  # of the user's template, whatever Jinja2 makes of it
             reason = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
             raise TaskError(f"{place}: prompt.template {source!r:.200}: {reason}") from error
@@ -272,6 +283,22 @@ class Template:
             )
         return prompt
 
+    def written(self, row: Row, prompt: str) -> tuple[tuple[int, int], ...]:
+        """Returns the stretches of a row's prompt that the template wrote; where that is not clear, none."""
+        if self._plain is not None:
+            lengths = [
+                (len(str(row.values[part])) if is_column else len(part), is_column)
+                for part, is_column in self._plain
+            ]
+            return _spans(lengths) if sum(size for size, _ in lengths) == len(prompt) else ()
+        assert self._marking is not None
+        _WORK.start()
+        try:
+            marked = self._marking.render(_columns(row.values))
+        except (jinja2.TemplateError, _BoundError):
+            return ()
+        return _unmarked(marked, prompt)
+
     def _rendered(self, values: Mapping[str, Any]) -> str:
         """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
         if self._plain is not None:
@@ -282,8 +309,35 @@ class Template:
             except (KeyError, TypeError):
                 pass  # what is no text, or not there, is Jinja2's to write or to refuse
         _WORK.start()
-        columns = {str(key): _seen(value, str(key)) for key, value in values.items()}
-        return self._template.render(columns)
+        return self._template.render(_columns(values))
+
+
+def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): _seen(value, str(key)) for key, value in values.items()}
+
+
+def _spans(lengths: Sequence[tuple[int, bool]]) -> tuple[tuple[int, int], ...]:
+    """Returns the stretches of the parts that are no data."""
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for size, is_data in lengths:
+        if size and not is_data:
+            spans.append((start, start + size))
+        start += size
+    return tuple(spans)
+
+
+def _unmarked(marked: str, prompt: str) -> tuple[tuple[int, int], ...]:
+    """Returns the stretches outside the marks, if the text without them is the prompt."""
+    depth, pieces = 0, []
+    for piece in re.split(f"([{_OPEN}{_CLOSE}])", marked):
+        if piece in (_OPEN, _CLOSE):
+            depth += 1 if piece == _OPEN else -1
+        else:
+            pieces.append((piece, depth > 0))
+    if "".join(piece for piece, _ in pieces) != prompt or depth:
+        return ()
+    return _spans([(len(piece), is_data) for piece, is_data in pieces])
 
 
 def _reason(error: Exception) -> str:
