@@ -8,10 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
+
+_ELSEWHERE: Final = {
+    "beta": "kl", "clip_coef": "clip_range", "cliprange": "clip_range", "ent_coef": "entropy_coefficient",
+    "init_kl_coef": "kl", "kl_coef": "kl", "lam": "gae_lambda", "lambda": "gae_lambda", "lr": "learning_rate",
+    "max_new_tokens": "max_tokens", "n_epochs": "epochs", "num_generations": "group_size",
+    "num_train_epochs": "epochs", "vf_coef": "value_coefficient", "wd": "weight_decay",
+}  # fmt: skip
+"""What other libraries call our settings."""
 
 
 class LmrlBenchError(Exception):
-    """Base of all errors that are the user's to mend; `exit_code` is the command line's."""
+    """Base of all errors that the user can fix; `exit_code` is the command line's."""
 
     exit_code = 2
 
@@ -68,5 +77,9 @@ class DivergedError(Exception):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Returns the hint "; did you mean 'x'?" for the nearest allowed name, or an empty string."""
-    matches = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    names = list(allowed)
+    known = _ELSEWHERE.get(name.lower())
+    if known in names:
+        return f"; did you mean '{known}'?"
+    matches = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     return f"; did you mean '{matches[0]}'?" if matches else ""

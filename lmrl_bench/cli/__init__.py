@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
+from collections.abc import Sequence
 
 QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
 """Read by huggingface_hub and transformers: no bars for reading single files, in no command or worker."""
@@ -27,9 +29,30 @@ def _run() -> None:
     from lmrl_bench.errors import LmrlBenchError
 
     try:
+        _require_text(sys.argv[1:])
         app()
     except LmrlBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        print(f"error: {error.filename!s:.80}...: the name is too long for a file", file=sys.stderr)
+        sys.exit(LmrlBenchError.exit_code)
     except BrokenPipeError:
         sys.stderr.close()
+
+
+def _require_text(arguments: Sequence[str]) -> None:
+    """Refuses an argument that is not UTF-8: it could be written into no record, and its path into no message."""
+    from lmrl_bench.errors import ConfigError
+
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = ascii(argument)
+            raise ConfigError(
+                f"the argument {shown:.100} is not UTF-8; rename the file or folder, or write the text "
+                "in UTF-8"
+            ) from None

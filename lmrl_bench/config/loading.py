@@ -38,6 +38,8 @@ def load_yaml(path: Path) -> Located:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     located = parse_yaml(text, str(path))
+    if located.data is None:
+        raise ConfigError(f"{path}:1: expected a mapping (key: value), the file is empty")
     if not isinstance(located.data, dict):
         raise ConfigError(f"{path}:1: expected a mapping (key: value), got {located.data!r:.60}")
     return located

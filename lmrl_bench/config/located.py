@@ -79,7 +79,12 @@ def key_text(path: KeyPath) -> str:
     """Returns `budget.tokens`, `terms[0].weight` for a key path."""
     text = ""
     for key in path:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        shown = key if key.isprintable() else repr(key)[1:-1]
+        shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
+        text += f".{shown}" if text else shown
     return text
 
 

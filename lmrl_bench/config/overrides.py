@@ -16,29 +16,40 @@ __all__ = ["apply_overrides", "merge"]
 
 
 def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str]) -> Located:
-    """Returns `data` with each `key.path=value` set; later overrides win.
+    """Returns `data` with each `key.path=value` set, in their order.
 
     The value is YAML (`0.1`, `true`, `[1, 2]`, `{a: 1}`, text); nothing after `=` is null. List
     items are addressed by index (`reward.terms.0.weight=2`). Whether a key exists is for
     `validate` to say, which then names the override.
 
     Raises:
-        ConfigError: No `=`, an empty key, a value that is not YAML, an index beyond a list, or a
-            key inside a scalar.
+        ConfigError: No `=`, an empty key, a value that is not YAML, an index beyond a list, a key
+            inside a scalar, a key that is given twice, or one that would undo an earlier override.
     """
     located = data if isinstance(data, Located) else Located.plain(data)
+    given: list[list[str]] = []
     for text in overrides:
         key, separator, value = text.partition("=")
-        keys = key.strip().split(".")
+        keys = [part.strip() for part in key.split(".")]
+        source = f"--set {_short(key.strip())}"
         if not separator or not all(keys):
-            raise ConfigError(f"--set {text}: write key=value, for example budget.tokens=1000")
-        source = f"--set {key.strip()}"
+            raise ConfigError(
+                f"--set {_short(text)}: write key=value, for example budget.tokens=1000"
+            )
+        for earlier in given:
+            if earlier[: len(keys)] == keys:
+                raise ConfigError(
+                    f"{source}: given after --set {_short('.'.join(earlier))}, which it would undo; give "
+                    "each key once, the whole before its parts"
+                )
+        given.append(keys)
         located = _set(located, keys, parse_yaml(value, source).data, source)
     return located
 
 
 def _set(located: Located, keys: list[str], value: Any, source: str) -> Located:
     path: KeyPath = ()
+    new: list[KeyPath] = []
     root: Any = _copied(located.data)
     data: Any = root
     for position, name in enumerate(keys):
@@ -48,10 +59,12 @@ def _set(located: Located, keys: list[str], value: Any, source: str) -> Located:
             data[key] = value
         else:
             inner = data.get(key) if isinstance(data, dict) else data[key]
+            if inner is None:  # it comes to be by this override
+                new.append(path)
             data[key] = _copied({} if inner is None else inner)
             data = data[key]
     places = {old: at for old, at in located.places.items() if old[: len(path)] != path}
-    places[path] = Place(source)
+    places |= dict.fromkeys([*new, path], Place(source))
     return Located(root, places, located.prefix)
 
 
@@ -66,10 +79,15 @@ def _key(data: Any, name: str, path: KeyPath, source: str) -> Key:
     if isinstance(data, dict):
         return name
     if not isinstance(data, list):
-        raise ConfigError(f"{source}: '{key_text(path)}' is {data!r}, not a mapping or a list")
-    if not name.isdecimal() or int(name) >= len(data):
+        raise ConfigError(f"{source}: '{key_text(path)}' is {data!r:.60}, not a mapping or a list")
+    if not (name.isascii() and name.isdecimal()) or len(name) > 9 or int(name) >= len(data):
         allowed = f"0 to {len(data) - 1}" if data else "none, the list is empty"
         raise ConfigError(
-            f"{source}: '{key_text(path)}' is a list; '{name}' is no index (allowed: {allowed})"
+            f"{source}: '{key_text(path)}' is a list; '{_short(name)}' is no index (allowed: {allowed})"
         )
     return int(name)
+
+
+def _short(text: str) -> str:
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -77,13 +77,41 @@ def _order(path: KeyPath, located: Located) -> tuple[str, int, str]:
 def _line(
     path: KeyPath, details: list[ErrorDetails], model_class: type[BaseModel], located: Located
 ) -> str:
-    place = located.place(path)
-    where = str(place) if place else ""
+    message = _message(path, details, model_class)
+    where = _where(path, message, located)
     key = key_text((*located.prefix, *path))
     parts = [where] if where else []
     if key and not where.endswith(f"--set {key}"):
         parts.append(key)
-    return ": ".join([*parts, _message(path, details, model_class)])
+    return ": ".join([*parts, message])
+
+
+def _where(path: KeyPath, message: str, located: Located) -> str:
+    """The place of a key. What is wrong with a mapping stands where the fields that the message names were set."""
+    if isinstance(_at(located.data, path), Mapping):
+        named = [
+            str(place)
+            for inner, place in located.places.items()
+            if len(inner) > len(path)
+            and inner[: len(path)] == path
+            and place.source.startswith("--set ")
+            and re.search(rf"\b{re.escape(str(inner[-1]))}\b", message)
+        ]
+        if named:
+            return ", ".join(dict.fromkeys(named))
+    place = located.place(path)
+    return str(place) if place else ""
+
+
+def _at(data: Any, path: KeyPath) -> Any:
+    for key in path:
+        if isinstance(data, Mapping) and key in data:
+            data = data[str(key)]
+        elif isinstance(data, list) and isinstance(key, int) and key < len(data):
+            data = data[key]
+        else:
+            return None
+    return data
 
 
 def _message(path: KeyPath, details: list[ErrorDetails], model_class: type[BaseModel]) -> str:
@@ -92,7 +120,8 @@ def _message(path: KeyPath, details: list[ErrorDetails], model_class: type[BaseM
         allowed = sorted(
             {name for model in _models_at(model_class, path[:-1]) for name in _names(model)}
         )
-        return f"unknown key (allowed: {', '.join(allowed)}){nearest(str(path[-1]), allowed)}"
+        known = ", ".join(allowed) or "none, there are no settings here"
+        return f"unknown key (allowed: {known}){nearest(str(path[-1]), allowed)}"
     if first["type"] == "missing":
         return f"missing, but required{_description(model_class, path)}"
     expected = list(dict.fromkeys(_EXPECTED[d["type"]] for d in details if d["type"] in _EXPECTED))

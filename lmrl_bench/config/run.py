@@ -104,7 +104,7 @@ class RuntimeConfig(_Strict):
         "default ones <row>-<8 digits of their digest>",
     )
     device: str = Field("cpu", description="where to compute, for example cuda")
-    threads: int = Field(1, gt=0, description="torch threads")
+    threads: int = Field(1, gt=0, le=1024, description="torch threads")
     checkpoint_every: int = Field(5, gt=0, description="iterations between checkpoints")
     tensorboard: bool = Field(False, description="also write TensorBoard files (extra 'trackers')")
     keep_policy: bool = Field(False, description="keep the trained policy as a Hugging Face folder")
@@ -118,6 +118,7 @@ class RunConfig(_Strict):
     label: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
+        max_length=100,
         description="row name on boards; default: the algorithm's name",
     )
     policy: PolicyConfig = Field(default_factory=PolicyConfig)

@@ -15,6 +15,8 @@ from lmrl_bench.config.located import Key, KeyPath, Located, Place
 from lmrl_bench.errors import ConfigError
 
 MAX_NODES = 100_000
+MAX_DEPTH = 50  # mappings and lists inside each other; what reads the data goes down by recursion
+MAX_DIGITS = 1000  # of a whole number
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
@@ -88,6 +90,8 @@ class _Builder:
             raise self._error(node, f"more than {MAX_NODES} values (aliases of aliases?)")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
+        if len(path) > MAX_DEPTH:
+            raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
         if id(node) in self._open:
             raise self._error(node, "an alias refers to the value that it stands in")
         self._open.add(id(node))
@@ -110,7 +114,7 @@ class _Builder:
             key = self._text(key_node)
             if key in mapping:
                 raise self._error(
-                    key_node, f"the key '{key}' was already given in line {lines[key]}"
+                    key_node, f"the key '{key:.60}' was already given in line {lines[key]}"
                 )
             lines[key] = key_node.start_mark.line + 1
             mapping[key] = self._child(value_node, key_node, path, key)
@@ -137,13 +141,15 @@ class _Builder:
                 case "float":
                     return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()).replace("_", ""))
         except (ValueError, KeyError) as error:
-            raise self._error(node, f"'{text}' is not of the type {kind}") from error
+            raise self._error(node, f"'{text:.60}' is not of the type {kind}") from error
         raise self._error(node, f"the tag '{node.tag}' is not allowed")
 
     def _text(self, node: yaml.ScalarNode) -> str:
         text = str(node.value)
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise self._error(node, "half of a surrogate pair is not a character")
+        if "\0" in text:
+            raise self._error(node, "a NUL character; no name, path or text has one")
         return text
 
     def _check_tag(self, node: yaml.Node, allowed: str) -> None:
@@ -156,6 +162,8 @@ class _Builder:
 
 def _whole_number(text: str) -> int:
     digits = text.replace("_", "")
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"more than {MAX_DIGITS} digits")
     if digits.startswith(("0o", "0x")):
         return int(digits, 0)
     return int(digits)

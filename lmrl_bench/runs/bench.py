@@ -110,7 +110,10 @@ def plan(
     for cell in grid:
         task, folder = tasks[cell.task], cell.folder(results, board.name)
         place = Located.plain({"runtime": {"output": str(folder)}}, "--results")
-        config = resolve(task, merge(cell.located, place), overrides=overrides)
+        try:
+            config = resolve(task, merge(cell.located, place), overrides=overrides)
+        except ConfigError as error:
+            raise ConfigError(f"row '{cell.label}' on {cell.task}:\n{error}") from error
         if not config.evaluation.test_samples:
             raise ConfigError(
                 f"{cell.task}/{cell.label}: evaluation.test_samples is 0; a board needs a test"

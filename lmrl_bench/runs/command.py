@@ -27,7 +27,9 @@ def given_run(path: Path | None, flags: Mapping[str, Any]) -> tuple[Task, Locate
     given = load_yaml(path) if path else Located.plain({}, "command line")
     given = merge(given, Located.plain(_from_flags(flags), "command line"))
     name = given.data.get("task")
-    if not isinstance(name, str):
+    if name is not None and not isinstance(name, str):
+        raise ConfigError(f"{given.place(('task',))}: task: expected text, got {name!r:.60}")
+    if name is None:
         raise ConfigError("no task named; add --task NAME (see `lmrl-bench task list`)")
     try:
         return load_task(name), given

@@ -118,6 +118,8 @@ def _merged(
 ) -> tuple[str, Located]:
     """Returns the algorithm's name and the whole configuration as given, defaults left out."""
     mine = given if isinstance(given, Located) else Located.plain(given, "configuration")
+    if any(text.partition("=")[0].strip() == "task" for text in overrides):
+        raise ConfigError("--set task: the task is named by --task, or by the run's YAML")
     mine = apply_overrides(mine, overrides)
     name = _algorithm_name(mine)
     if name == "supervised":
@@ -147,7 +149,11 @@ def _from_the_base(mine: Located) -> Located:
 
 def _algorithm_name(given: Located) -> str:
     algorithm = given.data.get("algorithm")
-    name = algorithm.get("name") if isinstance(algorithm, Mapping) else None
+    name = algorithm.get("name") if isinstance(algorithm, Mapping) else algorithm
+    if name is not None and not (isinstance(name, str) and isinstance(algorithm, Mapping)):
+        raise ConfigError(
+            f"{given.place(('algorithm', 'name'))}: algorithm: write {{name: ppo}}, got {algorithm!r:.60}"
+        )
     if not isinstance(name, str):
         raise ConfigError(
             "the configuration names no algorithm; add `algorithm: {name: ppo}` or --algorithm ppo"

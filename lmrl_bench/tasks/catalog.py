@@ -62,16 +62,21 @@ def load_task(name: str | Path) -> Task:
     known = folders()
     if isinstance(name, str) and name in known:
         return Task(known[name])
-    path = Path(name).expanduser()
-    if (path / "task.yaml").is_file():
-        return Task(path)
-    if isinstance(name, Path) or "/" in text or os.sep in text or path.is_dir():
+    try:
+        path = Path(name).expanduser()
+        if (path / "task.yaml").is_file():
+            return Task(path)
+        is_path = isinstance(name, Path) or "/" in text or os.sep in text or path.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long for a file; ~nobody
+        reason = getattr(error, "strerror", None) or error
+        raise TaskError(f"{text[:80]!r} names no task and no folder ({reason})") from error
+    if is_path:
         raise TaskError(
             f"{path}: no task folder (no file task.yaml in it); make one with: lmrl-bench task "
             f"new {path.name}"
         )
     raise TaskError(
-        f"unknown task '{text}'{nearest(text, known)} (known: "
+        f"unknown task {text[:80]!r}{nearest(text, known)} (known: "
         f"{', '.join(sorted(known)) or 'none'}); a task of your own "
         f"is named by the path of its folder, or found through {VARIABLE}{_failures()}"
     )

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.loading import Located, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
@@ -31,8 +32,8 @@ def test_every_field_of_a_run_can_be_set():
     assert validate(RunConfig, apply_overrides(BASE, texts)).model_dump(mode="json") == default
 
 
-def test_values_are_yaml_and_the_last_one_wins():
-    texts = ["budget.tokens=5", "budget.tokens=1_000", "algorithm.kl.coefficient=1e-3", "label=no",
+def test_values_are_yaml():
+    texts = ["budget.tokens=1_000", "algorithm.kl.coefficient=1e-3", "label=no",
              "algorithm.betas=[0.9, 0.99]", "policy.model="]  # fmt: skip
     data = apply_overrides(BASE, texts).data
     assert data["budget"] == {"tokens": 1000}
@@ -59,6 +60,11 @@ def test_list_items_by_index():
         ("a=[1", "--set a:1: not valid YAML"),
         ("terms.2.w=1", "--set terms.2.w: 'terms' is a list; '2' is no index (allowed: 0 to 0)"),
         ("terms.x=1", "--set terms.x: 'terms' is a list; 'x' is no index"),
+        (f"terms.{'1' * 5000}=1", "--set terms.1111"),
+        ("terms.\u0660.weight=1", "--set terms.\u0660.weight: 'terms' is a list; '\u0660' is no index"),
+        (f"budget.tokens={'1' * 5000}", "--set budget.tokens:1: '1111"),
+        ("budget.tokens=" + "[" * 300 + "]" * 300, "--set budget.tokens:1: nested deeper than 50 levels"),
+        ("a=\"\\0\"", "--set a:1: a NUL character"),
         ("task.x=1", "--set task.x: 'task' is 't', not a mapping or a list"),
     ],
 )  # fmt: skip
@@ -66,6 +72,45 @@ def test_refusals(text, message):
     with pytest.raises(ConfigError) as caught:
         apply_overrides({"terms": [{"weight": 1}], **BASE}, [text])
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("budget.tokens=5", "budget.tokens=6"),
+        ("budget.tokens=5", "budget. tokens=5"),
+        ("budget.tokens=5", "budget={tokens: 6}"),
+    ],
+)
+def test_a_key_is_given_once(first, second):
+    with pytest.raises(ConfigError, match=r"given after --set budget\.tokens, which it would undo"):
+        apply_overrides(BASE, [first, second])
+
+
+def test_the_whole_may_come_before_its_parts():
+    data = apply_overrides(BASE, ["budget={tokens: 6}", "budget.tokens=5"]).data
+    assert data["budget"] == {"tokens": 5}
+
+
+def test_a_new_section_and_a_relation_between_fields_name_the_override_and_no_line_of_the_file():
+    file = parse_yaml("task: t\nalgorithm: {name: ppo, episodes_per_iteration: 64}\n", "run.yaml")
+    with pytest.raises(ConfigError) as caught:
+        validate(RunConfig, apply_overrides(file, ["nothing.deep.er=1"]))
+    assert str(caught.value).startswith("--set nothing.deep.er: nothing: unknown key")
+    located = apply_overrides(file, ["algorithm.group_size=3"])
+    with pytest.raises(ConfigError) as caught:
+        validate(PPOConfig, located.sub("algorithm").without("name"))
+    assert str(caught.value).startswith("--set algorithm.group_size: algorithm: ")
+    assert "run.yaml" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("lr", "learning_rate"), ("ent_coef", "entropy_coefficient"), ("epoch", "epochs")],
+)
+def test_what_other_libraries_call_a_setting(name, meant):
+    with pytest.raises(ConfigError, match=f"did you mean '{meant}'"):
+        validate(PPOConfig, {name: 1})
 
 
 def test_an_unknown_key_names_the_override():
