@@ -2,6 +2,7 @@
 # make test         the test suite
 # make lint         formatting, types, layers, dependencies
 # make mutants      plant defects in a copy; every test that should notice must fail
+# make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
 # make boards       rebuild every committed board from the committed records
 # make boards-check whether the files of every committed board are fresh
 # make perf         how fast training is, beside its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
@@ -19,6 +20,8 @@ JOBS ?= 2
 QUICKSTART ?= .quickstart
 PEERS ?= trl,sb3
 PERF ?=
+CASES ?= 10000
+SEED ?= 0
 BIN := $(VENV)/bin
 # Those that were built once; the others have no records yet.
 BOARDS := $(patsubst %/board.json,%,$(wildcard leaderboards/*/board.json))
@@ -28,11 +31,11 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint mutants boards boards-check perf assets clean
+.PHONY: quickstart test lint mutants fuzz boards boards-check perf assets clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,11s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +61,9 @@ lint: $(VENV)/.installed
 
 mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --seed $(SEED)
 
 boards: $(VENV)/.installed
 	for board in $(BOARDS); do $(BIN)/lmrl-bench board build $$board || exit 1; done

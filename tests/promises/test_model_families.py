@@ -26,23 +26,12 @@ LEAST = 60
 
 # Name to the area that owns what is wrong today; the test must fail until the line is removed.
 KNOWN_FAILURES = {
-    "phi3-longrope": "language",
-    "llama-longrope": "language",
     "jamba-hybrid": "language",
     "led-few-encoder-positions": "language",
-    "led-few-decoder-positions": "language",
     "m2m100-positions-skip-padding": "language",
     "prophetnet": "language",
     "switch-moe": "language",
     "switch-few-places": "language",
-    "language/gaps-in-ids": "language",
-    "language/gaps-in-the-middle": "language",
-    "language/an-id-beyond-the-model": "language",
-    "language/two-ends": "language",
-    "language/three-ends-without-the-tokenizers": "language",
-    "language/one-end-that-is-not-the-tokenizers": "language",
-    "language/two-ends-in-config-only": "language",
-    "language/forced-bos": "loading",
 }
 
 
