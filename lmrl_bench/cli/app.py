@@ -131,8 +131,12 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
         note(f"{record.error.type}: {record.error.message}")
         if record.error.traceback:
             note(f"the traceback is in {folder / 'record.json'}")
-    for line in results_lines(record.results):
+    from lmrl_bench.runs.fidelity import marks
+
+    for line in [*results_lines(record.results), *marks(record.fidelity)]:
         typer.echo(line)
+    for event, count in record.events.items():
+        note(f"{event}: {count}")
     typer.echo(f"record: {folder / 'record.json'}")
     if (folder / "policy").is_dir():
         typer.echo(

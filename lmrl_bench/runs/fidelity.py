@@ -51,3 +51,25 @@ class FidelityWatch:
         """Goes on from `state()`."""
         self._worst = {name: float(state[name]) for name in self._worst}
         self._truncated_share = float(state["truncated_share"])
+
+
+_MARKS: dict[Flag, tuple[float, str]] = {
+    "max_logprob_difference": (
+        MAX_LOGPROB_DIFFERENCE,
+        "the policy that was trained is not the one that sampled",
+    ),
+    "first_clip_fraction": (
+        MAX_FIRST_CLIP_FRACTION,
+        "ratios were clipped before the first step of an update",
+    ),
+    "truncated_share": (MAX_TRUNCATED_SHARE, "hardly a response ends before the limit"),
+}
+
+
+def marks(fidelity: Fidelity) -> list[str]:
+    """Returns a line for each bound that a run exceeded: the value, the bound and what it means."""
+    return [
+        f"mark: {name} is {getattr(fidelity, name):.3g}, above {bound:g}: {meaning}"
+        for name, (bound, meaning) in _MARKS.items()
+        if name in fidelity.flags
+    ]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from lmrl_bench.algorithms.interface import IterationStats, RolloutStats, UpdateStats
+from lmrl_bench.records.record import Fidelity
 from lmrl_bench.records.store import read_curves
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.fidelity import (
@@ -14,6 +15,7 @@ from lmrl_bench.runs.fidelity import (
     MAX_LOGPROB_DIFFERENCE,
     MAX_TRUNCATED_SHARE,
     FidelityWatch,
+    marks,
 )
 
 SOUND = {"difference": 1e-6, "clipped": 0.0, "truncated": 0.2}
@@ -89,3 +91,31 @@ def test_a_run_that_scores_another_policy_than_it_draws_from_is_marked(world):
         assert found.truncated_share == lines[-1]["rollout/truncated_share"]
         assert all(line["update/first_clip_fraction"] == 0.0 for line in lines)
     assert records["nlpo_released"].fidelity.max_logprob_difference > 0.01
+
+
+def test_marks_say_value_bound_and_meaning():
+    fidelity = Fidelity(
+        max_logprob_difference=4.26, truncated_share=1.0,
+        flags=["max_logprob_difference", "truncated_share"],
+    )  # fmt: skip
+    assert marks(fidelity) == [
+        "mark: max_logprob_difference is 4.26, above 0.001: the policy that was trained is not the one that sampled",
+        "mark: truncated_share is 1, above 0.9: hardly a response ends before the limit",
+    ]
+    assert marks(Fidelity()) == []
+
+
+def test_run_prints_marks_and_events(capsys, tmp_path):
+    from types import SimpleNamespace
+
+    from lmrl_bench.cli.app import _report
+
+    fidelity = Fidelity(truncated_share=0.95, flags=["truncated_share"])
+    record = SimpleNamespace(
+        status="completed", id="a/b/0", error=None, results={}, fidelity=fidelity,
+        events={"control_tokens": 3},
+    )  # fmt: skip
+    _report(record, tmp_path, False)
+    shown = capsys.readouterr()
+    assert "mark: truncated_share is 0.95, above 0.9" in shown.out
+    assert "control_tokens: 3" in shown.out + shown.err
