@@ -271,7 +271,7 @@ def _write(built: Path, name: str, rows: _Rows) -> None:
         "notes": "<br>".join(_line(note).replace("|", "\\|") for note in rows.notes) or "nothing",
         "first": json.dumps(train[0]["prompt"][:200], ensure_ascii=False),
         "steps": steps,
-        **texts.METRICS["words" if _has_words(responses) else "characters"],
+        **texts.METRICS[_kind(responses)],
     }
     (built / "algorithms").mkdir()
     for file, text in (
@@ -288,14 +288,22 @@ def _line(text: str) -> str:
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
-def _has_words(texts_of_rows: Sequence[str]) -> bool:
-    """Whether ROUGE can read most of them: it knows the letters a to z and digits only."""
-    read = sum(
-        1
-        for text in texts_of_rows
+def _kind(responses: Sequence[str]) -> str:
+    """What the references are: `short` (labels, numbers), `words` that ROUGE can read, or `characters`."""
+    if all(_is_short(text) for text in responses):
+        return "short"
+    read = [
+        text
+        for text in responses
         if len(re.findall("[a-z0-9]", text.lower())) * 2 > len(text.split())
-    )
-    return read * 2 > len(texts_of_rows)
+    ]
+    return "words" if len(read) * 2 > len(responses) else "characters"
+
+
+def _is_short(text: str) -> bool:
+    """A label or a number; scripts without spaces say a sentence in twenty characters."""
+    longest = 20 if re.search("[a-z0-9]", text.lower()) else 4
+    return len(text.split()) <= 2 and len(text) <= longest
 
 
 def _limit(rows: Sequence[str], step: int, longest: int) -> int:

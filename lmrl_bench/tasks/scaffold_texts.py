@@ -15,19 +15,26 @@ PARTLY_OWN: Final = (
 )
 
 METRICS: Final = {
+    "short": {
+        "reward": "exact-match",
+        "reward_name": "exact match",
+        "held_out": "chrf",
+        "held_out_name": "chrF",
+    },
     "words": {
         "reward": "rouge-l",
         "reward_name": "ROUGE-L",
-        "held_out": "{name: chrf}",
+        "held_out": "chrf",
         "held_out_name": "chrF",
     },
     "characters": {
         "reward": "chrf",
         "reward_name": "chrF (ROUGE reads a to z and digits only)",
-        "held_out": "{name: bleu, args: {tokenize: char}}",
-        "held_out_name": "BLEU over characters",
+        "held_out": "exact-match",
+        "held_out_name": "exact match",
     },
 }
+"""Reward and held-out metric by what the references are: labels and numbers, words, other scripts."""
 
 TASK: Final = """\
 # What every field means: tasks/README.md. After a change: lmrl-bench task lint <this folder>
@@ -59,7 +66,7 @@ reward:                         # a weighted sum; any metric is a reward by its 
 metrics:
   primary: {{name: {reward}}}
   held_out:                     # at least one that is not the reward
-    - {held_out}
+    - {{name: {held_out}}}
   others:
     - {{name: length}}
 
