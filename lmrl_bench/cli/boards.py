@@ -67,7 +67,7 @@ def export(
 
     spec = load_board(board)
     rows = export_board(spec, results, output, of_board(spec))
-    note(f"wrote {output}: {rows} rows")
+    note(f"wrote {output}: {rows} row{'' if rows == 1 else 's'}")
 
 
 @app.command()

@@ -75,27 +75,39 @@ class EpisodeRows:
         for row, sample in zip(rows, samples, strict=True):
             self._samples[row] = sample
 
-    def push(self, tokens: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Appends one token to every row; returns terminated and truncated, both `(N,)`.
+    def push(
+        self, tokens: IntegerArray, rows: IntegerArray | None = None
+    ) -> tuple[BooleanArray, BooleanArray]:
+        """Appends one token to each of `M` rows, by default all.
+
+        Returns:
+            Terminated and truncated, both `(M,)`.
 
         Raises:
             ValueError: A token is not in the tokenizer; nothing has changed then.
         """
         self.core.rules.require_tokens(tokens)
-        positions = self.lengths.copy()
-        self._response_ids[np.arange(len(tokens)), positions] = tokens
-        self.lengths += 1
+        chosen = np.arange(len(self.lengths)) if rows is None else rows
+        positions = self.lengths[chosen]
+        self._response_ids[chosen, positions] = tokens
+        self.lengths[chosen] += 1
         return self.core.rules.ends_after(tokens, positions)
 
-    def write(self, responses: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Sets whole responses `(N, T)`; returns terminated and truncated, both `(N,)`.
+    def write(
+        self, responses: IntegerArray, rows: IntegerArray | None = None
+    ) -> tuple[BooleanArray, BooleanArray]:
+        """Sets whole responses `(M, T)` of `M` rows, by default all.
+
+        Returns:
+            Terminated and truncated, both `(M,)`.
 
         Raises:
             ValueError: Wrong width, or an id that the tokenizer does not know.
         """
         completions = self.core.completions(responses)
-        self._response_ids[:] = completions.ids.numpy()
-        self.lengths[:] = completions.lengths.numpy()
+        chosen = np.arange(len(self.lengths)) if rows is None else rows
+        self._response_ids[chosen] = completions.ids.numpy()
+        self.lengths[chosen] = completions.lengths.numpy()
         return completions.terminated.numpy(), completions.truncated.numpy()
 
     def finish(

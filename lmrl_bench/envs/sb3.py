@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import DictInfoToList
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
@@ -25,11 +26,19 @@ class TextVecEnv(VecEnv):
 
     Args:
         venv: The environment; its rows share one core, so attributes belong to all of them.
+
+    Raises:
+        ValueError: The environment resets rows in the next step.
     """
 
     actions: NDArray[np.int64]
 
     def __init__(self, venv: EpisodeVectorEnv) -> None:
+        if venv.autoreset_mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"autoreset_mode is {venv.autoreset_mode.value}, but Stable-Baselines3 resets rows in "
+                "the step in which they end; make the environment with SameStep"
+            )
         self.venv = venv
         self._listed = DictInfoToList(venv)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)

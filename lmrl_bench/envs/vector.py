@@ -1,7 +1,9 @@
 """Both views as native `VectorEnv`s: `N` episodes over one core, one reward call per step.
 
-Rows that end are reset in the same step (`AutoresetMode.SAME_STEP`), so a completion environment
-gives new prompts with every step. All rows draw from one order of prompts.
+By default rows that end are reset in the same step (`AutoresetMode.SAME_STEP`), so a completion
+environment gives new prompts with every step. With `autoreset_mode="NextStep"` they are reset by the
+step after, whose action for them is ignored; Gymnasium's vector observation wrappers and other
+libraries ask for that. All rows draw from one order of prompts.
 """
 
 from __future__ import annotations
@@ -45,10 +47,12 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         split: Which split the prompts come from.
         vocabulary_size: Width of the action space; default: the tokenizer's largest id plus one.
         render_mode: None or "ansi".
+        autoreset_mode: `AutoresetMode.SAME_STEP` or `NEXT_STEP`, or its value as a text.
 
     Raises:
         LmrlBenchError: Task, tokenizer or data are not usable.
-        ValueError: `num_envs` is not positive, or `vocabulary_size` is too small.
+        ValueError: `num_envs` is not positive, `vocabulary_size` is too small, or there is no such
+            mode.
     """
 
     def __init__(
@@ -60,13 +64,15 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         split: Split = "train",
         vocabulary_size: int | None = None,
         render_mode: str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
         self.metadata = {
             "render_modes": ["ansi"],
             "render_fps": 4,
-            "autoreset_mode": AutoresetMode.SAME_STEP,
+            "autoreset_mode": self.autoreset_mode,
         }
         self.core = open_core(task, tokenizer, split)
         self.vocabulary_size = require_vocabulary(self.core.codec.vocabulary_size, vocabulary_size)
@@ -79,6 +85,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         self._rows = EpisodeRows(self.core, num_envs)
         self._queue = PromptQueue(self.core, num_envs)
         self._group_ids = [0] * num_envs
+        self._ended = np.zeros(num_envs, dtype=np.bool_)
         self._seeded = False
         self._started = False
 
@@ -87,8 +94,10 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Returns what one row of `step`'s actions is."""
 
     @abstractmethod
-    def apply(self, actions: NDArray[np.int64]) -> tuple[BooleanArray, BooleanArray]:
-        """Changes the rows; returns terminated and truncated, both `(N,)`."""
+    def apply(
+        self, actions: NDArray[np.int64], rows: IntegerArray
+    ) -> tuple[BooleanArray, BooleanArray]:
+        """Changes `M` of the `N` rows; returns terminated and truncated, both `(M,)`."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -117,6 +126,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         if "sample_ids" in options:
             self._queue.force(options["sample_ids"])
         self._started = True
+        self._ended[:] = False
         infos = self._begin(range(self.num_envs), {})
         return self._rows.observe(), infos
 
@@ -124,9 +134,12 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Steps all rows; those that end are scored together and start anew.
 
         Returns:
-            Observations `(N, …)` (of the new episodes where the old ones ended), rewards,
-            terminated, truncated `(N,)`, and infos in Gymnasium's vector form: `final_obs` and
-            `final_info` of ended rows, `sample_id`, `prompt`, `group_id` of the new ones.
+            Observations `(N, …)`, rewards, terminated, truncated `(N,)`, and infos in Gymnasium's
+            vector form. With `SAME_STEP` the observations of ended rows are those of their new
+            episodes; `final_obs` and `final_info` are of the old ones, and `sample_id`, `prompt`,
+            `group_id` of the new ones. With `NEXT_STEP` observations and infos are of the old
+            episodes, and the next step, which ignores the row's action, returns those of the new
+            ones with reward 0.
 
         Raises:
             ValueError: Wrong shape, or a token that the tokenizer does not know.
@@ -134,19 +147,37 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """
         if not self._started:
             raise ResetNeeded("call reset() before step()")
-        terminated, truncated = self.apply(np.asarray(actions, dtype=np.int64))
+        waiting = np.flatnonzero(self._ended).tolist()
+        running = np.flatnonzero(~self._ended)
+        terminated, truncated = np.zeros((2, self.num_envs), dtype=np.bool_)
+        terminated[running], truncated[running] = self.apply(
+            np.asarray(actions, dtype=np.int64), running
+        )
         rewards = np.zeros(self.num_envs, dtype=np.float64)
         infos: Info = {}
         ended = np.flatnonzero(terminated | truncated).tolist()
         if ended:
             rewards[ended], final_infos = self._rows.finish(ended, terminated[ended])
-            last = self._rows.observe()
             for row, info in zip(ended, final_infos, strict=True):
-                final_obs = {name: value[row].copy() for name, value in last.items()}
                 info["group_id"] = self._group_ids[row]
-                infos = self._add_info(infos, {"final_obs": final_obs, "final_info": info}, row)
+            infos = self._final(ended, final_infos)
+        if self.autoreset_mode == AutoresetMode.SAME_STEP:
             infos = self._begin(ended, infos)
+        else:
+            infos = self._begin(waiting, infos)
+            self._ended = terminated | truncated
         return self._rows.observe(), rewards, terminated, truncated, infos
+
+    def _final(self, ended: Sequence[int], final_infos: Sequence[Info]) -> Info:
+        """Packs the infos of rows that have ended."""
+        infos: Info = {}
+        last = self._rows.observe()
+        for row, info in zip(ended, final_infos, strict=True):
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                final_obs = {name: value[row].copy() for name, value in last.items()}
+                info = {"final_obs": final_obs, "final_info": info}
+            infos = self._add_info(infos, info, row)
+        return infos
 
     def render(self) -> tuple[str, ...] | None:
         """Returns prompt and response so far of every row as text."""
@@ -177,11 +208,11 @@ class TextGenerationVectorEnv(EpisodeVectorEnv):
         """Returns the tokens."""
         return spaces.Discrete(self.vocabulary_size)
 
-    def apply(self, actions: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Appends one token `(N,)` to every row."""
+    def apply(self, actions: IntegerArray, rows: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Appends one token of `(N,)` to each of the rows."""
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
-        return self._rows.push(actions)
+        return self._rows.push(actions[rows], rows)
 
     def action_masks(self) -> BooleanArray:
         """Returns `(N, vocabulary_size)`, true at the legal next tokens (sb3-contrib's name)."""
@@ -195,8 +226,18 @@ class CompletionVectorEnv(EpisodeVectorEnv):
         """Returns the padded responses `(T,)`."""
         return ResponseSpace(self.core.rules, self.vocabulary_size)
 
-    def apply(self, actions: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Sets the responses `(N, T)`."""
+    def apply(self, actions: IntegerArray, rows: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
+        """Sets the responses of the rows, of `(N, T)`."""
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"{len(actions)} responses for {self.num_envs} rows")
-        return self._rows.write(actions)
+        return self._rows.write(actions[rows], rows)
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    offered = (AutoresetMode.SAME_STEP, AutoresetMode.NEXT_STEP)
+    for one in offered:
+        if mode in (one, one.value, one.name):
+            return one
+    raise ValueError(
+        f"autoreset_mode is {mode!r} (allowed: {', '.join(one.value for one in offered)})"
+    )

@@ -189,11 +189,20 @@ def _row(
         counts={status: sum(run.status == status for run in runs) for status in STATUSES},
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
+        temperature=_temperature(completed),
         masked=algorithm in MASKED or UNMASKED in decodings,
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),
     )
+
+
+def _temperature(completed: Sequence[RunRecord]) -> float | None:
+    """The row's own temperature of evaluations; all seeds have the same configuration."""
+    for record in completed:
+        value = (record.config.get("evaluation") or {}).get("temperature")
+        return float(value) if value is not None else None
+    return None
 
 
 def _verification(

@@ -73,9 +73,8 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
         RecordError: Fewer than three seeds, a task without a scale or without a completed run.
     """
     if len(board.seeds) < MINIMUM_SEEDS:
-        raise RecordError(
-            f"board '{board.name}' has {len(board.seeds)} seeds; statistics need {MINIMUM_SEEDS}"
-        )
+        seeds = "1 seed" if len(board.seeds) == 1 else f"{len(board.seeds)} seeds"
+        raise RecordError(f"board '{board.name}' has {seeds}; statistics need {MINIMUM_SEEDS}")
     scales = {task.task: scale_of(task, board) for task in board.tasks}
     rows = scored_rows(board, scales)
     tasks = sorted(scales)

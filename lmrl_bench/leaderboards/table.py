@@ -125,6 +125,10 @@ class Row(_Strict):
     tokens: Summary | None = Field(None, description="generated response tokens while training")
     wall_s: Summary | None = None
     cpu_s: Summary | None = None
+    temperature: float | None = Field(
+        None,
+        description="of the evaluations, where the row sets its own; null: the task's decoding",
+    )
     masked: bool = Field(
         False,
         description="the row acts, and 'test' decodes, through its own action mask; 'test-unmasked' "

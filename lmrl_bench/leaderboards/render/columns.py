@@ -56,7 +56,7 @@ def columns(table: TaskTable, *, everything: bool = False) -> list[Column]:
         found += [_metric(table, "test", name) for name in table.metrics if name not in shown]
     found += [
         _part("test", "kl_to_reference", "KL", "nats per episode to the start policy: its drift"),
-        _part("test", "mean_length", "length", "mean response length in tokens"),
+        _part("test", "mean_length", "tokens per answer", "mean response length in tokens"),
         _part("test", "truncated_share", "cut", "share of responses that reached the length cap"),
         Column("tokens", "tokens", "response tokens generated while training",
                lambda row: row.tokens, kind="cost"),
@@ -112,6 +112,11 @@ def number(value: float, places: int) -> str:
     return text[1:] if text[0] == "-" and float(text) == 0 else text
 
 
+def counted(number: int, noun: str) -> str:
+    """Returns "1 task" or "3 tasks"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def seeds_text(row: Row) -> str:
     """Returns "3/3", or which seeds are missing and why: "1/3: seed 1 diverged, seed 2 missing"."""
     share = f"{row.counts['completed']}/{len(row.runs)}"
@@ -136,9 +141,9 @@ def unmasked_primary(table: TaskTable) -> Column | None:
 
 
 def arrow(table: TaskTable, metric: str) -> str:
-    """Returns the direction in which a metric is better."""
-    lower = table.info is not None and metric in table.info.lower_is_better
-    return "↓" if lower else "↑"
+    """Returns the direction in which a metric is better; empty where neither is."""
+    direction = table.info.higher_is_better(metric) if table.info else True
+    return "" if direction is None else "↑" if direction else "↓"
 
 
 def _metric(table: TaskTable, split: str, name: str) -> Column:
@@ -158,11 +163,17 @@ def _metric(table: TaskTable, split: str, name: str) -> Column:
 
     return Column(
         key=f"{split}/{name}",
-        title=f"{name}{decoding} {arrow(table, name)}",
+        title=f"{name}{_unit(table, name)}{decoding} {arrow(table, name)}".rstrip(),
         explanation=f"{role} on the test split, {how}",
         value=value,
         measure=name if split == "test" and role != "metric" else None,
     )
+
+
+def _unit(table: TaskTable, metric: str) -> str:
+    """The length that a task measures is in words; beside it stands the length in tokens."""
+    signature = table.info.metric_signatures.get(metric, "") if table.info else ""
+    return ", words" if signature.startswith("length|") else ""
 
 
 def _part(

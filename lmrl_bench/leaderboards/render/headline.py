@@ -30,9 +30,11 @@ def lead(board: BoardTable) -> list[str]:
         group = joined([f"**{names[label]}**" for label in found.groups[0]])
         verb = "leads" if len(found.groups[0]) == 1 else "lead together, tied,"
         of_first = "its" if len(found.groups[0]) == 1 else f"{names[first.label]}'s"
+        tasks = len(board.tasks)
+        whole = "the board's one task" if tasks == 1 else f"all {tasks} tasks"
         assert first.iqm is not None  # a row in a group has no missing run
         lines.append(
-            f"{group} {verb} over all {len(board.tasks)} tasks: {of_first} score is "
+            f"{group} {verb} over {whole}: {of_first} score is "
             f"**{_with_interval(first.iqm)}**, where {scale_words(found)}."
         )
         bare = rows.get(unmasked_title(first.label))
@@ -76,13 +78,14 @@ def facts(board: BoardTable) -> list[tuple[str, str]]:
                 f"{joined(parts)}, between two rows, with 80 % power. Smaller ones may be there unseen.",
             )
         )
-    found.append(
-        (
-            "Tied",
-            "The 95 % interval of the difference to the first row of the group contains 0. That is "
-            "no proof of equality.",
+    if board.overview and board.overview.groups:
+        found.append(
+            (
+                "Tied",
+                "The 95 % interval of the difference to the first row of the group contains 0. That is "
+                "no proof of equality.",
+            )
         )
-    )
     return found
 
 

@@ -21,6 +21,7 @@ from lmrl_bench.leaderboards.render.verification import BADGE, badge
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
+    decoding_note,
     fidelity_note,
     masked_note,
     rebuild_command,
@@ -46,6 +47,7 @@ def markdown(board: BoardTable) -> str:
         tuning_note(board),
         *_overview(board),
         untrained_note(board),
+        decoding_note(board),
         *_findings(board),
         *(_whole(board, board.overview) if board.overview else []),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
 from lmrl_bench.leaderboards.overview import significant_tests
+from lmrl_bench.leaderboards.render.columns import counted
 
 
 def overview_text(found: BoardOverview) -> str:
@@ -17,7 +18,7 @@ def overview_text(found: BoardOverview) -> str:
     ]
     pairs = [[pair.first, pair.second, _text(pair.probability)] for pair in found.improvements]
     parts = [
-        f"{found.board}: {found.seeds} seeds{note}; scores: 0 is the floor, 1 the ceiling",
+        f"{found.board}: {counted(found.seeds, 'seed')}{note}; scores: 0 is the floor, 1 the ceiling",
         _table(
             [["task", "metric", "floor", "ceiling", "from"]]
             + [

@@ -19,6 +19,7 @@ from lmrl_bench.leaderboards.render.columns import (
     Column,
     cell_text,
     columns,
+    counted,
     decimals,
     number,
     row_title,
@@ -40,9 +41,12 @@ from lmrl_bench.leaderboards.render.verification import badge, checked
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
+    cells_words,
+    decoding_note,
     fidelity_note,
     masked_note,
     rebuild_command,
+    table_caption,
     tuning_note,
     untrained_note,
     verdicts,
@@ -73,7 +77,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         key=[(label, name, style[label]) for label, name in titles(board).items()],
         grey=sum(name == OTHER for name in style.values()),
         tuning=tuning_note(board),
-        untrained=untrained_note(board),
+        caption=" ".join(filter(None, [table_caption(board), untrained_note(board), decoding_note(board)])),
         masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
         verdict_heads=VERDICT_HEADS,
         legend=[_emphasised(line) for line in LEGEND],
@@ -83,7 +87,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -91,6 +95,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.globals["counted"] = counted
+    return environment
 
 
 def _leaderboard(board: BoardTable) -> list[dict[str, Any]]:
@@ -221,6 +227,7 @@ def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> 
         "masked": _emphasised(masked_note(table.rows)),
         "marked": _emphasised(fidelity_note(table.rows)),
         "verdicts": verdicts(table),
+        "caption": f"Test split: {cells_words(table.rows)}. Point at a cell for its single seeds.",
         "intervals": Markup(interval_svg(board, table)) if info else None,
         "curves": Markup(curves[table.task]) if table.task in curves else None,
         "drift": [Markup(svg) for m in measures if (svg := drift_svg(board, table, m))],
@@ -235,7 +242,9 @@ def _best(table: TaskTable, sample: ShownSample) -> dict[str, float]:
     for name in [info.primary_metric, *info.held_out_metrics] if info else []:
         values = [answer.scores[name] for answer in sample.answers if name in answer.scores]
         if values and info:
-            found[name] = (min if name in info.lower_is_better else max)(values)
+            direction = info.higher_is_better(name)
+            if direction is not None:
+                found[name] = (max if direction else min)(values)
     return found
 
 

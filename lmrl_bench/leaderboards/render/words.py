@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from lmrl_bench.leaderboards.ranking import UNMASKED
+from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
 from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
+from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 from lmrl_bench.records.record import Flag
 
@@ -16,7 +17,7 @@ FLAGS: dict[Flag, str] = {
     "first_clip_fraction": "ratios were clipped before the first step of an update",
     "truncated_share": "hardly any response ended by itself",
 }
-"""What a passed bound says of a run, in words."""
+"""What an exceeded bound says of a run, in words."""
 LEGEND = (
     "Numbers are mean ± half of the 95 % Student-t interval over training seeds (n = seeds). "
     "Episodes are averaged inside each seed's number; they are not the sample.",
@@ -30,10 +31,10 @@ LEGEND = (
     "in the table overlap, which is the stricter question.",
     "Rows that train nothing evaluate a policy as it is, once per seed: their interval is over "
     "evaluation sampling only, and must not be read as the spread of a training.",
-    "↑ more is better, ↓ less is better. *Held-out* metrics are no part of the reward: where the "
-    "reward rises and they fall, the reward was exploited.",
-    "*KL*: nats per episode to the policy that the row started from. *length*: response tokens. "
-    "*cut*: share of responses that reached the length cap without an end.",
+    "↑ more is better, ↓ less is better; without an arrow, neither is. *Held-out* metrics are no part of the reward: "
+    "where the reward rises and they fall, the reward was exploited.",
+    "*KL*: nats per episode to the policy that the row started from. *tokens per answer*: mean length of the "
+    "responses. *cut*: share of responses that reached the length cap without an end.",
     "*greedy*: most probable tokens in place of the task's decoding.",
     f"{DAGGER} marks a row that acts through an action mask of its own (NLPO's top-p mask), which is a "
     "part of its policy: all its numbers are with the mask, its place in the ranking too. The mask "
@@ -59,6 +60,43 @@ def untrained_note(board: BoardTable) -> str:
         f"Rows that train nothing: {', '.join(names)}. Their intervals are over evaluation "
         "sampling only."
     )
+
+
+def decoding_note(board: BoardTable) -> str:
+    """Returns which rows were evaluated with another decoding than their task's, or an empty text."""
+    rows = {(row.label, row.temperature) for table in board.tasks for row in table.rows}
+    found = sorted((label, value) for label, value in rows if value is not None)
+    if not found:
+        return ""
+    parts = ", ".join(f"{label} at temperature {value:g}" for label, value in found)
+    return f"Evaluated with another decoding than the task's: {parts}."
+
+
+def table_caption(board: BoardTable) -> str:
+    """Returns how the table of all tasks is ordered and what its cells are."""
+    rows = [row for table in board.tasks for row in table.rows]
+    if board.overview and board.overview.groups:
+        order = "Best first; a line divides groups of ties."
+    else:
+        order = "In the order of the board, which ranks nothing."
+    return f"{order} Tasks: primary metric on the test split, {cells_words(rows)}."
+
+
+def cells_words(rows: Sequence[Row]) -> str:
+    """Returns what the numbers of these rows are, and what is marked among them, if anything is."""
+    found = [
+        summary
+        for row in rows
+        if (split := row.splits.get(SPLIT))
+        for summary in split.metrics.values()
+    ]
+    if any(summary.mean is not None for summary in found):
+        words = "mean ± half of the 95 % interval over seeds"
+    else:
+        words = f"the value of each seed (an interval needs at least {MINIMUM_SEEDS})"
+    if any(row.best for row in rows):
+        words += "; marked cells are the best of their column and its ties"
+    return words
 
 
 def tuning_note(board: BoardTable) -> str:
@@ -88,7 +126,7 @@ def masked_note(rows: Iterable[Row]) -> str:
 
 
 def fidelity_note(rows: Iterable[Row]) -> str:
-    """Returns which runs passed a fidelity bound and what that says of them, or an empty text."""
+    """Returns which runs exceeded a fidelity bound and what that says of them, or an empty text."""
     seeds: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for run in row.runs:
@@ -100,7 +138,7 @@ def fidelity_note(rows: Iterable[Row]) -> str:
         f"{label} (seeds {', '.join(map(str, numbers))}): {words}"
         for (label, words), numbers in seeds.items()
     ]
-    return f"**Marked runs**, whose records passed a fidelity bound: {'; '.join(parts)}."
+    return f"**Marked runs**, which exceeded a fidelity bound: {'; '.join(parts)}."
 
 
 def verdicts(table: TaskTable) -> list[tuple[str, tuple[str, str, str, str, str]]]:

@@ -130,5 +130,12 @@ const show = () => {
   if (samples.length) showSample();
 };
 addEventListener("hashchange", () => { state = read(); show(); go(); });
+// Tables that are wider than the page say so.
+const boxes = [...document.querySelectorAll(".scroll")];
+const markCut = () => boxes.forEach((box) => box.classList.toggle("cut", box.scrollLeft + box.clientWidth < box.scrollWidth - 2));
+boxes.forEach((box) => box.addEventListener("scroll", markCut, { passive: true }));
+addEventListener("resize", markCut);
+document.addEventListener("toggle", markCut, true);
 show();
+markCut();
 go();
