@@ -8,11 +8,12 @@ until an environment is made.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import gymnasium
 
 from lmrl_bench.errors import LmrlBenchError
-from lmrl_bench.tasks.catalog import folders
+from lmrl_bench.tasks.catalog import folders, load_task
 from lmrl_bench.tasks.task import Task
 
 _VIEWS = {
@@ -49,9 +50,21 @@ def register_tasks() -> list[str]:
     return new
 
 
-def register_task(name: str, version: int) -> list[str]:
-    """Registers the two views of one task; returns the ids that are new."""
+def register_task(task: str | Path, version: int | None = None) -> list[str]:
+    """Registers the two views of one task; returns the ids that are new.
+
+    Args:
+        task: A task of the catalog by name, or the folder of a task of your own.
+        version: Its version, if it is known; then `task` must be a name, and nothing is read.
+
+    Raises:
+        LmrlBenchError: There is no such task, or its definition is wrong.
+    """
     new = []
+    name, source = str(task), str(task)
+    if version is None:
+        opened = load_task(task)
+        name, version, source = opened.name, opened.spec.version, str(opened.folder)
     for suffix, (entry_point, vector_entry_point) in _VIEWS.items():
         identifier = f"LMRL/{name}{suffix}-v{version}"
         if identifier not in gymnasium.registry:
@@ -59,7 +72,7 @@ def register_task(name: str, version: int) -> list[str]:
                 identifier,
                 entry_point=entry_point,
                 vector_entry_point=vector_entry_point,
-                kwargs={"task": name},
+                kwargs={"task": source},
             )
             new.append(identifier)
     return new
