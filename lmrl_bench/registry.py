@@ -68,6 +68,11 @@ class Registry(Generic[T]):
             )
         return self._objects[name]
 
+    def module(self, name: str) -> str | None:
+        """Returns the module of a built-in name, without importing it; None for any other name."""
+        target = self._targets.get(name)
+        return target.partition(":")[0] if target else None
+
     def _load_plugin(self, entry: EntryPoint) -> T:
         try:
             return cast(T, entry.load())

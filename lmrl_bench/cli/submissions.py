@@ -1,4 +1,4 @@
-"""`lmrl-bench submission validate | rescore | rerun`."""
+"""`lmrl-bench submission validate | rescore | rerun | bounds`."""
 
 from __future__ import annotations
 
@@ -123,6 +123,14 @@ def rerun(
         from lmrl_bench.runs.verify import write_rerun
 
         note(f"wrote {write_rerun(run, found, name)}")
+
+
+@app.command()
+def bounds() -> None:
+    """Prints what is checked of every field of a submission, and what is believed."""
+    from lmrl_bench.leaderboards.submission.bounds import table
+
+    typer.echo(table())
 
 
 def _who(write: bool, by: str | None) -> str | None:

@@ -11,7 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.statistics import (
@@ -21,10 +29,12 @@ from lmrl_bench.leaderboards.statistics import (
 )
 from lmrl_bench.leaderboards.table import Verification
 from lmrl_bench.records.files import write_atomic
-from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.record import Count, Name, RunRecord, Sha256
 
 FILE: Final = "verification.json"
 MAX_BYTES: Final = 200_000
+FIRST_DAY: Final = datetime.date(2025, 1, 1)
+"""No record and no check is older than the format."""
 WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated")
 """Of the levels 0 to 4. No command gives level 2: boards publish no trained policies."""
 
@@ -32,16 +42,16 @@ WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated"
 class Retrained(BaseModel):
     """One seed that was trained again."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    seed: int
+    seed: Count
     how: Literal["bitwise", "interval"] = Field(
         description="the same facts, or inside the prediction interval of the other seeds"
     )
     value: FiniteFloat | None = Field(
         None, description="the primary metric of the new run on the test split, if it completed"
     )
-    digest: str = Field(description="of the new record; of the checked one for the same bits")
+    digest: Sha256 = Field(description="of the new record; of the checked one for the same bits")
 
     @model_validator(mode="after")
     def _says_what_lies_inside(self) -> Self:
@@ -53,14 +63,22 @@ class Retrained(BaseModel):
 class Check(BaseModel):
     """One check of a row."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     level: Literal[1, 3]
-    by: str = Field(min_length=1)
+    by: Name
     date: datetime.date
-    records: dict[int, str] = Field(description="seed to record digest, all seeds of the row")
-    package_version: str
+    records: dict[int, Sha256] = Field(description="seed to record digest, all seeds of the row")
+    package_version: Name
     retrained: Retrained | None = Field(None, description="of a check of level 3")
+
+    @field_validator("date")
+    @classmethod
+    def _of_our_time(cls, date: datetime.date) -> datetime.date:
+        latest = datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=1)
+        if not FIRST_DAY <= date <= latest:
+            raise ValueError(f"{date} is not between {FIRST_DAY} and today")
+        return date
 
     @model_validator(mode="after")
     def _has_evidence(self) -> Self:
@@ -77,7 +95,7 @@ class Check(BaseModel):
 
 
 class _Checks(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     checks: list[Check]
 

@@ -24,7 +24,7 @@ from lmrl_bench.records.record import FileInfo
 
 SAMPLES = "samples.parquet"
 SHOWN_SAMPLES = 8
-_COLUMNS: dict[str, pa.DataType] = {
+COLUMNS: dict[str, pa.DataType] = {
     "sample_id": pa.string(),
     "decoding": pa.string(),
     "seed_index": pa.int32(),
@@ -36,8 +36,8 @@ _COLUMNS: dict[str, pa.DataType] = {
     "terminated": pa.bool_(),
     "reward": pa.float64(),
 }
-_WHOLE = tuple(name for name in _COLUMNS if name not in ("prompt", "references"))
-_GIVEN = tuple(name for name in _COLUMNS if name not in ("seed_index", "prompt_sha256"))
+_WHOLE = tuple(name for name in COLUMNS if name not in ("prompt", "references"))
+_GIVEN = tuple(name for name in COLUMNS if name not in ("seed_index", "prompt_sha256"))
 
 
 def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
@@ -54,9 +54,9 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
             cannot be written.
     """
     path = folder / SAMPLES
-    scores = sorted({name for row in rows for name in row if name not in _COLUMNS})
+    scores = sorted({name for row in rows for name in row if name not in COLUMNS})
     _check(path, rows, scores)
-    schema = pa.schema([*_COLUMNS.items(), *((name, pa.float64()) for name in scores)])
+    schema = pa.schema([*COLUMNS.items(), *((name, pa.float64()) for name in scores)])
     try:
         table = pa.Table.from_pylist(list(_completed(rows)), schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -91,10 +91,10 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
-    missing = [name for name in _COLUMNS if name not in schema.names]
+    missing = [name for name in COLUMNS if name not in schema.names]
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
-    wrong = [field.name for field in schema if field.type != _COLUMNS.get(field.name, pa.float64())]
+    wrong = [field.name for field in schema if field.type != COLUMNS.get(field.name, pa.float64())]
     if wrong:
         raise RecordError(f"{path}: columns of another type: {', '.join(wrong)}; restore it")
 
@@ -110,7 +110,7 @@ def _check_whole(path: Path, table: pa.Table) -> None:
 def _check(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:
     unknown = [name for name in scores if not name.startswith(("metric/", "reward/"))]
     if unknown:
-        allowed = ", ".join([*_COLUMNS, "metric/…", "reward/…"])
+        allowed = ", ".join([*COLUMNS, "metric/…", "reward/…"])
         raise RecordError(f"{path}: unknown columns {', '.join(unknown)} (allowed: {allowed})")
     for number, row in enumerate(rows):
         missing = [name for name in _GIVEN if name not in row]

@@ -6,16 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
-from lmrl_bench.records.record import Fidelity, Flag
-
-MAX_LOGPROB_DIFFERENCE = 1e-3
-"""Nats. In float32, cached decoding and the full forward agree to about 1e-5."""
-
-MAX_FIRST_CLIP_FRACTION = 0.0
-"""Before the first step of an update every ratio is 1, so nothing can be clipped."""
-
-MAX_TRUNCATED_SHARE = 0.9
-"""Above it the policy has all but stopped ending its responses."""
+from lmrl_bench.records.fidelity import BOUNDS, MEANING, exceeded
+from lmrl_bench.records.record import Fidelity
 
 
 class FidelityWatch:
@@ -33,14 +25,8 @@ class FidelityWatch:
             self._truncated_share = stats.rollout.truncated_share
 
     def summary(self) -> Fidelity:
-        """Returns the worst values, the last truncated share, and the bounds that were passed."""
-        bounds: dict[Flag, float] = {
-            "max_logprob_difference": MAX_LOGPROB_DIFFERENCE,
-            "first_clip_fraction": MAX_FIRST_CLIP_FRACTION,
-        }
-        flags = [name for name, bound in bounds.items() if self._worst[name] > bound]
-        if self._truncated_share > MAX_TRUNCATED_SHARE:
-            flags.append("truncated_share")
+        """Returns the worst values, the last truncated share, and the bounds that were exceeded."""
+        flags = exceeded(truncated_share=self._truncated_share, **self._worst)
         return Fidelity(**self._worst, truncated_share=self._truncated_share, flags=flags)
 
     def state(self) -> dict[str, float]:
@@ -53,23 +39,10 @@ class FidelityWatch:
         self._truncated_share = float(state["truncated_share"])
 
 
-_MARKS: dict[Flag, tuple[float, str]] = {
-    "max_logprob_difference": (
-        MAX_LOGPROB_DIFFERENCE,
-        "the policy that was trained is not the one that sampled",
-    ),
-    "first_clip_fraction": (
-        MAX_FIRST_CLIP_FRACTION,
-        "ratios were clipped before the first step of an update",
-    ),
-    "truncated_share": (MAX_TRUNCATED_SHARE, "hardly a response ends before the limit"),
-}
-
-
 def marks(fidelity: Fidelity) -> list[str]:
     """Returns a line for each bound that a run exceeded: the value, the bound and what it means."""
     return [
-        f"mark: {name} is {getattr(fidelity, name):.3g}, above {bound:g}: {meaning}"
-        for name, (bound, meaning) in _MARKS.items()
+        f"mark: {name} is {getattr(fidelity, name):.3g}, above {bound:g}: {MEANING[name]}"
+        for name, bound in BOUNDS.items()
         if name in fidelity.flags
     ]

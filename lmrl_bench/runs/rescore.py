@@ -8,8 +8,7 @@ repeat bit for bit; on another kind of processor models round otherwise (`MODEL_
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -18,13 +17,10 @@ import numpy as np
 
 from lmrl_bench.errors import AssetError, LmrlBenchError, RecordError, VerificationError
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
-from lmrl_bench.metrics import METRICS
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.scoring import score
-from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import check_files, find_folders, read_record
-from lmrl_bench.rewards import REWARDS
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 from lmrl_bench.runs.answers import (
     TOLERANCE,
@@ -34,19 +30,12 @@ from lmrl_bench.runs.answers import (
     disagreement,
     means,
 )
+from lmrl_bench.runs.bounds import problems as bound_problems
+from lmrl_bench.runs.bounds.signatures import installed_packages, textual, without_versions
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.spec import ComponentSpec
 from lmrl_bench.tasks.task import Task
 
-TEXTUAL = tuple(
-    f"lmrl_bench.{name}"
-    for name in (
-        "metrics.answers", "metrics.coverage", "metrics.diversity", "metrics.form",
-        "metrics.meteor", "metrics.overlap", "metrics.rouge",
-        "rewards.shaping",
-    )
-)  # fmt: skip
-"""Modules of the metrics and rewards that are functions of the texts alone."""
 MODEL_TOLERANCE = 1e-5
 """The same for one answer under a model, in single precision: other processors round otherwise.
 
@@ -172,6 +161,7 @@ class _Run:
             yield str(error)
             return
         yield from reasons
+        yield from bound_problems(self.folder, self.record, self.task)
         for decoding in whole:
             for what, claimed, value in means(decoding):
                 yield from self._same(None, f"{decoding.decoding}: {what}", claimed, value)
@@ -182,7 +172,7 @@ class _Run:
 
     def _metric(self, component: ComponentSpec, answered: Answers) -> Iterator[str]:
         key = component.key
-        if not self.models and not _textual(component.name):
+        if not self.models and not textual(component.name):
             self.found.left_out[self.folder].add(key)
             return
         metric = self._made(lambda: self.task.metric(key))
@@ -197,12 +187,12 @@ class _Run:
         name = f"{answered.decoding}: {key}"
         yield from self._same(key, name, answered.results.metrics[key].value, result.value)
         if result.per_sample is not None:
-            exact = _textual(component.name)
+            exact = textual(component.name)
             column = f"metric/{key}"
             yield from self._column(key, column, name, answered, result.per_sample, exact)
 
     def _reward(self, answered: Answers) -> Iterator[str]:
-        exact = all(_textual(term.name) for term in self.task.spec.reward.terms)
+        exact = all(textual(term.name) for term in self.task.spec.reward.terms)
         if not self.models and not exact:
             self.found.left_out[self.folder].add(REWARD)
             return
@@ -251,8 +241,8 @@ class _Run:
 
     def _other_version(self, key: str, recorded: str, here: str) -> str | None:
         """Libraries may be of another version, as long as the numbers agree; nothing else may."""
-        old, new = self.record.provenance.packages, _packages()
-        if _without_versions(recorded, old) != _without_versions(here, new):
+        old, new = self.record.provenance.packages, installed_packages()
+        if without_versions(recorded, old) != without_versions(here, new):
             return f"{key} is of another version: {recorded}, here {here}"
         if recorded != here:
             self.found.libraries |= {
@@ -271,14 +261,6 @@ class _Run:
             ) from error
 
 
-def _textual(name: str) -> bool:
-    """Whether a registered metric or reward is a function of the texts alone."""
-    for registry in (REWARDS, METRICS):
-        if name in registry:
-            return registry.get(name).__module__ in TEXTUAL
-    return False  # of the task's plug-in
-
-
 def _batch(answered: Answers) -> RewardBatch:
     """The episodes as the reward met them."""
     return RewardBatch(
@@ -293,16 +275,3 @@ def _totals(output: RewardOutput) -> FloatArray:
     """`(B,)`, the score and the sum of the token rewards."""
     dense = output.token_rewards
     return output.scores if dense is None else output.scores + dense.sum(axis=1)
-
-
-@functools.cache
-def _packages() -> dict[str, str]:
-    return collect("cpu", 1).packages
-
-
-def _without_versions(signature: str, packages: Mapping[str, str]) -> str:
-    """The signature without the versions of libraries, where they are the installed ones."""
-    for name, version in packages.items():
-        installed = rf"\|{re.escape(name)}:{re.escape(version)}(?=[|\]]|$)"
-        signature = re.sub(installed, f"|{name}:", signature)
-    return signature

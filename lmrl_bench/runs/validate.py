@@ -24,6 +24,7 @@ from lmrl_bench.leaderboards.submission.tree import NOT_COMMITTED, look
 from lmrl_bench.leaderboards.table import BoardTable
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
+from lmrl_bench.runs import bounds
 from lmrl_bench.runs.answers import answers, disagreement, means
 from lmrl_bench.runs.expectations import of_board
 from lmrl_bench.tasks.catalog import load_task
@@ -61,7 +62,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         *misplaced(submission, tree.runs),
         *problems,
         *_answers(records),
-        *mixed(board, earlier | records),
+        *mixed(board, earlier | records, lambda task: load_task(task).spec.evaluation.greedy),
         *history.problems,
     ]
     table = None
@@ -105,6 +106,8 @@ def _of_run(folder: Path, record: RunRecord, task: Task) -> list[str]:
         whole, reasons = answers(folder, record, task)
     except RecordError as error:
         return [f"its answers cannot be checked ({error})"]
+    if record.task.digest == task.digest:  # else it is refused already
+        reasons += bounds.problems(folder, record, task)
     found = [
         disagreement(f"{decoding.decoding}: {what}", claimed, value)
         for decoding in whole

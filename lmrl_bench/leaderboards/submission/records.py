@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmrl_bench.config.loading import load_yaml
-from lmrl_bench.digests import digest
+from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
 from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.submission.copies import copies
 from lmrl_bench.leaderboards.submission.tree import unpacked
 from lmrl_bench.records.curves import ValidationPoint
+from lmrl_bench.records.fidelity import BOUNDS, MEANING
 from lmrl_bench.records.record import RunRecord, ScoreRange
 from lmrl_bench.records.store import (
     CONFIG,
@@ -24,7 +26,6 @@ from lmrl_bench.records.store import (
     check_place,
     read_curves,
     read_record,
-    read_samples,
 )
 
 RUN_AGAIN: Final = "run it again (lmrl-bench bench) or restore it"
@@ -123,8 +124,16 @@ def read_whole(
     return records, problems
 
 
-def mixed(board: BoardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
-    """Returns why the records cannot stand in one table, and which of them are one run twice."""
+def mixed(
+    board: BoardSpec, records: Mapping[Path, RunRecord], greedy: Callable[[str], bool]
+) -> list[str]:
+    """Returns why the records cannot stand in one table, and which of them are one run twice.
+
+    Args:
+        board: The board.
+        records: The records, by folder.
+        greedy: Whether evaluations of a task decode greedily.
+    """
     problems = []
     for task in [task.task for task in board.tasks]:
         found = {f: r for f, r in records.items() if r.task.name == task}
@@ -132,7 +141,7 @@ def mixed(board: BoardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
         for entry in board.entries:
             row = {f: r for f, r in found.items() if r.row == entry.label}
             problems += _raised(check_row, row)
-        problems += _copies(found)
+        problems += copies(found, greedy(task))
     return problems
 
 
@@ -166,7 +175,11 @@ def to_look_at(
         known = scales.get(record.task.name)
         if record.status == "completed" and record.task.score_range != known:
             flags.append(f"{folder}: has another score_range than the task; the task's counts")
-        flags += [f"{folder}: passed the fidelity bound {name}" for name in record.fidelity.flags]
+        flags += [
+            f"{folder}: {name} is {getattr(record.fidelity, name):.4g}, which exceeds the fidelity bound of "
+            f"{BOUNDS[name]:g}: {MEANING[name]}"
+            for name in record.fidelity.flags
+        ]
     return flags
 
 
@@ -203,39 +216,6 @@ def _raised(
     return []
 
 
-def _copies(records: Mapping[Path, RunRecord]) -> list[str]:
-    """Two trainings never log the same numbers or give the same answers: it is one run twice."""
-    seen: dict[tuple[str, str], Path] = {}
-    problems = []
-    for folder, record in records.items():
-        for what, found in _fingerprints(folder, record).items():
-            first = seen.setdefault((what, found), folder)
-            if first != folder:
-                problems.append(
-                    f"{folder}: its {what} are those of {first}: a copy, or a setting that changes "
-                    "nothing; a board takes each run once: remove it"
-                )
-    return problems
-
-
-def _fingerprints(folder: Path, record: RunRecord) -> dict[str, str]:
-    """Digests of curves and answers, read, of a run that trained; none of what cannot be read."""
-    found: dict[str, str] = {}
-    try:
-        lines = read_curves(folder) if record.curves else []
-        if not any(line.get("kind") == "train" for line in lines):
-            return {}  # nothing was trained, so equal numbers may be honest
-        found["curves"] = digest(lines)
-        if record.samples:
-            columns = ("decoding", "sample_id", "output_ids")
-            answers = read_samples(folder).select(columns).to_pylist()
-            if len({str(answer["output_ids"]) for answer in answers}) > 1:  # else it has collapsed
-                found["answers"] = digest(answers)
-    except LmrlBenchError:
-        pass  # another check names it
-    return found
-
-
 def _identity(_folder: Path, record: RunRecord) -> Iterator[str]:
     model = str((record.config.get("policy") or {}).get("model") or "default").rpartition("/")[2]
     wanted = f"{record.task.name}/{record.row}/{model}/s{record.seed}-{record.config_digest[:8]}"
@@ -263,7 +243,7 @@ def _configuration(folder: Path, record: RunRecord) -> Iterator[str]:
             yield f"{CONFIG} is missing"
         return
     wanted = {**record.config, "label": record.row, "seed": record.seed}
-    if load_yaml(path).data != wanted:
+    if canonical_json(load_yaml(path).data) != canonical_json(wanted):
         yield f"{CONFIG} says something else than the record's config"
 
 

@@ -7,16 +7,15 @@ import json
 import pytest
 
 from lmrl_bench.algorithms.interface import IterationStats, RolloutStats, UpdateStats
-from lmrl_bench.records.record import Fidelity
-from lmrl_bench.records.store import read_curves
-from lmrl_bench.runs.execute import run
-from lmrl_bench.runs.fidelity import (
+from lmrl_bench.records.fidelity import (
     MAX_FIRST_CLIP_FRACTION,
     MAX_LOGPROB_DIFFERENCE,
     MAX_TRUNCATED_SHARE,
-    FidelityWatch,
-    marks,
 )
+from lmrl_bench.records.record import Fidelity
+from lmrl_bench.records.store import read_curves
+from lmrl_bench.runs.execute import run
+from lmrl_bench.runs.fidelity import FidelityWatch, marks
 
 SOUND = {"difference": 1e-6, "clipped": 0.0, "truncated": 0.2}
 

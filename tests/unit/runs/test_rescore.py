@@ -14,8 +14,8 @@ from lmrl_bench.errors import AssetError, DataError, RecordError, VerificationEr
 from lmrl_bench.metrics.overlap import ChrF
 from lmrl_bench.records.samples import write_samples
 from lmrl_bench.records.store import read_samples
+from lmrl_bench.runs.answers import answers
 from lmrl_bench.runs.rescore import rescore
-from lmrl_bench.tasks.task import Task
 
 
 def train(world):
@@ -164,7 +164,7 @@ def test_a_task_that_is_not_here_and_data_that_cannot_be_read_are_problems_of_th
     run, monkeypatch
 ):
     """Between them a run whose number was edited: none hides another."""
-    row, samples = run.parent, Task.samples
+    row = run.parent
     for seed in ("1", "2"):
         shutil.copytree(run, row / seed)
 
@@ -174,15 +174,12 @@ def test_a_task_that_is_not_here_and_data_that_cannot_be_read_are_problems_of_th
     edit_record(row / "0", lambda content: content["task"].update(name="nowhere"))
     edit_record(row / "1", change)
 
-    calls = []
-
-    def damaged(self, split):
-        calls.append(split)
-        if len(calls) > 2:  # of the last run
+    def damaged(folder, record, task):
+        if folder == row / "2":
             raise DataError("test.jsonl: has another sha256")
-        return samples(self, split)
+        return answers(folder, record, task)
 
-    monkeypatch.setattr(Task, "samples", damaged)
+    monkeypatch.setattr("lmrl_bench.runs.rescore.answers", damaged)
     with pytest.raises(VerificationError) as caught:
         rescore(row)
     lines = str(caught.value).splitlines()

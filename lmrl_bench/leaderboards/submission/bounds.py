@@ -1,0 +1,123 @@
+"""Every field of a run's files: what bounds it, and what is believed. Documentation and test are made from this table.
+
+`lmrl-bench submission bounds` prints it, results/README.md shows it, and `tests/cli/cheats` plants a violation of each
+row that is checked.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Bound(NamedTuple):
+    """What holds for a field, or for fields that are checked alike.
+
+    Attributes:
+        file: The file.
+        fields: The fields, with `*` for any name.
+        bound: What is checked; empty if nothing is.
+        believed: What nothing contradicts, and why; empty if that is nothing.
+    """
+
+    file: str
+    fields: tuple[str, ...]
+    bound: str
+    believed: str = ""
+
+
+_RECORD: Final = "record.json"
+_CURVES: Final = "curves.jsonl"
+_SAMPLES: Final = "samples.parquet"
+_CHECKS: Final = "verification.json"
+_AGAIN: Final = "only training again tells (`submission rerun`)"
+
+BOUNDS: Final = (
+    Bound(_RECORD, ("schema", "status"), "known values; a completed run lacks no part"),
+    Bound(_RECORD, ("id", "row", "seed"), "those of the folder and of the configuration's digest"),
+    Bound(_RECORD, ("error.*",), "absent from a completed run, there for any other",
+          "the text of an error of a failed run"),
+    Bound(_RECORD, ("task.name", "task.version", "task.digest"), "the task as it is today"),
+    Bound(_RECORD, ("task.data.*",), "digest and rows of each split of the task"),
+    Bound(_RECORD, ("task.metric_signatures", "task.reward_signature"),
+          "one for each metric of the task, equal to the one computed here but for versions of libraries",
+          "of metrics that need a model, until `submission rescore`"),
+    Bound(_RECORD, ("task.primary_metric", "task.held_out_metrics"), "the task's"),
+    Bound(_RECORD, ("task.lower_is_better", "task.neutral_metrics"), "the directions of the metrics' own classes",
+          "of metrics of a plug-in, until `submission rescore`"),
+    Bound(_RECORD, ("task.score_range.*",), "finite, not of width 0; boards take the task's"),
+    Bound(_RECORD, ("algorithm", "config", "config_digest"),
+          "the board's settings as they resolve today, the same values as in config.yaml, and their digest"),
+    Bound(_RECORD, ("policy.model", "policy.start", "policy.revision", "policy.start_recipe_sha256", "policy.kind"),
+          "what task and configuration name"),
+    Bound(_RECORD, ("policy.weights_sha256", "policy.tokenizer_sha256", "policy.base_weights_sha256"),
+          "the files on this machine, where the model is shipped or here; equal between rows of one start",
+          "of a model that is not on this machine, and of a supervised start that is not shipped"),
+    Bound(_RECORD, ("policy.parameters",), "the numbers in the model's files, where it is here",
+          "of a model that is not on this machine, and with an adapter"),
+    Bound(_RECORD, ("budget.planned_tokens",), "the configuration's"),
+    Bound(_RECORD, ("budget.tokens", "budget.episodes", "budget.iterations", "budget.optimiser_steps"),
+          "the last line of training; 0 where nothing is learnt"),
+    Bound(_RECORD, ("results.*.n", "results.*.metrics.*.n"), "the prompts that configuration and task ask for"),
+    Bound(_RECORD, ("results.*.metrics.*.value",),
+          "the task's metrics, inside their bounds; on the validation split the last evaluation; on the test split "
+          "what `submission rescore` computes"),
+    Bound(_RECORD, ("results.*.metrics.*.per_sample",), "whether samples.parquet has the column"),
+    Bound(_RECORD, ("results.*.reward", "results.*.reward_components.*"),
+          "means over the answers; the parts are the terms of the task's reward"),
+    Bound(_RECORD, ("results.*.kl_to_reference",),
+          "0 but for rounding where nothing is learnt; else, for n sampled responses, at least -30/n nats less "
+          "rounding, which an honest run misses with a probability of e^-30",
+          f"its value: {_AGAIN}"),
+    Bound(_RECORD, ("results.*.mean_length", "results.*.truncated_share"),
+          "means over the answers; counts of whole tokens and responses inside the task's limits"),
+    Bound(_RECORD, ("fidelity.*",), "the worst values of the lines of training, and the flags that follow from them"),
+    Bound(_RECORD, ("events.*",), "known names, counts", f"the counts: {_AGAIN}"),
+    Bound(_RECORD, ("curves.*", "samples.*"), "name, sha256 and rows of the files"),
+    Bound(_RECORD, ("provenance.*",), "versions, package names and a device by their form; one line of plain text each",
+          "all else: where and with what a run was made is its maker's word"),
+    Bound(_RECORD, ("time.started", "time.finished"), "in this order, between 2025 and one day from now",
+          "when it was: the clock is its maker's"),
+    Bound(_RECORD, ("time.*_s",), "not negative; the parts sum to at most `wall_s`; 0 for parts that do not occur",
+          "how long it took"),
+    Bound(_RECORD, ("time.peak_memory_mb", "time.peak_memory_of"), "not negative", "how much it was"),
+    Bound(_CURVES, ("iteration",), "of training 1, 2, …; of evaluations 0, every k-th and the last"),
+    Bound(_CURVES, ("tokens", "episodes", "optimiser_steps"),
+          "grow; in an iteration as many episodes as configured, of 1 to `response.max_tokens` tokens; training ends "
+          "with the first iteration that reaches the budget"),
+    Bound(_CURVES, ("progress",), "tokens over budget, at most 1"),
+    Bound(_CURVES, ("rollout/length", "rollout/truncated_share"), "of the iteration's tokens and episodes"),
+    Bound(_CURVES, ("rollout/kl_charged",), "`rollout/kl` times `rollout/kl_coefficient`"),
+    Bound(_CURVES, ("rollout/*", "update/*"), "all that training logs, finite; norms and entropies not negative, "
+          "shares between 0 and 1; not those of another run",
+          f"their values: {_AGAIN}"),
+    Bound(_CURVES, ("reward", "kl_to_reference", "mean_length", "truncated_share", "metric/*"),
+          "as in the record's results; the last evaluation is the record's",
+          f"the values of earlier evaluations, whose answers are not kept: {_AGAIN}"),
+    Bound(_SAMPLES, ("sample_id", "prompt_sha256", "prompt", "references", "decoding"),
+          "the task's test prompts, in order, once for each decoding that the configuration asks for"),
+    Bound(_SAMPLES, ("seed_index",), "0"),
+    Bound(_SAMPLES, ("output_ids",),
+          "ids of the tokenizer, as many as the task allows; an end token last, and only there, if and only if "
+          "`terminated`; not those of another run",
+          f"that the policy answered so: {_AGAIN}"),
+    Bound(_SAMPLES, ("output",), "the text of `output_ids`, where the tokenizer is here",
+          "of a tokenizer that is not on this machine or that needs code of its own"),
+    Bound(_SAMPLES, ("terminated",), "not before the limit of tokens without an end token"),
+    Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `submission rescore` computes"),
+    Bound(_SAMPLES, ("metric/*",), "the task's metrics inside their bounds; what `submission rescore` computes"),
+    Bound(_CHECKS, ("level", "retrained.*"), "levels that a command writes, with their evidence"),
+    Bound(_CHECKS, ("records",), "digests of the row's records, else the check has lapsed"),
+    Bound(_CHECKS, ("date",), "between 2025 and one day from now"),
+    Bound(_CHECKS, ("by", "package_version"), "one line of plain text",
+          "who checked: a reviewer is shown every check that is new"),
+)  # fmt: skip
+"""Types and limits of size hold besides: no text for a number, nothing unknown, nothing twice."""
+
+
+def table() -> str:
+    """Returns the bounds as a table in Markdown."""
+    lines = ["| file | fields | checked | believed |", "| --- | --- | --- | --- |"]
+    for bound in BOUNDS:
+        fields = ", ".join(f"`{field}`" for field in bound.fields)
+        lines.append(f"| {bound.file} | {fields} | {bound.bound} | {bound.believed} |")
+    return "\n".join(lines)

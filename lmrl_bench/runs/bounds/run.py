@@ -1,0 +1,219 @@
+"""A completed run as it is checked: record, lines of the curves, answers, and what its settings say of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from tokenizers import Tokenizer
+
+from lmrl_bench.config.run import RunConfig
+from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.errors import RecordError
+from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
+from lmrl_bench.models.fingerprints import local_digests
+from lmrl_bench.models.names import resolve_model
+from lmrl_bench.records.curves import TrainingPoint, ValidationPoint, read_points
+from lmrl_bench.records.parsing import problems_of
+from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.store import read_samples
+from lmrl_bench.tasks.spec import ResponseSpec
+from lmrl_bench.tasks.task import Task
+
+ROUNDING = 1e-6
+"""Largest relative difference between equal means: some are computed in single precision."""
+NOISE = 30.0
+"""Nats. For n independent responses y of a policy p, E[exp(-Σ log p(y)/q(y))] = 1, so by Markov's inequality
+Σ log p(y)/q(y) is below -30 with a probability of at most e^-30, about 1e-13."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One completed run.
+
+    Attributes:
+        record: Its record.
+        task: Its task.
+        config: The record's configuration, typed.
+        training: The lines of training, in their order.
+        validation: The lines of evaluations, in their order.
+        rows: The answers.
+    """
+
+    record: RunRecord
+    task: Task
+    config: RunConfig
+    training: Sequence[TrainingPoint]
+    validation: Sequence[ValidationPoint]
+    rows: Sequence[dict[str, Any]]
+
+    @property
+    def response(self) -> ResponseSpec:
+        """How long a response may be."""
+        return self.task.spec.response
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """How evaluations decode."""
+        return self.task.spec.evaluation
+
+    @property
+    def trains(self) -> bool:
+        """Whether the algorithm learns."""
+        return self.config.algorithm.name != "none"
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether it learns from its own responses."""
+        return self.config.algorithm.name not in ("none", "supervised")
+
+    @property
+    def episodes_per_iteration(self) -> int | None:
+        """Responses per iteration; None for an algorithm that does not say."""
+        value = (self.config.algorithm.model_extra or {}).get("episodes_per_iteration")
+        return value if self.rolls_out and type(value) is int and value > 0 else None
+
+    @cached_property
+    def decodings(self) -> list[str]:
+        """The decodings of the test split that a run with this configuration has."""
+        masked = self.config.algorithm.name in MASKED
+        further = [("test-greedy", self.config.evaluation.greedy), (UNMASKED, masked)]
+        return ["test", *(name for name, asked in further if asked)]
+
+    def asked(self, split: str) -> int:
+        """How many prompts of a split are answered."""
+        evaluation = self.config.evaluation
+        if split == "validation":
+            return min(evaluation.validation_samples, len(self.task.samples("validation")))
+        return min(evaluation.test_samples, len(self.task.samples("test")))
+
+    @cached_property
+    def vocabulary(self) -> Language | None:
+        """The tokenizer of the policy, where it is on this machine."""
+        policy = self.record.policy
+        name = self.config.policy.model or self.task.spec.policies.default
+        here = local_digests(name, self.config.policy.revision)
+        if policy is None or here is None or here.tokenizer != policy.tokenizer_sha256:
+            return None
+        return language(resolve_model(name, self.config.policy.revision))
+
+
+class Language(NamedTuple):
+    """What decides which ids a response may have, and which text they are.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        ids: Its ids.
+        ends: The ids that end a response.
+        decodes: Whether its file alone says what text ids are.
+    """
+
+    tokenizer: Tokenizer
+    ids: frozenset[int]
+    ends: frozenset[int]
+    decodes: bool
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of a response."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def open_run(folder: Path, record: RunRecord, task: Task) -> Run:
+    """Reads what is checked.
+
+    Raises:
+        RecordError: A file cannot be read, or the configuration is none.
+    """
+    try:
+        config = RunConfig.model_validate(
+            {**record.config, "label": record.row, "seed": record.seed}
+        )
+    except ValidationError as error:
+        raise RecordError(f"config: {problems_of(error)}") from error
+    training, validation = read_points(folder)
+    rows = read_samples(folder).to_pylist() if record.samples else []
+    return Run(record, task, config, training, validation, rows)
+
+
+@lru_cache(maxsize=8)
+def language(folder: str) -> Language | None:
+    """Reads the tokenizer of a model's folder; None where it has no file that can be read without Transformers."""
+    path = Path(folder)
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+        settings = _json(path / "tokenizer_config.json")
+    except Exception:
+        return None
+    token = settings.get("eos_token")
+    spelled = token.get("content") if isinstance(token, dict) else token
+    own = tokenizer.token_to_id(str(spelled))
+    if own is None:
+        return None
+    ids = frozenset(tokenizer.get_vocab(with_added_tokens=True).values())
+    named = _json(path / "generation_config.json").get("eos_token_id")
+    named = _json(path / "config.json").get("eos_token_id") if named is None else named
+    further = named if isinstance(named, list) else [named]
+    ends = {own, *(number for number in further if number in ids)}
+    plain = settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return Language(tokenizer, ids, frozenset(ends), plain)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def equal(first: float, second: float, tolerance: float = ROUNDING) -> bool:
+    """Whether two numbers are the same mean, computed in another order or precision."""
+    return abs(first - second) <= tolerance * max(1.0, abs(second))
+
+
+def is_count(value: float) -> bool:
+    """Whether a number is a count, up to rounding."""
+    return abs(value - round(value)) <= ROUNDING * max(1.0, abs(value))
+
+
+def length_problems(
+    what: str, mean_length: float, truncated_share: float, n: int, response: ResponseSpec
+) -> Iterator[str]:
+    """Yields why a mean length and a truncated share of `n` responses cannot be."""
+    tokens, cut = mean_length * n, truncated_share * n
+    if not is_count(tokens) or not is_count(cut):
+        yield (
+            f"{what}: mean_length {mean_length:.9g} and truncated_share {truncated_share:.9g} are "
+            f"not of {n} responses"
+        )
+        return
+    least = round(cut) * response.max_tokens + (n - round(cut)) * max(1, response.min_tokens)
+    if not least <= round(tokens) <= n * response.max_tokens:
+        yield (
+            f"{what}: mean_length {mean_length:.9g} cannot be with {response.min_tokens} to "
+            f"{response.max_tokens} tokens in a response and a truncated_share of {truncated_share:.9g}"
+        )
+
+
+def kl_problems(
+    what: str, kl: float, n: int, run: Run, *, greedy: bool, at_start: bool
+) -> Iterator[str]:
+    """Yields why a mean log-ratio to the start policy over `n` responses cannot be."""
+    slack = 2e-3 * run.response.max_tokens  # the two passes round otherwise
+    if at_start and abs(kl) > slack:
+        yield f"{what}: kl_to_reference is {kl:.6g} of the start to itself; it is 0 but for rounding"
+    elif not greedy and kl < -NOISE / n - slack:
+        least = f"{-NOISE / n - slack:.4g}"
+        yield f"{what}: kl_to_reference is {kl:.6g}; a mean over {n} sampled responses is not below {least}"
+
+
+def within(value: float, bounds: tuple[float, float]) -> bool:
+    """Whether a value lies inside bounds, up to rounding."""
+    low, high = bounds
+    slack = ROUNDING * max(1.0, *(abs(bound) for bound in bounds if math.isfinite(bound)), 0.0)
+    return low - slack <= value <= high + slack
