@@ -63,7 +63,7 @@ class Seq2SeqNetwork(Network):
         states, _ = self.run(
             slice(0, 1),
             decoder_input_ids=torch.cat([start, response_ids], dim=1),
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
+            encoder_outputs=_encoder_output(encoded),
             attention_mask=attention,
         )
         return states[:, len(self.start_ids) - 1 :]
@@ -100,7 +100,7 @@ class Seq2SeqDecoder(Decoder):
         states, self.logits, self._cache = self._network.run_cached(
             self._cache,
             decoder_input_ids=ids,
-            encoder_outputs=BaseModelOutput(last_hidden_state=self._encoded),
+            encoder_outputs=_encoder_output(self._encoded),
             attention_mask=self._attention,
         )
         self.states = states[:, -1]
@@ -112,6 +112,13 @@ class Seq2SeqDecoder(Decoder):
         if self._attention is not None:
             self._attention = self._attention[rows]
         self.states, self.logits = self.states[rows], self.logits[rows]
+
+
+def _encoder_output(states: Tensor) -> BaseModelOutput:
+    """Returns the encoder's states as models take them; those with experts ask for a router's logits, too."""
+    output = BaseModelOutput(last_hidden_state=states)
+    output.router_logits = None
+    return output
 
 
 def _padded_right(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

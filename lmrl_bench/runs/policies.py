@@ -112,7 +112,8 @@ def sample(
     codec = make_codec(loaded, policy)
     samples = list(loaded.samples("test")[:n])
     if prompt is not None:
-        samples = [Sample("prompt", prompt, ())] * n
+        # Who types a prompt writes it as a template does, control tokens included.
+        samples = [Sample("prompt", prompt, (), written=((0, len(prompt)),))] * n
     sampling = config.evaluation.sampling(loaded.spec.evaluation)
     sampling = SamplingConfig(temperature=sampling.temperature, greedy=greedy or sampling.greedy)
     rng = torch.Generator().manual_seed(derive_seed(seed, "sample"))

@@ -173,3 +173,17 @@ class TestForcedFirstToken:
         policy.save(tmp_path / "saved")
         again = load(str(tmp_path / "saved"), 12, 20)
         assert again.network.start_ids == [1, self.FORCED]
+
+
+def test_a_model_that_takes_a_drawn_padding_id_for_padding_is_refused(tmp_path):
+    """M2M100 leaves positions out at padding ids: with a cache and without it, they are others."""
+    from transformers import M2M100Config, M2M100ForConditionalGeneration
+
+    config = M2M100Config(
+        vocab_size=50, d_model=32, encoder_layers=2, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, pad_token_id=0,
+        eos_token_id=1, bos_token_id=2, decoder_start_token_id=1,
+    )  # fmt: skip
+    folder = folder_of(tmp_path, M2M100ForConditionalGeneration(config))
+    with pytest.raises(PolicyError, match="decoding with a cache gives other log-probabilities"):
+        load(folder, 12, 20)
