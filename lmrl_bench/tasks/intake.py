@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -75,11 +75,13 @@ def keep(
     if not found:
         raise DataError(f"{path}: no rows")
     columns = list(dict.fromkeys(str(column) for row in found for column in row.values))
-    prompt = _column(prompt_column, _PROMPT_NAMES, columns, path, "--prompt-column")
+    first = {str(column) for column in found[0].values}  # a guess is among them
+    prompt = _column(prompt_column, _PROMPT_NAMES, columns, first, path, "--prompt-column")
     others = [column for column in columns if column != prompt]
     names: Sequence[str | None] = reference_columns or [None]
     references = [
-        _column(given, _REFERENCE_NAMES, others, path, "--reference-column") for given in names
+        _column(given, _REFERENCE_NAMES, others, first, path, "--reference-column")
+        for given in names
     ]
     if twice := [name for name, count in Counter(references).items() if count > 1]:
         raise TaskError(f"{path}: --reference-column names '{twice[0]}' twice; name it once")
@@ -87,7 +89,12 @@ def keep(
 
 
 def _column(
-    given: str | None, usual: Sequence[str], columns: Sequence[str], path: Path, option: str
+    given: str | None,
+    usual: Sequence[str],
+    columns: Sequence[str],
+    first: Collection[str],
+    path: Path,
+    option: str,
 ) -> str:
     if given is not None:
         if given not in columns:
@@ -97,7 +104,7 @@ def _column(
             )
         return given
     for name in usual:
-        if name in columns:
+        if name in columns and name in first:
             return name
     raise TaskError(
         f"{path}: which column is meant? Say it with {option} (columns: {', '.join(columns)})"
