@@ -21,6 +21,8 @@ from lmrl_bench.digests import canonical_json, file_sha256
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.foreign import border
+from lmrl_bench.metrics.values import as_number, per_response
 from lmrl_bench.text.sample import Sample
 
 _COLUMNS = {"predictions", "references"}
@@ -65,6 +67,7 @@ class EvaluateMetric(Metric):
         self._key = key
         self._options = dict(options or {})
         self._each = per_sample
+        self._rows_seen = False
         self._source = "" if script is None else f"|script:{_script_digest(Path(script))}"
         self._several = _takes_several_references(self.name, self._module)
 
@@ -87,13 +90,21 @@ class EvaluateMetric(Metric):
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
         references = [self._references(sample) for sample in samples]
-        value = self._compute(list(responses), references)
+        value = self._compute(list(responses), references, samples)
         per_sample = value if isinstance(value, np.ndarray) else None
-        if self._each and per_sample is None:
-            pairs = zip(responses, references, strict=True)
-            rows = [np.mean(self._compute([text], [reference])) for text, reference in pairs]
+        if per_sample is not None:
+            self._require_rows(responses[0], references[0], samples[0])
+        elif self._each:
+            triples = zip(responses, references, samples, strict=True)
+            rows = [np.mean(self._compute([text], [one], [row])) for text, one, row in triples]
             per_sample = np.array(rows, dtype=np.float64)
         return MetricResult(float(np.mean(value)), per_sample)
+
+    def _require_rows(self, response: str, reference: str | list[str], sample: Sample) -> None:
+        """Checks, once, that a list has one number per response: BLEU's four precisions have not."""
+        if not self._rows_seen:
+            self._compute([response], [reference], [sample])
+            self._rows_seen = True
 
     def _references(self, sample: Sample) -> str | list[str]:
         if self._several:
@@ -106,27 +117,33 @@ class EvaluateMetric(Metric):
         return sample.references[0]
 
     def _compute(
-        self, responses: list[str], references: list[str | list[str]]
+        self,
+        responses: list[str],
+        references: list[str | list[str]],
+        samples: Sequence[Sample],
     ) -> float | FloatArray:
         """The value at the key: a number, or `(B,)` numbers."""
-        result = self._module.compute(predictions=responses, references=references, **self._options)
+        with border(f"in the module of metric '{self.name}'", self._module, MetricError):
+            result = self._module.compute(
+                predictions=responses, references=references, **self._options
+            )
+        if not isinstance(result, Mapping):
+            raise MetricError(f"metric '{self.name}': the module returned {result!r}")
         if self._key not in result:
             raise MetricError(
                 f"metric '{self.name}': the module's result has no key '{self._key}'"
                 f"{nearest(self._key, result)} (it has: {', '.join(result)})"
             )
-        try:
-            value = np.asarray(result[self._key], dtype=np.float64)
-        except (TypeError, ValueError):
-            value = np.empty((0, 0))
-        if value.shape == ():
-            return float(value)
-        if value.shape != (len(responses),):
+        value = result[self._key]
+        number = as_number(value)
+        if number is not None and np.ndim(value) == 0:
+            return number
+        if np.shape(value)[:1] != (len(responses),) or isinstance(value, str | Mapping):
             raise MetricError(
                 f"metric '{self.name}': the module's '{self._key}' is neither one number nor one "
                 f"for each of the {len(responses)} responses"
             )
-        return value
+        return per_response(value, samples, f"metric '{self.name}'", MetricError)
 
 
 def to_evaluate(metric: Metric) -> evaluate.Metric:
@@ -135,7 +152,14 @@ def to_evaluate(metric: Metric) -> evaluate.Metric:
     `references` are texts, or lists of texts; the columns `references` and `prompts` exist where
     the metric reads them. The result holds the corpus value under the metric's name, its further
     values, and `per_sample` where it exists.
+
+    Raises:
+        MetricError: The metric reads the meta of samples.
     """
+    if "meta" in metric.needs:
+        raise MetricError(
+            f"metric '{metric.name}' reads the meta of samples, for which `evaluate` has no column"
+        )
     return _AsEvaluate(metric)
 
 

@@ -40,7 +40,7 @@ def per_response(
         )
     rows = np.empty(len(values), dtype=np.float64)
     for row, (value, sample) in enumerate(zip(values, samples, strict=True)):
-        number = _number(value)
+        number = as_number(value)
         if number is None:
             hint = "; give a response that earns nothing 0.0" if value is None else ""
             raise raised(
@@ -78,7 +78,7 @@ def _is_coroutine(value: Any) -> bool:
     return True
 
 
-def _number(value: Any) -> float | None:
+def as_number(value: Any) -> float | None:
     """The value as a number, or None if it is none."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()

@@ -1,6 +1,7 @@
 """Both directions of the bridge to `evaluate`, with a local script and with objects, no network."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import datasets
 import evaluate
@@ -116,3 +117,42 @@ def test_there_and_back_again():
     np.testing.assert_allclose(
         wrapped.score(RESPONSES, ROWS).per_sample, metric.score(RESPONSES, ROWS).per_sample
     )
+
+
+class Returns(Longest):
+    """Gives what it is told."""
+
+    result: ClassVar = {}
+
+    def _compute(self, predictions, references):
+        if callable(self.result):
+            return self.result(predictions)
+        return self.result
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ({"x": None}, "neither one number nor one for each of the 2"),
+        ({"x": "0.5"}, "neither one number nor one for each of the 2"),
+        ({"x": ["0.5", "1"]}, "returned '0.5' for sample 'row-0'"),
+        ({"x": [0.5, None]}, "returned None for sample 'row-1'"),
+        ({"x": [0.9, 0.1]}, "neither one number nor one for each of the 1 responses"),
+        (
+            lambda texts: {}["label"],
+            r"test_external_metrics\.py:\d+: KeyError: 'label' in the module",
+        ),
+    ],
+)
+def test_what_a_module_returns_is_not_believed(result, message, monkeypatch):
+    """Two precisions of a corpus are not the values of two responses."""
+    monkeypatch.setattr(Returns, "result", staticmethod(result) if callable(result) else result)
+    metric = make_metric("evaluate", {"key": "x", "module": Returns()})
+    samples = [Sample(f"row-{row}", "", ("a",)) for row in range(2)]
+    with pytest.raises(MetricError, match=message):
+        metric.score(["a", "b"], samples)
+
+
+def test_a_metric_of_meta_is_no_evaluate_metric():
+    with pytest.raises(MetricError, match="reads the meta of samples"):
+        make_metric("concept-coverage").as_evaluate()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lmrl_bench.errors import MetricError, RewardError
+from lmrl_bench.errors import MetricError, RewardError, RewardNotFiniteError
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.rewards import (
@@ -296,3 +296,9 @@ def test_prepare_reaches_every_term():
 def test_make_reward_messages(term, error, message):
     with pytest.raises(error, match=message):
         make_reward(spec(term))
+
+
+def test_a_clip_does_not_hide_an_infinite_sum():
+    reward = CompositeReward([Term(Given([1e308] * 3), 10.0)], clip=(-1, 1))
+    with pytest.raises(RewardNotFiniteError, match="'reward' is inf for sample 's0'"):
+        reward(batch())
