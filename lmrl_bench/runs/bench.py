@@ -17,7 +17,7 @@ from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import Status
 from lmrl_bench.records.store import RECORD
 from lmrl_bench.runs.declared import require_declared
-from lmrl_bench.runs.done import done_record
+from lmrl_bench.runs.done import done_record, untidy
 from lmrl_bench.runs.folders import run_folder, run_name
 from lmrl_bench.runs.pool import JobResult, Stop, run_jobs
 from lmrl_bench.runs.progress import Event, Listener, silent
@@ -70,6 +70,8 @@ class CellJob:
             return None
         with suppress(RecordError):
             record = done_record(self.config, self.expected, self.rerun.failed)
+            if record and record.status != "failed" and untidy(run_folder(self.config)):
+                return None  # the worker removes what a kill has left
             return record.status if record else None
         return None
 
@@ -169,10 +171,11 @@ def run_grid(jobs: Sequence[CellJob], *, workers: int, progress: Listener = sile
         if result.error is None:
             outcome.statuses[job.name] = result.value
         elif not (result.died and stop.requested):
-            outcome.statuses[job.name] = "failed"
+            status = "interrupted" if result.killed else "failed"
+            outcome.statuses[job.name] = status
             outcome.errors[job.name] = result.error
-            _record_death(job, result)
-            progress(Event(job.name, "finished", text=f"failed: {result.error}"))
+            _record_death(job, result, status)
+            progress(Event(job.name, "finished", text=f"{status}: {result.error}"))
     for job in jobs:
         outcome.statuses.setdefault(job.name, "interrupted")
     return outcome
@@ -233,13 +236,16 @@ def _run_cell(job: CellJob, emit: Listener) -> Status:
         return write_failure(job.config, error).status
 
 
-def _record_death(job: CellJob, result: JobResult) -> None:
-    """Writes the record of a cell whose process died, if it has none and the folder can be written at all."""
+def _record_death(job: CellJob, result: JobResult, status: Status) -> None:
+    """Writes the record of a cell whose process died, if it has none and the folder can be written at all.
+
+    A cell whose process was killed counts as interrupted: the next call goes on with it.
+    """
     from lmrl_bench.runs.journal import write_failure
 
     if result.died and not _has_record(job):
         with suppress(OSError, LmrlBenchError):
-            write_failure(job.config, RuntimeError(result.error))
+            write_failure(job.config, RuntimeError(result.error), status)
 
 
 def _has_record(job: CellJob) -> bool:

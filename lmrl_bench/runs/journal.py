@@ -317,14 +317,14 @@ def _bare_task_info(task: Task) -> TaskInfo:
     )
 
 
-def write_failure(config: RunConfig, error: BaseException) -> RunRecord:
-    """Writes the record of a run that failed before it could begin, or whose process died."""
+def write_failure(config: RunConfig, error: BaseException, status: Status = "failed") -> RunRecord:
+    """Writes the record of a run that failed before it could begin, or whose process died or was killed."""
     folder = run_folder(config)
     task = load_task(config.task)
     now = _now()
     record = RunRecord(
         id=record_id(config),
-        status="failed",
+        status=status,
         row=config.row,
         seed=config.seed,
         error=_error(error, None, store.format_traceback(error)),

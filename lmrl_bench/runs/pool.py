@@ -23,17 +23,23 @@ from lmrl_bench.runs.progress import Event
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IMPORTS = "lmrl_bench.runs.preloaded"
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
+"""Exit codes of processes that did not end through their own fault; the system kills what uses too much memory."""
 _STOPPING = "stopping after the running iterations; once more stops at once"
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of a job: `value` as returned, or `error` as text; `died` if its process was lost with it."""
+    """What became of a job: `value` as returned, or `error` as text.
+
+    `died` if its process was lost with it; `killed` if somebody else ended that process.
+    """
 
     index: int
     value: Any = None
     error: str | None = None
     died: bool = False
+    killed: bool = False
 
 
 @dataclass
@@ -97,7 +103,7 @@ class _Worker:
             self.process.join()
             code = self.process.exitcode
             error = f"the worker process died with exit code {code}"
-            return JobResult(self.index, error=error, died=True)
+            return JobResult(self.index, error=error, died=True, killed=code in _KILLED)
         return message
 
     def dismiss(self) -> None:

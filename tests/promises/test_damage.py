@@ -187,7 +187,7 @@ class Damaged:
             name for name in {*found, *wanted} if found.get(name) != wanted.get(name)
         ):
             return f"wrong: other facts {changed}"
-        extra = sorted(set(self.scene.files()) ^ set(self.files))
+        extra = sorted(set(self.scene.files()) - set(self.files))
         return "same" if self.compared or not extra else f"wrong: leftovers {extra}"
 
 

@@ -201,6 +201,49 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
     assert records[2].read_bytes() == kept
 
 
+def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
+    world, board, monkeypatch, capsys
+):
+    """A real worker is killed (-9) in the middle of a cell; then files of finished cells are damaged."""
+    reward = (
+        "[0.0 if os.path.exists('dead') else (open('dead', 'w').close(), os.kill(os.getpid(), 9))]"
+        " * batch.n if os.path.exists('armed') else [float(len(t)) for t in batch.responses]"
+    )
+    world.add_reward("deadly", reward.replace("batch.n", "len(batch.responses)"))
+    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2, 3])
+    (world.root / "armed").touch()
+    killed = call(capsys, "bench", path)
+    assert killed.code == 1
+    assert "interrupted: toy/good/0: the worker process died with exit code -9" in killed.err
+    record = read_record(cell(world, "good", 0))
+    assert (record.status, record.error.message[-12:]) == ("interrupted", "exit code -9")
+    (world.root / "armed").unlink()
+    for seed in (1, 2, 3):
+        shutil.rmtree(cell(world, "good", seed))
+    done = call(capsys, "bench", path)  # no flag
+    assert done.code == 0, done.err
+    assert not (cell(world, "good", 0) / ".lock").exists()
+    before = {seed: read_record(cell(world, "good", seed)) for seed in range(4)}
+
+    samples = cell(world, "good", 0) / "samples.parquet"
+    samples.write_bytes(samples.read_bytes()[:-9])
+    (cell(world, "good", 1) / "record.json").write_text("{")
+    (cell(world, "good", 2) / "record.json").write_text("{")
+    (cell(world, "good", 2) / "config.yaml").write_text("task: another")
+    (cell(world, "good", 3) / ".record.json.abcd1234").write_text("half")
+    again = call(capsys, "bench", path)
+    assert again.code  # the board cannot be built without the third
+    assert "samples.parquet: changed since the record was written" in again.err
+    assert "running again" in again.err
+    assert "record.json: damaged" in again.err
+    assert "config.yaml beside it is not this run's" in again.err
+    for seed in (0, 1, 3):
+        assert read_record(cell(world, "good", seed)).digest() == before[seed].digest()
+    assert read_record(cell(world, "good", 3)) == before[3]  # was not run again
+    assert not (cell(world, "good", 3) / ".record.json.abcd1234").exists()
+    assert (cell(world, "good", 2) / "record.json").read_text() == "{"
+
+
 def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys, monkeypatch):
     def stopped(self, state):
         raise KeyboardInterrupt

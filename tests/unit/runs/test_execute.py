@@ -7,7 +7,7 @@ import shutil
 import signal
 
 import pytest
-from fixtures.runs import call
+from fixtures.runs import SETTINGS, call
 from fixtures.toy import tiny_causal
 
 from lmrl_bench.envs.core import EpisodeCore
@@ -216,6 +216,125 @@ def test_a_kill_between_the_last_evaluation_and_its_checkpoint_doubles_no_line(w
     resumed = run("toy", "ppo", given=given)
     whole = run("toy", "ppo", given=world.given("whole", **settings))
     assert resumed.digest() == whole.digest()
+
+
+@pytest.mark.parametrize("change", ["deleted", "moved", "config", "curves", "curves appended"])
+@pytest.mark.parametrize("moment", ["iteration", "test"])
+def test_what_happens_to_the_folder_while_a_run_goes_on_is_an_error(
+    world, capsys, monkeypatch, change, moment
+):
+    """The folder of results is deleted while a run goes on: no record may say that it completed."""
+    folder = world.root / "out"
+
+    def act(*_):
+        if change == "deleted":
+            shutil.rmtree(folder)
+        elif change == "moved":
+            folder.rename(world.root / "moved")
+        elif change == "config":
+            (folder / "config.yaml").unlink()
+        elif change == "curves":
+            (folder / "curves.jsonl").unlink()
+        else:
+            with (folder / "curves.jsonl").open("a") as stream:
+                stream.write("{}\n")
+
+    name = "_after_iteration" if moment == "iteration" else "test"
+    original, acted = getattr(Trainer, name), []
+
+    def disturbed(self, *arguments):
+        if not acted:
+            acted.append(1)
+            act()
+        original(self, *arguments)
+
+    file = world.run_file(algorithm=SETTINGS["algorithm"])
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, name, disturbed)
+        found = call(capsys, "run", file)
+    assert acted
+    assert found.code == 2
+    assert "by another program while the run was going on" in found.err
+    assert not list(world.root.glob("*/record.json"))
+    assert folder.exists() == (change not in ("deleted", "moved"))
+    again = call(capsys, "run", file)
+    if (change, moment) == ("curves", "test"):  # a checkpoint refers to them
+        assert again.code == 2
+        again = call(capsys, "run", file, "--fresh")
+    assert again.code == 0, again.err
+    whole = run("toy", "ppo", given=world.given("whole"))
+    assert read_record(folder).digest() == whole.digest()
+
+
+@pytest.mark.parametrize("name", ["curves.jsonl", "samples.parquet", "record.json", "config.yaml"])
+@pytest.mark.parametrize("damage", ["deleted", "flipped", "emptied"])
+def test_a_finished_run_that_is_damaged_is_done_again(world, name, damage):
+    given = world.given()
+    record = run("toy", "ppo", given=given)
+    path = world.root / "out" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(content if damage == "flipped" else b"")
+    events = []
+    again = run("toy", "ppo", given=given, progress=events.append)
+    check_files(world.root / "out", again)
+    assert again.digest() == record.digest()
+    assert "label: null" in (world.root / "out" / "config.yaml").read_text()
+    assert (again == record) == (name == "config.yaml")  # which alone is written again
+    notes = [event.text for event in events if event.kind == "note"]
+    assert any(name in note for note in notes) == (name != "record.json" or damage != "deleted")
+
+
+def test_a_damaged_record_in_a_folder_of_something_else_is_left_alone(world, capsys):
+    folder = world.root / "out"
+    folder.mkdir()
+    (folder / "record.json").write_text("mine")
+    refused = call(capsys, "run", world.run_file(algorithm=SETTINGS["algorithm"]))
+    assert refused.code == 2
+    assert "record.json: damaged" in refused.err
+    assert "--fresh" in refused.err
+    assert (folder / "record.json").read_text() == "mine"
+
+
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.7, 0.999])
+def test_a_damaged_checkpoint_is_refused_and_the_remedies_work(world, monkeypatch, capsys, share):
+    folder, given = crashed_run(world, monkeypatch)
+    state = folder / "checkpoint" / "state.pt"
+    content = bytearray(state.read_bytes())
+    content[int(share * len(content))] ^= 1
+    state.write_bytes(content)
+    before = published(folder)
+    file = world.run_file(algorithm=given["algorithm"])
+    refused = call(capsys, "run", file)
+    assert refused.code == 2
+    assert "state.pt: the checkpoint cannot be read (it is damaged" in refused.err
+    assert "--fresh, or delete the folder of the checkpoint" in refused.err
+    assert published(folder) == before
+    shutil.rmtree(folder / "checkpoint")
+    assert call(capsys, "run", file).code == 0
+    whole = run("toy", "ppo", given=world.given("whole"))
+    assert read_record(folder).digest() == whole.digest()
+
+
+def test_only_our_own_leftovers_are_removed(world):
+    folder = world.root / "out"
+    (folder / "checkpoint").mkdir(parents=True)
+    (folder / ".policy-abcdefgh-old").mkdir()
+    ours = [".record.json.a1b2c3d4", ".curves.jsonl.________", ".writable.abcdefgh"]
+    others = [
+        ".record.json.backup",
+        "record.json.bak12345",
+        ".policy-notes",
+        ".curves.jsonl.ABCDEFGH",
+    ]
+    for name in (*ours, *others, ".policy-abcdefgh-old/config.json", "checkpoint/state.tmp"):
+        (folder / name).write_text("x")
+    run("toy", "none", given=world.given(algorithm={"name": "none"}))
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"record.json", "config.yaml", "curves.jsonl", "samples.parquet", *others}
 
 
 def test_the_kept_policy_is_a_model_folder(world):
