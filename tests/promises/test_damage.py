@@ -1,7 +1,7 @@
 """A damaged file ends in the same result, or in a refusal with a remedy that works; never in other facts.
 
 Every file that a run, or the supervised start it begins from, has written is damaged in every way, at several moments;
-then the same command is called. `DAMAGES=300 pytest tests/promises/test_damage.py` does 300 of the pairs, the suite 40.
+then the same command is called. `DAMAGES=300 pytest tests/promises/test_damage.py` does 300 of the pairs, the suite 24.
 `python tests/promises/test_damage.py N` prints a line for each that is wrong.
 """
 
@@ -20,7 +20,7 @@ import pytest
 import yaml
 from fixtures.accidents import SETTINGS, Scene, remove
 
-DAMAGES = int(os.environ.get("DAMAGES", "40"))
+DAMAGES = int(os.environ.get("DAMAGES", "24"))
 
 
 def flip(share: float) -> Callable[[Path, Path], None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -57,7 +58,20 @@ def test_another_host_cannot_be_judged(tmp_path):
         pass
 
 
-@pytest.mark.parametrize("content", [None, b"", b'{"pid": 1', b"[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b'{"pid": 1',
+        b"[]",
+        b"\xff\x00",
+        b"[" * 4000,
+        b'{"pid": 99999999999999999999, "host": "x"}',
+        b'{"pid": -1, "host": "x"}',
+        b'{"pid": true, "host": 1}',
+    ],
+)
 def test_stale_locks_are_taken_over(tmp_path, content):
     if content is None:
         claim(tmp_path, dead_pid())
@@ -70,6 +84,44 @@ def test_stale_locks_are_taken_over(tmp_path, content):
 def test_our_number_from_an_earlier_boot_is_stale(tmp_path):
     claim(tmp_path, os.getpid())
     with RunLock(tmp_path):
+        pass
+
+
+def test_a_dead_process_whose_number_another_one_has_by_now_is_stale(tmp_path):
+    content = {"pid": os.getppid(), "host": socket.gethostname(), "started": 1}
+    (tmp_path / LOCK).write_text(json.dumps(content))
+    with RunLock(tmp_path):
+        assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_that_another_process_took_meanwhile_is_not_removed(tmp_path):
+    """Somebody moved the folder away, and another process began in its place."""
+    with RunLock(tmp_path):
+        claim(tmp_path, os.getppid())
+    assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getppid()
+
+
+def test_the_folder_of_a_lock_may_be_gone_in_the_end(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    with RunLock(folder):
+        shutil.rmtree(folder)
+    assert not folder.exists()
+
+
+def test_a_lock_that_is_a_link_or_a_folder_is_refused(tmp_path):
+    target = tmp_path / "precious"
+    target.write_text("mine")
+    (tmp_path / LOCK).symlink_to(target)
+    with (
+        pytest.raises(RecordError, match=r"cannot be locked: .*; make the folder writable"),
+        RunLock(tmp_path),
+    ):
+        pass
+    assert target.read_text() == "mine"
+    (tmp_path / LOCK).unlink()
+    (tmp_path / LOCK).mkdir()
+    with pytest.raises(RecordError, match="cannot be locked"), RunLock(tmp_path):
         pass
 
 
