@@ -12,6 +12,10 @@ from lmrl_bench.errors import ConfigError, nearest
 T = TypeVar("T")
 
 
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
 class Registry(Generic[T]):
     """Maps a name to a lazily imported object `"module:attribute"`.
 
@@ -64,7 +68,8 @@ class Registry(Generic[T]):
         else:
             known = ", ".join(self.names())
             raise ConfigError(
-                f"unknown {self.kind} '{name}'{nearest(name, self.names())} (known: {known})"
+                f"unknown {self.kind} '{name}'{nearest(name, self.names())} (known: {known}; "
+                f"{_article(self.kind)} {self.kind} of a plug-in is known once its package is installed here)"
             )
         return self._objects[name]
 

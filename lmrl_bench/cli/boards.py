@@ -118,5 +118,5 @@ def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list
 
 
 def board_folder(spec: BoardSpec) -> Path:
-    """Returns ./leaderboards/<board>, where a board's files are written."""
-    return Path("leaderboards") / spec.name
+    """Returns where a board's files are written: its own folder, or ./leaderboards/<board> of a bundled one."""
+    return spec.folder

@@ -97,6 +97,10 @@ def rerun(
         Path | None, typer.Option(help="Keep the new run here; default: it is thrown away.")
     ] = None,
     device: Annotated[str, typer.Option(help="Where to train.")] = "cpu",
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the policy; default: where the board's file says it is."),
+    ] = None,
     write_verification: WriteOption = False,
     by: ByOption = None,
 ) -> None:
@@ -112,7 +116,7 @@ def rerun(
     ):
         place = output or Path(temporary) / "run"
         try:
-            found = rerun_folder(run, place, device=device, progress=shown)
+            found = rerun_folder(run, place, device=device, policy=policy, progress=shown)
         except KeyboardInterrupt:
             if output is not None:
                 raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmrl_bench.errors import VerificationError
+from lmrl_bench.digests import canonical_json
+from lmrl_bench.errors import ConfigError, VerificationError
 from lmrl_bench.garbage import collector_off
 from lmrl_bench.leaderboards.collect import Expectation, collect
 from lmrl_bench.leaderboards.overview import with_statistics
@@ -13,9 +14,10 @@ from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, 
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
 from lmrl_bench.leaderboards.render.svg import standalone
-from lmrl_bench.leaderboards.spec import BoardSpec
+from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, load_board
 from lmrl_bench.leaderboards.table import BoardTable
 from lmrl_bench.records.files import check_writable, write_atomic
+from lmrl_bench.records.parsing import parse_json
 
 _CURVES = "curves-*.svg"
 
@@ -33,8 +35,10 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         The files, sorted.
 
     Raises:
+        ConfigError: `out` holds another board.
         RecordError: Records cannot be read or are not the board's, or `out` is not writable.
     """
+    require_own(board, out)
     with collector_off():
         files = render(collect(board, results_root, expected))
     check_writable(out, option="--out")
@@ -43,6 +47,29 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
     for left_over in set(out.glob(_CURVES)) - {out / name for name in files}:
         left_over.unlink()
     return [out / name for name in sorted(files)]
+
+
+def require_own(board: BoardSpec, out: Path) -> None:
+    """Refuses to write over the files of another board.
+
+    Raises:
+        ConfigError: The folder holds the definition of another board, or its files.
+    """
+    file, made = out / BOARD_FILE, out / "board.json"
+    if file.is_file():
+        other = canonical_json(load_board(file).definition) != canonical_json(board.definition)
+    elif made.is_file():
+        try:
+            name = parse_json(made.read_bytes()).get("name")
+        except (ValueError, AttributeError):
+            name = None
+        other = name != board.name
+    else:
+        other = False
+    if other:
+        raise ConfigError(
+            f"{out}: holds another board than '{board.name}' as it is defined; name another folder with --out"
+        )
 
 
 def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation) -> None:
@@ -68,7 +95,7 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
             "\n".join(
                 [
                     *problems,
-                    "the records say otherwise; mend with the same command, without --check",
+                    "the records say otherwise; run the same command without --check",
                 ]
             )
         )

@@ -18,6 +18,7 @@ from lmrl_bench.errors import ConfigError, nearest
 from lmrl_bench.paths import bundled
 
 BOARD_FILE = "leaderboard.yaml"
+_HERE = Path("leaderboards")
 _NAME = r"^[a-z0-9][a-z0-9_.-]*$"
 _FIXED = ("task", "label", "seed", "runtime")
 
@@ -97,6 +98,31 @@ class BoardSpec(_Strict):
         None, description="printed on the board; must be what the tasks' settings were made by"
     )
     _source: Located | None = PrivateAttr(default=None)
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the board's files are written: its own folder; of a bundled board ./leaderboards/<name>."""
+        return self._folder or Path("leaderboards") / self.name
+
+    @property
+    def definition(self) -> Any:
+        """The content of the board's file, as it was read."""
+        return self._source.data if self._source else self.model_dump(mode="json")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reference_rows_that_are_there(cls, content: Any) -> Any:
+        """A reference row that is not given is the usual one, if the board has it."""
+        if not isinstance(content, Mapping) or not isinstance(content.get("entries"), list):
+            return content
+        labels = [entry.get("label") for entry in content["entries"] if isinstance(entry, Mapping)]
+        given = content.get("reference", {})
+        if not isinstance(given, Mapping):
+            return content
+        usual = {name: field.default for name, field in ReferenceRows.model_fields.items()}
+        known = {name: label if label in labels else None for name, label in usual.items()}
+        return {**content, "reference": known | dict(given)}
 
     @model_validator(mode="after")
     def _consistent(self) -> BoardSpec:
@@ -192,7 +218,7 @@ def cells(spec: BoardSpec) -> list[Cell]:
 
 
 def load_board(name_or_path: str | Path) -> BoardSpec:
-    """Reads a bundled board by name, or any `leaderboard.yaml` or folder that holds one.
+    """Reads a board of ./leaderboards or a bundled one by name, or any `leaderboard.yaml` or folder that holds one.
 
     Raises:
         ConfigError: Unknown name (lists the boards and the nearest one), or problems in the file.
@@ -201,18 +227,21 @@ def load_board(name_or_path: str | Path) -> BoardSpec:
     located = load_yaml(path)
     spec = validate(BoardSpec, located)
     spec._source = located
+    packaged = path.resolve().is_relative_to(bundled("leaderboards").resolve())
+    spec._folder = None if packaged and not Path(name_or_path).exists() else path.parent
     return spec
 
 
 def board_names() -> list[str]:
-    """Returns the names of the bundled boards, sorted."""
-    return sorted(path.parent.name for path in bundled("leaderboards").glob(f"*/{BOARD_FILE}"))
+    """Returns the names of the boards in ./leaderboards and of the bundled ones, sorted."""
+    roots = (_HERE, bundled("leaderboards"))
+    return sorted({path.parent.name for root in roots for path in root.glob(f"*/{BOARD_FILE}")})
 
 
 def _board_file(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
-    packaged = bundled("leaderboards") / path
-    for candidate in (path, path / BOARD_FILE, packaged / BOARD_FILE):
+    places = [path, *(root / path for root in (_HERE, bundled("leaderboards")))]
+    for candidate in (path, *(place / BOARD_FILE for place in places)):
         if candidate.is_file():
             here = Path.cwd()  # messages show short paths
             inside = candidate.is_relative_to(here)

@@ -10,14 +10,24 @@ event that a run was resumed with other code or versions.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.digests import digest
-from lmrl_bench.errors import ConfigError, RecordError, VerificationError
+from lmrl_bench.errors import (
+    ConfigError,
+    LmrlBenchError,
+    PolicyError,
+    RecordError,
+    VerificationError,
+)
+from lmrl_bench.leaderboards.spec import cells, load_board
 from lmrl_bench.leaderboards.statistics import Interval
 from lmrl_bench.leaderboards.submission.tree import unsafe
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
@@ -55,13 +65,21 @@ class Rerun:
         return "bitwise" if self.interval is None else "interval"
 
 
-def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener = silent) -> Rerun:
+def rerun(
+    folder: Path,
+    output: Path,
+    *,
+    device: str = "cpu",
+    policy: Path | None = None,
+    progress: Listener = silent,
+) -> Rerun:
     """Trains the run of a record again and compares.
 
     Args:
         folder: `<task>/<row>/<seed>` of the record; the row's other seeds lie beside it.
         output: Where the new run is written; a run that was interrupted there goes on.
         device: Where it trains.
+        policy: The folder of the policy, where the record names one; default: as the board's file names it.
         progress: Takes events.
 
     Raises:
@@ -76,8 +94,25 @@ def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener
     if record.status == "interrupted":
         raise ConfigError(f"{folder}: the run was interrupted; there is no result to check")
     task = load_task(record.task.name)
+    place = policy or _policy_of_board(folder, record)
+    try:
+        with _beside(record, place):
+            return _rerun(folder.absolute(), record, task, output.absolute(), device, progress)
+    except PolicyError as error:
+        if place is not None:
+            raise
+        raise PolicyError(
+            f"{error}\nwhere the record's policy is a folder, it keeps the name only: give the folder with "
+            "--policy FOLDER"
+        ) from error
+
+
+def _rerun(
+    folder: Path, record: RunRecord, task: Task, output: Path, device: str, progress: Listener
+) -> Rerun:
     config = _config(record, task, output, device)
-    different = differences(record, expected_run(task, config))
+    expected = expected_run(task, config)
+    different = differences(record, expected)
     if different:
         raise ConfigError(
             f"{folder}: cannot be trained again here: {'; '.join(map(str, different[:3]))}; use the "
@@ -86,6 +121,46 @@ def rerun(folder: Path, output: Path, *, device: str = "cpu", progress: Listener
     _check_unfinished(output)
     new = _train(config, task, progress)
     return judge(folder, record, new)
+
+
+def _policy_of_board(folder: Path, record: RunRecord) -> Path | None:
+    """The folder that the board of a run names as its policy, if there is such a board and folder."""
+    place = folder.absolute()
+    try:
+        board = load_board(place.parents[2].name)
+    except (LmrlBenchError, IndexError):
+        return None  # not below the folder of a board that is here
+    for cell in cells(board):
+        if (cell.task, cell.label, cell.seed) == (record.task.name, record.row, record.seed):
+            model = (cell.config.get("policy") or {}).get("model")
+            found = Path(str(model)).expanduser()
+            return found if model and found.is_dir() else None
+    return None
+
+
+@contextlib.contextmanager
+def _beside(record: RunRecord, policy: Path | None) -> Iterator[None]:
+    """Works where the name that the record gives its policy leads to the policy's folder.
+
+    Raises:
+        ConfigError: The record names no policy of its own, or the folder is none.
+    """
+    if policy is None:
+        yield
+        return
+    name = (record.config.get("policy") or {}).get("model")
+    if not isinstance(name, str):
+        raise ConfigError(
+            f"--policy {policy}: the record's policy is the task's default, and not a folder"
+        )
+    if not policy.is_dir():
+        raise ConfigError(f"--policy {policy}: there is no such folder")
+    with tempfile.TemporaryDirectory() as temporary:
+        link = Path(temporary, name)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(policy.resolve(), target_is_directory=True)
+        with contextlib.chdir(temporary):
+            yield
 
 
 def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:

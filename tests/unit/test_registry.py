@@ -30,7 +30,10 @@ def test_unknown_names_say_what_is_known_and_what_is_near(monkeypatch):
     names = make(monkeypatch, ppo="x:y", trpo="x:y")
     with pytest.raises(ConfigError) as caught:
         names.get("ppoo")
-    assert str(caught.value) == "unknown algorithm 'ppoo'; did you mean 'ppo'? (known: ppo, trpo)"
+    assert str(caught.value) == (
+        "unknown algorithm 'ppoo'; did you mean 'ppo'? (known: ppo, trpo; an algorithm of a plug-in is known "
+        "once its package is installed here)"
+    )
 
 
 def test_added_objects(monkeypatch):
