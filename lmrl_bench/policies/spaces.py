@@ -9,7 +9,7 @@ from gymnasium import spaces
 
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.policies.networks import Network
-from lmrl_bench.policies.probe import check_lengths
+from lmrl_bench.policies.probe import check_lengths, check_network
 from lmrl_bench.policies.storage import check_positions
 
 TOKEN_KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
@@ -57,4 +57,5 @@ def check_spaces(
     assert prompt is not None
     assert response is not None
     check_positions(network, prompt[0], response[0])
+    check_network(network, prompt[0], response[0])
     check_lengths(network, prompt[0], response[0])

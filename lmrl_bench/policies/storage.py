@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -26,7 +25,6 @@ from lmrl_bench.models.limits import position_limits
 from lmrl_bench.policies.adapter import has_adapter
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
-from lmrl_bench.policies.probe import check_network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
 from lmrl_bench.text.vocabulary import Vocabulary
 
@@ -78,11 +76,10 @@ def output_width(model: PreTrainedModel) -> int:
 def make_network(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> Network:
-    """Returns the model as a network, checked.
+    """Returns the model as a network; `policies.probe` checks it at the lengths of a task.
 
     Raises:
-        PolicyError: Model and tokenizer do not fit together, or the model is not scored as it
-            decodes.
+        PolicyError: Model and tokenizer do not fit together.
     """
     output_width(model)
     kind = Seq2SeqNetwork if model.config.is_encoder_decoder else CausalNetwork
@@ -95,8 +92,6 @@ def make_network(
             "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
         )
     _forget_generation_settings(model, vocabulary)
-    with reported(type(model).__name__, PolicyError):
-        check_network(network)
     return network
 
 
@@ -119,21 +114,6 @@ def check_positions(network: Network, max_prompt_tokens: int, max_response_token
                 f"and responses of {max_response_tokens} tokens need {needed}. Lower prompt.max_tokens "
                 "or response.max_tokens in task.yaml, or choose a policy with more positions"
             )
-    _read_longest(network, max_prompt_tokens, max_response_tokens)
-
-
-@torch.no_grad()
-def _read_longest(network: Network, max_prompt_tokens: int, max_response_tokens: int) -> None:
-    """Reads the longest row that the task allows: some limits show in no configuration."""
-    device = network.head.weight.device
-    prompt = torch.full((1, max_prompt_tokens), network.pad_id, device=device)
-    response = torch.full((1, max_response_tokens), network.pad_id, device=device)
-    what = (
-        f"{type(network.model).__name__}: prompts of {max_prompt_tokens} and responses of "
-        f"{max_response_tokens} tokens"
-    )
-    with reported(what, PolicyError):
-        network.states(prompt, torch.ones_like(prompt, dtype=torch.bool), response)
 
 
 def write_policy(

@@ -25,14 +25,7 @@ LEAST = 60
 """So many architectures must be there, whatever the installed version of Transformers leaves out."""
 
 # Name to the area that owns what is wrong today; the test must fail until the line is removed.
-KNOWN_FAILURES = {
-    "jamba-hybrid": "language",
-    "led-few-encoder-positions": "language",
-    "m2m100-positions-skip-padding": "language",
-    "prophetnet": "language",
-    "switch-moe": "language",
-    "switch-few-places": "language",
-}
+KNOWN_FAILURES: dict[str, str] = {}
 
 
 def _parameter(family: Family) -> object:
