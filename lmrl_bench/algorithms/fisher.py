@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +24,18 @@ from torch.func import functional_call
 from lmrl_bench.policies.scoring import twice_differentiable
 from lmrl_bench.text.episodes import EpisodeBatch
 
-Distribution = Callable[[EpisodeBatch], Tensor]
-"""Maps episodes to log-probabilities `(N, V)` at their policy tokens, differentiable in the parameters."""
+Distribution = Callable[[Any], Tensor]
+"""Maps episodes to log-probabilities `(N, V)` at their policy tokens, differentiable in the parameters.
+
+Where it knows its episodes itself, it is given None.
+"""
 
 
 @dataclass(frozen=True)
 class _Part:
     """One micro-batch: the episodes, their log-probabilities with graph, and `w p`, `(N, V)` each."""
 
-    episodes: EpisodeBatch
+    episodes: EpisodeBatch | None
     logprobs: Tensor
     weighted_probabilities: Tensor
 
@@ -45,7 +49,8 @@ class FisherProduct:
         model: Whose parameters move the distribution.
         parameters: Which of them, in the vector's order.
         distribution: The policy's distribution.
-        parts: Micro-batches and their tokens' weights `(N,)`; over all of them the weights sum to 1.
+        parts: Micro-batches (None where `distribution` knows its own) and their tokens' weights `(N,)`; over all of
+            them the weights sum to 1.
         damping: c.
     """
 
@@ -54,7 +59,7 @@ class FisherProduct:
         model: nn.Module,
         parameters: Sequence[nn.Parameter],
         distribution: Distribution,
-        parts: Sequence[tuple[EpisodeBatch, Tensor]],
+        parts: Sequence[tuple[EpisodeBatch | None, Tensor]],
         damping: float,
     ) -> None:
         self._forward = _Forward(model, distribution)
@@ -81,7 +86,7 @@ class FisherProduct:
             image += torch.cat([gradient.reshape(-1) for gradient in gradients])
         return image
 
-    def _prepared(self, episodes: EpisodeBatch, weights: Tensor) -> _Part:
+    def _prepared(self, episodes: EpisodeBatch | None, weights: Tensor) -> _Part:
         logprobs = self._forward(episodes)
         return _Part(episodes, logprobs, logprobs.detach().exp().mul_(weights.unsqueeze(1)))
 
@@ -95,9 +100,14 @@ class FisherProduct:
         }
 
     @torch.no_grad()
-    def _change(self, episodes: EpisodeBatch, directions: Mapping[str, Tensor]) -> Tensor:
+    def _change(self, episodes: EpisodeBatch | None, directions: Mapping[str, Tensor]) -> Tensor:
         """Returns `J v`, `(N, V)`: how fast the log-probabilities change as the parameters move along `v`."""
-        with forward_ad.dual_level(), twice_differentiable(), _still_padding(self._forward):
+        with (
+            forward_ad.dual_level(),
+            twice_differentiable(),
+            _plain_experts(self._forward.model),
+            _still_padding(self._forward),
+        ):
             moving = {
                 name: forward_ad.make_dual(parameter.detach(), directions[name])  # type: ignore[no-untyped-call]
                 for name, parameter in self._parameters.items()
@@ -105,6 +115,21 @@ class FisherProduct:
             logprobs = functional_call(self._forward, moving, (episodes,))
             change: Tensor = forward_ad.unpack_dual(logprobs).tangent  # type: ignore[no-untyped-call]
         return change
+
+
+@contextmanager
+def _plain_experts(model: nn.Module) -> Iterator[None]:
+    """Computes mixtures of experts one by one: the grouped product has no derivative in forward mode."""
+    set_kind = getattr(model, "set_experts_implementation", None)
+    kind = getattr(getattr(model, "config", None), "_experts_implementation", None)
+    if set_kind is None or kind in (None, "eager"):
+        yield
+        return
+    set_kind("eager")
+    try:
+        yield
+    finally:
+        set_kind(kind)
 
 
 class _Forward(nn.Module):
@@ -115,7 +140,7 @@ class _Forward(nn.Module):
         self.model = model
         self._distribution = distribution
 
-    def forward(self, episodes: EpisodeBatch) -> Tensor:
+    def forward(self, episodes: EpisodeBatch | None) -> Tensor:
         return self._distribution(episodes)
 
 

@@ -44,6 +44,7 @@ from lmrl_bench.algorithms.functional import (
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, SearchSpace
+from lmrl_bench.errors import AlgorithmError
 from lmrl_bench.policies.scoring import Rows, chosen_states, log_distribution
 from lmrl_bench.text.episodes import EpisodeBatch
 
@@ -119,6 +120,33 @@ class TRPO(CriticAlgorithm):
         self.policy_parameters = [
             parameter for parameter in self.policy.model.parameters() if parameter.requires_grad
         ]
+        self._require_derivatives()
+
+    def _require_derivatives(self) -> None:
+        """Takes one product with F on two tokens, so that a model without its derivatives is refused before a rollout.
+
+        Raises:
+            AlgorithmError: The model's code has a part without a derivative in forward mode.
+        """
+        token = torch.full((1, 1), self.policy.network.pad_id, device=self.policy.device)
+        rows = Rows(token, token.new_ones(1, 1, dtype=torch.bool), token, token == token)
+
+        def distribution(_: object) -> Tensor:
+            return self._of_states(chosen_states(self.policy.network, rows), rows)
+
+        size = sum(parameter.numel() for parameter in self.policy_parameters)
+        weights = torch.ones(1, device=self.policy.device)
+        try:
+            product = FisherProduct(
+                self.policy.model, self.policy_parameters, distribution, [(None, weights)], 0.0
+            )
+            product(torch.zeros(size, device=self.policy.device))
+        except (NotImplementedError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise AlgorithmError(
+                f"TRPO needs derivatives in forward mode, and {type(self.policy.model).__name__} has none: {reason}; "
+                "choose another algorithm, such as ppo, or another policy"
+            ) from error
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Returns the critic's own parameters: what the optimiser moves. The policy moves by the trust-region step."""

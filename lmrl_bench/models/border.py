@@ -41,13 +41,21 @@ _NOISE: Final = re.compile(r"LOAD REPORT|tied weights mapping|checkpoint seem co
 
 
 @contextmanager
-def reported(what: str, kind: type[LmrlBenchError], folder: Path | None = None) -> Iterator[None]:
+def reported(
+    what: str,
+    kind: type[LmrlBenchError],
+    folder: Path | None = None,
+    failure: str = "cannot be read",
+    remedy: str = "check the files of the folder, or choose another checkpoint",
+) -> Iterator[None]:
     """Turns whatever a library raises inside it into one message.
 
     Args:
         what: What is read, with its place.
         kind: The error to raise.
         folder: Where its files are; a damaged one among them is named.
+        failure: What it cannot do.
+        remedy: What to do where the error is of no known kind.
 
     Raises:
         LmrlBenchError: A library raised something.
@@ -60,12 +68,9 @@ def reported(what: str, kind: type[LmrlBenchError], folder: Path | None = None) 
         reason = first_line(error)
         damaged = _damaged_file(folder)
         if damaged is not None:
-            raise kind(f"{what} cannot be read: {damaged}; copy or download it again") from error
-        remedy = next(
-            (text for pattern, text in _REMEDIES if re.search(pattern, str(error))),
-            "check the files of the folder, or choose another checkpoint",
-        )
-        raise kind(f"{what} cannot be read: {reason}; {remedy}") from error
+            raise kind(f"{what} {failure}: {damaged}; copy or download it again") from error
+        known = (text for pattern, text in _REMEDIES if re.search(pattern, str(error)))
+        raise kind(f"{what} {failure}: {reason}; {next(known, remedy)}") from error
 
 
 def first_line(error: BaseException) -> str:

@@ -1,15 +1,20 @@
 """TRPO's parts: the Fisher product, the line search, the critic that leaves the policy alone (pitfall D7)."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from fixtures.families import MOE, build
+from fixtures.toy import toy_tokenizer
 from fixtures.training import make_algorithm, make_policy, weights_of
+from gymnasium import spaces
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from lmrl_bench.algorithms.functional import categorical_kl, conjugate_gradient
-from lmrl_bench.errors import DivergedError
+from lmrl_bench.errors import AlgorithmError, DivergedError
+from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 
 
 def test_conjugate_gradient_solves():
@@ -153,3 +158,40 @@ def test_the_critic_learns_without_moving_the_policy(value_trunk):
         assert any(
             not torch.equal(before[n], after[n]) for n in before if n.startswith("value_trunk")
         )
+
+
+def mixture_of_experts():
+    policy = LanguageModelPolicy(
+        token_space(16, 8, 48),
+        spaces.Discrete(48),
+        lambda _: 0.0,
+        model=build("MixtralForCausalLM", MOE),
+        tokenizer=toy_tokenizer(),
+    )
+    policy.make_reference()
+    return policy
+
+
+def test_a_mixture_of_experts_learns():
+    """Its grouped product has no derivative in forward mode."""
+    algorithm = make_algorithm(
+        "trpo", policy=mixture_of_experts(), max_kl=1e-4, fisher_fraction=1.0
+    )
+    before = weights_of(algorithm.policy)
+    stats = algorithm.update(algorithm.collect())
+    assert 0.0 < stats.approx_kl <= 1e-4
+    changed = [
+        name
+        for name, value in weights_of(algorithm.policy).items()
+        if not value.equal(before[name])
+    ]
+    assert any("experts" in name for name in changed)
+    assert algorithm.policy.model.config._experts_implementation != "eager"
+
+
+def test_a_model_without_derivatives_is_refused_before_the_first_rollout(monkeypatch):
+    monkeypatch.setattr("lmrl_bench.algorithms.fisher._plain_experts", lambda _: nullcontext())
+    with pytest.raises(
+        AlgorithmError, match=r"forward mode, and MixtralForCausalLM has none.*choose another"
+    ):
+        make_algorithm("trpo", policy=mixture_of_experts())
