@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.models.names import resolve_model
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.text.tokenization import Kind, TextCodec
 from lmrl_bench.text.vocabulary import kind_beside
@@ -36,9 +35,9 @@ def open_core(
     if tokenizer is None:
         tokenizer = opened.spec.policies.default
     if isinstance(tokenizer, str):
-        from transformers import AutoTokenizer
+        from lmrl_bench.models.checkpoint import load_tokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(resolve_model(tokenizer))
+        tokenizer = load_tokenizer(tokenizer)
     prompt, response = opened.spec.prompt, opened.spec.response
     codec = TextCodec(
         tokenizer,

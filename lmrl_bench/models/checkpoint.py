@@ -29,12 +29,19 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils.hub import cached_file
 
 from lmrl_bench.errors import LmrlBenchError, MetricError, PolicyError
 from lmrl_bench.models.adapters import put_adapter
 from lmrl_bench.models.border import quiet, reported
 from lmrl_bench.models.facts import ATTENTION, CONFIG_FACTS
-from lmrl_bench.models.files import adapter_base, check_base, tokenizer_files, weight_files
+from lmrl_bench.models.files import (
+    ADAPTER_CONFIG,
+    adapter_base,
+    check_base,
+    tokenizer_files,
+    weight_files,
+)
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
 
@@ -123,6 +130,8 @@ def load_checkpoint(
         with quiet():
             put_adapter(model, folder)
     else:
+        if folder is None:
+            _refuse_adapter_on_hub(place, revision, what, role)
         model = _load_model(place, revision, role, what, layers)
     tokenizer = _read_tokenizer(place, revision, what, role.error)
     return Checkpoint(model.train(False), tokenizer, model_identity(place, revision), folder)
@@ -156,6 +165,22 @@ def read_config(name: str, role: Role, revision: str | None = None) -> Any:
     """
     place = resolve_model(name, revision)
     return _read_config(place, revision, role, f"the {role.noun} '{name}' ({place})")
+
+
+def _refuse_adapter_on_hub(place: str, revision: str | None, what: str, role: Role) -> None:
+    """The library would load it beside its base in its own way, which drops weights of some kinds."""
+    with reported(what, role.error):
+        found = cached_file(
+            place,
+            ADAPTER_CONFIG,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+        )
+    if found is not None:
+        raise role.error(
+            f"{what} is an adapter on a hub; download it (hf download {place} --local-dir FOLDER) and give the folder"
+        )
 
 
 def _load_base(

@@ -134,8 +134,20 @@ ATTENTION: Final = (None, "eager", "sdpa")
 _TOKENS: Final = ("eos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 
 
-def refused_generation_fact(settings: dict[str, Any]) -> tuple[str, str] | None:
-    """Returns the first field that a policy cannot honor, with the reason; None where all is well."""
+def refused_generation_fact(
+    settings: dict[str, Any], *, encoder_decoder: bool = True
+) -> tuple[str, str] | None:
+    """Returns the first field that a policy cannot honor, with the reason; None where all is well.
+
+    Args:
+        settings: The checkpoint's settings for generation.
+        encoder_decoder: Whether the model has a decoder of its own, whose first token can be forced.
+    """
+    if not encoder_decoder and settings.get("forced_bos_token_id") is not None:
+        return (
+            "forced_bos_token_id",
+            "a causal model's response follows its prompt and has no forced first token",
+        )
     for name, fact in GENERATION.items():
         if fact.use is Use.REFUSED and settings.get(name):
             return name, fact.reason

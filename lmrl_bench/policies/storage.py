@@ -48,7 +48,10 @@ def read_model(
         PolicyError: There is no such model, or it cannot be read.
     """
     loaded = load_checkpoint(name, POLICY, revision)
-    refused = refused_generation_fact(vars(loaded.model.generation_config))
+    refused = refused_generation_fact(
+        vars(loaded.model.generation_config),
+        encoder_decoder=loaded.model.config.is_encoder_decoder,
+    )
     if refused is not None:
         field, reason = refused
         raise PolicyError(

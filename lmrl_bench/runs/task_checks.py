@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from transformers import AutoTokenizer
 
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.errors import LmrlBenchError
-from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.checkpoint import load_tokenizer
 from lmrl_bench.runs.text_checks import text_checks
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.lint import Finding, TokenCounter, lint
@@ -26,7 +26,7 @@ def lint_task(name: str | Path) -> list[Finding]:
 
 def token_counter(task: Task) -> TokenCounter:
     """Counts tokens as the task's default policy does."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve_model(task.spec.policies.default))
+    tokenizer: Any = load_tokenizer(task.spec.policies.default)
     return lambda texts: [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
 
 

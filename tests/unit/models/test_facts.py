@@ -36,3 +36,5 @@ def test_nothing_else_is_refused():
     assert refused_generation_fact({"eos_token_id": [1, 2]}) is None
     for wrong in ("</s>", [1, "a"], True, 1.5):
         assert refused_generation_fact({"eos_token_id": wrong}) is not None
+    assert refused_generation_fact({"forced_bos_token_id": 0}) is None
+    assert refused_generation_fact({"forced_bos_token_id": 0}, encoder_decoder=False) is not None

@@ -254,6 +254,17 @@ def test_a_tokenizer_alone_is_read_in_the_same_way(tmp_path):
         load_tokenizer(str(folder))
 
 
+def test_an_adapter_on_a_hub_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("lmrl_bench.models.checkpoint.resolve_model", lambda name, _: name)
+    monkeypatch.setattr(
+        "lmrl_bench.models.checkpoint.cached_file", lambda *_, **__: "adapter_config.json"
+    )
+    with pytest.raises(
+        PolicyError, match=r"is an adapter on a hub; download it \(hf download owner/name"
+    ):
+        load_checkpoint("owner/name", POLICY, "abc")
+
+
 # --- What a load prints ---
 
 
