@@ -12,7 +12,7 @@ import yaml
 from fixtures.runs import SETTINGS, call, ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.errors import ConfigError, PolicyError
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.models import names
 from lmrl_bench.records.store import read_record
@@ -454,3 +454,20 @@ def test_a_board_says_where_a_tasks_settings_do_not_apply(world, board, capsys):
         for job in plan(load_board(path), world.root)
     }
     assert gammas == {"good": 0.5, "big": 1.0}
+
+
+def test_a_shared_setting_that_one_row_does_not_have_names_the_row(world, board):
+    path = board(
+        config={
+            "policy": {"start": "base"},
+            "budget": {"tokens": 60},
+            "algorithm": {"episodes_per_iteration": 4},
+        },
+        entries=[{"label": "zero", "algorithm": "none"}],
+    )
+    with pytest.raises(ConfigError) as raised:
+        plan(load_board(path), world.root / "results")
+    assert str(raised.value).startswith("row 'zero' on toy:\n")
+    assert "episodes_per_iteration: unknown key (allowed: none, there are no settings here)" in str(
+        raised.value
+    )
