@@ -122,6 +122,24 @@ def run(
         raise typer.Exit(1)
 
 
+def _answers(folder: Path, count: int = 2) -> list[str]:
+    """Returns the first answers of the test, shortened; empty where the run has none."""
+    from lmrl_bench.records.samples import SAMPLES, read_samples
+
+    if not (folder / SAMPLES).is_file():
+        return []
+    rows = read_samples(folder).slice(0, count).to_pylist()
+    return [
+        f"answer         {_short(row['output'])}  to: {_short(row['prompt'] or '')}" for row in rows
+    ]
+
+
+def _short(text: str, width: int = 60) -> str:
+    """One line of at most `width` characters, quoted."""
+    words = " ".join(text.split())
+    return f'"{words if len(words) <= width else words[: width - 1] + "…"}"'
+
+
 def _report(record: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(record.model_dump_json(indent=2))
@@ -134,6 +152,8 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
     from lmrl_bench.runs.fidelity import marks
 
     for line in [*results_lines(record.results), *marks(record.fidelity)]:
+        typer.echo(line)
+    for line in _answers(folder):
         typer.echo(line)
     for event, count in record.events.items():
         note(f"{event}: {count}")

@@ -22,7 +22,6 @@ from lmrl_bench.models.checkpoint import POLICY, load_checkpoint, load_part
 from lmrl_bench.models.facts import refused_generation_fact
 from lmrl_bench.models.files import HEAD_FILE, TRUNK_FOLDER
 from lmrl_bench.models.limits import position_limits
-from lmrl_bench.policies.adapter import has_adapter
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
@@ -131,9 +130,8 @@ def write_policy(
 
     def write(place: Path) -> None:
         with quiet():
+            # Of a model with an adapter, only the adapter: with a config.json the library would look for whole weights.
             model.save_pretrained(place)
-            if has_adapter(model):  # only the adapter was written
-                model.config.save_pretrained(place)
             if value_trunk is not None:
                 value_trunk.save_pretrained(place / TRUNK_FOLDER)
         tokenizer.save_pretrained(place)

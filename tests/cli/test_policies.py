@@ -169,3 +169,9 @@ def test_run_keeps_the_policy_on_request_and_says_where(world, capsys):
     assert kept.code == 0
     assert f"policy: {world.root / 'out' / 'policy'}" in kept.out
     assert (world.root / "out" / "policy" / "config.json").exists()
+    answers = [line for line in kept.out.splitlines() if line.startswith("answer ")]
+    prompts = [sample.prompt for sample in world.task.samples("test")[:2]]
+    assert [f'to: "{prompt}"' in line for prompt, line in zip(prompts, answers, strict=True)] == [
+        True,
+        True,
+    ]

@@ -57,6 +57,13 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
     kept = adapted.root / "half" / "policy"
     assert (kept / "adapter_model.safetensors").exists()
     assert not (kept / "model.safetensors").exists()
+    kind = (
+        AutoModelForSeq2SeqLM
+        if "seq2seq" in adapted.task.spec.policies.kinds
+        else AutoModelForCausalLM
+    )
+    loaded = kind.from_pretrained(kept)  # base model and adapter, as the library reads the folder
+    assert any("lora" in key for key, _ in loaded.named_parameters())
     plain = given(adapted, "half", algorithm=settings) | {"policy": {"start": "base"}}
     with pytest.raises(
         RecordError, match=r"policy\.adapter\.kind is 'lora' in the record, 'absent'"
