@@ -214,7 +214,6 @@ def _known(option: str, asked: Sequence[T], known: Sequence[T]) -> None:
 
 
 def weights(jobs: Iterable[CellJob]) -> Mapping[str, float]:
-    """Returns how much work each cell is, for the time left: its tokens, and a little for cells that train nothing."""
-    jobs = list(jobs)
-    most = max((planned_tokens(job.config) for job in jobs), default=0) or 1
-    return {job.name: max(planned_tokens(job.config), 0.05 * most) for job in jobs}
+    """Returns how much work each cell is, for the time left: its tokens; cells that train nothing say nothing of others."""
+    tokens = {job.name: float(planned_tokens(job.config)) for job in jobs}
+    return tokens if any(tokens.values()) else dict.fromkeys(tokens, 1.0)
