@@ -214,6 +214,6 @@ def _known(option: str, asked: Sequence[T], known: Sequence[T]) -> None:
 
 
 def weights(jobs: Iterable[CellJob]) -> Mapping[str, float]:
-    """Returns how much work each cell is, for the time left: its tokens; cells that train nothing say nothing of others."""
+    """Returns how much work each cell is, for the time left: its tokens, and nothing for cells that train nothing."""
     tokens = {job.name: float(planned_tokens(job.config)) for job in jobs}
     return tokens if any(tokens.values()) else dict.fromkeys(tokens, 1.0)
