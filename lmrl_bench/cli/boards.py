@@ -114,7 +114,7 @@ def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list
     from lmrl_bench.leaderboards.build import build as build_board
     from lmrl_bench.runs.expectations import of_board
 
-    return build_board(spec, results, out or board_folder(spec), of_board(spec))
+    return build_board(spec, results, out or board_folder(spec), of_board(spec), note)
 
 
 def board_folder(spec: BoardSpec) -> Path:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import ConfigError, VerificationError
 from lmrl_bench.garbage import collector_off
-from lmrl_bench.leaderboards.collect import Expectation, collect
+from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.curves import curves_svg
 from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex, schema_text
@@ -22,7 +23,13 @@ from lmrl_bench.records.parsing import parse_json
 _CURVES = "curves-*.svg"
 
 
-def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation) -> list[Path]:
+def build(
+    board: BoardSpec,
+    results_root: Path,
+    out: Path,
+    expected: Expectation,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Path]:
     """Writes a board's files; the same records give the same bytes.
 
     Args:
@@ -30,6 +37,7 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         results_root: The folder of all results.
         out: The folder of the board; curves of tasks that the board no longer has are removed.
         expected: What the record of each cell must say; see `collect`.
+        say: Takes a line for each cell that is left out because its files are damaged.
 
     Returns:
         The files, sorted.
@@ -40,7 +48,10 @@ def build(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
     """
     require_own(board, out)
     with collector_off():
-        files = render(collect(board, results_root, expected))
+        table = collect(board, results_root, expected)
+        files = render(table)
+    for text in damaged_cells(table):
+        say(text)
     check_writable(out, option="--out")
     for name, content in files.items():
         write_atomic(out / name, content)
@@ -80,8 +91,9 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         VerificationError: Lists the files that are missing, stale or left over, and the remedy.
     """
     with collector_off():
-        files = render(collect(board, results_root, expected))
-    problems = []
+        table = collect(board, results_root, expected)
+        files = render(table)
+    problems = damaged_cells(table)
     for name, content in sorted(files.items()):
         path = out / name
         if not path.is_file():

@@ -5,10 +5,11 @@ Every number comes from a record; a missing record is missing, not zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lmrl_bench.errors import RecordError
 from lmrl_bench.leaderboards.consistency import (
     check_numbers,
     check_row,
@@ -32,12 +33,17 @@ from lmrl_bench.leaderboards.table import (
     significant,
 )
 from lmrl_bench.leaderboards.verification import verification
+from lmrl_bench.paths import without_folders
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
 
 Expectation = Callable[[Cell], ExpectedRun]
 """Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""
+
+
+DAMAGED = "damaged: "
+"""Begins the error of a missing run whose files are there, but damaged."""
 
 
 class _Place(NamedTuple):
@@ -66,7 +72,8 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
     """
     grid = cells(board)
     folders = find_folders(results_root / board.name)
-    records = records_of(board.name, grid, results_root, expected, set(folders))
+    damaged: dict[Path, str] = {}
+    records = records_of(board.name, grid, results_root, expected, set(folders), damaged)
     of_tasks: dict[str, list[_Place]] = {task.task: [] for task in board.tasks}
     for cell, (folder, record) in zip(grid, records.items(), strict=True):
         of_tasks[cell.task].append(_Place(cell, folder, record))
@@ -80,7 +87,7 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         reference=board.reference,
         tuning=board.tuning,
         tasks=[
-            _task_table(board, task.task, of_tasks[task.task], results_root, expected)
+            _task_table(board, task.task, of_tasks[task.task], results_root, expected, damaged)
             for task in board.tasks
         ],
         unlisted=[f.relative_to(results_root).as_posix() for f in folders if f not in records],
@@ -93,6 +100,7 @@ def records_of(
     results_root: Path,
     expected: Expectation,
     folders: Collection[Path],
+    damaged: dict[Path, str] | None = None,
 ) -> dict[Path, RunRecord | None]:
     """Reads the record of every cell, in their order; None where there is none.
 
@@ -102,6 +110,8 @@ def records_of(
         results_root: The folder of all results.
         expected: What the record of each cell must say.
         folders: What `find_folders` found, which follows no link.
+        damaged: Takes the reason for each cell whose files are damaged, and which then has no record; None: such a
+            cell is an error.
 
     Raises:
         RecordError: A record is corrupt, changed or misplaced, or not of the cell as it is today.
@@ -115,8 +125,15 @@ def records_of(
             if (folder / RECORD).exists():
                 check_place(folder, results_root / board)
             continue
-        record = records[folder] = read_record(folder)
-        check_files(folder, record)
+        try:
+            record = read_record(folder)
+            check_files(folder, record)
+        except RecordError as error:
+            if damaged is None:
+                raise
+            damaged[folder] = str(error)
+            continue
+        records[folder] = record
         for name, numbers in _numbers(record):
             check_numbers(f"{folder}{name}", numbers)
         if reasons := stale(record, cell, expected(cell)):
@@ -141,6 +158,7 @@ def _task_table(
     places: Sequence[_Place],
     results_root: Path,
     expected: Expectation,
+    damaged: Mapping[Path, str],
 ) -> TaskTable:
     found = {place.folder: place.record for place in places if place.record is not None}
     check_task(found)
@@ -158,7 +176,13 @@ def _task_table(
         seeds = [(place.cell, place.record) for place in of_rows[entry.label]]
         row = _row(entry.label, entry.algorithm, seeds, board.name)
         checked = _verification(results_root / board.name / task / entry.label, row, seeds)
-        rows.append(row.model_copy(update={"verification": checked}))
+        runs = [
+            run.model_copy(update={"error": f"{DAMAGED}{_short(damaged[place.folder])}"})
+            if place.folder in damaged
+            else run
+            for run, place in zip(row.runs, of_rows[entry.label], strict=True)
+        ]
+        rows.append(row.model_copy(update={"verification": checked, "runs": runs}))
     lower = set(info.lower_is_better) if info else set()
     return TaskTable(
         task=task,
@@ -203,6 +227,21 @@ def _temperature(completed: Sequence[RunRecord]) -> float | None:
         value = (record.config.get("evaluation") or {}).get("temperature")
         return float(value) if value is not None else None
     return None
+
+
+def damaged_cells(table: BoardTable) -> list[str]:
+    """Returns the cells that the board lacks because their files are damaged, each with the reason and the remedy."""
+    runs = [run for task in table.tasks for row in task.rows for run in row.runs]
+    return [
+        f"{run.folder}: {run.error}; the board is built without it; lmrl-bench bench {table.name} runs it again"
+        for run in runs
+        if run.status == "missing" and run.error
+    ]
+
+
+def _short(reason: str) -> str:
+    """The reason without the user's folders and without a remedy for single runs."""
+    return without_folders(reason).rpartition(";")[0] or without_folders(reason)
 
 
 def _verification(

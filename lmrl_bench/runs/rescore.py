@@ -19,8 +19,9 @@ from lmrl_bench.errors import AssetError, LmrlBenchError, RecordError, Verificat
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.scoring import score
+from lmrl_bench.parquet import unreadable
 from lmrl_bench.records.record import RunRecord
-from lmrl_bench.records.store import check_files, find_folders, read_record
+from lmrl_bench.records.store import SAMPLES, check_files, find_folders, read_record
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 from lmrl_bench.runs.answers import (
     TOLERANCE,
@@ -89,7 +90,13 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
     task_of = functools.cache(load_task)
     found = Rescored()
     problems: list[str] = []
-    for folder in find_folders(root):
+    folders = find_folders(root)
+    files = [folder / SAMPLES for folder in folders if not unsafe(folder)]
+    unread = unreadable([path for path in files if path.is_file()])
+    for folder in folders:
+        if reason := unread.get(folder / SAMPLES):
+            problems.append(f"{folder / SAMPLES}: cannot be read ({reason})")
+            continue
         try:
             record = _read(folder)
         except RecordError as error:

@@ -17,11 +17,13 @@ from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
 from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.submission.copies import copies
 from lmrl_bench.leaderboards.submission.tree import unpacked
+from lmrl_bench.parquet import unreadable
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.fidelity import BOUNDS, MEANING
 from lmrl_bench.records.record import RunRecord, ScoreRange
 from lmrl_bench.records.store import (
     CONFIG,
+    SAMPLES,
     check_files,
     check_place,
     read_curves,
@@ -103,9 +105,13 @@ def read_whole(
     """
     records: dict[Path, RunRecord] = {}
     problems: list[str] = []
+    unread = unreadable([folder / SAMPLES for folder in safe if (folder / SAMPLES).is_file()])
     for cell in submission.cells():
         folder = submission.place(cell)
         if folder not in safe:
+            continue
+        if reason := unread.get(folder / SAMPLES):
+            problems.append(f"{folder / SAMPLES}: cannot be read ({reason}); {RUN_AGAIN}")
             continue
         try:
             check_place(folder, submission.folder)

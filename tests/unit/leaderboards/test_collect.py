@@ -9,7 +9,7 @@ from scipy import stats
 
 from lmrl_bench.digests import digest
 from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.collect import collect, summary
+from lmrl_bench.leaderboards.collect import collect, damaged_cells, summary
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.expected import ExpectedStart
 
@@ -291,14 +291,16 @@ def test_a_folder_of_a_cell_that_is_a_link_is_refused(tmp_path):
     assert collect(SPEC, tmp_path / "linked", fake_expected).tasks[0].info
 
 
-def test_changed_files_and_foreign_prompts_are_refused(tmp_path):
+def test_changed_files_cost_their_cell_and_foreign_prompts_are_refused(tmp_path):
     for cell in cells(SPEC)[:9]:
         write_cell(tmp_path, SPEC.name, cell, fake_content(cell))
     curves = CELL.folder(tmp_path, "fake") / "curves.jsonl"
     before = curves.read_text()
     curves.write_text(before.replace("28.0", "29.0"))
-    with pytest.raises(RecordError, match="changed since the record was written"):
-        collect(SPEC, tmp_path, fake_expected)
+    (damaged,) = damaged_cells(collect(SPEC, tmp_path, fake_expected))
+    assert f"/{CELL.label}/{CELL.seed}: damaged: " in damaged
+    assert "changed since the record was written" in damaged
+    assert "lmrl-bench bench fake runs it again" in damaged
     curves.write_text(before)
     first = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 0))
     other = next(c for c in cells(SPEC) if (c.task, c.label, c.seed) == ("docs-en-de", "ppo", 0))
