@@ -163,7 +163,8 @@ def _names(case: Case, done: Outcome) -> bool:
         return True
     words = (done.err + done.out).replace("\n", "")
     path = Path(case.file)
-    return any(part in words for part in (path.name, str(path.parent)) if part not in ("", "."))
+    parts = (path.name, str(path.parent), *KINDS[case.kind].named)
+    return any(part in words for part in parts if part not in ("", "."))
 
 
 def _half_written(done: Outcome) -> list[str]:

@@ -22,6 +22,7 @@ class Kind:
         strict: Whether the file is strictly typed.
         accepts: Mutators after which the file is still right, or that it may survive.
         optional: Whether the program may do without the file, or with an empty one.
+        named: Words that name what is wrong as well as the file's own name does.
         weight: How often it comes; commands that train are rare.
     """
 
@@ -32,6 +33,7 @@ class Kind:
     strict: bool = False
     accepts: frozenset[str] = field(default_factory=frozenset)
     optional: bool = False
+    named: tuple[str, ...] = ()
     weight: int = 4
 
 
@@ -61,12 +63,14 @@ KINDS: dict[str, Kind] = {
     "task.yaml": Kind(
         ("tasks/toy/task.yaml",), mutators.YAML, (SHOW, PREVIEW, DRY), (LINT,), strict=True
     ),
-    "run YAML": Kind(("run.yaml",), mutators.YAML, (DRY,), strict=True),
+    "run YAML": Kind(("run.yaml",), mutators.YAML, (DRY,), strict=True, named=("--task",)),
     "leaderboard.yaml": Kind(
-        ("boards/small/leaderboard.yaml",), mutators.YAML, (PLAN, STATISTICS), strict=True
+        ("boards/small/leaderboard.yaml",), mutators.YAML, (PLAN, STATISTICS), strict=True,
+        named=("results/small", "board 'small'"),
     ),
     "algorithms/*.yaml": Kind(
-        ("tasks/toy/algorithms/ppo.yaml",), mutators.YAML, (DRY,), strict=True, optional=True
+        ("tasks/toy/algorithms/ppo.yaml",), mutators.YAML, (DRY,), strict=True, optional=True,
+        accepts=frozenset({"not finite", "another type"}),  # run.yaml's own values are laid over
     ),
     "JSON lines": Kind(
         tuple(f"tasks/toy/data/{split}.jsonl" for split in ("train", "validation", "test")),
@@ -84,7 +88,8 @@ KINDS: dict[str, Kind] = {
     "Parquet": Kind(("rows.parquet",), mutators.PARQUET, (new_task("rows.parquet"),)),
     "saved data set": Kind(
         ("tasks/saved/data/train/*", "tasks/saved/data/dataset_dict.json"),
-        mutators.JSON, (), (("task", "preview", "saved"),), weight=1,
+        mutators.JSON, (), (("task", "preview", "saved"),),
+        named=("data set 'data'",), weight=1,
     ),
     "record.json": Kind(
         (ROW + "record.json", "results/small/toy/start/0/record.json"), mutators.JSON,

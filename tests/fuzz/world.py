@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import os
@@ -78,7 +79,7 @@ def _verification(root: Path) -> None:
 
     row = root / ROW_FOLDER
     records = {seed: read_record(row / str(seed)).digest() for seed in range(3)}
-    check = {"level": 1, "by": "x", "date": "2026-01-02", "records": records}
+    check = {"level": 1, "by": "x", "date": datetime.date(2026, 1, 2), "records": records}
     add_check(row, Check.model_validate(check | {"package_version": "0.1.0"}))
 
 
