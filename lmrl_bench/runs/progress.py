@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+_MOVES = ("step", "iteration")
+"""Kinds of events that say how far a run is."""
 RESUMED = "resumed"
 """Text of the event "started" of a run that goes on from a checkpoint."""
 
@@ -29,7 +31,7 @@ class Event:
 
     Attributes:
         run: the run's name, task/row/seed.
-        kind: started, iteration, evaluation, note, or finished.
+        kind: started, step (of supervised learning, many in an iteration), iteration, evaluation, note, or finished.
         done: share of the budget used, 0 to 1.
         values: numbers of that kind (reward, kl, tokens_per_s, …).
         text: a status for people.
@@ -82,7 +84,7 @@ class TimeLeft:
         """Returns "12 % done, about 6 min left", without the time while nothing can be said of it."""
         if event.kind == "started" and event.text != RESUMED:
             self._first[event.run] = (now, 0.0)
-        if event.kind != "iteration":
+        if event.kind not in _MOVES:
             return ""
         began, share = self._first.setdefault(event.run, (now, event.done))
         words = f"{100 * event.done:.0f} % done"
@@ -113,7 +115,7 @@ class PlainLines:
         """Writes the event's line."""
         now = time.monotonic()
         left = self._left.words(event, now)
-        if event.kind == "iteration":
+        if event.kind in _MOVES:
             if now - self._last.get(event.run, now - self.every) < self.every:
                 return
             self._last[event.run] = now
@@ -162,7 +164,7 @@ class LiveBars:
         shown = ("reward", "kl", "tokens_per_s")
         numbers = "  ".join(f"{k} {event.values[k]:.3g}" for k in shown if k in event.values)
         numbers = "  ".join(part for part in (event.text, numbers) if part)
-        if event.kind == "iteration":
+        if event.kind in _MOVES:
             self.progress.update(self.bars[event.run], completed=event.done, numbers=numbers)
         self._move_whole()
 
@@ -208,7 +210,7 @@ class GridProgress:
 
     def __call__(self, event: Event) -> None:
         """Passes the event on."""
-        if event.counted and event.kind in ("started", "iteration"):
+        if event.counted and event.kind in ("started", *_MOVES):
             # What a resumed cell had done before is no work of this sitting.
             first, _ = self._running.get(event.run, (event.done, 0.0))
             if event.kind == "started" and event.text != RESUMED:

@@ -96,7 +96,7 @@ class Trainer:
     def _after_step(self, step: int, steps: int) -> None:
         """Shows a step of supervised learning, whose iterations may take minutes."""
         text = f"step {step:,}/{steps:,}"
-        self.progress(Event(self.name, "iteration", step / steps, text=text))
+        self.progress(Event(self.name, "step", step / steps, text=text))
 
     def _iteration_event(self, stats: IterationStats) -> Event:
         done = stats.progress
