@@ -206,23 +206,29 @@ class GridProgress:
         self._began = time.monotonic()
         self._before: set[str] = set()
         self._finished: set[str] = set()
-        self._running: dict[str, tuple[float, float]] = {}
+        self._running: dict[str, float] = {}
+        self._first: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Passes the event on."""
-        if event.counted and event.kind in ("started", *_MOVES):
-            # What a resumed cell had done before is no work of this sitting.
-            first, _ = self._running.get(event.run, (event.done, 0.0))
-            if event.kind == "started" and event.text != RESUMED:
-                first = 0.0
-            self._running[event.run] = (first, event.done)
-        if event.counted and event.kind == "finished":
-            self._running.pop(event.run, None)
-            old = event.text.startswith("already")
-            (self._before if old else self._finished).add(event.run)
-            self.tokens += 0.0 if old else event.values.get("tokens", 0.0)
-            event = replace(event, text=f"{event.text} ({self._words(old)})")
+        if event.counted:
+            event = self._noted(event)
         self.show(event)
+
+    def _noted(self, event: Event) -> Event:
+        if event.kind in ("started", *_MOVES):
+            self._running[event.run] = event.done
+            if event.kind in _MOVES or event.text != RESUMED:
+                # What a resumed cell had done before is no work of this sitting.
+                self._first.setdefault(event.run, event.done)
+            return event
+        if event.kind != "finished":
+            return event
+        self._running.pop(event.run, None)
+        old = event.text.startswith("already")
+        (self._before if old else self._finished).add(event.run)
+        self.tokens += 0.0 if old else event.values.get("tokens", 0.0)
+        return replace(event, text=f"{event.text} ({self._words(old)})")
 
     def _words(self, old: bool) -> str:
         done = len(self._before | self._finished)
@@ -238,13 +244,17 @@ class GridProgress:
         """Seconds until all cells are done, at the speed of this sitting; None when nothing is left."""
         if done >= self.total:
             return None
-        ours = sum(self._weight(name) for name in self._finished)
-        ours += sum(self._weight(name) * max(d - f, 0.0) for name, (f, d) in self._running.items())
-        whole = sum(self.weights.values()) if self.weights else float(self.total)
-        whole -= sum(self._weight(name) for name in self._before)
+        shares = self._running | dict.fromkeys(self._finished, 1.0)
+        ours = sum(
+            self._weight(name) * (share - self._first.get(name, 0.0))
+            for name, share in shares.items()
+        )
+        left = sum(self.weights.values()) if self.weights else float(self.total)
+        left -= sum(self._weight(name) for name in self._before)
+        left -= sum(self._weight(name) * share for name, share in shares.items())
         if ours <= 0:
             return None
-        return (time.monotonic() - self._began) * max(whole - ours, 0.0) / ours
+        return (time.monotonic() - self._began) * max(left, 0.0) / ours
 
     def _weight(self, name: str) -> float:
         return self.weights.get(name, 1.0)

@@ -117,17 +117,20 @@ def test_a_grid_says_which_cell_of_how_many_and_how_long_the_rest_takes(monkeypa
     show(Event("old", "finished", 1.0, text="already completed"))
     show(Event("a", "started", text="started"))
     show(Event("b", "started", text="resumed", done=0.0))
-    clock[0] = 60.0
+    clock[0] = 50.0
     show(Event("b", "iteration", 0.5))  # where it resumed: no work of this sitting
     show(Event("a", "finished", 1.0, {"tokens": 1000.0}, text="completed"))
     show(Event("x (start)", "finished", 1.0, text="completed", counted=False))
     clock[0] = 120.0
     show(Event("b", "finished", 1.0, {"tokens": 500.0}, text="completed"))
     show(Event("c", "finished", 1.0, text="failed: lost"))
-    assert [line for line in lines if line not in ("", "started", "resumed")] == [
-        "already completed (1 of 4)",
-        "completed (2 of 4, 1 running, 1,000 tokens, about 80 s left)",
-        "completed",
-        "completed (3 of 4, 1,500 tokens, about 60 s left)",
-        "failed: lost (4 of 4, 1,500 tokens)",
-    ]
+    assert (
+        [line for line in lines if line not in ("", "started", "resumed")]
+        == [
+            "already completed (1 of 4)",
+            "completed (2 of 4, 1 running, 1,000 tokens, about 75 s left)",  # 100 in 50 s; 50 of b, 100 of c are left
+            "completed",
+            "completed (3 of 4, 1,500 tokens, about 80 s left)",  # 150 in 120 s; 100 of c are left
+            "failed: lost (4 of 4, 1,500 tokens)",
+        ]
+    )
