@@ -140,6 +140,16 @@ def bounds() -> None:
 def _who(write: bool, by: str | None) -> str | None:
     if write and not by:
         raise ConfigError("--write-verification needs --by NAME: a check is somebody's")
+    if write:
+        from pydantic import TypeAdapter, ValidationError
+
+        from lmrl_bench.records.record import Name
+
+        try:
+            TypeAdapter(Name).validate_python(by)
+        except ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise ConfigError(f"--by: {reason}; give one line of at most 200 characters") from error
     return by if write else None
 
 

@@ -110,6 +110,10 @@ def test_wrong_usage(handed, capsys, tmp_path):
     assert call(capsys, "submission", "validate", handed.folder, "--board", "nano-x").code == 2
     done = call(capsys, "submission", "rescore", handed.folder, "--write-verification")
     assert (done.code, "needs --by NAME" in done.err) == (2, True)
+    for name in ("x" * 201, "two\nlines"):
+        options = ("--write-verification", "--by", name)
+        done = call(capsys, "submission", "rescore", handed.folder, *options)
+        assert (done.code, "--by: " in done.err) == (2, True), done.err
 
 
 def test_what_a_reviewer_should_know(handed, capsys):
