@@ -12,7 +12,7 @@ from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.rewards import make_reward
 from lmrl_bench.rewards.base import RewardBatch
-from lmrl_bench.runs.rescore import TEXTUAL
+from lmrl_bench.runs.bounds.signatures import TEXTUAL
 from lmrl_bench.tasks.spec import RewardSpec
 from lmrl_bench.text.sample import Sample
 
