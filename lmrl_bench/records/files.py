@@ -65,7 +65,10 @@ def write_atomic(path: Path, content: bytes) -> None:
             temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
-        raise FolderError(f"{path}: cannot be written: {error.strerror or error}") from error
+        remedy = "; remove this folder" if path.is_dir() else ""
+        raise FolderError(
+            f"{path}: cannot be written: {error.strerror or error}{remedy}"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -59,7 +59,7 @@ def seal_problem(folder: Path) -> str | None:
 
 def _digests(text: str) -> dict[str, str]:
     """Returns path to digest."""
-    return {line[_DIGEST + 2 :]: line[:_DIGEST] for line in text.splitlines()}
+    return {line[_DIGEST + 2 :]: line[:_DIGEST] for line in text.split("\n")[:-1]}
 
 
 def _files(folder: Path) -> list[Path]:

@@ -288,6 +288,19 @@ def test_a_finished_run_that_is_damaged_is_done_again(world, name, damage):
     assert any(name in note for note in notes) == (name != "record.json" or damage != "deleted")
 
 
+def test_a_folder_in_the_place_of_a_file_is_named_with_the_remedy(world, capsys):
+    file = world.run_file(algorithm=SETTINGS["algorithm"])
+    assert call(capsys, "run", file).code == 0
+    samples = world.root / "out" / "samples.parquet"
+    samples.unlink()
+    samples.mkdir()
+    refused = call(capsys, "run", file)
+    assert refused.code == 2
+    assert "samples.parquet: cannot be written: Is a directory; remove this folder" in refused.err
+    samples.rmdir()
+    assert call(capsys, "run", file).code == 0
+
+
 def test_a_damaged_record_in_a_folder_of_something_else_is_left_alone(world, capsys):
     folder = world.root / "out"
     folder.mkdir()

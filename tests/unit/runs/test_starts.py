@@ -190,7 +190,9 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
         run("toy", "ppo", given=given)
 
 
-@pytest.mark.parametrize("damage", ["flip", "missing", "added", "no record", "record", "digests"])
+@pytest.mark.parametrize(
+    "damage", ["flip", "missing", "added", "no record", "record", "digests", "last byte"]
+)
 def test_a_damaged_start_is_trained_again_and_not_used(quick, damage):
     first = ensure_start(quick.task, POLICY)
     policy = trained_start(quick.task, POLICY)
@@ -207,6 +209,8 @@ def test_a_damaged_start_is_trained_again_and_not_used(quick, damage):
         record.unlink()
     elif damage == "record":
         record.write_text(record.read_text().replace('"seed": 0', '"seed": 1'))
+    elif damage == "last byte":
+        seal_path(policy).write_bytes(seal_path(policy).read_bytes()[:-1] + b"\x0b")
     else:
         seal_path(policy).write_bytes(b"\xff")
     with pytest.raises(PolicyError, match="no supervised policy"):
