@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
@@ -98,11 +99,15 @@ def _too_deep() -> str:
     return f"lists and mappings are nested deeper than {MAX_DEPTH} levels"
 
 
-def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Makes an object of its pairs; for `object_pairs_hook`.
+
+    Raises:
+        ValueError: A key is given twice.
+    """
     mapping = dict(pairs)
     if len(mapping) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key '{twice:.60}' is given twice")
     return mapping
 
@@ -127,5 +132,5 @@ def _constant(name: str) -> NoReturn:
 
 
 _DECODER = json.JSONDecoder(
-    object_pairs_hook=_mapping, parse_int=_whole, parse_float=_finite, parse_constant=_constant
+    object_pairs_hook=unique_keys, parse_int=_whole, parse_float=_finite, parse_constant=_constant
 )

@@ -47,6 +47,7 @@ from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.errors import AlgorithmError
 from lmrl_bench.policies.scoring import Rows, chosen_states, log_distribution
 from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.wording import reason_of
 
 
 class TRPOConfig(CriticConfig):
@@ -129,7 +130,8 @@ class TRPO(CriticAlgorithm):
             AlgorithmError: The model's code has a part without a derivative in forward mode.
         """
         token = torch.full((1, 1), self.policy.network.pad_id, device=self.policy.device)
-        rows = Rows(token, token.new_ones(1, 1, dtype=torch.bool), token, token == token)
+        everywhere = torch.ones_like(token, dtype=torch.bool)
+        rows = Rows(token, everywhere, token, everywhere)
 
         def distribution(_: object) -> Tensor:
             return self._of_states(chosen_states(self.policy.network, rows), rows)
@@ -141,11 +143,12 @@ class TRPO(CriticAlgorithm):
                 self.policy.model, self.policy_parameters, distribution, [(None, weights)], 0.0
             )
             product(torch.zeros(size, device=self.policy.device))
+        except torch.OutOfMemoryError:
+            raise  # says nothing about the model
         except (NotImplementedError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise AlgorithmError(
-                f"TRPO needs derivatives in forward mode, and {type(self.policy.model).__name__} has none: {reason}; "
-                "choose another algorithm, such as ppo, or another policy"
+                f"TRPO needs derivatives in forward mode, and {type(self.policy.model).__name__} has none: "
+                f"{reason_of(error)}; choose another algorithm, such as ppo, or another policy"
             ) from error
 
     def trained_parameters(self) -> list[nn.Parameter]:

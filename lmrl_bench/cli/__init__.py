@@ -34,13 +34,13 @@ def _run() -> None:
     except LmrlBenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         print(f"error: {error.filename!s:.80}...: the name is too long for a file", file=sys.stderr)
         sys.exit(LmrlBenchError.exit_code)
-    except BrokenPipeError:
-        sys.stderr.close()
 
 
 def _require_text(arguments: Sequence[str]) -> None:

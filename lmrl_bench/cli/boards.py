@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmrl_bench.cli.output import JsonOption, note, show, show_one
+from lmrl_bench.wording import counted
 
 if TYPE_CHECKING:
     from lmrl_bench.leaderboards.spec import BoardSpec
@@ -67,7 +68,7 @@ def export(
 
     spec = load_board(board)
     rows = export_board(spec, results, output, of_board(spec))
-    note(f"wrote {output}: {rows} row{'' if rows == 1 else 's'}")
+    note(f"wrote {output}: {counted(rows, 'row')}")
 
 
 @app.command()

@@ -11,6 +11,7 @@ import typer
 
 from lmrl_bench.cli.output import JsonOption, note, show, show_one
 from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.wording import counted, reason_of
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.lint import TokenCounter
@@ -85,9 +86,9 @@ def _counter(task: Task) -> TokenCounter | None:
     try:
         return token_counter(task)
     except (LmrlBenchError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         note(
-            f"tokens are not counted: the tokenizer of the default policy cannot be read ({reason})"
+            "tokens are not counted: the tokenizer of the default policy cannot be read "
+            f"({reason_of(error)})"
         )
         return None
 
@@ -104,7 +105,7 @@ def lint(name: NameArgument, as_json: JsonOption = False) -> None:
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = len(findings) - errors
     note(
-        f"{name}: {_many(errors, 'error') if errors else 'no errors'}, {_many(warnings, 'warning')}"
+        f"{name}: {counted(errors, 'error') if errors else 'no errors'}, {counted(warnings, 'warning')}"
     )
     if errors:
         raise typer.Exit(2)
@@ -112,10 +113,6 @@ def lint(name: NameArgument, as_json: JsonOption = False) -> None:
 
 def _columns() -> int:
     return max(60, min(shutil.get_terminal_size((100, 24)).columns, 120))
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 @app.command()

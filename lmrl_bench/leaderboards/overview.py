@@ -42,6 +42,7 @@ from lmrl_bench.leaderboards.power import board_power
 from lmrl_bench.leaderboards.scores import Scale, ScoredRow, scale_of, scored_rows
 from lmrl_bench.leaderboards.statistics import LEVEL, MINIMUM_SEEDS, Interval
 from lmrl_bench.leaderboards.table import BoardTable, significant
+from lmrl_bench.wording import counted
 
 RANKED_SEEDS = 5
 PAIRED_ROWS = 15
@@ -73,8 +74,9 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
         RecordError: Fewer than three seeds, a task without a scale or without a completed run.
     """
     if len(board.seeds) < MINIMUM_SEEDS:
-        seeds = "1 seed" if len(board.seeds) == 1 else f"{len(board.seeds)} seeds"
-        raise RecordError(f"board '{board.name}' has {seeds}; statistics need {MINIMUM_SEEDS}")
+        raise RecordError(
+            f"board '{board.name}' has {counted(len(board.seeds), 'seed')}; statistics need {MINIMUM_SEEDS}"
+        )
     scales = {task.task: scale_of(task, board) for task in board.tasks}
     rows = scored_rows(board, scales)
     tasks = sorted(scales)

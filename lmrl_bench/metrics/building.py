@@ -13,6 +13,7 @@ from lmrl_bench.metrics.base import Metric
 from lmrl_bench.metrics.foreign import border, is_foreign, source_place
 from lmrl_bench.metrics.functions import FunctionMetric
 from lmrl_bench.metrics.plain import checked_needs, function_needs, is_function, returns
+from lmrl_bench.wording import short_repr
 
 
 def build_metric(name: str, value: Any, args: Mapping[str, Any]) -> Metric:
@@ -47,7 +48,7 @@ def wrong_kind(kind: str, value: Any, base: type) -> str | None:
     """Returns why a value is no metric (or reward), or None if it may be one."""
     if is_function(value) or (inspect.isclass(value) and issubclass(value, base)):
         return None
-    article = f"the class {value.__name__}" if inspect.isclass(value) else f"{_short(value)}"
+    article = f"the class {value.__name__}" if inspect.isclass(value) else short_repr(value)
     hint = f"; give its class, {type(value).__name__}" if isinstance(value, base) else ""
     allowed = f"lmrl_bench.{kind}s.{base.__name__}"
     return (
@@ -66,14 +67,14 @@ def check_declared(
     """
     place = f"{kind} '{name}' ({source_place(made)})"
     if not isinstance(made, base):
-        raise raised(f"{place}: is made as {_short(made)}, expected a {base.__name__}")
+        raise raised(f"{place}: is made as {short_repr(made)}, expected a {base.__name__}")
     if not isinstance(getattr(made, "name", None), str):
         made.name = name  # type: ignore[attr-defined]
     with border(f"while the signature of {kind} '{name}' was read", made, raised):
         signature = made.signature  # type: ignore[attr-defined]
     if not isinstance(signature, str) or "\n" in signature or not signature:
         raise raised(
-            f"{place}: signature is {_short(signature)}; give one line of text with everything "
+            f"{place}: signature is {short_repr(signature)}; give one line of text with everything "
             "that can move a value"
         )
     try:
@@ -91,13 +92,8 @@ def _check_bounds(name: str, made: Metric) -> None:
         low = high = math.nan
     if not low < high:
         raise MetricError(
-            f"{place}: bounds is {_short(bounds)}; give the smallest and the largest value, "
+            f"{place}: bounds is {short_repr(bounds)}; give the smallest and the largest value, "
             "such as (0.0, 1.0)"
         )
     if made.higher_is_better not in (True, False, None):
         raise MetricError(f"{place}: higher_is_better is {made.higher_is_better!r}")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,6 +16,7 @@ from lmrl_bench.digests import canonical_json
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.strict_json import unique_keys
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -179,19 +180,12 @@ _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(r"[\[\]{}]")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key stands twice")
-    return found
-
-
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
 _DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique,
+    object_pairs_hook=unique_keys,
     parse_int=_Integer,
     parse_float=_Fraction,
     parse_constant=_no_constant,

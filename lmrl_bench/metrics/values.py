@@ -12,6 +12,7 @@ import numpy as np
 
 from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.metrics.base import FloatArray
+from lmrl_bench.wording import short_repr
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -44,7 +45,7 @@ def per_response(
         if number is None:
             hint = "; give a response that earns nothing 0.0" if value is None else ""
             raise raised(
-                f"{where}: returned {_short(value)} for sample '{sample.id}'; "
+                f"{where}: returned {short_repr(value)} for sample '{sample.id}'; "
                 f"return one number for each response{hint}"
             )
         rows[row] = number
@@ -63,7 +64,7 @@ def _listed(returned: Any, count: int, where: str, raised: type[LmrlBenchError])
         values, Iterable
     ):
         raise raised(
-            f"{where}: returned {_short(returned)}; return a list with one number for each of the "
+            f"{where}: returned {short_repr(returned)}; return a list with one number for each of the "
             f"{count} responses"
         )
     return list(values)
@@ -93,8 +94,3 @@ def as_number(value: Any) -> float | None:
         except OverflowError:
             return math.inf  # refused either way
     return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

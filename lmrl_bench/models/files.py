@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.wording import reason_of
 
 CONFIG: Final = "config.json"
 GENERATION_CONFIG: Final = "generation_config.json"
@@ -38,7 +39,7 @@ def read_json(file: Path) -> dict[str, Any]:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise PolicyError(
-            f"{file}: cannot be read as JSON ({_line(error)}); restore the file"
+            f"{file}: cannot be read as JSON ({reason_of(error)}); restore the file"
         ) from error
     if not isinstance(found, dict):
         raise PolicyError(
@@ -150,7 +151,3 @@ def _inside(folder: Path, name: object, named_by: str) -> Path:
             f"{place}: names '{name}', which is not in the folder; copy or download it again"
         )
     return folder / path
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

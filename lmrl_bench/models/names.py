@@ -11,6 +11,7 @@ from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import PolicyError, nearest
 from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG
 from lmrl_bench.paths import PACKAGE
+from lmrl_bench.wording import reason_of
 
 SHIPPED = PACKAGE / "policies" / "assets"
 
@@ -37,7 +38,7 @@ def resolve_model(name: str, revision: str | None = None) -> str:
         return str(asset_path(name))
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not any((folder / name).is_file() for name in (CONFIG, ADAPTER_CONFIG)):
+        if not any((folder / file).is_file() for file in (CONFIG, ADAPTER_CONFIG)):
             raise PolicyError(f"folder '{folder}' holds no model: it has no {CONFIG}")
         return str(folder.resolve())
     if not is_hub_id(name):
@@ -59,9 +60,8 @@ def _check_on_hub(name: str, revision: str | None) -> None:
     try:
         cached_file(name, CONFIG, revision=revision)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise PolicyError(
-            unknown_model(name, f"not in the hub cache; the hub says: {reason}")
+            unknown_model(name, f"not in the hub cache; the hub says: {reason_of(error)}")
         ) from error
 
 

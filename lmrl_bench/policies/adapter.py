@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.models.adapters import require_peft
+from lmrl_bench.wording import reason_of
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -41,9 +42,8 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
             warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees GPT-2's layers itself
             model.add_adapter(lora)
     except ValueError as error:
-        reason = str(error).strip().splitlines()[0]
         raise PolicyError(
-            f"policy.adapter does not fit {type(model).__name__}: {reason}; name its linear layers in "
+            f"policy.adapter does not fit {type(model).__name__}: {reason_of(error)}; name its linear layers in "
             "policy.adapter.targets, for example [q_proj, v_proj]"
         ) from error
 

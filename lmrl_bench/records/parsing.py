@@ -1,4 +1,4 @@
-"""Reads JSON that somebody else may have written: one value for each name, and only numbers that a file may hold."""
+"""Reads JSON that somebody else may have written: one value for each key, and only numbers that a file may hold."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
+from lmrl_bench.strict_json import unique_keys
+
 _LARGEST: Final = 2**63 - 1
 _LONG_NUMBER: Final = re.compile(rb"[\s:,\[]-?\d{19}")
 _SHOWN: Final = 5
@@ -18,7 +20,7 @@ def parse_json(content: bytes) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        ValueError: It is no JSON, not UTF-8, or nested too deep; a name is given twice in one object; a number is not
+        ValueError: It is not JSON, not UTF-8, or nested too deep; a key is given twice in one object; a number is not
             finite or is an integer of more than 64 bits.
     """
     value = from_json(content, allow_inf_nan=False)
@@ -35,9 +37,9 @@ def require_plain(value: Any, content: bytes) -> None:
     compact = to_json(value, inf_nan_mode="constants")
     if b"Infinity" in compact or b"NaN" in compact:
         json.dumps(value, allow_nan=False)  # unless a text has the word
-    # A second value for one name adds a colon, or an escape hides one: only then is the text read again.
+    # A second value for one key adds a colon, or an escape hides one: only then is the text read again.
     if b"\\u" in content or content.count(b":") != compact.count(b":"):
-        json.loads(content, object_pairs_hook=_require_once)
+        json.loads(content, object_pairs_hook=unique_keys)
     if _LONG_NUMBER.search(content):
         json.loads(content, parse_int=_require_64_bits)
 
@@ -48,15 +50,6 @@ def problems_of(error: ValidationError) -> str:
     shown = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:_SHOWN]]
     more = len(found) - _SHOWN
     return "; ".join(shown + ([f"and {more} more"] if more > 0 else []))
-
-
-def _require_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:80]!r} is given twice in one object")
-    return found
 
 
 def _require_64_bits(digits: str) -> int:

@@ -17,6 +17,7 @@ import torch
 
 from lmrl_bench.errors import RecordError
 from lmrl_bench.records.files import remove_file, sync_folder
+from lmrl_bench.wording import reason_of
 
 FORMAT = 4
 REMEDY = "start again with --fresh, or delete the folder of the checkpoint"
@@ -81,8 +82,9 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
     except RecordError:
         raise
     except Exception as error:  # whatever a crafted file makes torch raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RecordError(f"{path}: the checkpoint cannot be read ({reason}); {REMEDY}") from error
+        raise RecordError(
+            f"{path}: the checkpoint cannot be read ({reason_of(error)}); {REMEDY}"
+        ) from error
     if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("key") != key:
         raise RecordError(
             f"{path}: the checkpoint belongs to another run configuration (settings, task, start or "

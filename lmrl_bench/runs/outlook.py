@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -15,11 +16,19 @@ from lmrl_bench.records.expected import differences
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
 from lmrl_bench.runs.bench import CellJob
+from lmrl_bench.runs.done import (
+    CHECKPOINT,
+    DamagedConfigError,
+    DamagedRunError,
+    StaleRecordError,
+    done_record,
+)
 from lmrl_bench.runs.folders import run_folder
 from lmrl_bench.runs.progress import duration
 from lmrl_bench.runs.resolve import settings_file, settings_note
 from lmrl_bench.runs.starts import existing_start, start_words
 from lmrl_bench.tasks.catalog import load_task
+from lmrl_bench.wording import counted, reason_of
 
 State = Literal["done", "diverged", "failed", "interrupted", "stale", "damaged", "missing"]
 NO_TOKENS = ("none", "supervised")
@@ -48,13 +57,12 @@ class CellState:
 def cell_state(job: CellJob) -> CellState:
     """Looks at the folder of a cell."""
     folder, rerun = run_folder(job.config), job.rerun
-    if not (folder / RECORD).exists():
-        state: State = "interrupted" if (folder / "checkpoint").exists() else "missing"
+    if not os.path.lexists(folder / RECORD):
+        state: State = "interrupted" if (folder / CHECKPOINT).exists() else "missing"
         return CellState(job, state, "", True)
-    try:
-        record = read_record(folder)
-    except RecordError as error:
-        return CellState(job, "damaged", str(error).splitlines()[0], rerun.fresh)
+    if (damaged := _damaged(job)) is not None:
+        return damaged
+    record = read_record(folder)
     if different := [str(found) for found in differences(record, job.expected)]:
         return CellState(job, "stale", "; ".join(different[:2]), rerun.fresh or rerun.stale)
     state = "done" if record.status == "completed" else record.status
@@ -65,11 +73,27 @@ def cell_state(job: CellJob) -> CellState:
     )
 
 
+def _damaged(job: CellJob) -> CellState | None:
+    """Returns the state of a cell whose files are damaged, as `bench` will find it; None for any other cell."""
+    try:
+        done_record(job.config, job.expected, job.rerun.failed)
+    except (StaleRecordError, DamagedConfigError):  # the latter is written again without a run
+        return None
+    except DamagedRunError as error:
+        return CellState(job, "damaged", reason_of(error), True)
+    except RecordError as error:
+        return CellState(job, "damaged", reason_of(error), job.rerun.fresh)
+    return None
+
+
 def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], list[str]]:
     """Returns the state of every cell, and lines that say what is to be done and what it costs."""
     states = [cell_state(job) for job in jobs]
     counts = {state: sum(found.state == state for found in states) for state in _order(states)}
-    lines = [f"{len(states)} cells: " + ", ".join(f"{n} {state}" for state, n in counts.items())]
+    lines = [
+        f"{counted(len(states), 'cell')}: "
+        + ", ".join(f"{n} {state}" for state, n in counts.items())
+    ]
     todo = [found for found in states if found.runs]
     if not todo:
         lines.append("nothing to run")
@@ -80,7 +104,9 @@ def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], lis
         if time is not None:
             with_workers = f" with {workers} workers" if workers > 1 else ""
             words = f"about {duration(time / workers)}{with_workers}, by the times of this board's records"
-        lines.append(f"to run: {_count(len(todo), 'cell')}, {tokens:,} tokens to generate; {words}")
+        lines.append(
+            f"to run: {counted(len(todo), 'cell')}, {tokens:,} tokens to generate; {words}"
+        )
         lines += _starts(todo)
     for state, option in (
         ("failed", "--retry-failed"),
@@ -89,7 +115,7 @@ def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], lis
     ):
         left = sum(found.state == state and not found.runs for found in states)
         if left:
-            lines.append(f"{_count(left, 'cell')} {state}: not run without {option}")
+            lines.append(f"{counted(left, 'cell')} {state}: not run without {option}")
     return states, lines
 
 
@@ -198,10 +224,6 @@ def _starts(todo: Sequence[CellState]) -> list[str]:
 
 def _order(states: Iterable[CellState]) -> list[State]:
     return list(dict.fromkeys(found.state for found in states))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _known(option: str, asked: Sequence[T], known: Sequence[T]) -> None:

@@ -19,6 +19,7 @@ from lmrl_bench.seeding import derive_seed
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.text.tokenization import TextCodec
+from lmrl_bench.wording import reason_of
 
 if TYPE_CHECKING:
     from lmrl_bench.algorithms.interface import Algorithm
@@ -78,9 +79,8 @@ def require_device(name: str, setting: str = "runtime.device") -> None:
     try:
         torch.zeros(1, device=name).tolist()
     except (AssertionError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f"{setting}: '{name}' cannot be used here ({reason}); choose cpu, or another device"
+            f"{setting}: '{name}' cannot be used here ({reason_of(error)}); choose cpu, or another device"
         ) from error
 
 

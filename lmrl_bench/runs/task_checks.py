@@ -60,7 +60,7 @@ def _views_agree(task: Task) -> list[Finding]:
     for env in (tokens, completion):
         env.reset(seed=0, options={"index": rows[0]})
     codec = tokens.core.codec
-    ids = codec.encode_reference(tokens.core.sample_at(0))
+    ids = codec.encode_reference(tokens.core.sample_at(rows[0]))
     stepped = 0.0
     for token in ids:
         _, reward, terminated, truncated, _ = tokens.step(int(token))

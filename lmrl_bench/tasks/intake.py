@@ -17,6 +17,7 @@ from lmrl_bench.errors import DataError, TaskError, nearest
 from lmrl_bench.strict_json import MAX_DEPTH, depth, require_encodable
 from lmrl_bench.tasks.hub import read_folder
 from lmrl_bench.tasks.readers import READERS, Row, reader_of_file
+from lmrl_bench.wording import counted
 
 Pairs = list[dict[str, Any]]
 
@@ -142,9 +143,9 @@ class _Keeper:
         unique = list(_named(_without_repetitions(pairs), self._own_ids))
         if dropped := len(pairs) - len(unique):
             self._counts[
-                f"{_many(dropped, 'row')} left out: equal to an earlier row in every column"
+                f"{counted(dropped, 'row')} left out: equal to an earlier row in every column"
             ] = 1
-        notes = [text.replace("#", _many(count, "value")) for text, count in self._counts.items()]
+        notes = [text.replace("#", counted(count, "value")) for text, count in self._counts.items()]
         renamed = [
             f"'{old}' is written as '{new}'" for old, new in self._names.items() if old != new
         ]
@@ -275,7 +276,3 @@ def _named(pairs: Iterable[dict[str, Any]], own_ids: bool) -> Iterator[dict[str,
 def as_list(value: str | list[str]) -> list[str]:
     """Returns the references of a written row as a list."""
     return value if isinstance(value, list) else [value]
-
-
-def _many(count: int, thing: str) -> str:
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"

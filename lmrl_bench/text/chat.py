@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.text.encoding import TextEncoder
+from lmrl_bench.wording import reason_of
 
 Messages = Sequence[tuple[str, str]]
 """Role and content."""
@@ -73,8 +74,7 @@ def _render(
             tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
         )
     except (jinja2.TemplateError, ValueError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise PolicyError(
             f"the chat template of '{tokenizer.name_or_path}' refuses the task's messages "
-            f"({', '.join(role for role, _ in messages)}): {reason}; change prompt.messages in task.yaml"
+            f"({', '.join(role for role, _ in messages)}): {reason_of(error)}; change prompt.messages in task.yaml"
         ) from error

@@ -112,11 +112,6 @@ def number(value: float, places: int) -> str:
     return text[1:] if text[0] == "-" and float(text) == 0 else text
 
 
-def counted(number: int, noun: str) -> str:
-    """Returns "1 task" or "3 tasks"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def seeds_text(row: Row) -> str:
     """Returns "3/3", or which seeds are missing and why: "1/3: seed 1 diverged, seed 2 missing"."""
     share = f"{row.counts['completed']}/{len(row.runs)}"

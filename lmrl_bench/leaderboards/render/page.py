@@ -19,7 +19,6 @@ from lmrl_bench.leaderboards.render.columns import (
     Column,
     cell_text,
     columns,
-    counted,
     decimals,
     number,
     row_title,
@@ -52,6 +51,7 @@ from lmrl_bench.leaderboards.render.words import (
     verdicts,
 )
 from lmrl_bench.leaderboards.table import BoardTable, Row, Run, ShownSample, TaskTable
+from lmrl_bench.wording import counted
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 

@@ -389,8 +389,18 @@ def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
     assert "to run: 3 cells, 60 tokens to generate; about" in shown.err
     assert "with 2 workers" in shown.err
     assert "2 cells failed: not run without --retry-failed" in shown.err
+    for file in (record, record.with_name("samples.parquet")):
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9])
+        damaged = call(capsys, *dry, "--row", "good", "--seed", "0")
+        assert "1 cell: 1 damaged" in damaged.err
+        assert "to run: 1 cell, 60 tokens" in damaged.err
+        assert "--fresh" not in damaged.err
+        assert damaged.out.splitlines()[1].split()[2:4] == ["damaged", "yes"]
+        file.write_bytes(whole)
     record.write_text("{")
-    assert "1 damaged" in call(capsys, *dry).err
+    record.with_name("config.yaml").write_text("task: another")
+    assert "1 cell damaged: not run without --fresh" in call(capsys, *dry).err
     content = yaml.safe_load(path.read_text())
     content["config"]["budget"] = {"tokens": 61}
     path.write_text(yaml.safe_dump(content))

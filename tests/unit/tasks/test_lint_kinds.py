@@ -10,6 +10,7 @@ from helpers_tasks import count_words, definition, rows, small_task
 
 from lmrl_bench.errors import DataError, TaskError
 from lmrl_bench.rewards.base import RewardFunction, RewardOutput
+from lmrl_bench.runs.task_checks import _views_agree as views_agree
 from lmrl_bench.tasks.lint import lint
 from lmrl_bench.tasks.preview import preview
 from lmrl_bench.tasks.scaffold import new_task
@@ -163,6 +164,18 @@ def test_rows_need_no_reference_where_nothing_reads_one(tmp_path, references):
         TaskError, match=r"40 of 40 training rows have no reference.*policy\.start=base"
     ):
         task.supervised_samples()
+
+
+def test_the_views_are_compared_on_the_first_row_that_has_a_reference(tmp_path):
+    spec, data = without_references(), checked_rows()
+    spec["data"]["references"] = "maybe"
+    data = {
+        split: [{**row, "maybe": "a b" if number else None} for number, row in enumerate(part)]
+        for split, part in data.items()
+    }
+    task = small_task(tmp_path, spec, data)
+    assert not task.samples("train")[0].references
+    assert views_agree(task) == []
 
 
 @pytest.mark.parametrize(
