@@ -106,7 +106,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         ValueError: A key is given twice.
     """
     mapping = dict(pairs)
-    if len(mapping) != len(pairs):
+    if len(mapping) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
         raise ValueError(f"the key '{twice:.60}' is given twice")
     return mapping
