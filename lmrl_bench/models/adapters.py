@@ -6,6 +6,7 @@ must be the file again.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import warnings
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.models.border import reported
 from lmrl_bench.models.files import ADAPTER_CONFIG, read_json
+from lmrl_bench.models.stored import check_finite
 
 _NAME: Final = "default"
 _PREFIX: Final = "base_model.model."
@@ -58,15 +60,34 @@ def put_adapter(model: PreTrainedModel, folder: Path) -> None:
                 f"{what} is of the kind {kind}, which adds trained positions to every prompt, and a policy reads its "
                 "prompts as they are; choose an adapter that changes the model's layers, such as LoRA"
             )
+        _check_settings(settings, config, what)
         config.inference_mode = False
         stored = load_peft_weights(str(folder), device="cpu")
         state = {name.removeprefix(_PREFIX): value for name, value in stored.items()}
+        check_finite(state, what, PolicyError)
         inject_adapter_in_model(config, model, _NAME)
         model._hf_peft_config_loaded = True
         _check_output_layer(model, what)
         set_peft_model_state_dict(model, state, _NAME)
     _check_complete(model, state, f"{what} ({kind})")
     model.train(False)
+
+
+def _check_settings(settings: dict[str, Any], config: Any, what: str) -> None:
+    """PEFT drops settings that it does not know, and recomputes a base that was split at random."""
+    known = {field.name for field in dataclasses.fields(config)}
+    unknown = sorted(name for name, value in settings.items() if value and name not in known)
+    if unknown:
+        raise PolicyError(
+            f"{what}: {ADAPTER_CONFIG} sets {', '.join(unknown)}, which the installed PEFT does not know and would "
+            "ignore; update PEFT, or remove what does not change the adapter's output"
+        )
+    start = str(settings.get("init_lora_weights"))
+    if start.startswith("pissa_niter"):
+        raise PolicyError(
+            f"{what}: init_lora_weights is {start}, which splits the base at random, so that no two loads are equal; "
+            "save it with PEFT's path_initial_model_for_weight_conversion, or use 'pissa'"
+        )
 
 
 def _check_output_layer(model: PreTrainedModel, what: str) -> None:

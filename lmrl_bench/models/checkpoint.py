@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -44,6 +43,7 @@ from lmrl_bench.models.files import (
 )
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.stored import check_finite, check_stored
 
 _BUFFERS: Final = re.compile(
     r"(^|\.)(position_ids|inv_freq|original_inv_freq|masked_bias|num_batches_tracked)$|(^|\.)attn(\.attention)?\.bias$"
@@ -273,7 +273,10 @@ def _from_files(
         )
         model = model.float().eval()
     _check_complete(model, report, role, what, layers)
-    _check_finite(model, role, what)
+    check_finite(model.state_dict(), what, role.error)
+    if folder is not None:
+        with reported(what, role.error, folder):
+            check_stored(weight_files(folder), model, model.base_model_prefix, what, role.error)
     loaded: PreTrainedModel = model
     return loaded
 
@@ -322,15 +325,6 @@ def _may_be_left(key: str, model: PreTrainedModel, role: Role, layers: int | Non
         return True
     trunk = {name for name, _ in model.named_children()} | {model.base_model_prefix}
     return role.other_heads and key.split(".")[0] not in trunk
-
-
-def _check_finite(model: nn.Module, role: Role, what: str) -> None:
-    broken = [name for name, value in model.named_parameters() if not bool(value.isfinite().all())]
-    if broken:
-        raise role.error(
-            f"{what}: {len(broken)} weights hold values that are not finite, the first is '{broken[0]}'; "
-            "take a checkpoint with finite weights"
-        )
 
 
 @torch.no_grad()

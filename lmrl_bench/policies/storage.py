@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -19,9 +19,10 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.models.border import quiet, reported
 from lmrl_bench.models.checkpoint import POLICY, load_checkpoint, load_part
-from lmrl_bench.models.facts import refused_generation_fact
-from lmrl_bench.models.files import HEAD_FILE, TRUNK_FOLDER
+from lmrl_bench.models.facts import CONFIG_FACTS, refused_generation_fact
+from lmrl_bench.models.files import CONFIG, HEAD_FILE, TRUNK_FOLDER, read_json
 from lmrl_bench.models.limits import position_limits
+from lmrl_bench.models.stored import check_finite
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
@@ -149,6 +150,11 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
     """
     file = folder / HEAD_FILE
     if not file.is_file():
+        if (folder / TRUNK_FOLDER).is_dir():
+            raise PolicyError(
+                f"folder '{folder}' holds the critic's trunk ({TRUNK_FOLDER}) without its head ({HEAD_FILE}); copy the "
+                "folder again, or delete the trunk to start with an untrained critic"
+            )
         return
     what = f"the value head '{file}'"
     with reported(what, PolicyError, folder), safe_open(file, framework="pt") as stored:
@@ -165,17 +171,45 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
             f"'{value_mode}'; use policy.value_trunk={fitting}, or delete the file to start "
             "with an untrained critic"
         )
+    check_finite(state, what, PolicyError)
     with reported(what, PolicyError):
         head.load_state_dict(state)
 
 
 def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
-    """Fills the separate value trunk from the folder, if it has one."""
+    """Fills the separate value trunk from the folder, if it has one.
+
+    Raises:
+        PolicyError: It is missing beside its head, cannot be loaded whole, or computes otherwise than the policy's.
+    """
     place = folder / TRUNK_FOLDER
-    if place.is_dir():
-        stored = load_part(place, type(trunk))
-        with reported(f"the value trunk '{place}'", PolicyError):
-            trunk.load_state_dict(stored.state_dict())
+    if not place.is_dir():
+        if (folder / HEAD_FILE).is_file():
+            raise PolicyError(
+                f"folder '{folder}' holds the critic's head ({HEAD_FILE}) without the trunk on which it was trained "
+                f"({TRUNK_FOLDER}); copy the folder again, or delete the head to start with an untrained critic"
+            )
+        return
+    stored = load_part(place, type(trunk))
+    other = _other_settings(read_json(place / CONFIG), trunk.config.to_dict())
+    if other:
+        raise PolicyError(
+            f"the value trunk '{place}' was saved with other settings than the policy ({', '.join(other[:3])} in "
+            f"config.json), so it would compute other values; restore its {CONFIG}"
+        )
+    with reported(f"the value trunk '{place}'", PolicyError):
+        trunk.load_state_dict(stored.state_dict())
+
+
+def _other_settings(stored: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Names of settings that differ and may change what a model computes."""
+    return sorted(
+        name
+        for name in stored.keys() & own.keys()
+        if stored[name] != own[name]
+        and not name.endswith(("_token_id", "dropout", "use_cache"))
+        and (name == "model_type" or name not in CONFIG_FACTS)
+    )
 
 
 def _trunk_of(value_mode: ValueTrunk) -> str:

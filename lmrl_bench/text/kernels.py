@@ -52,7 +52,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Linear.forward`."""
-        if self.packed is not None and not _is_recorded():
+        if self.packed is not None and type(self) is FastLinear and not _is_recorded():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight, self.bias)
 
@@ -64,7 +64,7 @@ class FastConv1D(Conv1D):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `Conv1D.forward`."""
-        if self.packed is not None and not _is_recorded():
+        if self.packed is not None and type(self) is FastConv1D and not _is_recorded():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight.t(), self.bias)
 
@@ -74,7 +74,8 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     """Keeps, while open, a copy of the fast layers' weights in the order in which oneDNN reads them.
 
     Products of few rows, which take as long as reading the weights does, are 1.2 to 1.8 times as fast. Nothing may
-    change the weights meanwhile; where gradients are recorded the copy is not used.
+    change the weights meanwhile. The copy is not used where gradients are recorded, nor where the weight is parametrized,
+    which gives the layer another class (PEFT's `target_parameters`).
     """
     layers = {
         layer: layer.weight if isinstance(layer, FastLinear) else layer.weight.t()
