@@ -74,8 +74,8 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     """Keeps, while open, a copy of the fast layers' weights in the order in which oneDNN reads them.
 
     Products of few rows, which take as long as reading the weights does, are 1.2 to 1.8 times as fast. Nothing may
-    change the weights meanwhile. The copy is not used where gradients are recorded, nor where the weight is parametrized,
-    which gives the layer another class (PEFT's `target_parameters`).
+    change the weights meanwhile. The copy is not used where gradients are recorded, nor where the weight is
+    parametrized, which gives the layer another class (PEFT's `target_parameters`).
     """
     layers = {
         layer: layer.weight if isinstance(layer, FastLinear) else layer.weight.t()
