@@ -39,7 +39,8 @@ GENERATION: Final[dict[str, Fact]] = {
     "decoder_start_token_id": Fact(Use.USED, "a decoder begins with it, where config.json names none"),
     "forced_bos_token_id": Fact(Use.USED, "the first token of a response, where a model demands one"),
     "forced_decoder_ids": Fact(Use.REFUSED, "the model demands several first tokens, as speech models do"),
-    "suppress_tokens": Fact(Use.REFUSED, "the model must not write these tokens, and a policy would draw them"),
+    "suppress_tokens": Fact(Use.REFUSED, "the model must not write these tokens, and a policy would draw them; "
+                            "control tokens in the list are illegal"),
     "begin_suppress_tokens": Fact(
         Use.REFUSED, "a response must not begin with these tokens, and a policy would draw them"
     ),
@@ -48,7 +49,8 @@ GENERATION: Final[dict[str, Fact]] = {
     ),
     "pad_token_id": Fact(Use.IRRELEVANT, "padding is the tokenizer's, and masked everywhere"),
     "bos_token_id": Fact(Use.IRRELEVANT, "the tokenizer puts it before a prompt, or not"),
-    "bad_words_ids": Fact(Use.REFUSED, "the model must not write these words, and a policy would draw them"),
+    "bad_words_ids": Fact(Use.REFUSED, "the model must not write these words, and a policy would draw them; "
+                          "control tokens in the list (Marian's padding) are illegal"),
     "sequence_bias": Fact(Use.REFUSED, "the model's probabilities are to be shifted, and a policy's are its own"),
     **_same(
         Use.IRRELEVANT,
@@ -131,17 +133,22 @@ ATTENTION: Final = (None, "eager", "sdpa")
 """Implementations of attention that come with torch."""
 
 
+_FORBID: Final = ("bad_words_ids", "suppress_tokens")
 _TOKENS: Final = ("eos_token_id", "decoder_start_token_id", "forced_bos_token_id")
 
 
 def refused_generation_fact(
-    settings: dict[str, Any], *, encoder_decoder: bool = True
+    settings: dict[str, Any],
+    *,
+    encoder_decoder: bool = True,
+    control_ids: frozenset[int] = frozenset(),
 ) -> tuple[str, str] | None:
     """Returns the first field that a policy cannot honor, with the reason; None where all is well.
 
     Args:
         settings: The checkpoint's settings for generation.
         encoder_decoder: Whether the model has a decoder of its own, whose first token can be forced.
+        control_ids: Ids of control tokens; a list that forbids only such tokens is honored.
     """
     if not encoder_decoder and settings.get("forced_bos_token_id") is not None:
         return (
@@ -149,7 +156,9 @@ def refused_generation_fact(
             "a causal model's response follows its prompt and has no forced first token",
         )
     for name, fact in GENERATION.items():
-        if fact.use is Use.REFUSED and settings.get(name):
+        value = settings.get(name)
+        honored = name in _FORBID and _are_among(value, control_ids)
+        if fact.use is Use.REFUSED and value and not honored:
             return name, fact.reason
     for name in _TOKENS:
         value = settings.get(name)
@@ -157,3 +166,10 @@ def refused_generation_fact(
         if not all(type(token) is int for token in tokens):
             return name, f"it holds {value!r}, and it names tokens by their ids, which are numbers"
     return None
+
+
+def _are_among(words: Any, control_ids: frozenset[int]) -> bool:
+    """Whether all entries of a list are single control tokens."""
+    entries = words if isinstance(words, list) else []
+    single = [word[0] if isinstance(word, list) and len(word) == 1 else word for word in entries]
+    return bool(single) and all(type(word) is int and word in control_ids for word in single)

@@ -26,7 +26,7 @@ from lmrl_bench.models.stored import check_finite
 from lmrl_bench.policies.causal import CausalNetwork
 from lmrl_bench.policies.networks import Network
 from lmrl_bench.policies.seq2seq import Seq2SeqNetwork
-from lmrl_bench.text.vocabulary import Vocabulary
+from lmrl_bench.text.vocabulary import Vocabulary, control_tokens, end_tokens
 
 ValueTrunk = Literal["shared", "separate", "frozen"]
 
@@ -51,6 +51,7 @@ def read_model(
     refused = refused_generation_fact(
         vars(loaded.model.generation_config),
         encoder_decoder=loaded.model.config.is_encoder_decoder,
+        control_ids=frozenset(control_tokens(loaded.tokenizer).values()),
     )
     if refused is not None:
         field, reason = refused
@@ -94,8 +95,38 @@ def make_network(
             f"{network.width} outputs (the largest id is {vocabulary.width - 1}); take the tokenizer that "
             "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
         )
+    _check_tokens(model, network, vocabulary)
     _forget_generation_settings(model, vocabulary)
     return network
+
+
+def _check_tokens(model: PreTrainedModel, network: Network, vocabulary: Vocabulary) -> None:
+    """Checks that model and tokenizer agree on the tokens with which responses begin and end."""
+    name = type(model).__name__
+    named = end_tokens((model.generation_config, model.config))
+    unknown = [end for end in named if 0 <= end < network.width and end not in vocabulary.ids]
+    if unknown:
+        raise PolicyError(
+            f"{name} ends responses with the token {unknown[0]} (eos_token_id), which its tokenizer does not have, so "
+            "that a policy could never write it; take the tokenizer that belongs to the model, or correct the field"
+        )
+    if not isinstance(network, Seq2SeqNetwork):
+        return
+    starts = [
+        getattr(settings, "decoder_start_token_id", None)
+        for settings in (model.config, model.generation_config)
+    ]
+    if None not in starts and starts[0] != starts[1]:
+        raise PolicyError(
+            f"{name} begins responses with the token {starts[0]} by config.json and with {starts[1]} by "
+            "generation_config.json (decoder_start_token_id); correct one of them"
+        )
+    forced = network.start_ids[1:]
+    if set(forced) & set(vocabulary.eos_ids):
+        raise PolicyError(
+            f"{name} forces the first token {forced[0]} (forced_bos_token_id), which ends a response, so that every "
+            "response would be empty; correct the field in generation_config.json"
+        )
 
 
 def check_positions(network: Network, max_prompt_tokens: int, max_response_tokens: int) -> None:
@@ -230,6 +261,7 @@ def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) 
         bos_token_id=getattr(model.config, "bos_token_id", None),
         decoder_start_token_id=start,
         forced_bos_token_id=forced,
+        bad_words_ids=[[number] for number in sorted(vocabulary.forbidden_ids)] or None,
     )
 
 

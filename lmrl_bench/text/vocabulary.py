@@ -5,7 +5,8 @@ Every place that asks "is this id possible", "does it end a response" or "is it 
 **Legal ids** are exactly the ids of the tokenizer: not the gaps between them, and not the further outputs of a wider
 model. Control tokens (BOS, padding, turn markers, sentinels, reserved tokens) are legal too: the policy's own
 probabilities say how likely they are, and taking them away would change the distribution that training made. A drawn
-control token is not text: decoding leaves it out and counts it.
+control token is not text: decoding leaves it out and counts it. Only control tokens that the checkpoint itself forbids
+(Marian's padding, in `bad_words_ids`) are illegal.
 
 **End tokens** are the tokenizer's EOS and every `eos_token_id` that the checkpoint's generation_config.json names
 (config.json, where that names none), as in `generate` of Transformers. The tokenizer's EOS ends training targets.
@@ -33,16 +34,18 @@ class Vocabulary:
     """The ids of one checkpoint.
 
     Attributes:
-        ids: The legal ids, ascending.
+        ids: The tokenizer's ids, ascending; all but the forbidden ones are legal.
         eos_ids: The ids that end a response; the first one ends training targets.
         pad_id: Id at padded places; may be an end token.
         control_ids: Ids that are not text.
+        forbidden_ids: Ids that the checkpoint never writes.
     """
 
     ids: tuple[int, ...]
     eos_ids: tuple[int, ...]
     pad_id: int
     control_ids: frozenset[int] = frozenset()
+    forbidden_ids: frozenset[int] = frozenset()
     _masks: dict[tuple[int, torch.device], Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -71,10 +74,13 @@ class Vocabulary:
         own = int(tokenizer.eos_token_id)
         ids = tuple(sorted({int(number) for number in tokenizer.get_vocab().values()} | {own}))
         known = set(ids)
-        named = _end_tokens(settings or settings_beside(tokenizer))
+        settings = settings or tuple(settings_beside(tokenizer))
+        named = end_tokens(settings)
         further = [number for number in dict.fromkeys(named) if number in known and number != own]
         pad_id = own if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
-        return cls(ids, (own, *further), pad_id, frozenset(control_tokens(tokenizer).values()))
+        control = frozenset(control_tokens(tokenizer).values())
+        forbidden = forbidden_tokens(settings) & control - {own, *further}
+        return cls(ids, (own, *further), pad_id, control, forbidden)
 
     @classmethod
     def contiguous(cls, size: int, *, eos_id: int, pad_id: int = 0) -> Vocabulary:
@@ -100,7 +106,7 @@ class Vocabulary:
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:
         """Legal ids that end nothing, ascending."""
-        ends = set(self.eos_ids)
+        ends = self.forbidden_ids.union(self.eos_ids)
         return np.array([number for number in self.ids if number not in ends], dtype=np.int64)
 
     def known(self, width: int) -> NDArray[np.bool_]:
@@ -113,11 +119,12 @@ class Vocabulary:
     def _known(self) -> NDArray[np.bool_]:
         known = np.zeros(self.width, dtype=np.bool_)
         known[list(self.ids)] = True
+        known[list(self.forbidden_ids)] = False
         return known
 
     def illegal(self, width: int, device: torch.device) -> Tensor | None:
         """Returns `(width,)` bool, true at the illegal ids; None where there are none."""
-        if width == len(self.ids) == self.width:
+        if width == len(self.ids) == self.width and not self.forbidden_ids:
             return None
         key = (width, device)
         if key not in self._masks:
@@ -172,7 +179,18 @@ def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
     return found
 
 
-def _end_tokens(settings: Iterable[Any]) -> list[int]:
+def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:
+    """Returns the single tokens that `bad_words_ids` and `suppress_tokens` forbid; the first settings with a list count."""
+    found: list[Any] = []
+    for name in ("bad_words_ids", "suppress_tokens"):
+        lists = (getattr(one, name, None) for one in settings)
+        found += next((words for words in lists if words), [])
+    single = [word[0] if isinstance(word, list) and len(word) == 1 else word for word in found]
+    return frozenset(word for word in single if type(word) is int)
+
+
+def end_tokens(settings: Iterable[Any]) -> list[int]:
+    """Returns the end tokens that the first settings with such tokens name."""
     for one in settings:
         named = getattr(one, "eos_token_id", None)
         if named is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -111,17 +111,21 @@ class Language(NamedTuple):
         tokenizer: The tokenizer.
         ids: Its ids.
         ends: The ids that end a response.
+        control: The ids that are not text.
         decodes: Whether its file alone says what text ids are.
     """
 
     tokenizer: Tokenizer
     ids: frozenset[int]
     ends: frozenset[int]
+    control: frozenset[int]
     decodes: bool
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        """The text of a response, as `TextCodec.decode` makes it."""
+        kept = ids[:-1] if ids and ids[-1] in self.ends else ids
+        text = [number for number in kept if number not in self.control]
+        return str(self.tokenizer.decode(text, skip_special_tokens=False)).strip()
 
 
 def open_run(folder: Path, record: RunRecord, task: Task) -> Run:
@@ -161,7 +165,24 @@ def language(folder: str) -> Language | None:
     further = named if isinstance(named, list) else [named]
     ends = {own, *(number for number in further if number in ids)}
     plain = settings.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return Language(tokenizer, ids, frozenset(ends), plain)
+    return Language(tokenizer, ids, frozenset(ends), _control(tokenizer, settings), plain)
+
+
+def _control(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> frozenset[int]:
+    """Ids of the special tokens of several characters, as in `lmrl_bench.text.vocabulary.control_tokens`."""
+    added = tokenizer.get_added_tokens_decoder().values()
+    names = {token.content for token in added if token.special}
+    for key, value in settings.items():
+        if key.endswith(("_token", "special_tokens")):
+            named = isinstance(value, dict) and "content" not in value
+            entries = (
+                list(value.values()) if named else value if isinstance(value, list) else [value]
+            )
+            names |= {
+                str(entry["content"] if isinstance(entry, dict) else entry) for entry in entries
+            }
+    found = (tokenizer.token_to_id(name) for name in names if len(name) > 1)
+    return frozenset(number for number in found if number is not None)
 
 
 def _json(path: Path) -> dict[str, Any]:

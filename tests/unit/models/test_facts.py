@@ -38,3 +38,13 @@ def test_nothing_else_is_refused():
         assert refused_generation_fact({"eos_token_id": wrong}) is not None
     assert refused_generation_fact({"forced_bos_token_id": 0}) is None
     assert refused_generation_fact({"forced_bos_token_id": 0}, encoder_decoder=False) is not None
+
+
+def test_a_list_that_forbids_control_tokens_only_is_honored():
+    control = frozenset({0, 1})
+    for allowed in ({"bad_words_ids": [[0]]}, {"suppress_tokens": [0, 1]}, {"bad_words_ids": []}):
+        assert refused_generation_fact(allowed, control_ids=control) is None
+    for refused in ([[0], [5]], [[0, 1]], [["0"]], [[]], [0.0]):
+        found = refused_generation_fact({"bad_words_ids": refused}, control_ids=control)
+        assert found is not None
+        assert found[0] == "bad_words_ids"

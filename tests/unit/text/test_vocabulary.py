@@ -71,3 +71,21 @@ def test_no_eos_is_refused():
 def test_end_tokens_must_be_legal():
     with pytest.raises(ValueError, match="end tokens"):
         Vocabulary((0, 1), (2,), 0)
+
+
+@pytest.mark.parametrize("settings", [{"bad_words_ids": [[0]]}, {"suppress_tokens": [0]}])
+def test_control_tokens_that_the_checkpoint_forbids_are_illegal(settings):
+    """Marian's checkpoints forbid their padding, which also begins their responses."""
+    vocabulary = Vocabulary.of(toy_tokenizer(), GenerationConfig(eos_token_id=1, **settings))
+    assert vocabulary.forbidden_ids == {0}
+    assert vocabulary.width == 45
+    illegal = vocabulary.illegal(45, torch.device("cpu"))
+    assert illegal is not None
+    assert illegal.nonzero().flatten().tolist() == [0]
+    assert 0 not in vocabulary.ordinary_ids
+
+
+def test_an_end_token_and_ordinary_text_are_never_forbidden_here():
+    """The library ends at a forbidden end token too; ordinary words are refused when a policy is loaded."""
+    settings = GenerationConfig(eos_token_id=1, bad_words_ids=[[1], [7], [0, 2]])
+    assert Vocabulary.of(toy_tokenizer(), settings).forbidden_ids == frozenset()

@@ -1,0 +1,40 @@
+"""What a check without Transformers takes for the text of an answer is what the codec decodes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from fixtures import tokenizers
+from fixtures.toy import toy_tokenizer
+
+from lmrl_bench.runs.bounds.run import language
+from lmrl_bench.text.tokenization import TextCodec
+
+KINDS = {
+    "byte-level": tokenizers.byte_level_bpe,
+    "llama": tokenizers.llama_bpe,
+    "unigram": tokenizers.t5_unigram,
+    "word-piece": tokenizers.word_piece,
+    "characters": tokenizers.characters,
+    "end-of-one-character": lambda: tokenizers.characters("!"),
+    "gaps": tokenizers.with_gaps,
+    "toy": toy_tokenizer,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_are_those_of_the_codec(kind, tmp_path):
+    tokenizer = KINDS[kind]()
+    tokenizer.save_pretrained(tmp_path)
+    found = language(str(tmp_path))
+    assert found is not None
+    assert found.decodes
+    codec = TextCodec(tokenizer, max_prompt_tokens=9, max_response_tokens=9)
+    assert found.control == codec.vocabulary.control_ids
+    ids, draw = sorted(codec.vocabulary.ids), random.Random(0)
+    for _ in range(200):
+        row = draw.choices(ids[:8] if draw.random() < 0.4 else ids, k=draw.randrange(8))
+        whole = torch.tensor([row], dtype=torch.long)
+        assert codec.decode(whole, torch.ones_like(whole, dtype=torch.bool)) == [found.text(row)]
