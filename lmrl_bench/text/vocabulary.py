@@ -180,7 +180,7 @@ def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
 
 
 def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:
-    """Returns the single tokens that `bad_words_ids` and `suppress_tokens` forbid; the first settings with a list count."""
+    """Returns the single tokens that `bad_words_ids` and `suppress_tokens` forbid."""
     found: list[Any] = []
     for name in ("bad_words_ids", "suppress_tokens"):
         lists = (getattr(one, name, None) for one in settings)
