@@ -69,6 +69,6 @@ class Metric(ABC):
 
     def as_evaluate(self) -> Any:
         """Returns this metric as an `evaluate.Metric` with the columns that it needs."""
-        from lmrl_bench.metrics.external import to_evaluate
+        from lmrl_bench.metrics.as_evaluate import to_evaluate
 
         return to_evaluate(self)

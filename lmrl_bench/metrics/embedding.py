@@ -2,7 +2,7 @@
 
 The default encoder is the asset `minilm` (English only: for other languages use chrF or BLEU, or
 name another encoder). Values depend on the encoder and are not rescaled, so they are comparable
-only under the same signature.
+only under the same signature. torch is imported when a metric is made, not with this module.
 """
 
 from __future__ import annotations
@@ -13,19 +13,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import transformers
-from bert_score.utils import get_bert_embedding, greedy_cos_idf
-from torch import Tensor
 
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.models.checkpoint import ENCODER, load_checkpoint, read_config
-from lmrl_bench.models.limits import position_limits
-from lmrl_bench.models.texts import read_as_text
-from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lmrl_bench.text.sample import Sample
 
 _CACHED_REFERENCES: Final = 1024  # at 384 dimensions and 30 tokens about 50 kB each
@@ -75,6 +70,10 @@ class BertScore(Metric):
         batch_size: int = 64,
         revision: str | None = None,
     ) -> None:
+        from lmrl_bench.models.checkpoint import ENCODER, load_checkpoint, read_config
+        from lmrl_bench.models.texts import read_as_text
+        from lmrl_bench.text.kernels import use_fast_kernels
+
         config = read_config(model, ENCODER, revision)
         self._num_layers = _layers(model, config, num_layers)
         self._batch_size = batch_size
@@ -96,7 +95,7 @@ class BertScore(Metric):
         return (
             f"bertscore|measure:f1|encoder:{self._identity}|layer:{self._num_layers}|idf:no|rescale:no"
             f"|max_tokens:{self._tokenizer.model_max_length}|references:best"
-            f"|bert-score:{version('bert-score')}|transformers:{transformers.__version__}"
+            f"|bert-score:{version('bert-score')}|transformers:{version('transformers')}"
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
@@ -141,6 +140,8 @@ class BertScore(Metric):
 
     def _embed(self, texts: Iterable[str]) -> dict[str, _Embedded]:
         """Embeds each different text once, in batches of similar length."""
+        from bert_score.utils import get_bert_embedding
+
         lengths = {text: len(self._tokenizer.encode(text, verbose=False)) for text in texts}
         order = sorted(lengths, key=lambda text: lengths[text])
         embedded: dict[str, _Embedded] = {}
@@ -162,6 +163,8 @@ class BertScore(Metric):
 
 def _f1(reference: _Embedded, hypothesis: _Embedded | None) -> float:
     """F1 of one pair; alone, because in a batch padding would count as a match of cosine 0."""
+    from bert_score.utils import greedy_cos_idf
+
     if hypothesis is None or min(reference.mask.sum(), hypothesis.mask.sum()) <= _SPECIAL_TOKENS:
         return 0.0
     # The library divides its arguments in place.
@@ -189,6 +192,8 @@ def _layers(model: str, config: Any, num_layers: int | None) -> int:
 
 def _limit(model: str, network: Any, tokenizer: Any) -> int:
     """Longest text in tokens: tokenizers may report 1e30, so the encoder's positions decide."""
+    from lmrl_bench.models.limits import position_limits
+
     positions = position_limits(network).prompt
     if positions is None:
         raise MetricError(

@@ -1,8 +1,4 @@
-"""The bridge to the `evaluate` library, in both directions and without a network.
-
-`EvaluateMetric` makes any `evaluate` module a metric of ours; `to_evaluate` makes any metric of
-ours an `evaluate.Metric`.
-"""
+"""Any `evaluate` module as a metric, without a network. `evaluate` is imported when one is loaded."""
 
 from __future__ import annotations
 
@@ -12,10 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import evaluate
 import numpy as np
-from datasets import Features, Value
-from datasets import Sequence as SequenceFeature
 
 from lmrl_bench.digests import canonical_json, file_sha256
 from lmrl_bench.errors import MetricError, nearest
@@ -146,80 +139,14 @@ class EvaluateMetric(Metric):
         return per_response(value, samples, f"metric '{self.name}'", MetricError)
 
 
-def to_evaluate(metric: Metric) -> evaluate.Metric:
-    """Wraps a metric as an `evaluate.Metric`: `compute(predictions=…, references=…)`.
-
-    `references` are texts, or lists of texts; the columns `references` and `prompts` exist where
-    the metric reads them. The result holds the corpus value under the metric's name, its further
-    values, and `per_sample` where it exists.
-
-    Raises:
-        MetricError: The metric reads the meta of samples.
-    """
-    if "meta" in metric.needs:
-        raise MetricError(
-            f"metric '{metric.name}' reads the meta of samples, for which `evaluate` has no column"
-        )
-    return _AsEvaluate(metric)
-
-
-class _AsEvaluate(evaluate.Metric):  # type: ignore[misc]
-    """A metric of ours in `evaluate`'s clothes."""
-
-    def __init__(self, metric: Metric) -> None:
-        self._metric = metric
-        super().__init__(config_name=metric.name, keep_in_memory=True)
-
-    def _info(self) -> evaluate.MetricInfo:
-        features = [_features(self._metric, several=several) for several in (True, False)]
-        return evaluate.MetricInfo(
-            description=(type(self._metric).__doc__ or "").strip(),
-            citation="",
-            inputs_description=f"Columns: {', '.join(features[0])}. {self._metric.signature}",
-            features=features if "references" in self._metric.needs else features[:1],
-        )
-
-    def _compute(
-        self,
-        predictions: Sequence[str],
-        references: Sequence[Any] | None = None,
-        prompts: Sequence[str] | None = None,
-    ) -> dict[str, Any]:
-        samples = [
-            Sample(
-                id=str(row),
-                prompt="" if prompts is None else prompts[row],
-                references=() if references is None else _as_tuple(references[row]),
-            )
-            for row in range(len(predictions))
-        ]
-        result = self._metric.score(list(predictions), samples)
-        output: dict[str, Any] = {self._metric.name: result.value, **(result.details or {})}
-        if result.per_sample is not None:
-            output["per_sample"] = result.per_sample.tolist()
-        return output
-
-
-def _features(metric: Metric, *, several: bool) -> Features:
-    text = Value("string")
-    columns: dict[str, Any] = {"predictions": text}
-    if "references" in metric.needs:
-        columns["references"] = SequenceFeature(text) if several else text
-    if "prompt" in metric.needs:
-        columns["prompts"] = text
-    return Features(columns)
-
-
-def _as_tuple(references: str | Sequence[str]) -> tuple[str, ...]:
-    return (references,) if isinstance(references, str) else tuple(references)
-
-
 def _load(script: str) -> Any:
     if not _script_file(Path(script)).is_file():
         raise MetricError(
             f"metric 'evaluate': no script at '{script}'; give a local file, or a folder with a "
             "script of its own name, relative to the task folder"
         )
+    import evaluate
+
     try:
         return evaluate.load(script, module_type="metric", keep_in_memory=True)
     except Exception as error:
@@ -253,4 +180,6 @@ def _takes_several_references(name: str, module: Any) -> bool:
 
 
 def _is_text(feature: Any) -> bool:
+    from datasets import Value
+
     return isinstance(feature, Value) and feature.dtype in ("string", "large_string")

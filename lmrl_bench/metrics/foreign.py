@@ -77,7 +77,37 @@ def border(what: str, owner: object, raised: type[LmrlBenchError]) -> Iterator[N
         raise raised(f"{error_place(error, owner)}: {first_line(error)} {what}") from error
 
 
-def first_failing(score: Callable[[Sequence[int]], object], count: int) -> int | None:
+@contextmanager
+def scoring_border(
+    what: str,
+    owner: object,
+    raised: type[LmrlBenchError],
+    samples: Sequence[Sample],
+    score: Callable[[Sequence[int]], object],
+) -> Iterator[None]:
+    """As `border`, for code that scores a batch: the message names the first sample that fails by itself.
+
+    Args:
+        what: The metric or reward: "reward 'mine'".
+        owner: The class, function or object whose code runs.
+        raised: The error that the user gets.
+        samples: The batch.
+        score: Scores some of its rows again.
+    """
+    try:
+        yield
+    except LmrlBenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        if not is_foreign(type(error)):
+            raise
+        doing = _scoring(_first_failing(score, len(samples)), samples)
+        raise raised(
+            f"{error_place(error, owner)}: {first_line(error)} {doing} ({what})"
+        ) from error
+
+
+def _first_failing(score: Callable[[Sequence[int]], object], count: int) -> int | None:
     """Returns the first of `count` rows that cannot be scored by itself, found by halving.
 
     None if only the whole batch fails.
@@ -92,7 +122,7 @@ def first_failing(score: Callable[[Sequence[int]], object], count: int) -> int |
     return rows[0] if rows else None
 
 
-def scoring(row: int | None, samples: Sequence[Sample]) -> str:
+def _scoring(row: int | None, samples: Sequence[Sample]) -> str:
     """Returns "while scoring sample 'test-3'"; without a row, the batch."""
     if row is not None:
         return f"while scoring sample '{samples[row].id}'"

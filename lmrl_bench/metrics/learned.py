@@ -2,7 +2,7 @@
 
 A model is a plain Hugging Face folder, a hub id with its revision, or a folder that holds only the
 trained part of a model whose base is a registry asset (`base.json` names it). One copy of a model
-is loaded per process.
+is loaded per process. torch is imported when a metric is made, not with this module.
 """
 
 from __future__ import annotations
@@ -10,27 +10,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-import transformers
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
 
 from lmrl_bench.assets import asset_path, catalog
 from lmrl_bench.errors import MetricError, nearest
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.models.border import reported
-from lmrl_bench.models.checkpoint import CLASSIFIER, load_checkpoint, load_tokenizer, read_config
 from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
-from lmrl_bench.models.limits import position_limits
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.models.texts import read_as_text
-from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -57,9 +49,10 @@ class Classifier:
             self._asked, self._answer = asked, self._compute(rows, batch_size)
         return self._answer
 
-    @torch.inference_mode()
     def _compute(self, rows: Sequence[list[int]], batch_size: int) -> FloatArray:
         """Reads each different row once, in batches of similar length."""
+        import torch
+
         distinct = sorted({tuple(row) for row in rows}, key=lambda row: (len(row), row))
         found: dict[tuple[int, ...], FloatArray] = {}
         activation = _activation(self.model.config)
@@ -68,8 +61,9 @@ class Classifier:
             batch = self.tokenizer.pad(
                 {"input_ids": [list(row) for row in chosen]}, return_tensors="pt"
             )
-            logits = self.model(**batch).logits.double()
-            found |= zip(chosen, activation(logits).numpy(), strict=True)
+            with torch.inference_mode():
+                logits = self.model(**batch).logits.double()
+                found |= zip(chosen, activation(logits).numpy(), strict=True)
         return np.stack([found[tuple(row)] for row in rows])
 
 
@@ -104,6 +98,8 @@ class LearnedClassifier(Metric):
         batch_size: int = 64,
         revision: str | None = None,
     ) -> None:
+        from lmrl_bench.models.limits import position_limits
+
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.needs = frozenset({"prompt"} if text == "prompt_response" else ())
@@ -123,7 +119,7 @@ class LearnedClassifier(Metric):
         """Model identity, label, text, limit, and the version of the library that runs it."""
         return (
             f"classifier|model:{self._classifier.identity}|label:{self._label}|text:{self._text}"
-            f"|max_tokens:{self.max_tokens}|transformers:{transformers.__version__}"
+            f"|max_tokens:{self.max_tokens}|transformers:{version('transformers')}"
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
@@ -171,6 +167,8 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
         PolicyError: There is no such model.
         AssetError: The base asset is not installed.
     """
+    from lmrl_bench.models.checkpoint import CLASSIFIER, load_checkpoint
+
     place = resolve_model(model, revision)
     if not Path(place).is_dir() and revision is None:
         raise MetricError(f"classifier '{model}' comes from a hub: pin it with `revision`")
@@ -182,6 +180,9 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
 
 
 def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
+    from lmrl_bench.models.texts import read_as_text
+    from lmrl_bench.text.kernels import use_fast_kernels
+
     tokenizer.truncation_side = "left"
     tokenizer.padding_side = "right"
     # A response that spells "[PAD]" or "</s>" is text; read as a token it would change the pooling.
@@ -194,6 +195,13 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
 
 def _load_on_asset(folder: Path) -> tuple[Any, Any]:
     """Base weights from the asset, overlaid by the trained ones of `folder`; none left random."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    from lmrl_bench.models.border import reported
+    from lmrl_bench.models.checkpoint import CLASSIFIER, load_tokenizer, read_config
+
     base = read_json(folder / ASSET_BASE)
     for key in ("asset", "version", "weights"):
         if not isinstance(base.get(key), str):
@@ -242,6 +250,8 @@ def _label_column(config: Any, label: str, model: str) -> int:
 
 
 def _activation(config: Any) -> Any:
+    import torch
+
     if config.problem_type == "multi_label_classification":
         return torch.sigmoid
     return functools.partial(torch.softmax, dim=-1)

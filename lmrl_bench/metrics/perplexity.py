@@ -1,7 +1,7 @@
 """Perplexity of the responses under a frozen causal language model: are they still fluent?
 
 Of each response, every token is scored given the prompt and the tokens before it, by a model that
-is not trained.
+is not trained. torch is imported when a metric is made, not with this module.
 """
 
 from __future__ import annotations
@@ -11,25 +11,20 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-import transformers
-from torch import Tensor, nn
 
 from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.models.checkpoint import CAUSAL, load_checkpoint, read_config
-from lmrl_bench.models.limits import position_limits
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.models.texts import read_as_text
-from lmrl_bench.text.kernels import use_fast_kernels
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from lmrl_bench.text.sample import Sample
 
 
@@ -101,7 +96,7 @@ class Perplexity(Metric):
         """The model's weights, what is scored, and the library that runs it."""
         return (
             f"perplexity|model:{self._model.identity}|scored:response (eos if empty)|given:prompt"
-            f"|transformers:{transformers.__version__}"
+            f"|transformers:{version('transformers')}"
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
@@ -160,9 +155,11 @@ class Perplexity(Metric):
         return sums
 
 
-@torch.inference_mode()
 def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
     """`(B,)` negative log-likelihoods; padding on the right, where no scored token sees it."""
+    import torch
+    import torch.nn.functional as F
+
     shape = len(windows), max(len(window) for window in windows)
     ids = torch.zeros(shape, dtype=torch.long)
     mask = torch.zeros(shape, dtype=torch.long)
@@ -172,11 +169,13 @@ def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
         mask[row, : len(window)] = 1
         scored[row, len(window.context) : len(window)] = True
     chosen = scored[:, 1:]
-    with _head_sees(network.get_output_embeddings(), chosen):
-        logits = network(input_ids=ids, attention_mask=mask).logits[0]
-    losses = torch.zeros(chosen.shape, dtype=torch.float64)
-    losses[chosen] = F.cross_entropy(logits.float(), ids[:, 1:][chosen], reduction="none").double()
-    return losses.sum(dim=1)
+    with torch.inference_mode():
+        with _head_sees(network.get_output_embeddings(), chosen):
+            logits = network(input_ids=ids, attention_mask=mask).logits[0]
+        targets = ids[:, 1:][chosen]
+        losses = torch.zeros(chosen.shape, dtype=torch.float64)
+        losses[chosen] = F.cross_entropy(logits.float(), targets, reduction="none").double()
+        return losses.sum(dim=1)
 
 
 @contextmanager
@@ -199,6 +198,13 @@ def _head_sees(head: nn.Module, chosen: Tensor) -> Iterator[None]:
 @functools.lru_cache(maxsize=2)
 def _load(source: str, revision: str | None) -> _FrozenModel:
     """Loads a model in single precision, once per process."""
+    from torch import nn
+
+    from lmrl_bench.models.checkpoint import CAUSAL, load_checkpoint, read_config
+    from lmrl_bench.models.limits import position_limits
+    from lmrl_bench.models.texts import read_as_text
+    from lmrl_bench.text.kernels import use_fast_kernels
+
     config = read_config(source, CAUSAL, revision)
     if config.is_encoder_decoder:
         raise MetricError(

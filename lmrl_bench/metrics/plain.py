@@ -25,14 +25,7 @@ from lmrl_bench.digests import canonical_json, file_sha256
 from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.metrics.arguments import check_arguments, hints_of
 from lmrl_bench.metrics.base import FloatArray
-from lmrl_bench.metrics.foreign import (
-    error_place,
-    first_failing,
-    first_line,
-    is_foreign,
-    scoring,
-    source_place,
-)
+from lmrl_bench.metrics.foreign import scoring_border, source_place
 from lmrl_bench.metrics.values import per_response
 
 if TYPE_CHECKING:
@@ -169,15 +162,15 @@ class PlainFunction:
         Raises:
             LmrlBenchError: The function raises, or returns anything else.
         """
-        try:
-            returned = self._call(responses, samples)
-            return per_response(returned, samples, self.where, self._raised)
-        except LmrlBenchError:
-            raise
-        except (Exception, SystemExit) as error:
-            if not is_foreign(type(error)):
-                raise
-            raise self._raised(self._message(error, responses, samples)) from error
+
+        def score(rows: Sequence[int]) -> FloatArray:
+            some = [samples[row] for row in rows]
+            returned = self._call([responses[row] for row in rows], some)
+            return per_response(returned, some, self.where, self._raised)
+
+        what = self.where.partition(" (")[0]
+        with scoring_border(what, self._function, self._raised, samples, score):
+            return score(range(len(samples)))
 
     def _call(self, responses: Sequence[str], samples: Sequence[Sample]) -> Any:
         sources: dict[str, Callable[[], list[Any]]] = {
@@ -205,18 +198,6 @@ class PlainFunction:
                     f"sample '{sample.id}'; give it under args, or list the column in data.meta"
                 )
         return [sample.meta[name] for sample in samples]
-
-    def _message(
-        self, error: BaseException, responses: Sequence[str], samples: Sequence[Sample]
-    ) -> str:
-        def again(rows: Sequence[int]) -> None:
-            some = [samples[row] for row in rows]
-            returned = self._call([responses[row] for row in rows], some)
-            per_response(returned, some, self.where, self._raised)
-
-        place = error_place(error, self._function)
-        doing = scoring(first_failing(again, len(samples)), samples)
-        return f"{place}: {first_line(error)} {doing} ({self.where.partition(' (')[0]})"
 
 
 def _parameters(

@@ -7,16 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmrl_bench.errors import LmrlBenchError, MetricError
+from lmrl_bench.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.foreign import (
-    error_place,
-    first_failing,
-    first_line,
-    is_foreign,
-    scoring,
-    source_place,
-)
+from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
 from lmrl_bench.metrics.values import per_response
 
 if TYPE_CHECKING:
@@ -51,17 +44,8 @@ def _foreign(metric: Metric, responses: Sequence[str], samples: Sequence[Sample]
     def again(rows: Sequence[int]) -> object:
         return metric.score([responses[row] for row in rows], [samples[row] for row in rows])
 
-    try:
+    with scoring_border(f"metric '{metric.name}'", metric, MetricError, samples, again):
         return metric.score(responses, samples)
-    except LmrlBenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        if not is_foreign(type(error)):
-            raise
-        doing = scoring(first_failing(again, len(samples)), samples)
-        raise MetricError(
-            f"{error_place(error, metric)}: {first_line(error)} {doing} (metric '{metric.name}')"
-        ) from error
 
 
 def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricResult:

@@ -7,15 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from lmrl_bench.errors import LmrlBenchError, RewardError
-from lmrl_bench.metrics.foreign import (
-    error_place,
-    first_failing,
-    first_line,
-    is_foreign,
-    scoring,
-    source_place,
-)
+from lmrl_bench.errors import RewardError
+from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
 from lmrl_bench.metrics.values import per_response
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
@@ -28,19 +21,13 @@ def call_reward(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
     """
     if not is_foreign(type(reward)):
         return reward(batch)
-    try:
+
+    def again(rows: Sequence[int]) -> RewardOutput:
+        return reward(_part(batch, rows))
+
+    what = f"reward '{reward.name}'"
+    with scoring_border(what, reward, RewardError, batch.samples, again):
         return _checked(reward, reward(batch), batch)
-    except LmrlBenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        if not is_foreign(type(error)):
-            raise
-        doing = scoring(
-            first_failing(lambda rows: reward(_part(batch, rows)), len(batch)), batch.samples
-        )
-        raise RewardError(
-            f"{error_place(error, reward)}: {first_line(error)} {doing} (reward '{reward.name}')"
-        ) from error
 
 
 def _part(batch: RewardBatch, rows: Sequence[int]) -> RewardBatch:

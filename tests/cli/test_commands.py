@@ -26,7 +26,8 @@ COMMANDS = [
     ["assets"], ["assets", "list"], ["assets", "install"],
     ["board"], ["board", "list"], ["board", "build"], ["board", "export"], ["board", "statistics"],
     ["board", "power"], ["submission"], ["submission", "validate"], ["submission", "rescore"],
-    ["submission", "rerun"],
+    ["submission", "rerun"], ["submission", "bounds"],
+    ["metric"], ["metric", "list"], ["metric", "show"], ["reward"], ["reward", "list"], ["reward", "show"],
 ]  # fmt: skip
 
 
@@ -56,17 +57,23 @@ def test_version(capsys):
 
 
 def test_what_needs_no_model_loads_none(world):
-    """task list and show, board list: seconds matter to somebody who looks around."""
+    """Lists and descriptions: seconds matter to somebody who looks around."""
     script = f"""
 import sys
 from lmrl_bench.cli import main
-for words in (["task", "list"], ["task", "show", "toy"], ["board", "list"], ["assets", "list"]):
+def call(*words):
     sys.argv = ["lmrl-bench", *words]
     try:
         main()
     except SystemExit as stopped:
         assert not stopped.code, words
-assert not set({HEAVY.split()!r}) & set(sys.modules)
+heavy = set({HEAVY.split()!r})
+for words in (["task", "list"], ["task", "show", "toy"], ["board", "list"], ["assets", "list"], ["reward", "list"]):
+    call(*words)
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+call("metric", "list")
+heavy -= {{"pandas", "rich"}}  # which the libraries of overlap metrics import
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

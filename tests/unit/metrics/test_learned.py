@@ -20,6 +20,7 @@ from transformers import (
 from lmrl_bench.errors import MetricError, PolicyError
 from lmrl_bench.metrics import learned
 from lmrl_bench.metrics.learned import LearnedClassifier, join, load_classifier
+from lmrl_bench.models import checkpoint
 from lmrl_bench.text.sample import Sample
 
 WORDS = ["a", "great", "bad", "film", "the", "was", "it", "plot", "dull", "fine", "."]
@@ -160,7 +161,7 @@ def test_join_glues_no_words(prompt, response, text):
 
 def test_model_is_loaded_once_per_process(folder, monkeypatch):
     first = classifier(folder)
-    monkeypatch.setattr(learned, "AutoModelForSequenceClassification", None)
+    monkeypatch.setattr(checkpoint, "load_checkpoint", None)
     assert classifier(folder, label="negative")._classifier is first._classifier
 
 
