@@ -132,6 +132,12 @@ def new(
         list[str] | None,
         typer.Option(help="Column with the reference, or with a list of them; may be repeated."),
     ] = None,
+    no_references: Annotated[
+        bool,
+        typer.Option(
+            "--no-references", help="The rows have none: a check of the answer is the reward."
+        ),
+    ] = False,
     folder: Annotated[Path, typer.Option(help="Where the task's folder is made.")] = Path("tasks"),
 ) -> None:
     """Makes a ready-to-run task folder; says what it left out or changed."""
@@ -144,6 +150,7 @@ def new(
         from_file=data,
         prompt_column=prompt_column,
         reference_column=reference_column,
+        references=not no_references,
         splits={split: path for split, path in given.items() if path is not None},  # type: ignore[misc]
         say=note,
     )

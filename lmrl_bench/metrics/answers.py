@@ -242,7 +242,7 @@ class NumericMatch(_Answers):
         if given == wanted:
             return True
         allowed = max(
-            Decimal(self._tolerance), _EXACTLY.multiply(Decimal(self._relative), abs(wanted))
+            Decimal(self._tolerance), _EXACTLY.multiply(Decimal(self._relative), wanted.copy_abs())
         )
         return _EXACTLY.abs(_EXACTLY.subtract(given, wanted)) <= allowed
 

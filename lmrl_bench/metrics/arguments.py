@@ -121,10 +121,27 @@ def convert(hint: Any, value: Any) -> Any:
     if isinstance(hint, str):
         raise ValueError(f"its annotation {hint!r} cannot be resolved; import the name at run time")
     try:
-        return _adapter(hint).validate_python(value)
+        converted = _adapter(hint).validate_python(value)
     except ValidationError as error:
         reasons = dict.fromkeys(detail["msg"] for detail in error.errors())
         raise ValueError(" or ".join(reasons)) from None
+    _require_same_kind(value, converted)
+    return converted
+
+
+def _require_same_kind(value: Any, converted: Any) -> None:
+    """Refuses what pydantic believes: text as a number, `true` as 1, 1 as `true`."""
+    if isinstance(value, list | tuple) and isinstance(converted, list | tuple):
+        for before, after in zip(value, converted, strict=False):
+            _require_same_kind(before, after)
+    if isinstance(value, Mapping) and isinstance(converted, Mapping):
+        for key in value.keys() & converted.keys():
+            _require_same_kind(value[key], converted[key])
+    if isinstance(converted, int | float) and (
+        isinstance(value, str) or isinstance(value, bool) != isinstance(converted, bool)
+    ):
+        wanted = "true or false" if isinstance(converted, bool) else "a number, without quotes"
+        raise ValueError(f"Input should be {wanted}")
 
 
 def _adapter(hint: Any) -> TypeAdapter[Any]:

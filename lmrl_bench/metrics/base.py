@@ -42,6 +42,7 @@ class Metric(ABC):
             metric describes answers and cannot rank them.
         needs: what it reads of a sample: "prompt", "references", "meta"; a task whose metrics and
             rewards do not need references may have rows without any.
+        corpus_only: whether it has no value of a single response, so that it cannot be a reward.
         signature: everything that can move a value (library, version, options), like sacrebleu's;
             stands in the record.
     """
@@ -50,6 +51,7 @@ class Metric(ABC):
     bounds: tuple[float, float]
     higher_is_better: bool | None = True
     needs: frozenset[str] = frozenset({"references"})
+    corpus_only: bool = False
 
     @property
     @abstractmethod

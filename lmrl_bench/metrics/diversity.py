@@ -105,6 +105,7 @@ class Msttr(Metric):
     name = "msttr"
     needs: frozenset[str] = frozenset()
     bounds = (0.0, 1.0)
+    corpus_only = True
 
     def __init__(self, segment: int = 50) -> None:
         if segment < 1:

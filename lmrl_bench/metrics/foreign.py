@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dis
 import inspect
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
 
 _OURS = "lmrl_bench."
+_HERE = str(Path(__file__).parents[1])
 
 
 def is_foreign(value: object) -> bool:
@@ -41,23 +45,48 @@ def error_place(error: BaseException, owner: object) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     place = source_place(owner)
-    own, ours = place.rpartition(":")[0], str(Path(__file__).parents[1])
+    own = place.rpartition(":")[0]
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.lineno is not None]
     mine = [frame for frame in frames if frame.filename == own]
     others = [
         frame
         for frame in frames
-        if "/lib/python" not in frame.filename and not frame.filename.startswith(("<frozen", ours))
+        if "/lib/python" not in frame.filename and not frame.filename.startswith(("<frozen", _HERE))
     ]
     chosen = (mine or others)[-1:]
     return f"{chosen[0].filename}:{chosen[0].lineno}" if chosen else place
 
 
 def first_line(error: BaseException) -> str:
-    """Returns `KeyError: 'label'`."""
-    text = str(error).strip().partition("\n")[0]
+    """Returns `KeyError: 'label'`, as text that every file can hold."""
+    try:
+        text = str(error).strip().partition("\n")[0].encode("utf-8", "backslashreplace").decode()
+    except Exception as inner:  # its own __str__ fails
+        text = f"its text cannot be read, {type(inner).__name__}"
     name = type(error).__name__
     return f"{name}: {text}" if text else name
+
+
+def stops(error: BaseException) -> bool:
+    """Whether an exception ends the program or a generator, and so is nothing that foreign code did wrong.
+
+    Ctrl-C comes anywhere; a KeyboardInterrupt that a line of foreign code raises is an error of that code.
+    """
+    if not isinstance(error, KeyboardInterrupt | GeneratorExit):
+        return False
+    trace = error.__traceback__
+    if trace is None:
+        return True
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    raised = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
+    return not raised or code.co_filename.startswith(_HERE)
+
+
+def quiet() -> contextlib.redirect_stdout[Any]:
+    """What foreign code prints goes to stderr: stdout holds results, perhaps as JSON."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextmanager
@@ -70,9 +99,13 @@ def border(what: str, owner: object, raised: type[LmrlBenchError]) -> Iterator[N
         raised: The error that the user gets.
     """
     try:
-        yield
-    except (Exception, SystemExit) as error:
-        if not is_foreign(type(error)) or not is_foreign(owner):
+        if is_foreign(owner):
+            with quiet():
+                yield
+        else:
+            yield
+    except BaseException as error:
+        if not is_foreign(type(error)) or not is_foreign(owner) or stops(error):
             raise
         raise raised(f"{error_place(error, owner)}: {first_line(error)} {what}") from error
 
@@ -95,11 +128,12 @@ def scoring_border(
         score: Scores some of its rows again.
     """
     try:
-        yield
+        with quiet():
+            yield
     except LmrlBenchError:
         raise
-    except (Exception, SystemExit) as error:
-        if not is_foreign(type(error)):
+    except BaseException as error:
+        if not is_foreign(type(error)) or stops(error):
             raise
         doing = _scoring(_first_failing(score, len(samples)), samples)
         raise raised(
@@ -133,7 +167,10 @@ def _scoring(row: int | None, samples: Sequence[Sample]) -> str:
 
 def _fails(score: Callable[[Sequence[int]], object], rows: Sequence[int]) -> bool:
     try:
-        score(rows)
-    except (Exception, SystemExit):
+        with quiet():
+            score(rows)
+    except BaseException as error:
+        if stops(error):
+            raise
         return True
     return False

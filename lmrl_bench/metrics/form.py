@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ DEPTH: Final = 500
 """Deepest nesting of JSON that is read; Python's own limit depends on who calls."""
 SECONDS: Final = 5.0
 """Longest time that one response may take against a pattern."""
+COUNTS: Final = 1_000_000
+"""Largest product of the least counts of a pattern's repetitions, which are copied when it is compiled."""
 
 
 class _Form(Metric):
@@ -71,11 +74,7 @@ class Regex(_Form):
     def __init__(
         self, pattern: str, match: Literal["search", "full"] = "search", ignore_case: bool = False
     ) -> None:
-        try:
-            flags = regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0)
-            self._pattern = regex.compile(pattern, flags)
-        except regex.error as error:
-            raise MetricError(f"metric 'regex': pattern {pattern!r}: {error}") from None
+        self._pattern = _compiled(pattern, ignore_case=ignore_case)
         self._match = match
         self._ignore_case = ignore_case
 
@@ -98,6 +97,38 @@ class Regex(_Form):
                 f"{SECONDS:g} s on the response for sample '{sample.id}' ({response[:40]!r}); "
                 "rewrite it without nested repetitions"
             ) from None
+        except MemoryError:
+            raise MetricError(
+                f"metric 'regex': the pattern {self._pattern.pattern!r:.200} needs more memory than there is "
+                f"on the response for sample '{sample.id}' ({response[:40]!r}); rewrite it"
+            ) from None
+
+
+def _compiled(pattern: str, *, ignore_case: bool) -> Any:
+    """Compiles a pattern, if that and its matches end.
+
+    Raises:
+        MetricError: No pattern of `regex`, too many repetitions, or a recursion that reads nothing.
+    """
+    place = f"metric 'regex': pattern {pattern!r:.200}"
+    counts = [int(digits) if len(digits) < 9 else COUNTS + 1 for digits in _COUNT.findall(pattern)]
+    if math.prod(count for count in counts if count) > COUNTS:
+        raise MetricError(
+            f"{place}: its counts ({{n}}) multiply to more than {COUNTS:,}, which may take all "
+            "memory; use smaller ones, or * and +"
+        )
+    try:
+        flags = regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0)
+        compiled = regex.compile(pattern, flags)
+        if _RECURSION.search(pattern):
+            compiled.search("", timeout=0.1)
+    except (regex.error, ValueError, OverflowError, RecursionError) as error:
+        raise MetricError(f"{place}: {error}") from None
+    except (TimeoutError, MemoryError):
+        raise MetricError(
+            f"{place}: it calls itself before it reads a character, which does not end"
+        ) from None
+    return compiled
 
 
 class JsonValid(_Form):
@@ -176,6 +207,8 @@ def _depth(text: str) -> int:
     return deepest
 
 
+_COUNT: Final = re.compile(r"\{\s*(\d+)")
+_RECURSION: Final = re.compile(r"\(\?(?:R|\d|&|P>)")
 _STRINGS: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(r"[\[\]{}]")
 

@@ -44,10 +44,13 @@ class MetricReward(RewardFunction):
             high)`.
 
     Raises:
-        RewardError: The metric has no finite range and none is given, or the range is empty.
+        RewardError: The metric exists for a corpus only, has no finite range and none is given, or the range
+            is empty.
     """
 
     def __init__(self, metric: Metric, scale: Scale = True) -> None:
+        if metric.corpus_only:
+            raise RewardError(_corpus_only(metric.name))
         self.metric = metric
         self.name = metric.name
         self.needs = metric.needs
@@ -74,10 +77,7 @@ class MetricReward(RewardFunction):
             return RewardOutput(np.zeros(0))
         values = score(self.metric, batch.responses, batch.samples, finite=False).per_sample
         if values is None:
-            raise RewardError(
-                f"metric '{self.name}' exists for a corpus only and cannot be a reward; "
-                "choose one with per-sample values"
-            )
+            raise RewardError(_corpus_only(self.name))
         # Before scaling, which would clip an infinite value to a harmless one.
         check_finite(self.name, values, batch)
         return RewardOutput(self._scaled(values))
@@ -88,6 +88,13 @@ class MetricReward(RewardFunction):
         low, high = self._range
         scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
         return 1.0 - scaled if self.metric.higher_is_better is False else scaled
+
+
+def _corpus_only(name: str) -> str:
+    return (
+        f"metric '{name}' exists for a corpus only and cannot be a reward; "
+        "choose one with per-sample values"
+    )
 
 
 def _range(metric: Metric, scale: Scale) -> tuple[float, float] | None:

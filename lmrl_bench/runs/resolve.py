@@ -126,6 +126,9 @@ def _merged(
         mine = _from_the_base(mine)
     tuned = tuned_settings(task, name, _policy_model(mine))
     merged = merge(load_yaml(tuned), mine) if tuned else mine
+    if task.spec.data.references is None:
+        base = {"policy": {"start": "base"}}
+        merged = merge(Located.plain(base, "a task without references"), merged)
     return name, merge(merged, Located.plain({"task": task.name}, "task"))
 
 

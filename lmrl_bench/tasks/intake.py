@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from typing import Any, Final
 from lmrl_bench.errors import DataError, TaskError, nearest
 from lmrl_bench.strict_json import MAX_DEPTH, depth, require_encodable
 from lmrl_bench.tasks.hub import read_folder
-from lmrl_bench.tasks.readers import READERS, Row, reader_of_file
+from lmrl_bench.tasks.readers import READERS, Row, is_blank, reader_of_file
 from lmrl_bench.wording import counted
 
 Pairs = list[dict[str, Any]]
@@ -57,16 +57,32 @@ def source_rows(path: Path) -> Mapping[str, Iterable[Row]]:
     return {"": READERS.get(reader_of_file(path))(path)}
 
 
-def keep(
-    path: Path, rows: Iterable[Row], prompt_column: str | None, reference_columns: Sequence[str]
-) -> Kept:
+@dataclass(frozen=True)
+class Columns:
+    """The columns that make a sample.
+
+    Attributes:
+        prompt: with the prompt; None to guess it from its name.
+        references: with the good responses, texts or lists of texts; none at all to guess one, None if the rows
+            have no references.
+        source: split whose columns these are; the others' must have the same names.
+    """
+
+    prompt: str | None
+    references: Sequence[str] | None
+    source: str = ""
+
+
+def keep(path: Path, rows: Iterable[Row], wanted: Columns) -> tuple[Kept, Columns]:
     """Chooses the columns and writes each row as JSON can hold it.
 
     Args:
         path: Where the rows come from, for messages.
         rows: Any reader's.
-        prompt_column: Column with the prompt; guessed from its name if not given.
-        reference_columns: Columns with the good responses, texts or lists of texts; guessed likewise if empty.
+        wanted: The columns as far as they are known.
+
+    Returns:
+        The rows, and the columns that were chosen.
 
     Raises:
         TaskError: A column is not there, or cannot be guessed.
@@ -75,41 +91,77 @@ def keep(
     found = list(rows)
     if not found:
         raise DataError(f"{path}: no rows")
-    columns = list(dict.fromkeys(str(column) for row in found for column in row.values))
-    first = {str(column) for column in found[0].values}  # a guess is among them
-    prompt = _column(prompt_column, _PROMPT_NAMES, columns, first, path, "--prompt-column")
-    others = [column for column in columns if column != prompt]
-    names: Sequence[str | None] = reference_columns or [None]
-    references = [
-        _column(given, _REFERENCE_NAMES, others, first, path, "--reference-column")
-        for given in names
-    ]
+    chosen = _choose(path, found, wanted)
+    assert chosen.prompt is not None
+    references = chosen.references or []
     if twice := [name for name, count in Counter(references).items() if count > 1]:
         raise TaskError(f"{path}: --reference-column names '{twice[0]}' twice; name it once")
-    return _Keeper(columns, prompt, references, _own_ids(found)).kept(found)
+    columns = _names_of(found)
+    return _Keeper(columns, chosen.prompt, references, _own_ids(found)).kept(found), chosen
+
+
+def _choose(path: Path, rows: Sequence[Row], wanted: Columns) -> Columns:
+    columns = _names_of(rows)
+    first = [str(column) for column in rows[0].values]  # a guess is among them
+    if wanted.source and (
+        missing := [c for c in (wanted.prompt, *(wanted.references or [])) if c not in columns]
+    ):
+        raise TaskError(
+            f"{path}: no column {_shown(str(missing[0]), quoted=True)}, which '{wanted.source}' has (columns: "
+            f"{', '.join(map(_shown, columns))}); all splits need the same names"
+        )
+    prompt = _column(wanted.prompt, _PROMPT_NAMES, columns, first, path, "--prompt-column")
+    others = [column for column in columns if column != prompt]
+    if wanted.references is None or (not wanted.references and set(others) <= {"id"}):
+        return Columns(prompt, None)
+    names: Sequence[str | None] = wanted.references or [None]
+    return Columns(
+        prompt,
+        [
+            _column(given, _REFERENCE_NAMES, others, first, path, "--reference-column")
+            for given in names
+        ],
+    )
+
+
+def _names_of(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(str(column) for row in rows for column in row.values))
 
 
 def _column(
     given: str | None,
     usual: Sequence[str],
     columns: Sequence[str],
-    first: Collection[str],
+    first: Sequence[str],
     path: Path,
     option: str,
 ) -> str:
+    listed = ", ".join(map(_shown, columns))
     if given is not None:
         if given not in columns:
             raise TaskError(
-                f"{path}: no column '{given}'{nearest(given, columns)} (columns: "
-                f"{', '.join(columns)}); correct {option}"
+                f"{path}: no column {_shown(given, quoted=True)}{nearest(given, columns)} (columns: {listed}); "
+                f"correct {option}"
             )
         return given
+    alike: dict[str, list[str]] = {}
+    for column in columns:
+        alike.setdefault(column.strip().casefold(), []).append(column)
     for name in usual:
         if name in columns and name in first:
             return name
+        if name not in columns and len(same := alike.get(name, [])) == 1 and same[0] in first:
+            return same[0]
+    without = "; if there is none: --no-references" if option == "--reference-column" else ""
     raise TaskError(
-        f"{path}: which column is meant? Say it with {option} (columns: {', '.join(columns)})"
+        f"{path}: which column is meant? Say it with {option} (columns: {listed or 'no others'}){without}"
     )
+
+
+def _shown(name: str, *, quoted: bool = False) -> str:
+    """A column's name for a message: quoted where its ends or characters cannot be seen."""
+    plain = name == name.strip() and name.isprintable() and name
+    return (f"'{name}'" if quoted else name) if plain else repr(name)
 
 
 def _own_ids(rows: Sequence[Row]) -> bool:
@@ -138,7 +190,10 @@ class _Keeper:
         pairs = [self._pair(row) for row in rows]
         several = any(len(pair["reference"]) > 1 for pair in pairs)
         for pair in pairs:
-            pair["reference"] = pair["reference"] if several else pair["reference"][0]
+            if not self._references:
+                del pair["reference"]
+            elif not several:
+                pair["reference"] = pair["reference"][0]
         left_out = self._left_out(pairs)
         unique = list(_named(_without_repetitions(pairs), self._own_ids))
         if dropped := len(pairs) - len(unique):
@@ -181,13 +236,13 @@ class _Keeper:
         values = value if isinstance(value, list) else [value]
         texts = []
         for part in values:
-            if isinstance(part, int | float) and math.isfinite(part):
+            if (text := _as_text(part)) is not None:
                 self._counts[f"column '{column}': # written as text"] += 1
-                part = json.dumps(part)
-            if not isinstance(part, str) or not part.strip():
+                part = text
+            if not isinstance(part, str) or is_blank(part):
                 raise DataError(
                     f"{row.place}: the column '{column}' is empty or not text ({part!r:.60}); "
-                    "complete or remove the row"
+                    f"{_remedy(part)}"
                 )
             texts.append(part)
         if not texts:
@@ -241,6 +296,25 @@ def _new_names(columns: Sequence[str]) -> dict[str, str]:
     return names
 
 
+def _as_text(value: Any) -> str | None:
+    """A number, a truth value or a date as text; None for everything else."""
+    if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        return json.dumps(value)
+    if isinstance(value, decimal.Decimal) and value.is_finite():
+        return str(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return None
+
+
+def _remedy(value: Any) -> str:
+    if isinstance(value, bytes):
+        return "store the column as text in UTF-8"
+    if isinstance(value, Mapping | list | tuple):
+        return "store the text itself in a column"
+    return "complete or remove the row"
+
+
 def _parts(value: Any) -> Iterator[Any]:
     if isinstance(value, list):
         for part in value:
@@ -266,7 +340,7 @@ def _named(pairs: Iterable[dict[str, Any]], own_ids: bool) -> Iterator[dict[str,
     known: Counter[str] = Counter()
     for pair in pairs:
         if not own_ids:
-            texts = [pair["prompt"], *as_list(pair["reference"])]
+            texts = [pair["prompt"], *as_list(pair.get("reference", []))]
             name = hashlib.sha1("\0".join(texts).encode()).hexdigest()[:12]
             known[name] += 1
             pair["id"] = name if known[name] == 1 else f"{name}-{known[name]}"

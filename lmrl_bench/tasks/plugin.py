@@ -22,7 +22,7 @@ from lmrl_bench.digests import digest
 from lmrl_bench.errors import LmrlBenchError, TaskError
 from lmrl_bench.metrics import METRICS, Metric
 from lmrl_bench.metrics.building import wrong_kind
-from lmrl_bench.metrics.foreign import error_place, first_line
+from lmrl_bench.metrics.foreign import error_place, first_line, quiet, stops
 from lmrl_bench.paths import bundled
 from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, RewardFunction
@@ -83,14 +83,23 @@ class Plugin:
                 "define it, or name another reader"
             )
         try:
-            for number, values in enumerate(function(spec, split, path), start=1):
-                yield Row(f"{path} (read by {self.path.name}), row {number}", values)
+            with quiet():
+                rows = list(function(spec, split, path))
         except LmrlBenchError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if stops(error):
+                raise
             raise TaskError(
                 f"{error_place(error, function)}: read() failed on {path}: {first_line(error)}"
             ) from error
+        for number, values in enumerate(rows, start=1):
+            place = f"{path} (read by {self.path.name}), row {number}"
+            if not isinstance(values, Mapping):
+                raise TaskError(
+                    f"{place}: read() gave {values!r:.60}; give a mapping from column to value"
+                )
+            yield Row(place, values)
 
     def _named(
         self, attribute: str, kind: str, base: type, builtin: Registry[Any]
@@ -141,9 +150,12 @@ def _load(path: Path, file_sha256: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
+        with quiet():
+            spec.loader.exec_module(module)
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        if stops(error):
+            raise
         place = _place(error, path)
         raise TaskError(f"{place}: does not import: {first_line(error)}") from error
     return module

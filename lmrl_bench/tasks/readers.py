@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import csv
 import functools
+import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,6 +23,8 @@ from lmrl_bench.tasks.text_files import open_text
 
 LONGEST_LINE: Final = 10_000_000
 """Characters of a JSON line or a CSV field."""
+
+_MARK: Final = "\ufeff"  # of byte order; the first one of a file is skipped
 
 
 class Row(NamedTuple):
@@ -67,11 +71,22 @@ def read_jsonl(path: Path) -> Iterator[Row]:
                 values = parse_json(line)
             except ValueError as error:
                 raise DataError(
-                    f"{place}: not JSON ({error}); one object per line is expected"
+                    f"{place}: not JSON ({error}); one object per line is expected{_hint(line)}"
                 ) from error
             if not isinstance(values, dict):
-                raise DataError(f"{place}: a JSON object is expected, found {line.strip()[:60]!r}")
+                raise DataError(
+                    f"{place}: a JSON object is expected, found {line.strip()[:60]!r}{_hint(line)}"
+                )
             yield Row(place, values)
+
+
+def _hint(line: str) -> str:
+    """What is probably wrong with a line that is no JSON object."""
+    if line.startswith(_MARK):
+        return "; the line begins with a byte-order mark, as joined files have: remove it"
+    if line.lstrip().startswith("["):
+        return "; the file looks like one JSON list: write each of its objects on a line of its own"
+    return ""
 
 
 def read_csv(path: Path) -> Iterator[Row]:
@@ -92,7 +107,7 @@ def read_tsv(path: Path) -> Iterator[Row]:
 def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_LINE)
     with open_text(path) as stream:
-        reader = csv.reader(_without_nul(stream, path), delimiter=delimiter, strict=True)
+        reader = csv.reader(_plain_lines(stream, path), delimiter=delimiter, strict=True)
         header: list[str] | None = None
         start = 1  # line of the row that is being read
         try:
@@ -108,16 +123,30 @@ def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
         raise DataError(f"{path}:1: no header line; the first line must name the columns")
 
 
-def _without_nul(lines: Iterable[str], path: Path) -> Iterator[str]:
+def _plain_lines(lines: Iterable[str], path: Path) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
             raise DataError(f"{path}:{number}: a NUL character; no text has one, remove it")
+        if line.startswith(_MARK):
+            raise DataError(
+                f"{path}:{number}: the line begins with a byte-order mark, as joined files have; remove it"
+            )
+        if number == 1 and re.fullmatch(r"sep=.\s*", line):
+            raise DataError(
+                f"{path}:1: '{line.strip()}' is Excel's own; remove this line, and save the file with "
+                "commas (.csv) or tabs (.tsv)"
+            )
         yield line
 
 
 def _reason(error: csv.Error) -> str:
     if str(error) == "unexpected end of data":
         return "a quote that is opened here is not closed; write a quote inside a field twice"
+    if "expected after" in str(error):
+        return (
+            f"{error}: text follows a closing quote; quote the whole field, and write each quote inside "
+            "it twice"
+        )
     return str(error)
 
 
@@ -133,9 +162,10 @@ def _header(names: Sequence[str], path: Path, delimiter: str) -> list[str]:
         if name in names[: number - 1]:
             raise DataError(f"{path}:1: the column '{name}' is there twice; rename one")
     other = next((mark for mark in ";\t|," if mark != delimiter and mark in names[0]), None)
-    if len(names) == 1 and other:
+    if other and "".join(names).count(other) >= len(names):
+        columns = "the header is one column," if len(names) == 1 else "the first column is"
         raise DataError(
-            f"{path}:1: the header is one column, '{names[0]:.60}'; it looks separated by {other!r}, "
+            f"{path}:1: {columns} '{names[0]:.60}'; it looks separated by {other!r}, "
             f"where {delimiter!r} is read" + (" (.tsv is for tabs)" if other == "\t" else "")
         )
     return list(names)
@@ -196,15 +226,23 @@ def _problem(path: Path, _modified: int, _size: int) -> str | None:
 ENDINGS: Final = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, zero-width and control characters alone."""
+    return all(
+        unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf") for character in text
+    )
+
+
 def reader_of_file(path: Path) -> str:
     """Returns the reader's name for a file name (`rows.jsonl.gz` gives "jsonl").
 
     Raises:
         DataError: No reader is known for the file's ending.
     """
-    name = path.name.removesuffix(".gz")
+    whole = path.name.lower()
+    name = whole.removesuffix(".gz")
     for ending, reader in ENDINGS.items():
-        if name.endswith(ending) and (name == path.name or reader != "parquet"):
+        if name.endswith(ending) and (name == whole or reader != "parquet"):
             return reader
     raise DataError(
         f"{path}: the ending tells no format; use .jsonl, .csv or .tsv (each also with .gz), or .parquet"

@@ -14,7 +14,7 @@ from lmrl_bench.strict_json import require_encodable
 from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.hub import read_dataset
 from lmrl_bench.tasks.plugin import Plugin
-from lmrl_bench.tasks.readers import READERS, Row
+from lmrl_bench.tasks.readers import READERS, Row, is_blank
 from lmrl_bench.tasks.spec import DataSpec, PromptSpec, Split, TaskSpec
 from lmrl_bench.tasks.template import Template
 from lmrl_bench.text.sample import Sample
@@ -152,14 +152,14 @@ def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
     names = _reference_columns(data, row)
     if len(names) == 1:  # most often one text
         text = row.values.get(names[0])
-        if isinstance(text, str) and text.strip():
+        if isinstance(text, str) and not is_blank(text):
             return (text,)
     found: list[str] = []
     for name in names:
         value = _column(row, name, "data.references")
         texts = value if isinstance(value, list) else [] if value is None else [value]
         for text in texts:
-            if not isinstance(text, str) or not text.strip():
+            if not isinstance(text, str) or is_blank(text):
                 raise DataError(
                     f"{row.place}: row '{identifier}' has an empty reference or one that is not text "
                     f"(column '{name}': {text!r:.60}); complete or remove the row, or write null if "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -14,16 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.errors import DataError, TaskError
 from lmrl_bench.tasks import scaffold_texts as texts
-from lmrl_bench.tasks.intake import Kept, Pairs, as_list, keep, source_rows
+from lmrl_bench.tasks.intake import Columns, Kept, Pairs, as_list, keep, source_rows
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.tasks.writing import split_of, write_rows
 
 _TOKENS_PER_WORD = 2.0  # of the shipped policies' small vocabularies, roughly
-_LONGEST_PROMPT, _LONGEST_RESPONSE = 256, 128
+_LONGEST_PROMPT, _LONGEST_RESPONSE, _UNKNOWN_RESPONSE = 256, 128, 64
 
 _OWN_SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",
@@ -40,6 +42,7 @@ def new_task(
     prompt_column: str | None = None,
     reference_column: str | Sequence[str] | None = None,
     *,
+    references: bool = True,
     splits: Mapping[Split, Path] | None = None,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Path:
@@ -51,7 +54,8 @@ def new_task(
         from_file: Rows to start from (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or a folder written by
             `save_to_disk`, whose own splits are kept; without it, a toy data set is written.
         prompt_column: Column with the prompt; guessed from its name if not given.
-        reference_column: Column or columns with good responses; guessed likewise.
+        reference_column: Column or columns with good responses; guessed likewise. Rows of one column have none.
+        references: Whether the rows have any.
         splits: Files of own splits, instead of `from_file`; what is not given is taken from `train`.
         say: Called with one line about everything that was left out or changed.
 
@@ -65,7 +69,12 @@ def new_task(
     target = folder / name
     _check_target(name, target)
     columns = [reference_column] if isinstance(reference_column, str) else reference_column or []
-    rows = _splits(from_file, splits or {}, prompt_column, columns)
+    if not references and columns:
+        raise TaskError(
+            "--no-references and --reference-column exclude each other; give one of the two"
+        )
+    wanted = Columns(prompt_column, columns if references else None)
+    rows = _splits(from_file, splits or {}, wanted)
     for text in rows.notes:
         say(text)
     try:
@@ -94,12 +103,7 @@ class _Rows:
     columns: list[str]
 
 
-def _splits(
-    from_file: Path | None,
-    files: Mapping[Split, Path],
-    prompt_column: str | None,
-    reference_columns: Sequence[str],
-) -> _Rows:
+def _splits(from_file: Path | None, files: Mapping[Split, Path], wanted: Columns) -> _Rows:
     """Reads the rows, in their own splits where they have some."""
     if from_file and files:
         raise TaskError(
@@ -118,6 +122,7 @@ def _splits(
             "own splits need --train; --validation and --test are taken from it if not given"
         )
     sources = [(str(split), files[split]) for split in SPLITS if split in files]
+    _require_other_files(sources)
     if from_file:
         sources = [("", from_file)]
     given: dict[str, tuple[Path, Iterable[Row]]] = {
@@ -125,21 +130,55 @@ def _splits(
         for key, path in sources
         for name, rows in _named_splits(key, path).items()
     }
-    kept = {
-        name: keep(path, rows, prompt_column, reference_columns)
-        for name, (path, rows) in given.items()
-    }
+    kept: dict[str, Kept] = {}
+    for name, (path, split_rows) in sorted(given.items(), key=lambda item: item[0] != "train"):
+        kept[name], chosen = keep(path, split_rows, wanted)
+        wanted = dataclasses.replace(chosen, source=name)
     _same_references(kept)
     notes = [
         f"{name}: {text}" if name else text for name, part in kept.items() for text in part.notes
     ]
     columns = list(dict.fromkeys(column for part in kept.values() for column in part.columns))
+    notes += [
+        f"{name}: has no column '{column}', which another split has"
+        for name, part in kept.items()
+        for column in columns
+        if column not in part.columns
+    ]
+    if wanted.references is None:
+        notes.append(
+            "no references: the reward is a check of the answer alone, choose yours in task.yaml"
+        )
     source = ", ".join(dict.fromkeys(path.name for path, _ in given.values()))
     if list(kept) == [""]:
         return _Rows(source, texts.BY_HASH, _split(kept[""].rows, from_file), notes, columns)
     own = {_OWN_SPLITS[name]: part.rows for name, part in kept.items()}
     how, divided = _complete(own, given["train"][0])
-    return _Rows(source, how, _unique_ids(divided), notes, columns)
+    notes += [*_shared_prompts(divided), *_unique_ids(divided)]
+    return _Rows(source, how, divided, notes, columns)
+
+
+def _require_other_files(sources: Sequence[tuple[str, Path]]) -> None:
+    """Refuses one file as two splits: what is tested would be what was trained on."""
+    for number, (name, path) in enumerate(sources):
+        for other, earlier in sources[:number]:
+            if path.resolve() == earlier.resolve():
+                raise TaskError(
+                    f"{path}: given as --{other} and as --{name}; give each split rows of its own, or leave "
+                    f"--{name} out, and it is taken from the training rows"
+                )
+
+
+def _shared_prompts(splits: Mapping[Split, Pairs]) -> Iterator[str]:
+    """Says which own splits ask what is trained on."""
+    trained = {row["prompt"] for row in splits["train"]}
+    for split in SPLITS[1:]:
+        shared = sum(row["prompt"] in trained for row in splits[split])
+        if shared:
+            yield (
+                f"{split}: {shared} of {len(splits[split])} rows have a prompt of the training rows, so "
+                "good scores there may be memory; remove them from one of the two"
+            )
 
 
 def _named_splits(key: str, path: Path) -> Mapping[str, Iterable[Row]]:
@@ -161,10 +200,10 @@ def _named_splits(key: str, path: Path) -> Mapping[str, Iterable[Row]]:
 
 def _same_references(kept: Mapping[str, Kept]) -> None:
     """Where one split has several references to a row, all have lists, so that one definition reads them."""
-    if any(isinstance(row["reference"], list) for part in kept.values() for row in part.rows):
-        for part in kept.values():
-            for row in part.rows:
-                row["reference"] = as_list(row["reference"])
+    rows = [row for part in kept.values() for row in part.rows]
+    if any(isinstance(row.get("reference"), list) for row in rows):
+        for row in rows:
+            row["reference"] = as_list(row["reference"])
 
 
 def _complete(own: Mapping[Split, Pairs], path: Path) -> tuple[str, dict[Split, Pairs]]:
@@ -177,19 +216,24 @@ def _complete(own: Mapping[Split, Pairs], path: Path) -> tuple[str, dict[Split, 
     for row in own["train"]:
         split = split_of(row["prompt"])
         divided[split if split in missing else "train"].append(row)
-    _require_rows(divided, len(own["train"]), path)
+    _require_rows(divided, own["train"], path)
     return texts.PARTLY_OWN.format(missing=" and ".join(missing)), divided
 
 
-def _unique_ids(splits: dict[Split, Pairs]) -> dict[Split, Pairs]:
-    """Ids are unique in a task: one that another split has, too, gets the split's name."""
+def _unique_ids(splits: Mapping[Split, Pairs]) -> list[str]:
+    """Ids are unique in a task: one that another split has, too, gets the split's name; returns what is to be said."""
     seen: set[str] = set()
+    notes = []
     for split, rows in splits.items():
-        for row in rows:
-            while row["id"] in seen:
+        taken = seen | {row["id"] for row in rows}
+        again = [row for row in rows if row["id"] in seen]
+        for row in again:
+            while row["id"] in taken:
                 row["id"] = f"{split}-{row['id']}"
+        if again:
+            notes.append(f"{split}: {len(again)} ids of another split begin with '{split}-' now")
         seen |= {row["id"] for row in rows}
-    return splits
+    return notes
 
 
 def _check_target(name: str, target: Path) -> None:
@@ -200,7 +244,7 @@ def _check_target(name: str, target: Path) -> None:
         or not name.isascii()
     ):
         raise TaskError(
-            f"'{name}' is no task name: use lower-case letters, digits and hyphens, for example "
+            f"{name!r:.100} is no task name: use lower-case letters, digits and hyphens, for example "
             "'my-task'"
         )
     if len(name) > _LONGEST_NAME:
@@ -232,17 +276,18 @@ def _split(rows: Pairs, path: Path | None) -> dict[Split, Pairs]:
     splits: dict[Split, Pairs] = {"train": [], "validation": [], "test": []}
     for row in rows:
         splits[split_of(row["prompt"])].append(row)
-    _require_rows(splits, len(rows), path)
+    _require_rows(splits, rows, path)
     return splits
 
 
-def _require_rows(splits: Mapping[Split, Pairs], count: int, path: Path | None) -> None:
+def _require_rows(splits: Mapping[Split, Pairs], rows: Pairs, path: Path | None) -> None:
     empty = [split for split, part in splits.items() if not part]
     if empty:
+        prompts = len({row["prompt"] for row in rows})
         raise DataError(
-            f"{path}: {count} different rows are too few: the split {' and '.join(empty)} "
-            "would be empty; "
-            "give at least a few dozen rows"
+            f"{path}: {len(rows)} different rows are too few, with {prompts} different prompts: the split "
+            f"{' and '.join(empty)} would be empty, since equal prompts stay together; give at least a few "
+            "dozen prompts"
         )
 
 
@@ -256,16 +301,21 @@ def _write(built: Path, name: str, rows: _Rows) -> None:
         for split in SPLITS
     )
     train = rows.splits["train"]
-    responses = [text for row in train for text in as_list(row["reference"])]
+    responses = [text for row in train for text in as_list(row.get("reference", []))]
     steps = min(_SUPERVISED_STEPS, 3 * math.ceil(len(train) / 16))
     values = {
         "name": name,
+        "yaml_name": dump_yaml(name).split("\n")[0],
+        "references": "reference" if responses else "null",
+        "start": "" if responses else texts.FROM_BASE,
         "files": files
         + texts.META.format(columns=_line(", ".join(rows.columns))) * bool(rows.columns),
         "source": _line(rows.source),
         "how": rows.how,
         "prompt_tokens": _limit([row["prompt"] for row in train], 16, _LONGEST_PROMPT),
-        "response_tokens": _limit(responses, 8, _LONGEST_RESPONSE),
+        "response_tokens": _limit(responses, 8, _LONGEST_RESPONSE)
+        if responses
+        else _UNKNOWN_RESPONSE,
         "rows": " / ".join(str(len(rows.splits[split])) for split in SPLITS),
         "columns": ", ".join(f"`{_line(column)}`" for column in rows.columns) or "none",
         "notes": "<br>".join(_line(note).replace("|", "\\|") for note in rows.notes) or "nothing",
@@ -278,7 +328,7 @@ def _write(built: Path, name: str, rows: _Rows) -> None:
         ("task.yaml", texts.TASK),
         ("README.md", texts.CARD),
         ("algorithms/ppo.yaml", texts.PPO),
-        ("algorithms/supervised.yaml", texts.SUPERVISED),
+        *([("algorithms/supervised.yaml", texts.SUPERVISED)] if responses else []),
     ):
         (built / file).write_text(text.format(**values), encoding="utf-8")
 
@@ -289,7 +339,9 @@ def _line(text: str) -> str:
 
 
 def _kind(responses: Sequence[str]) -> str:
-    """What the references are: `short` (labels, numbers), `words` that ROUGE can read, or `characters`."""
+    """What the references are: `short` (labels, numbers), `words` that ROUGE reads, `characters`, or `checked`."""
+    if not responses:
+        return "checked"
     if all(_is_short(text) for text in responses):
         return "short"
     read = [

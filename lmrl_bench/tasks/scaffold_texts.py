@@ -33,13 +33,23 @@ METRICS: Final = {
         "held_out": "exact-match",
         "held_out_name": "exact match",
     },
+    "checked": {
+        "reward": "json-valid",
+        "reward_name": "whether the answer is JSON (a placeholder: choose your own check)",
+        "held_out": "distinct-1",
+        "held_out_name": "share of different words",
+    },
 }
-"""Reward and held-out metric by what the references are: labels and numbers, words, other scripts."""
+"""Reward and held-out metric by what the references are: labels and numbers, words, other scripts, or none."""
+
+FROM_BASE: Final = (
+    "policy: {start: base}           # without references there is no supervised start\n"
+)
 
 TASK: Final = """\
 # What every field means: tasks/README.md. After a change: lmrl-bench task lint <this folder>
 schema: 1
-name: {name}                    # equal to the folder's name
+name: {yaml_name}                    # equal to the folder's name
 version: 1                      # raise it on any change that can move a score
 summary: One sentence that says what a good response is.
 licence: unknown                # of the data: say it before you share the task
@@ -48,7 +58,7 @@ language: en                    # of the responses
 data:                           # made from {source}
   reader: jsonl
   id: id
-  references: reference
+  references: {references}
 {files}
 
 prompt:
@@ -59,7 +69,7 @@ prompt:
 response:
   max_tokens: {response_tokens}
 
-reward:                         # a weighted sum; any metric is a reward by its name
+reward:                         # a weighted sum; any metric is a reward by its name (lmrl-bench metric list)
   terms:
     - {{name: {reward}}}
 
@@ -109,7 +119,7 @@ PPO: Final = """\
 # (lmrl-bench algorithm show ppo).
 algorithm: {{name: ppo}}
 budget: {{tokens: 60000}}         # generated response tokens
-"""
+{start}"""
 
 SUPERVISED: Final = """\
 # Settings of the supervised start of {name}, from which the other algorithms begin; it is trained once and kept

@@ -22,6 +22,11 @@ _MARKS = (
     (b"\xff\xfe", "UTF-16"),
     (b"\xfe\xff", "UTF-16"),
 )
+_OTHER_FILES = (
+    (b"\x1f\x8b", "it is a gzip file; let its name end in .gz once for each time that it is packed, or unpack it"),
+    (b"PAR1", "it is a Parquet file; let its name end in .parquet"),
+    (b"PK\x03\x04", "it is a zip archive, as .xlsx files are; unpack it, or save the table as CSV in UTF-8"),
+)  # fmt: skip
 
 
 @contextmanager
@@ -34,7 +39,11 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
     """
     try:
         with _open_bytes(path) as raw:
-            if other := _other_encoding(raw.peek(4)[:4]):
+            start = raw.peek(4)[:4]
+            for mark, what in _OTHER_FILES:
+                if start.startswith(mark):
+                    raise DataError(f"{path}: not text: {what}")
+            if other := _other_encoding(start):
                 raise DataError(
                     f"{path}:1: not UTF-8, it looks like {other}; convert the file to UTF-8"
                 )
@@ -51,7 +60,7 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
 
 
 def _open_bytes(path: Path) -> io.BufferedReader:
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return io.BufferedReader(_Bounded(path), 2**16)
     return path.open("rb")
 

@@ -211,3 +211,16 @@ def test_they_are_rewards_and_need_references(name):
 def test_wrong_arguments(name, args, message):
     with pytest.raises(MetricError, match=message):
         make_metric(name, args)
+
+
+def test_a_relative_tolerance_of_numbers_of_any_size():
+    metric = make_metric("numeric-match", {"relative": 0.5})
+    sample = Sample("one", "p", ("1e999999998",))
+    assert metric.score(["1e999999998"], [sample]).value == 1
+    assert metric.score(["1e999999999"], [sample]).value == 0
+
+
+@pytest.mark.parametrize("value", [True, "1", "0.5"])
+def test_text_and_truth_values_are_no_numbers(value):
+    with pytest.raises(MetricError, match=r"argument 'tolerance' is .*a number, without quotes"):
+        make_metric("numeric-match", {"tolerance": value})

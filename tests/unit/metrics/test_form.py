@@ -161,3 +161,24 @@ def test_nothing_of_the_sample_is_read(name, args):
     assert metric.needs == frozenset()
     assert metric.bounds == (0, 1)
     assert "/" not in metric.signature
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("a{999999999}", "multiply to more than 1,000,000"),
+        ("(?:a{1000}){1001}", "multiply to more than 1,000,000"),
+        ("(?R)", "calls itself before it reads"),
+        ("(?V1)[a--b]", "mutually incompatible"),
+    ],
+)
+def test_patterns_that_take_all_memory_or_fail_are_refused_at_once(pattern, reason):
+    with pytest.raises(MetricError, match=reason):
+        make_metric("regex", {"pattern": pattern})
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"\((?:[^()]|(?R))*\)", "a{0,999999999}", r"\d{4}-\d{2}-\d{2}"]
+)
+def test_patterns_that_end_are_taken(pattern):
+    make_metric("regex", {"pattern": pattern})

@@ -366,3 +366,67 @@ def test_a_metric_class_without_bounds_or_result_is_named(tmp_path):
 def test_an_unreadable_plugin_is_a_task_error(tmp_path):
     with pytest.raises(TaskError, match=r"plugin\.py"):
         task_with(tmp_path, "x = '\x00'").reward()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise BaseException('no')",
+        "raise GeneratorExit",
+        "raise KeyboardInterrupt",
+        "raise Own",
+        "raise Mute",
+    ],
+)
+def test_whatever_a_function_raises_is_one_message(tmp_path, statement):
+    code = (
+        "class Own(BaseException): pass\n"
+        "class Mute(Exception):\n    def __str__(self): raise ValueError\n"
+        f"def f(completions):\n    {statement}\nREWARDS = {{'mine': f}}\n"
+    )
+    with pytest.raises(LmrlBenchError, match=r"plugin\.py:5: .* while scoring sample"):
+        rewards_of(task_with(tmp_path, code))
+
+
+@pytest.mark.parametrize("statement", ["raise BaseException", "raise KeyboardInterrupt"])
+def test_whatever_an_import_raises_is_one_message(tmp_path, statement):
+    with pytest.raises(TaskError, match=r"plugin\.py:1: does not import"):
+        rewards_of(task_with(tmp_path, f"{statement}\nREWARDS = {{}}\n"))
+
+
+def test_ctrl_c_in_a_function_is_the_users(tmp_path):
+    code = (
+        "import os, signal, time\n"
+        "def f(completions):\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
+        "REWARDS = {'mine': f}\n"
+    )
+    with pytest.raises(KeyboardInterrupt):
+        rewards_of(task_with(tmp_path, code))
+
+
+def test_what_a_plugin_prints_is_no_result(tmp_path, capsys):
+    code = (
+        "print('imported')\n"
+        "def f(completions):\n    for c in completions:\n        print('scored')\n        yield 1.0\n"
+        "REWARDS = {'mine': f}\n"
+    )
+    assert rewards_of(task_with(tmp_path, code)) == [1.0, 1.0, 1.0]
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "imported" in printed.err
+    assert "scored" in printed.err
+
+
+def test_rows_that_are_no_mappings_are_refused(tmp_path):
+    spec = definition()
+    spec["data"]["reader"] = "plugin"
+    made = write_task(tmp_path / "one", spec)
+    (made / "plugin.py").write_text("def read(spec, split, path):\n    yield 5\n")
+    with pytest.raises(TaskError, match=r"row 1: read\(\) gave 5; give a mapping"):
+        Task(made).samples("train")
+
+
+def test_a_metric_of_a_corpus_is_refused_as_a_reward_when_the_task_is_opened(tmp_path):
+    made = write_task(tmp_path, definition(reward={"terms": [{"name": "msttr"}]}, metrics=DEFAULT))
+    with pytest.raises(LmrlBenchError, match="'msttr' exists for a corpus only"):
+        Task(made).reward()
