@@ -69,7 +69,10 @@ def adapter_base(folder: Path) -> tuple[str, str | None] | None:
             f"folder '{folder}' holds an adapter ({ADAPTER_CONFIG}) and a whole model ({whole.name}); "
             "remove one of them"
         )
-    return base, settings.get("revision")
+    revision = settings.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise PolicyError(f"{file}: revision is {revision!r:.60}; set it to a commit, or remove it")
+    return base, revision
 
 
 def check_base(folder: Path, base: str) -> None:

@@ -14,6 +14,7 @@ control token is not text: decoding leaves it out and counts it. Only control to
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from torch import Tensor
 from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.wording import reason_of
 
 
 @dataclass(frozen=True)
@@ -166,17 +168,31 @@ def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
     """Returns generation configuration and configuration from where the tokenizer was read, as far as they are there.
 
     Nothing is downloaded.
+
+    Raises:
+        PolicyError: One of the files is damaged.
     """
     place = str(tokenizer.name_or_path or "")
     found: list[Any] = []
-    for reader in (GenerationConfig, AutoConfig):
+    for reader, file in ((GenerationConfig, "generation_config.json"), (AutoConfig, "config.json")):
         if not place or (Path(place).is_absolute() and not Path(place).is_dir()):
             break
         try:
             found.append(reader.from_pretrained(place, local_files_only=True))
-        except (OSError, ValueError):
-            continue
+        except (OSError, ValueError):  # missing, or of an architecture that the library lacks
+            _require_json(Path(place) / file)
     return found
+
+
+def _require_json(file: Path) -> None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"{file}: cannot be read as JSON ({reason_of(error)}); restore the file"
+        ) from error
 
 
 def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from tokenizers import Tokenizer
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import RecordError
+from lmrl_bench.errors import PolicyError, RecordError
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
+from lmrl_bench.models.files import read_json
 from lmrl_bench.models.fingerprints import local_digests
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.records.curves import TrainingPoint, ValidationPoint, read_points
@@ -25,6 +25,7 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.spec import ResponseSpec
 from lmrl_bench.tasks.task import Task
+from lmrl_bench.wording import reason_of
 
 ROUNDING = 1e-6
 """Largest relative difference between equal means: some are computed in single precision."""
@@ -147,13 +148,22 @@ def open_run(folder: Path, record: RunRecord, task: Task) -> Run:
 
 @lru_cache(maxsize=8)
 def language(folder: str) -> Language | None:
-    """Reads the tokenizer of a model's folder; None where it has no file that can be read without Transformers."""
+    """Reads the tokenizer of a model's folder; None where it has no file that can be read without Transformers.
+
+    Raises:
+        PolicyError: A file is damaged.
+    """
     path = Path(folder)
-    try:
-        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-        settings = _json(path / "tokenizer_config.json")
-    except Exception:
+    file = path / "tokenizer.json"
+    if not file.is_file():
         return None
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more special
+        raise PolicyError(
+            f"{file}: cannot be read ({reason_of(error)}); restore the file"
+        ) from error
+    settings = _json(path / "tokenizer_config.json")
     token = settings.get("eos_token")
     spelled = token.get("content") if isinstance(token, dict) else token
     own = tokenizer.token_to_id(str(spelled))
@@ -186,10 +196,7 @@ def _control(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> frozenset[int
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
+    return read_json(path) if path.is_file() else {}
 
 
 def equal(first: float, second: float, tolerance: float = ROUNDING) -> bool:

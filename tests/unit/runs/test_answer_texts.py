@@ -9,6 +9,7 @@ import torch
 from fixtures import tokenizers
 from fixtures.toy import toy_tokenizer
 
+from lmrl_bench.errors import PolicyError
 from lmrl_bench.runs.bounds.run import language
 from lmrl_bench.text.tokenization import TextCodec
 
@@ -38,3 +39,17 @@ def test_texts_are_those_of_the_codec(kind, tmp_path):
         row = draw.choices(ids[:8] if draw.random() < 0.4 else ids, k=draw.randrange(8))
         whole = torch.tensor([row], dtype=torch.long)
         assert codec.decode(whole, torch.ones_like(whole, dtype=torch.bool)) == [found.text(row)]
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json"]
+)
+def test_a_damaged_tokenizer_does_not_switch_the_check_off(tmp_path, name):
+    toy_tokenizer().save_pretrained(tmp_path)
+    (tmp_path / name).write_text("{")
+    with pytest.raises(PolicyError, match=f"{name}: cannot be read"):
+        language(str(tmp_path))
+
+
+def test_without_a_file_that_can_be_read_here_there_is_no_check(tmp_path):
+    assert language(str(tmp_path)) is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fixtures.tokenizers import byte_level_bpe, with_gaps
 from fixtures.toy import toy_tokenizer
-from transformers import GenerationConfig, LlamaConfig
+from transformers import AutoTokenizer, GenerationConfig, LlamaConfig
 
 from lmrl_bench.errors import PolicyError
 from lmrl_bench.text.vocabulary import Vocabulary
@@ -55,6 +55,17 @@ def test_settings_beside_the_tokenizer_are_read(tmp_path):
     GenerationConfig(eos_token_id=[1, 3]).save_pretrained(tmp_path)
     loaded = type(byte_level_bpe()).from_pretrained(tmp_path)
     assert Vocabulary.of(loaded).eos_ids == (1, 3)
+
+
+@pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
+def test_damaged_settings_beside_the_tokenizer_are_not_passed_over(tmp_path, name):
+    byte_level_bpe().save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    (tmp_path / name).write_text('{"eos_token_id": [1, 3')
+    with pytest.raises(PolicyError, match=rf"{name}: cannot be read as JSON"):
+        Vocabulary.of(tokenizer)
+    (tmp_path / name).write_text('{"model_type": "of-tomorrow"}')
+    assert Vocabulary.of(tokenizer).eos_ids
 
 
 def test_control_ids_are_the_special_tokens():
