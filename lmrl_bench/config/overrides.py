@@ -83,7 +83,7 @@ def _key(data: Any, name: str, path: KeyPath, source: str) -> Key:
     if not (name.isascii() and name.isdecimal()) or len(name) > 9 or int(name) >= len(data):
         allowed = f"0 to {len(data) - 1}" if data else "none, the list is empty"
         raise ConfigError(
-            f"{source}: '{key_text(path)}' is a list; '{_short(name)}' is no index (allowed: {allowed})"
+            f"{source}: '{key_text(path)}' is a list; '{_short(name)}' is not an index (allowed: {allowed})"
         )
     return int(name)
 

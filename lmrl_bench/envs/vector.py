@@ -131,7 +131,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         return self._rows.observe(), infos
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
-        """Steps all rows; those that end are scored together and start anew.
+        """Steps all rows; those that end are scored together and start again.
 
         Returns:
             Observations `(N, …)`, rewards, terminated, truncated `(N,)`, and infos in Gymnasium's

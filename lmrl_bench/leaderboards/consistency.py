@@ -65,7 +65,7 @@ def check_numbers(place: Path | str, numbers: Mapping[str, float]) -> None:
         if abs(value) > LARGEST:
             raise RecordError(
                 f"{place}: {name} is {value:g}, larger than {LARGEST:g}: no statistics can take it; "
-                "leave the row out, or mend the cause and run it again"
+                "leave the row out, or fix the cause and run it again"
             )
 
 

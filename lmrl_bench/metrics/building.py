@@ -45,7 +45,7 @@ def needs_of(value: Any) -> frozenset[str]:
 
 
 def wrong_kind(kind: str, value: Any, base: type) -> str | None:
-    """Returns why a value is no metric (or reward), or None if it may be one."""
+    """Returns why a value is not a metric (or reward), or None if it may be one."""
     if is_function(value) or (inspect.isclass(value) and issubclass(value, base)):
         return None
     article = f"the class {value.__name__}" if inspect.isclass(value) else short_repr(value)

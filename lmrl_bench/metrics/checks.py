@@ -40,5 +40,5 @@ def check_references(name: str, samples: Sequence[Sample]) -> None:
         if not sample.references or not all(text.strip() for text in sample.references):
             raise MetricError(
                 f"metric '{name}': sample '{sample.id}' has an empty reference or none; "
-                "mend or remove its row in the task's data"
+                "fix or remove its row in the task's data"
             )

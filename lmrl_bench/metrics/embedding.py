@@ -56,7 +56,7 @@ class BertScore(Metric):
 
     Raises:
         AssetError: The asset is not installed.
-        MetricError: The model is no encoder, or has no such layer.
+        MetricError: The model is not an encoder, or has no such layer.
         PolicyError: Unknown model.
     """
 

@@ -244,7 +244,7 @@ def _label_column(config: Any, label: str, model: str) -> int:
         )
     if len(labels) == 1:
         raise MetricError(
-            f"classifier '{model}' has one output (regression), which is no probability"
+            f"classifier '{model}' has one output (regression), which is not a probability"
         )
     return int(labels[label])
 

@@ -5,7 +5,7 @@ What may be missing or left over is decided here, by rule:
 * Weights that the library ties to others, and buffers that it computes, are not missing.
 * Buffers that older releases wrote (`position_ids`, rotary frequencies, causal masks) may be left over.
 * A pooler may be missing where it is not read (encoders), and left over where the model has none.
-* The head of another task may be left over beside a classifier or an encoder; their trunk must be whole.
+* The head of another task may be left over where a classifier or an encoder is loaded; their trunk must be whole.
 * Everything else is an error that names the weights.
 """
 
@@ -114,7 +114,7 @@ def load_checkpoint(
         name: A shipped policy, an asset, a folder, or a hub id.
         role: What for.
         revision: Commit of a hub id.
-        layers: Build only so many of an encoder's layers.
+        layers: Number of an encoder's layers to build; the first ones.
 
     Raises:
         AssetError: The asset is not installed.
@@ -161,14 +161,15 @@ def read_config(name: str, role: Role, revision: str | None = None) -> Any:
     """Returns the configuration of a model.
 
     Raises:
-        LmrlBenchError: There is no such model, or its configuration cannot be read or asks for what is not here.
+        LmrlBenchError: There is no such model, or its configuration cannot be read or
+            asks for something that is not installed.
     """
     place = resolve_model(name, revision)
     return _read_config(place, revision, role, f"the {role.noun} '{name}' ({place})")
 
 
 def _refuse_adapter_on_hub(place: str, revision: str | None, what: str, role: Role) -> None:
-    """The library would load it beside its base in its own way, which drops weights of some kinds."""
+    """The library would load it on its base in its own way, which drops weights of some kinds."""
     with reported(what, role.error):
         found = cached_file(
             place,
@@ -337,7 +338,7 @@ def _check_causal(model: Any, what: str, role: Role) -> None:
     before, after = (model(input_ids=row, use_cache=False).logits[:, :4] for row in (ids, other))
     if not bool((before - after).abs().max() <= 1e-4 * before.abs().max()):
         raise role.error(
-            f"{what}: {type(model).__name__} reads tokens to the right of the one it predicts, so it is no causal "
+            f"{what}: {type(model).__name__} reads tokens to the right of the one it predicts, so it is not a causal "
             "language model; choose one that is (a BERT needs is_decoder: true and training for it)"
         )
 

@@ -112,7 +112,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 
 def critic_files(folder: Path) -> list[Path]:
-    """Returns the files of the critic beside a policy: its head, and its own trunk if it has one."""
+    """Returns the files of the critic of a policy: its head, and its own trunk if it has one."""
     head, trunk = folder / HEAD_FILE, folder / TRUNK_FOLDER
     found = [head] if head.is_file() else []
     return found + ([trunk / CONFIG, *weight_files(trunk)] if trunk.is_dir() else [])

@@ -61,7 +61,7 @@ def _spelled(tokenizer: Any, names: dict[str, int]) -> list[str]:
 
 
 def _hide_pieces(tokenizer: Any, names: dict[str, int]) -> None:
-    """A Unigram model holds its control tokens as pieces of the best score; no text shall choose them."""
+    """A Unigram model holds its control tokens as pieces of the best score; no text may choose them."""
     settings = _settings(tokenizer)
     if settings is None or settings["model"].get("type") != "Unigram":
         return

@@ -76,7 +76,7 @@ def _whole_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _copy_adapter(folder: Path, base: str, target: Path) -> None:
-    """Copies an adapter's own files; without a config.json, beside which the library looks for whole weights.
+    """Copies an adapter's own files; without config.json, with which the library would look for whole weights.
 
     Raises:
         PolicyError: The base model is none that others can load by its name.

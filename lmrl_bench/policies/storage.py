@@ -211,7 +211,8 @@ def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
     """Fills the separate value trunk from the folder, if it has one.
 
     Raises:
-        PolicyError: It is missing beside its head, cannot be loaded whole, or computes otherwise than the policy's.
+        PolicyError: It is missing though its head is there, cannot be loaded whole, or computes otherwise than
+            the policy's.
     """
     place = folder / TRUNK_FOLDER
     if not place.is_dir():
@@ -266,7 +267,7 @@ def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) 
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder beside its place and then puts it there, in place of an older one."""
+    """Writes a folder next to its place and then moves it there, in place of an older one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

@@ -26,7 +26,7 @@ def ship_start(run: Path, assets: Path) -> Path:
 
     Raises:
         PolicyError: The run is not a completed supervised one, kept no policy, or began at other
-            weights than the shipped policy of that name has now, or was of another state of the task.
+            weights than the shipped policy of that name has now, or was made with a changed task.
         RecordError: There is no record.
     """
     record = read_record(run)
@@ -45,13 +45,13 @@ def ship_start(run: Path, assets: Path) -> Path:
         raise PolicyError(f"{run}: the record names no policy")
     if record.policy.weights_sha256 != model_digests(record.policy.model).weights:
         raise PolicyError(
-            f"{run}: the run began at other weights of '{record.policy.model}' than those that are here; "
+            f"{run}: the run began at other weights of '{record.policy.model}' than the installed ones; "
             "run it again"
         )
     task = load_task(record.task.name)
     if task.digest != record.task.digest:
         raise PolicyError(
-            f"{run}: the run was of another state of the task '{task.name}' than the one that is here (their "
+            f"{run}: the run was made with another state of the task '{task.name}' than the installed one (their "
             "digests differ); run it again"
         )
     output = assets / f"{record.policy.model}--{record.task.name}"

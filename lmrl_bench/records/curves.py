@@ -223,7 +223,7 @@ def curves_until(folder: Path, mark: CurvesMark) -> tuple[bytes, int]:
     try:
         content = read_whole(str(path))
     except FileNotFoundError:
-        raise RecordError(f"{path}: missing beside a checkpoint; {remedy}") from None
+        raise RecordError(f"{path}: missing, but there is a checkpoint; {remedy}") from None
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}; {remedy}") from error
     known, rest = content[: mark.size], content[mark.size :]

@@ -45,7 +45,7 @@ def remove_file(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file through a temporary one beside it, flushed to the disk before it is renamed.
+    """Writes a file through a temporary one next to it, flushed to the disk before it is renamed.
 
     The temporary file is locked while its writer lives; those of writers that were killed are removed.
 
@@ -100,7 +100,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:
-    """Makes a temporary file beside `path`; returns its handle and place."""
+    """Makes a temporary file next to `path`; returns its handle and place."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with suppress(OSError):  # a file system without locks

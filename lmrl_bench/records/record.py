@@ -1,6 +1,7 @@
 """The record of a run (`record.json`): configuration in, facts out.
 
-Written last and atomically. No torch. Types are strict: a text or a boolean is no number, a fraction is no count.
+Written last and atomically. No torch. Types are strict: a string or a boolean is not a number, a fraction is not
+a count.
 What else bounds a field stands in `lmrl_bench.leaderboards.submission.bounds`.
 """
 
@@ -64,7 +65,7 @@ def _moment(text: str) -> str:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise ValueError(
-            f"{text[:40]!r} is no time with a time zone, such as 2026-01-31T12:00:00+00:00"
+            f"{text[:40]!r} is not a time with a time zone, such as 2026-01-31T12:00:00+00:00"
         )
     return text
 
@@ -275,7 +276,7 @@ class TimeInfo(_Strict):
 
 
 SEAL = "content_sha256"
-"""Field of `record.json` that is no part of the record: the digest of all others."""
+"""Field of `record.json` that is not part of the record: the digest of all others."""
 
 
 class RunRecord(_Strict):
@@ -328,7 +329,7 @@ class RunRecord(_Strict):
     def _names_no_place(self) -> Self:
         policy = self.config.get("policy") or {}
         if not isinstance(policy, dict):
-            raise ValueError("config.policy is no mapping")
+            raise ValueError("config.policy is not a mapping")
         model = policy.get("model")
         if isinstance(model, str):
             _public(model)

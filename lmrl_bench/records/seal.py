@@ -1,4 +1,4 @@
-"""Digests of a folder's files, written beside it in the format of `sha256sum`, which can check them too."""
+"""Digests of a folder's files, written next to it in the format of `sha256sum`, which can check them too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders of runs: `record.json` beside `config.yaml`, `curves.jsonl` and `samples.parquet`."""
+"""Folders of runs: `record.json` with `config.yaml`, `curves.jsonl` and `samples.parquet`."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def damaged(folder: Path) -> str | None:
 
 
 def remove_record(folder: Path) -> None:
-    """Removes the record of a run that goes on or begins anew; call it before a file that it names changes.
+    """Removes the record of a run that goes on or starts again; call it before a file that it names changes.
 
     Raises:
         FolderError: It cannot be removed.

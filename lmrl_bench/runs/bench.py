@@ -34,7 +34,7 @@ class Rerun:
     Attributes:
         fresh: none counts.
         failed: those of runs that failed.
-        stale: those that were made with other settings, another state of the task or another start.
+        stale: those that were made with other settings, a changed task or another start.
     """
 
     fresh: bool = False

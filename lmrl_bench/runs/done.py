@@ -47,7 +47,7 @@ def done_record(config: RunConfig, expected: ExpectedRun, retry_failed: bool) ->
 
     Raises:
         StaleRecordError: The folder holds the record of another run: another seed, other settings,
-            another state of the task, another start.
+            a changed task, another start.
         DamagedRunError: It is this run's folder, but the record or a file that it names is damaged.
         RecordError: The record cannot be read, and nothing shows that it is this run's.
     """
@@ -104,7 +104,7 @@ def _require_own(config: RunConfig, reason: str) -> None:
     """
     if not has_config(config):
         raise RecordError(
-            f"{reason}, and {CONFIG} beside it is not this run's; choose another --output, delete the "
+            f"{reason}, and {CONFIG} next to it is not this run's; choose another --output, delete the "
             "folder, or --fresh to replace it"
         )
 

@@ -22,7 +22,7 @@ def own_folder(task: Task, config: RunConfig) -> RunConfig:
     """Returns the configuration of a single run with its folder written out.
 
     The default configuration of an algorithm on a task lies in results/runs/<task>/<row>/<seed>. Any other one (another
-    policy, any `--set` that can change a result) lies beside it, in <row>-<first 8 digits of its digest>, so that
+    policy, any `--set` that can change a result) lies next to it, in <row>-<first 8 digits of its digest>, so that
     trying settings never meets the record of other settings, and the same command finds its own run again.
     """
     from lmrl_bench.runs.resolve import resolve_unchecked

@@ -219,7 +219,7 @@ class GridProgress:
         if event.kind in ("started", *_MOVES):
             self._running[event.run] = event.done
             if event.kind in _MOVES or event.text != RESUMED:
-                # What a resumed cell had done before is no work of this sitting.
+                # A resumed cell did a part of its work in an earlier sitting.
                 self._first.setdefault(event.run, event.done)
             return event
         if event.kind != "finished":

@@ -76,7 +76,7 @@ def rerun(
     """Trains the run of a record again and compares.
 
     Args:
-        folder: `<task>/<row>/<seed>` of the record; the row's other seeds lie beside it.
+        folder: `<task>/<row>/<seed>` of the record; the row's other seeds lie next to it.
         output: Where the new run is written; a run that was interrupted there goes on.
         device: Where it trains.
         policy: The folder of the policy, where the record names one; default: as the board's file names it.
@@ -84,7 +84,7 @@ def rerun(
 
     Raises:
         RecordError: The record cannot be read, a folder is a link, or `output` holds a finished run.
-        ConfigError: The record is not of the task and start that are here.
+        ConfigError: The record was made with another task or start than the installed ones.
         VerificationError: The record does not hold; says what was compared.
         KeyboardInterrupt: The user stopped; it goes on when called again.
     """
@@ -129,7 +129,7 @@ def _policy_of_board(folder: Path, record: RunRecord) -> Path | None:
     try:
         board = load_board(place.parents[2].name)
     except (LmrlBenchError, IndexError):
-        return None  # not below the folder of a board that is here
+        return None  # not below the folder of a known board
     for cell in cells(board):
         if (cell.task, cell.label, cell.seed) == (record.task.name, record.row, record.seed):
             model = (cell.config.get("policy") or {}).get("model")
@@ -216,7 +216,7 @@ def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
         mates = [(r.task.name, r.row, r.config_digest) for r in (record, found)]
         if path != row / str(found.seed) or mates[0] != mates[1]:
             raise RecordError(
-                f"{path}: holds {found.id}, which is no seed of the row there; remove it"
+                f"{path}: holds {found.id}, which is not a seed of the row there; remove it"
             )
         records.append(found)
     return records

@@ -109,7 +109,7 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
         shown = problems[:_SHOWN_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
         raise VerificationError(
             "\n".join(
-                [*shown, "the records are refused; mend what is named, or run these cells again"]
+                [*shown, "the records are refused; fix what is named, or run these cells again"]
             )
         )
     if not found.records:
@@ -160,7 +160,7 @@ class _Run:
     def problems(self) -> Iterator[str]:
         """Yields what does not follow from the answers."""
         if self.record.task.digest != self.task.digest:
-            yield "is of another state of the task (task.digest); use the version that made it"
+            yield "was made with a changed task (task.digest); use the version that made it"
             return
         try:
             whole, reasons = answers(self.folder, self.record, self.task)

@@ -177,7 +177,7 @@ def shipped_start(task: Task, policy: PolicyConfig, base: ModelDigests) -> Path 
     if facts.get("base_weights_sha256") != base.weights:
         raise PolicyError(
             f"{folder}: this supervised start was made from other weights of "
-            f"'{policy.model or task.spec.policies.default}' than those that are here; train it again "
+            f"'{policy.model or task.spec.policies.default}' than the installed ones; train it again "
             f"(lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
             "--output RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and "
             "it is trained into the cache when it is first needed"

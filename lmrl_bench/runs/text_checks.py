@@ -38,7 +38,7 @@ def _borders(task: Task, codec: TextCodec) -> Iterator[Finding]:
             yield Finding(
                 "warning",
                 "prompt",
-                f"the template writes {token}, and the tokenizer puts one before each prompt; one stands there",
+                f"the template writes {token}, and the tokenizer puts one before each prompt; only one is kept",
                 f"remove {token} from prompt.template",
             )
     if codec.kind == "causal" and set(encoder.after) & set(codec.vocabulary.eos_ids):

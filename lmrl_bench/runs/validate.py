@@ -44,9 +44,9 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         Problems, what to look at, and the board as it would be; `problems` is empty for a good one.
 
     Raises:
-        ConfigError: `against` is no folder, or the board cannot be resolved.
+        ConfigError: `against` is not a folder, or the board cannot be resolved.
         AssetError: The data of a task is not installed.
-        RecordError: `folder` is no folder.
+        RecordError: `folder` is not a folder.
     """
     if against is not None and not against.is_dir():
         raise ConfigError(f"--against {against}: there is no such folder of earlier results")

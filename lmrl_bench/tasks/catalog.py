@@ -87,7 +87,7 @@ def _roots() -> list[Path]:
     for part in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
         root = Path(part).expanduser()
         if not root.is_dir():
-            raise TaskError(f"{VARIABLE} names {root}, which is no folder; correct the variable")
+            raise TaskError(f"{VARIABLE} names {root}, which is not a folder; correct the variable")
         roots.append(root)
     for entry in entry_points(group=GROUP):
         root_or_reason = _entry_root(entry)
@@ -106,7 +106,7 @@ def _entry_root(entry: EntryPoint) -> Path | str:
         root = Path(entry.load())
     except Exception as error:  # a plug-in may fail in any way
         return f"{place} does not import: {type(error).__name__}: {error}"
-    return root if root.is_dir() else f"{place} is no folder: {root}"
+    return root if root.is_dir() else f"{place} is not a folder: {root}"
 
 
 def _failures() -> str:

@@ -47,7 +47,7 @@ def read_folder(folder: Path) -> dict[str, Iterator[Row]]:
     """Returns the rows of each split of a folder that `save_to_disk` wrote; `{"": rows}` if it has no splits.
 
     Raises:
-        DataError: `datasets` is not installed, or the folder is no data set.
+        DataError: `datasets` is not installed, or the folder is not a data set.
     """
     _require_package(str(folder))
     if not any((folder / name).is_file() for name in _SAVED):

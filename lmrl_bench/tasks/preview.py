@@ -23,7 +23,7 @@ class PreviewRow:
     Attributes:
         id: the sample's identifier.
         prompt: what the policy sees, before it is cut to the limit.
-        prompt_tokens: its tokens for the task's default policy; None if there is no tokenizer here.
+        prompt_tokens: its tokens for the task's default policy; None without a tokenizer.
         prompt_limit: `prompt.max_tokens`; a longer prompt is cut or refused.
         truncate: what happens to a longer prompt: `error`, `left` or `right`.
         references: good responses; may be empty.

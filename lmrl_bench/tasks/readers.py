@@ -126,7 +126,7 @@ def _read_separated(path: Path, delimiter: str) -> Iterator[Row]:
 def _plain_lines(lines: Iterable[str], path: Path) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         if "\0" in line:
-            raise DataError(f"{path}:{number}: a NUL character; no text has one, remove it")
+            raise DataError(f"{path}:{number}: a NUL character; remove it")
         if line.startswith(_MARK):
             raise DataError(
                 f"{path}:{number}: the line begins with a byte-order mark, as joined files have; remove it"

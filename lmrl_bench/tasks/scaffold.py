@@ -244,7 +244,7 @@ def _check_target(name: str, target: Path) -> None:
         or not name.isascii()
     ):
         raise TaskError(
-            f"{name!r:.100} is no task name: use lower-case letters, digits and hyphens, for example "
+            f"{name!r:.100} is not a task name: use lower-case letters, digits and hyphens, for example "
             "'my-task'"
         )
     if len(name) > _LONGEST_NAME:
@@ -257,7 +257,7 @@ def _check_target(name: str, target: Path) -> None:
         )
     folder = target.parent if target.parent.exists() else target.parent.absolute().parent
     if not os.access(folder, os.W_OK):
-        raise TaskError(f"{folder} is no writable folder; make it, or choose another one")
+        raise TaskError(f"{folder} is not a writable folder; make it, or choose another one")
 
 
 def _toy() -> Iterator[dict[str, Any]]:

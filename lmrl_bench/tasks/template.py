@@ -2,7 +2,7 @@
 
 A template belongs to a task folder, which may be somebody else's: it must neither hang nor fill the memory, and
 equal rows must give equal prompts in every process. So loops, texts and time are bounded, `random` and
-`lipsum` do not exist, and null is no text.
+`lipsum` do not exist, and null is not text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _BoundError(Exception):
 
 
 class _Null(jinja2.StrictUndefined):
-    """What a template sees of null: false, equal to none, and no text."""
+    """What a template sees of null: false, equal to none, and not text."""
 
     __slots__ = ()
 
@@ -307,7 +307,7 @@ class Template:
                     [values[part] if is_column else part for part, is_column in self._plain]
                 )
             except (KeyError, TypeError):
-                pass  # what is no text, or not there, is Jinja2's to write or to refuse
+                pass  # not text, or missing: Jinja2 writes or refuses it
         _WORK.start()
         return self._template.render(_columns(values))
 
@@ -317,7 +317,7 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spans(lengths: Sequence[tuple[int, bool]]) -> tuple[tuple[int, int], ...]:
-    """Returns the stretches of the parts that are no data."""
+    """Returns the stretches of the parts that are not data."""
     spans: list[tuple[int, int]] = []
     start = 0
     for size, is_data in lengths:
@@ -349,7 +349,7 @@ def _reason(error: Exception) -> str:
 
 
 def _seen(value: Any, name: str) -> Any:
-    """A column as the template sees it: null is no text, in lists and mappings too."""
+    """A column as the template sees it: null is not text, in lists and mappings too."""
     if value is None:
         hint = f"the column '{name}' is null; write {{{{ {name} or '' }}}} to leave it empty"
         return _Null(hint=hint)

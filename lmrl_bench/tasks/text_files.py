@@ -13,7 +13,7 @@ from typing import Any, Final
 from lmrl_bench.errors import DataError
 
 MAX_RATIO: Final = 100
-"""A gzip file may expand to so many times its size; text hardly passes 20."""
+"""How many times its size a gzip file may expand to; text rarely exceeds 20."""
 
 _FREE_BYTES = 64 * 2**20  # expanded; below it the ratio does not matter
 _MARKS = (

@@ -38,7 +38,7 @@ class TextCodec:
     (Llama's BOS, the EOS that T5 and BART put at the encoder's end). Response ids of a causal policy follow prompt ids
     directly. A reference begins with a space where the tokenizer joins a space with the word after it (" word" is one
     token in byte-level BPE); where a space is a token of its own (characters, bytes), or the tokenizer sets it itself
-    (SentencePiece), or a decoder begins anew (T5), it begins with its first letter. `decode` strips outer white
+    (SentencePiece), or a decoder starts by itself (T5), it begins with its first letter. `decode` strips outer white
     space: texts are what metrics and rewards want, and whoever shows prompt and response as one text joins them with
     one space. In a chat, the reference begins as the chat template begins an answer.
 
@@ -53,7 +53,7 @@ class TextCodec:
         truncate: What happens to a longer prompt: an error, or its text is cut on that side
             (special tokens stay) and counted.
         max_response_tokens: Longest response, EOS included.
-        vocabulary: That of the policy; default: made from the tokenizer and the settings beside its files.
+        vocabulary: That of the policy; default: made from the tokenizer and the settings next to its files.
         kind: "causal" or "seq2seq"; default: seq2seq if the tokenizer ends texts with an end token.
 
     Attributes:

@@ -63,7 +63,7 @@ class Vocabulary:
         Args:
             tokenizer: The tokenizer.
             settings: Generation configuration and configuration of the model; the first one that names end tokens
-                counts. Without any, the ones beside the tokenizer's files are read, if there are any.
+                counts. Without any, the ones next to the tokenizer's files are read, if there are any.
 
         Raises:
             PolicyError: The tokenizer has no EOS token.
@@ -157,7 +157,7 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def kind_beside(tokenizer: PreTrainedTokenizerBase) -> Literal["causal", "seq2seq"] | None:
-    """Returns the kind of the model whose configuration lies beside the tokenizer's files; None without one."""
+    """Returns the kind of the model whose configuration lies next to the tokenizer's files; None without one."""
     for one in settings_beside(tokenizer):
         if not isinstance(one, GenerationConfig):
             return "seq2seq" if one.is_encoder_decoder else "causal"

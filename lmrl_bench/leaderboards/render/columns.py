@@ -166,7 +166,7 @@ def _metric(table: TaskTable, split: str, name: str) -> Column:
 
 
 def _unit(table: TaskTable, metric: str) -> str:
-    """The length that a task measures is in words; beside it stands the length in tokens."""
+    """The length that a task measures is in words; the next column has it in tokens."""
     signature = table.info.metric_signatures.get(metric, "") if table.info else ""
     return ", words" if signature.startswith("length|") else ""
 

@@ -111,7 +111,7 @@ BOUNDS: Final = (
     Bound(_CHECKS, ("by", "package_version"), "one line of plain text",
           "who checked: a reviewer is shown every check that is new"),
 )  # fmt: skip
-"""Types and limits of size hold besides: no text for a number, nothing unknown, nothing twice."""
+"""Types and limits of size also hold: no text for a number, nothing unknown, nothing twice."""
 
 
 def table() -> str:

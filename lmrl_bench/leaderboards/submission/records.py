@@ -152,7 +152,7 @@ def mixed(
 
 
 def _reasons(folder: Path, record: RunRecord) -> list[str]:
-    """What the record and the files beside it do not agree on; they may hold anything."""
+    """What the record and the files next to it do not agree on; they may hold anything."""
     found: list[str] = []
     for check in _CHECKS:
         try:
@@ -200,7 +200,7 @@ def _extra(board: BoardSpec, place: Path) -> str:
             "or remove it"
         )
     else:
-        reason = f"'{seed}' is no seed of the board ({_seeds(board)}); remove it"
+        reason = f"'{seed}' is not a seed of the board ({_seeds(board)}); remove it"
     return f"{place}: {reason}"
 
 

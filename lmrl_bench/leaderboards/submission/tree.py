@@ -32,7 +32,7 @@ DECODINGS: Final = 3
 NOT_COMMITTED: Final = frozenset(
     {"checkpoint", "policy", "policy.sha256", "tensorboard", ".lock", "log.txt"}
 )
-"""What a run leaves beside its record, and .gitignore keeps out."""
+"""What a run leaves next to its record, and .gitignore keeps out."""
 _SEED = 3
 
 
@@ -76,7 +76,7 @@ def unsafe(run: Path) -> str | None:
     """Returns why the files of a run should not be read: a link, or too large; None if they may be."""
     for path in sorted(run.iterdir()):
         if path.name in LIMITS and (kind := _kind(path)) != "file":
-            return _link(path) if kind == "link" else f"{path}: is no file; restore it"
+            return _link(path) if kind == "link" else f"{path}: is not a file; restore it"
         if path.name in LIMITS and (reasons := _too_large(path)):
             return reasons[0]
     return None

@@ -23,7 +23,7 @@ def problems(folder: Path, record: RunRecord, task: Task) -> list[str]:
     Args:
         folder: The folder of the run; its files have been read safely before.
         record: Its record.
-        task: The task as it is here, in the state that the record names.
+        task: The installed task, in the version that the record names.
     """
     try:
         run = open_run(folder, record, task)

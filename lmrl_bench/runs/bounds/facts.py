@@ -82,9 +82,9 @@ def _metrics(run: Run) -> Iterator[str]:
         if wanted is not None and without_versions(signature, packages) != without_versions(wanted):
             yield f"task.metric_signatures: {component.key} is {signature!r} in the record, {wanted!r} here"
         elif set(signature) & set("<>") or not signature:
-            yield f"task.metric_signatures: {component.key} is {signature!r}, which is no signature"
+            yield f"task.metric_signatures: {component.key} is {signature!r}, which is not a signature"
     if set(found.reward_signature) & set("<>") or not found.reward_signature:
-        yield f"task.reward_signature is {found.reward_signature!r}, which is no signature"
+        yield f"task.reward_signature is {found.reward_signature!r}, which is not a signature"
 
 
 def _policy(run: Run) -> Iterator[str]:
@@ -127,14 +127,14 @@ def _provenance(run: Run) -> Iterator[str]:
         *(("packages", name, _PACKAGE) for name in source.packages),
     ):
         if not pattern.fullmatch(text):
-            yield f"provenance.{name}: {text!r} is no version, device or name of a package"
+            yield f"provenance.{name}: {text!r} is not a version, a device or the name of a package"
     missing = [name for name in _NEEDED if name not in source.packages]
     if missing:
         yield f"provenance.packages lacks {', '.join(missing)}, without which nothing runs"
     if (found := control_character(source.command)) is not None:
         yield f"provenance.command holds the control character {found!a}"
     if source.threads > 4096:
-        yield f"provenance.threads is {source.threads}"
+        yield f"provenance.threads is {source.threads}; at most 4096 are plausible"
 
 
 def _time(run: Run) -> Iterator[str]:

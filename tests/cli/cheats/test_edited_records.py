@@ -72,7 +72,7 @@ RECORDS = {
         lambda c: c["task"].update(reward_signature="1*[chrf|version:9]"),
         "reward is of another version",
     ),
-    "another version of the task": (
+    "a changed task": (
         "validate",
         lambda c: c["task"].update(version=2),
         "task.version is 2 in the record, 1 today",
@@ -216,7 +216,7 @@ RECORDS = {
     "a policy that is a text": (
         "rescore",
         lambda c: c["config"].update(policy="mine"),
-        "not a valid record .*config.policy is no mapping",
+        "not a valid record .*config.policy is not a mapping",
     ),
     "no configuration at all": (
         "validate",

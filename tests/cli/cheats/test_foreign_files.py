@@ -36,8 +36,8 @@ def test_more_seeds_rows_and_tasks_than_the_board_asks_for(handed, refuse):
     handed.copy(f"{PPO}/0", "other/ppo/0")
     handed.copy(f"{PPO}/0", f"{PPO}/00")
     found = refuse("validate")
-    assert "toy/ppo/7: '7' is no seed of the board (seeds 0, 1, 2)" in found
-    assert "toy/ppo/00: '00' is no seed" in found
+    assert "toy/ppo/7: '7' is not a seed of the board (seeds 0, 1, 2)" in found
+    assert "toy/ppo/00: '00' is not a seed" in found
     assert (
         "the board has no row 'mine'; add it to the entries of the board's leaderboard.yaml"
         in found
@@ -128,7 +128,7 @@ def test_seeds_beside_the_row_do_not_widen_its_interval(handed, capsys):
     handed.copy(f"{PPO}/0", f"{PPO}/7")
     done = call(capsys, "submission", "rerun", handed.run())
     assert (done.code, "ppo/7: holds toy/ppo/model/s0-" in done.err) == (2, True)
-    assert "is no seed of the row there; remove it" in done.err
+    assert "is not a seed of the row there; remove it" in done.err
 
 
 def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
@@ -272,7 +272,7 @@ def test_a_failed_record_that_is_replaced_or_removed(handed, refuse, tmp_path):
 def test_a_board_that_drops_the_seed_it_does_not_like(handed, refuse):
     spec = yaml.safe_load((handed.board / "leaderboard.yaml").read_text())
     (handed.board / "leaderboard.yaml").write_text(yaml.safe_dump(spec | {"seeds": [0, 2]}))
-    assert "toy/ppo/1: '1' is no seed of the board (seeds 0, 2)" in refuse("validate")
+    assert "toy/ppo/1: '1' is not a seed of the board (seeds 0, 2)" in refuse("validate")
     for label in ("ppo", "start"):
         shutil.rmtree(handed.folder / "toy" / label / "1")
     assert "toy/ppo/1: removed" in refuse("validate", "--against", handed.before)

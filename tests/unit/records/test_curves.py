@@ -79,7 +79,7 @@ def test_a_line_that_a_checkpoint_knows_cannot_change(tmp_path):
 
 
 def test_a_missing_file_is_an_error(tmp_path):
-    with pytest.raises(RecordError, match=r"curves\.jsonl: missing beside a checkpoint"):
+    with pytest.raises(RecordError, match=r"curves\.jsonl: missing, but there is a checkpoint"):
         curves_until(tmp_path, CurvesMark(3, ""))
     with pytest.raises(RecordError, match=r"curves\.jsonl: cannot be read .* --fresh"):
         file_info(tmp_path / "curves.jsonl")

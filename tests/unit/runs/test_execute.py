@@ -193,7 +193,9 @@ def test_a_checkpoint_without_its_curves_is_refused_and_nothing_changes(
     before = published(folder)
     refused = call(capsys, "run", world.run_file(algorithm=given["algorithm"]))
     assert refused.code == 2
-    assert ("missing beside a checkpoint; restore it" in refused.err) == (damage == "missing")
+    assert ("missing, but there is a checkpoint; restore it" in refused.err) == (
+        damage == "missing"
+    )
     assert "--fresh" in refused.err
     assert published(folder) == before
 

@@ -153,7 +153,7 @@ def test_another_version_of_a_metric(run):
 
 def test_another_state_of_the_task_and_nothing_at_all(run, tmp_path):
     edit_record(run, lambda content: content["task"].update(digest="0" * 64))
-    with pytest.raises(VerificationError, match="another state of the task"):
+    with pytest.raises(VerificationError, match="made with a changed task"):
         rescore(run)
     edit_record(run, lambda content: content.update(status="interrupted"))
     with pytest.raises(RecordError, match="nothing to score again"):

@@ -44,7 +44,7 @@ def test_a_folder_without_a_task(tmp_path):
 
 def test_a_wrong_variable_and_two_tasks_of_one_name(tmp_path, monkeypatch):
     monkeypatch.setenv(catalog.VARIABLE, str(tmp_path / "nowhere"))
-    with pytest.raises(TaskError, match=r"LMRL_BENCH_TASKS names .*nowhere, which is no folder"):
+    with pytest.raises(TaskError, match=r"LMRL_BENCH_TASKS names .*nowhere, which is not a folder"):
         names()
     for part in ("one", "two"):
         (tmp_path / part).mkdir()

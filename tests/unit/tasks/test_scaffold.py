@@ -71,14 +71,14 @@ def test_the_settings_are_a_run_configuration(tmp_path):
 
 @pytest.mark.parametrize("name", ["My-Task", "a b", "../x", "-x", "", "ä"])
 def test_bad_names(tmp_path, name):
-    with pytest.raises(TaskError, match="is no task name"):
+    with pytest.raises(TaskError, match="is not a task name"):
         new_task(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_of_tasks_is_made_and_no_more(tmp_path):
     assert new_task("mine", tmp_path / "tasks").is_dir()
-    with pytest.raises(TaskError, match="no writable folder; make it"):
+    with pytest.raises(TaskError, match="not a writable folder; make it"):
         new_task("mine", tmp_path / "no" / "tasks")
     assert not (tmp_path / "no").exists()
 
