@@ -119,7 +119,7 @@ def test_samples_that_changed_after_the_record(run):
     with pytest.raises(VerificationError, match="changed since the record was written"):
         rescore(run)
     path.write_bytes(whole + b"\0")
-    with pytest.raises(VerificationError, match="samples.parquet: cannot be read"):
+    with pytest.raises(VerificationError, match=r"samples\.parquet: cannot be read"):
         rescore(run)
 
 
