@@ -24,7 +24,7 @@ def bench(
     seed: Annotated[list[int] | None, typer.Option(help="Only this seed; may be repeated.")] = None,
     results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the board; default: leaderboards/<name>.")
+        Path | None, typer.Option(help="Where to write the board; default: the board's folder.")
     ] = None,
     overrides: SetOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all cells again.")] = False,

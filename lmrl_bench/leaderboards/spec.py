@@ -103,7 +103,7 @@ class BoardSpec(_Strict):
     @property
     def folder(self) -> Path:
         """Where the board's files are written: its own folder; of a bundled board ./leaderboards/<name>."""
-        return self._folder or Path("leaderboards") / self.name
+        return self._folder or _HERE / self.name
 
     @property
     def definition(self) -> Any:

@@ -81,7 +81,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 
 
 def _hint(line: str) -> str:
-    """What is probably wrong with a line that is no JSON object."""
+    """What is probably wrong with a line that is not a JSON object."""
     if line.startswith(_MARK):
         return "; the line begins with a byte-order mark, as joined files have: remove it"
     if line.lstrip().startswith("["):

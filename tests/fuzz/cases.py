@@ -38,7 +38,7 @@ class Case:
         kind: Kind of file, or the command line.
         file: The changed file.
         names: Names of the changes, in order.
-        content: What the file becomes; None where the file is no file any more.
+        content: What the file becomes; None where it is no longer a file.
         place: One of `PLACES`, or None.
         command: Arguments of the program.
         must_refuse: Whether exit code 0 is a fault.

@@ -511,7 +511,7 @@ _PLUGINS = {
     "a missing module": "import no_such_module_anywhere",
     "an exception without words": "class Odd(Exception):\n    def __str__(self): return ''\nraise Odd",
     "an exception of many lines": "raise ValueError('a\\nb\\nc' * 99)",
-    "a reward that is no class": "REWARDS = {'planted': 3}",
+    "a reward that is not a class": "REWARDS = {'planted': 3}",
     "rewards that are a list": "REWARDS = ['planted']",
     "no rewards": "REWARDS = {}",
     "an exception in its making": "class R:\n    def __init__(self, **k): raise RuntimeError('p')\n"

@@ -11,7 +11,7 @@ of `PART` tokens that occur once in its answers. So neither constants nor a poli
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -27,6 +27,15 @@ PART: Final = 6
 """Tokens of a part of an answer."""
 _DIGITS: Final = 4
 _SAMPLED: Final = ("test", "test-unmasked")
+
+
+class _Part(NamedTuple):
+    """A few tokens of one answer, from `place` on."""
+
+    decoding: str
+    sample: str
+    place: int
+    ids: tuple[int, ...]
 
 
 class _Marks(NamedTuple):
@@ -129,7 +138,7 @@ def _marks(folder: Path, record: RunRecord) -> _Marks | None:
             answers = read_samples(folder).select(columns).to_pylist()
             if len({str(answer["output_ids"]) for answer in answers}) > 1:  # else it has collapsed
                 whole["answers"] = digest(answers)
-            parts = set(_once((*_parts(answers),)))
+            parts = set(_once(list(_parts(answers))))
     except LmrlBenchError:
         return None  # another check names it
     numbers = [
@@ -143,25 +152,17 @@ def _marks(folder: Path, record: RunRecord) -> _Marks | None:
     return _Marks(whole, told, parts)
 
 
-def _parts(
-    answers: Iterable[Mapping[str, object]],
-) -> Iterator[tuple[str, str, int, tuple[int, ...]]]:
+def _parts(answers: Iterable[Mapping[str, object]]) -> Iterator[_Part]:
     for answer in answers:
         ids = answer["output_ids"]
         if answer["decoding"] not in _SAMPLED or not isinstance(ids, list):
             continue
+        decoding, sample = str(answer["decoding"]), str(answer["sample_id"])
         for place in range(0, len(ids) - PART + 1, PART):
-            yield (
-                str(answer["decoding"]),
-                str(answer["sample_id"]),
-                place,
-                tuple(ids[place : place + PART]),
-            )
+            yield _Part(decoding, sample, place, tuple(ids[place : place + PART]))
 
 
-def _once(
-    parts: tuple[tuple[str, str, int, tuple[int, ...]], ...],
-) -> Iterator[tuple[str, str, int, tuple[int, ...]]]:
+def _once(parts: Sequence[_Part]) -> Iterator[_Part]:
     """Parts whose ids occur once under their decoding."""
-    times = Counter((decoding, ids) for decoding, _, _, ids in parts)
-    yield from (part for part in parts if times[part[0], part[3]] == 1)
+    times = Counter((part.decoding, part.ids) for part in parts)
+    yield from (part for part in parts if times[part.decoding, part.ids] == 1)

@@ -19,7 +19,7 @@ from lmrl_bench.records.samples import COLUMNS
 
 
 def accepted(handed, capsys) -> tuple[bool, str]:
-    """Whether `validate` and `rescore` both take the results; a traceback is no refusal."""
+    """Whether `validate` and `rescore` both take the results; a traceback is not a refusal."""
     said = ""
     for command in (
         ("validate", handed.folder, "--board", handed.board),

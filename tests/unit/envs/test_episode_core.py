@@ -233,7 +233,7 @@ def test_more_prompts_than_rows(make_core):
 
 
 def test_control_tokens_inside_responses_are_counted():
-    """They are not in the text; the end token that ends the response is no such event."""
+    """They are not in the text; the end token that ends the response is not such an event."""
     tokenizer = byte_level_bpe()
     task = toy_task()
     codec = TextCodec(tokenizer, max_prompt_tokens=64, max_response_tokens=4)

@@ -236,7 +236,7 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     assert "samples.parquet: changed since the record was written" in again.err
     assert "running again" in again.err
     assert "record.json: damaged" in again.err
-    assert "config.yaml beside it is not this run's" in again.err
+    assert "config.yaml next to it is not this run's" in again.err
     for seed in (0, 1, 3):
         assert read_record(cell(world, "good", seed)).digest() == before[seed].digest()
     assert read_record(cell(world, "good", 3)) == before[3]  # was not run again
