@@ -1,4 +1,4 @@
-"""Records are read strictly: a string is not a number, a fraction is not a count, and nothing is given twice or left out."""
+"""Records are read strictly: a string is not a number, a fraction not a count; nothing is given twice or left out."""
 
 from __future__ import annotations
 
