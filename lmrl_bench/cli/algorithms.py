@@ -28,14 +28,14 @@ def show_(
 ) -> None:
     """Shows an algorithm's paper, deviations, fields and defaults."""
     from lmrl_bench.algorithms import ALGORITHMS
+    from lmrl_bench.config.reference import settings_of
 
     algorithm = ALGORITHMS.get(name)
     schema: dict[str, Any] = algorithm.config_class.model_json_schema()
     words = inspect.getdoc(sys.modules[algorithm.__module__]) or ""
     lines = [words, "", "fields:"]
-    for field, facts in algorithm.config_class.model_fields.items():
-        default = facts.get_default(call_default_factory=True)
-        lines.append(f"  {field} = {default!r}  {facts.description or ''}".rstrip())
+    for field, _, default, meaning in settings_of(algorithm.config_class):
+        lines.append(f"  {field} = {default}  {meaning}".rstrip())
     searched = algorithm.config_class.search_space
     lines += ["", "searched by `tune`:"] if searched else []
     lines += [f"  {field}: {values}" for field, values in searched.items()]

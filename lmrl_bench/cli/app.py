@@ -21,6 +21,7 @@ from lmrl_bench.cli import (
     tuning,
 )
 from lmrl_bench.cli.output import (
+    OUTPUT,
     Commands,
     JsonOption,
     SetOption,
@@ -73,7 +74,7 @@ def run(
         str | None, typer.Option(help="Policy: shipped, asset, folder, hub id.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Root seed.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run.")] = None,
+    output: Annotated[Path | None, typer.Option(*OUTPUT, help="Folder of the run.")] = None,
     overrides: SetOption = None,
     keep_policy: Annotated[
         bool, typer.Option("--keep-policy", help="Keep the trained policy in the run's folder.")
@@ -84,7 +85,10 @@ def run(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Trains one algorithm on one task; an interrupted run resumes when called again without --fresh."""
+    """Trains one algorithm on one task.
+
+    An interrupted run resumes when the same command is called again without --fresh.
+    """
     from lmrl_bench.runs.command import given_run
 
     flags = {"task": task, "algorithm": algorithm, "policy": policy, "seed": seed, "output": output}
@@ -172,7 +176,7 @@ def settings(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Lists all settings of a run, for --set and YAML: type, default and meaning."""
+    """Lists all settings of a run: type, default, meaning."""
     from lmrl_bench.cli.output import show_settings
     from lmrl_bench.config.reference import settings as all_settings
     from lmrl_bench.errors import nearest
@@ -194,10 +198,12 @@ def doctor(
         bool, typer.Option("--perf", help="Measure rollout and update beside their floor; minutes.")
     ] = False,
     workloads: Annotated[
-        list[str] | None, typer.Option("--workload", help="With --perf; default: S and W1.")
+        list[str] | None,
+        typer.Option("--workload", metavar="<str>", help="With --perf; default: S and W1."),
     ] = None,
     algorithms: Annotated[
-        list[str] | None, typer.Option("--algorithm", help="With --perf; default: ppo and grpo.")
+        list[str] | None,
+        typer.Option("--algorithm", metavar="<str>", help="With --perf; default: ppo and grpo."),
     ] = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="With --perf: undisturbed rounds; default: 3.")
@@ -206,7 +212,7 @@ def doctor(
         str | None, typer.Option(help="With --perf: where to compute; default: cpu.")
     ] = None,
 ) -> None:
-    """Shows versions, threads, caches and whether the results folder can be written."""
+    """Shows versions, threads and caches; measures with --perf."""
     options = {
         "--workload": workloads, "--algorithm": algorithms, "--rounds": rounds, "--device": device,
     }  # fmt: skip

@@ -35,7 +35,7 @@ def list_(as_json: JsonOption = False) -> None:
 def install(
     names: Annotated[list[str] | None, typer.Argument(help="Assets; default: all.")] = None,
 ) -> None:
-    """Downloads, checks and converts assets; what is installed already is left alone."""
+    """Downloads, checks and converts assets that are not installed."""
     from lmrl_bench.assets import install as install_assets
 
     for state in install_assets(names or None, progress=note):

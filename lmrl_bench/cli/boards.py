@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmrl_bench.cli.output import JsonOption, note, show, show_one
+from lmrl_bench.cli.output import OUTPUT, JsonOption, note, show, show_one
 from lmrl_bench.wording import counted
 
 if TYPE_CHECKING:
@@ -34,13 +34,16 @@ def build(
     board: Annotated[str, typer.Argument(help="Board name or folder.")],
     results: ResultsOption = Path("results"),
     out: Annotated[
-        Path | None, typer.Option(help="Where to write; default: the board's folder.")
+        Path | None, typer.Option(*OUTPUT, help="Where to write; default: the board's folder.")
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Only say whether the files are fresh.")
     ] = False,
 ) -> None:
-    """Builds a board's files from the records; with --check, exits with 3 if they are stale."""
+    """Builds the files of a board from its records.
+
+    With --check, exits with 3 if they are stale.
+    """
     from lmrl_bench.leaderboards.spec import load_board
 
     spec = load_board(board)
@@ -58,10 +61,13 @@ def build(
 @app.command()
 def export(
     board: Annotated[str, typer.Argument(help="Board name or folder.")],
-    output: Annotated[Path, typer.Option(help="The parquet file to write.")],
+    output: Annotated[Path, typer.Option(*OUTPUT, help="The Parquet file to write.")],
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Writes all results of a board as one parquet file: one row per record and metric."""
+    """Writes all results of a board as one Parquet file.
+
+    It has one row per record and metric.
+    """
     from lmrl_bench.leaderboards.export import export as export_board
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.runs.expectations import of_board
@@ -77,7 +83,10 @@ def statistics(
     results: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Compares the rows over all tasks: IQM, optimality gap, ranks, ties, tests; with intervals."""
+    """Compares the rows over all tasks.
+
+    Prints IQM, optimality gap, ranks, ties and tests, with intervals.
+    """
     from lmrl_bench.leaderboards.collect import collect
     from lmrl_bench.leaderboards.overview import overview
     from lmrl_bench.leaderboards.render.overview import overview_text
@@ -99,7 +108,10 @@ def power(
     results: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Says what difference a board can detect with probability 0.8, and what more seeds would give."""
+    """Prints the smallest difference that a board can detect.
+
+    That is with a probability of 0.8; also says what more seeds would give.
+    """
     from lmrl_bench.leaderboards.collect import collect
     from lmrl_bench.leaderboards.power import board_power
     from lmrl_bench.leaderboards.spec import load_board

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmrl_bench.cli import boards
-from lmrl_bench.cli.output import SetOption, note, show
+from lmrl_bench.cli.output import OUTPUT, OnlyTask, SetOption, note, show
 
 if TYPE_CHECKING:
     from lmrl_bench.leaderboards.spec import BoardSpec
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 def bench(
     board: Annotated[str, typer.Argument(help="Board name or folder.")],
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
-    row: Annotated[list[str] | None, typer.Option(help="Only this row; may be repeated.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Only this seed; may be repeated.")] = None,
+    task: OnlyTask = None,
+    row: Annotated[
+        list[str] | None, typer.Option(metavar="<str>", help="Only this row; may be repeated.")
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(metavar="<int>", help="Only this seed; may be repeated.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("results"),
     out: Annotated[
-        Path | None, typer.Option(help="Where to write the board; default: the board's folder.")
+        Path | None,
+        typer.Option(*OUTPUT, help="Where to write the board; default: the board's folder."),
     ] = None,
     overrides: SetOption = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run all cells again.")] = False,
@@ -42,9 +47,10 @@ def bench(
         bool, typer.Option("--dry-run", help="Say what is done, what is missing and what it costs.")
     ] = False,
 ) -> None:
-    """Runs what a board lacks, resumes what was interrupted, then builds the board.
+    """Runs the missing cells of a board, then builds it.
 
-    Cells that completed or diverged are done. Exits with 1 if a cell failed or was interrupted.
+    Interrupted cells are resumed. Cells that completed or diverged are done.
+    Exits with 1 if a cell failed or was interrupted.
     """
     from lmrl_bench.garbage import collector_off
     from lmrl_bench.leaderboards.spec import load_board
@@ -67,7 +73,7 @@ def bench(
         _show_outlook(cells, jobs)
         return
     check_writable(results, option="--results")
-    check_writable(out or boards.board_folder(spec), option="--out")
+    check_writable(out or boards.board_folder(spec), option="--output")
     _announce_plugins({cell.config.task for cell in cells})
     shown = listener(len(cells))
     progress = GridProgress(len(cells), shown, weights(cells))

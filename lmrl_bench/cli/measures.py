@@ -39,7 +39,10 @@ def show_metric(name: NameArgument, as_json: JsonOption = False) -> None:
 
 @rewards.command("list")
 def list_rewards(as_json: JsonOption = False) -> None:
-    """Lists the rewards that are not metrics; every metric is a reward, too (metric list)."""
+    """Lists the rewards that are not metrics.
+
+    Every metric is a reward, too: see `metric list`.
+    """
     from lmrl_bench.metrics.describe import describe
     from lmrl_bench.rewards import REWARDS
 
@@ -49,7 +52,10 @@ def list_rewards(as_json: JsonOption = False) -> None:
 
 @rewards.command("show")
 def show_reward(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Shows the arguments of a reward, or of a metric as a reward, and an example."""
+    """Shows the arguments of a reward and an example.
+
+    The reward may be a metric.
+    """
     from lmrl_bench.errors import RewardError, nearest
     from lmrl_bench.metrics import METRICS
     from lmrl_bench.metrics.describe import describe

@@ -12,7 +12,13 @@ from typer.core import TyperGroup
 
 from lmrl_bench import __version__
 
+OUTPUT = ("--output", "--out")
+"""Both spellings, for every command that writes a folder or a file of the user's choice."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+OnlyTask = Annotated[
+    list[str] | None, typer.Option(metavar="<str>", help="Only this task; may be repeated.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Override any field; may be repeated."),

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from lmrl_bench.cli.output import JsonOption, note, show_one
+from lmrl_bench.cli.output import OUTPUT, JsonOption, note, show_one
 
 app = typer.Typer(
     help="Trained policies: export, sample from and evaluate them.", no_args_is_help=True
@@ -30,12 +30,15 @@ DeviceOption = Annotated[str, typer.Option(help="Where to compute, for example c
 @app.command()
 def export(
     place: PlaceArgument,
-    out: Annotated[Path, typer.Option(help="Folder to write; must be empty or missing.")],
+    out: Annotated[Path, typer.Option(*OUTPUT, help="Folder to write; must be empty or missing.")],
     merge_adapter: Annotated[
         bool, typer.Option("--merge-adapter", help="Merge a LoRA adapter into its base model.")
     ] = False,
 ) -> None:
-    """Writes a policy as an ordinary Hugging Face folder, which from_pretrained loads anywhere."""
+    """Writes a policy as an ordinary Hugging Face folder.
+
+    from_pretrained loads it anywhere.
+    """
     from lmrl_bench.runs.policies import export as export_policy
 
     note(f"wrote {export_policy(place, out, merge_adapter=merge_adapter)}")
@@ -48,27 +51,33 @@ def sample(
     prompt: Annotated[
         str | None, typer.Option(help="Answer this text; default: the first test prompts.")
     ] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="Responses.")] = 3,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Responses.")] = 3,
     temperature: TemperatureOption = None,
     greedy: Annotated[
-        bool, typer.Option("--greedy", help="Take the most probable tokens.")
+        bool, typer.Option("--greedy", help="Take the most probable token at each step.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Prints responses of a policy, to the first test prompts of the task or to a prompt of your own."""
+    """Prints responses of a policy.
+
+    They answer the first test prompts of the task, or a prompt of your own.
+    """
     from lmrl_bench.runs.policies import sample as draw
 
     found = draw(
         place, task, prompt=prompt, n=n, temperature=temperature, greedy=greedy, seed=seed, device=device,
     )  # fmt: skip
     lines = []
-    for response in found:
+    different = list(dict.fromkeys(found)) if prompt is not None else found
+    for response in different:
         end = "" if response.terminated else "  [cut at the task's limit]"
         lines += [f"prompt:    {response.prompt}", f"response:  {response.response}{end}"]
         lines += [f"reference: {text}" for text in response.references[:1]]
         lines += [""]
+    if len(different) < len(found) and not as_json:
+        note(f"{len(found)} responses, of which {len(different)} different")
     rows = [dataclasses.asdict(response) for response in found]
     show_one(rows, as_json=as_json, text="\n".join(lines).rstrip("\n"))
 
@@ -87,11 +96,15 @@ def evaluate(
     ] = None,
     device: DeviceOption = "cpu",
     output: Annotated[
-        Path | None, typer.Option(help="Also write a record, as a run of the algorithm 'none'.")
+        Path | None,
+        typer.Option(*OUTPUT, help="Also write a record, as a run of the algorithm 'none'."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluates a policy on the test split; for a run's policy, the numbers are those of its record."""
+    """Evaluates a policy on the test split.
+
+    For the policy of a run, the numbers are those of its record.
+    """
     from lmrl_bench.cli.output import results_lines
     from lmrl_bench.runs.policies import evaluate as measure
     from lmrl_bench.runs.policies import record_evaluation

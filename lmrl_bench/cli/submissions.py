@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmrl_bench.cli.output import note
+from lmrl_bench.cli.output import OUTPUT, note
 from lmrl_bench.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def validate(
     ] = None,
     report: Annotated[Path | None, typer.Option(help="Markdown file for a reviewer.")] = None,
 ) -> None:
-    """Checks that results may be added to a board; exits with 3 and all problems if they may not."""
+    """Checks that results may be added to a board.
+
+    Exits with 3 and lists all problems if they may not.
+    """
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.leaderboards.submission.report import report as text
     from lmrl_bench.records.store import write_text
@@ -69,7 +72,10 @@ def rescore(
     write_verification: WriteOption = False,
     by: ByOption = None,
 ) -> None:
-    """Recomputes metrics and rewards from the stored answers; exits with 3 if a record says otherwise."""
+    """Recomputes metrics and rewards from the stored answers.
+
+    Exits with 3 if a record has other numbers.
+    """
     from lmrl_bench.runs.answers import TOLERANCE
     from lmrl_bench.runs.rescore import MODEL_TOLERANCE
     from lmrl_bench.runs.rescore import rescore as rescore_folder
@@ -94,7 +100,8 @@ def rescore(
 def rerun(
     run: Annotated[Path, typer.Argument(help="A run: results/<board>/<task>/<row>/<seed>.")],
     output: Annotated[
-        Path | None, typer.Option(help="Keep the new run here; default: it is thrown away.")
+        Path | None,
+        typer.Option(*OUTPUT, help="Keep the new run here; default: it is thrown away."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to train.")] = "cpu",
     policy: Annotated[
@@ -104,7 +111,10 @@ def rerun(
     write_verification: WriteOption = False,
     by: ByOption = None,
 ) -> None:
-    """Trains one seed again; exits with 3 if neither the bits nor the row's other seeds agree."""
+    """Trains one seed again and compares.
+
+    Exits with 3 if neither the bits nor the other seeds of the row agree.
+    """
     from lmrl_bench.runs.progress import LiveBars, listener
     from lmrl_bench.runs.rerun import rerun as rerun_folder
 
@@ -131,7 +141,7 @@ def rerun(
 
 @app.command()
 def bounds() -> None:
-    """Prints what is checked of every field of a submission, and what is believed."""
+    """Lists which fields are checked and which are believed."""
     from lmrl_bench.leaderboards.submission.bounds import table
 
     typer.echo(table())

@@ -69,7 +69,10 @@ def preview(
     split: Annotated[Splits, typer.Option(help="Split.")] = Splits.TRAIN,
     as_json: JsonOption = False,
 ) -> None:
-    """Shows prompts with their tokens, references, and the reward of good, empty and shuffled answers."""
+    """Shows prompts, references and the rewards of some answers.
+
+    The answers are the reference, an empty one, and one to another prompt.
+    """
     from lmrl_bench.tasks.catalog import load_task
     from lmrl_bench.tasks.preview import preview as preview_task
 
@@ -95,7 +98,10 @@ def _counter(task: Task) -> TokenCounter | None:
 
 @app.command()
 def lint(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Checks a task: data, limits, reward, canaries, Gymnasium's checker; exits with 2 on an error."""
+    """Checks the data, limits, reward and environment of a task.
+
+    Exits with 2 on an error.
+    """
     from lmrl_bench.runs.task_checks import lint_task
 
     findings = lint_task(name)
@@ -121,7 +127,7 @@ def new(
     data: Annotated[
         Path | None,
         typer.Option(
-            "--from", help="A csv, tsv, jsonl or parquet file, or a folder of save_to_disk."
+            "--from", help="A CSV, TSV, JSONL or Parquet file, or a folder of save_to_disk."
         ),
     ] = None,
     train: Annotated[Path | None, typer.Option(help="Own splits: the training rows.")] = None,
@@ -130,7 +136,10 @@ def new(
     prompt_column: Annotated[str | None, typer.Option(help="Column with the prompt.")] = None,
     reference_column: Annotated[
         list[str] | None,
-        typer.Option(help="Column with the reference, or with a list of them; may be repeated."),
+        typer.Option(
+            metavar="<str>",
+            help="Column with the reference, or with a list of them; may be repeated.",
+        ),
     ] = None,
     no_references: Annotated[
         bool,
@@ -140,7 +149,10 @@ def new(
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where the task's folder is made.")] = Path("tasks"),
 ) -> None:
-    """Makes a ready-to-run task folder; says what it left out or changed."""
+    """Makes a task folder that runs at once.
+
+    Prints what it left out or changed of your rows.
+    """
     from lmrl_bench.tasks.scaffold import new_task
 
     given = {"train": train, "validation": validation, "test": test}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lmrl_bench.cli.output import JsonOption, SetOption, note, show
+from lmrl_bench.cli.output import OUTPUT, JsonOption, OnlyTask, SetOption, note, show
 
 if TYPE_CHECKING:
     from lmrl_bench.runs.tuning_plan import Study
@@ -21,12 +21,14 @@ def tune(
         int | None, typer.Option(min=1, help="Per task and algorithm; default: as declared, or 6.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Worker processes, one thread each.")] = 1,
-    task: Annotated[list[str] | None, typer.Option(help="Only this task; may be repeated.")] = None,
+    task: OnlyTask = None,
     algorithm: Annotated[
-        list[str] | None, typer.Option(help="Only this algorithm; may be repeated.")
+        list[str] | None,
+        typer.Option(metavar="<str>", help="Only this algorithm; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the trials; default: results/tuning/<board>.")
+        Path | None,
+        typer.Option(*OUTPUT, help="Folder of the trials; default: results/tuning/<board>."),
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the best settings into the tasks' folders.")
@@ -44,9 +46,10 @@ def tune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the budget and stop.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Tunes a board's algorithms on its tasks: equal trials, validation split, other seeds.
+    """Tunes the algorithms of a board with equal trials.
 
-    The settings that are there are the first trial. Called again, it goes on where it was stopped.
+    Trials use the validation split and seeds of their own. The present settings are the first trial.
+    Called again, it goes on where it was stopped.
     """
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
@@ -67,7 +70,7 @@ def tune(
     if dry_run:
         return
     folder = out or Path("results") / "tuning" / spec.name
-    check_writable(folder, option="--out")
+    check_writable(folder, option="--output")
     total = len(plan.studies) * plan.protocol.trials * len(plan.protocol.seeds)
     shown = listener(total)
     with shown if isinstance(shown, LiveBars) else contextlib.nullcontext():

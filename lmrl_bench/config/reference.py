@@ -30,7 +30,12 @@ class Setting(NamedTuple):
 
 def settings() -> list[Setting]:
     """Returns every setting that all runs have; those of an algorithm are its own (`lmrl-bench algorithm show`)."""
-    return list(_settings(RunConfig, ""))
+    return settings_of(RunConfig)
+
+
+def settings_of(model: type[BaseModel]) -> list[Setting]:
+    """Returns the settings of one configuration class, those of its parts by their full names."""
+    return list(_settings(model, ""))
 
 
 def settings_markdown() -> str:

@@ -42,7 +42,7 @@ def resolve_model(name: str, revision: str | None = None) -> str:
             raise PolicyError(f"folder '{folder}' holds no model: it has no {CONFIG}")
         return str(folder.resolve())
     if not is_hub_id(name):
-        raise PolicyError(unknown_model(name, "no such folder, and no hub id"))
+        raise PolicyError(unknown_model(name, f"no folder {folder.absolute()}, and no hub id"))
     _check_on_hub(name, revision)
     return name
 

@@ -38,6 +38,6 @@ def exceeded(
 MEANING: Final[dict[Flag, str]] = {
     "max_logprob_difference": "the policy that was trained is not the one that sampled",
     "first_clip_fraction": "ratios were clipped before the first step of an update",
-    "truncated_share": "hardly a response ends before the limit",
+    "truncated_share": "hardly any response ends before the limit",
 }
 """What it means that a bound is exceeded."""

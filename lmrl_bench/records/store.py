@@ -91,6 +91,17 @@ def write_record(folder: Path, record: RunRecord) -> Path:
     return path
 
 
+def _no_record(folder: Path) -> str:
+    """Why a folder has no record: it is not there, it holds runs and is none, or its run has not finished."""
+    if not folder.is_dir():
+        runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}"))
+        return f"{folder}: no such folder" + (f" (runs there: {', '.join(runs)})" if runs else "")
+    runs = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
+    if runs:
+        return f"{folder}: holds runs and is not one; name one of them: {', '.join(runs)}"
+    return f"{folder}/{RECORD}: there is no record; the run has not finished, run or resume it"
+
+
 def read_record(folder: Path | str) -> RunRecord:
     """Reads the record of a run.
 
@@ -102,9 +113,7 @@ def read_record(folder: Path | str) -> RunRecord:
     try:
         content = parse_json(read_own(path))
     except FileNotFoundError:
-        raise RecordError(
-            f"{path}: there is no record; the run has not finished, run or resume it"
-        ) from None
+        raise RecordError(_no_record(Path(folder))) from None
     except (OSError, ValueError) as error:
         _check_own(path)
         raise RecordError(

@@ -16,6 +16,7 @@ from lmrl_bench.config.loading import Located
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.errors import ConfigError, LmrlBenchError, PolicyError
+from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.export import export_policy
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import CONFIG, RECORD, read_record
@@ -239,7 +240,10 @@ def _configured(
     """Returns the task and the evaluation of the policy as a run; of a run's policy, with the run's settings."""
     run, policy = run_of(place), policy_of(place)
     if task is None and run is None:
-        raise ConfigError(f"{place}: is not the folder of a run, so name a task with --task")
+        resolve_model(policy)  # that there is no such policy is said first
+        raise ConfigError(
+            f"{place}: a policy and not the folder of a run, so name a task with --task"
+        )
     loaded = load_task(task if task is not None else run.task.name)  # type: ignore[union-attr]
     evaluation: dict[str, Any] = {}
     if run is not None and run.task.name == loaded.name:

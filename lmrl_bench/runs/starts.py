@@ -132,8 +132,15 @@ def start_words(task: Task, policy: PolicyConfig) -> str:
     return (
         f"task '{task.name}' has no supervised start for '{model}' yet: {steps:,} steps of {settings['batch_size']} "
         f"samples ({samples:,} samples){adapter}, trained once and kept in {trained_start(task, policy).parent}. "
-        f"To shorten it, write `algorithm: {{max_steps: 200}}` into {file}; to skip it, --set policy.start=base"
+        f"To shorten it, {_shorter(steps, file)}; to skip it, --set policy.start=base"
     )
+
+
+def _shorter(steps: int, file: Path) -> str:
+    """How to train fewer steps; an order of magnitude as the example, never more than there are."""
+    fewer = min(200, max(1, steps // 4))
+    how = "lower `max_steps` in" if file.is_file() else "set `max_steps` in"
+    return f"{how} {file}, for example `algorithm: {{max_steps: {fewer}}}`"
 
 
 def start_state(task: Task, policy: PolicyConfig) -> str:

@@ -8,11 +8,13 @@ import subprocess
 import sys
 
 import pytest
+import typer
 import yaml
 from fixtures.boards import fake_content, fake_spec, write_board, write_cell
 from fixtures.runs import SETTINGS, call
 
 from lmrl_bench import __version__
+from lmrl_bench.cli.app import app
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.expectations import of_board
@@ -49,6 +51,33 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("Usage: lmrl-bench") == len(COMMANDS)
+
+
+def _commands(command, words=()):
+    yield words, command
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from _commands(inner, (*words, name))
+
+
+def test_help_is_written_for_people(capsys):
+    """Plain types, one spelling for where a command writes, and summaries that fit on their line."""
+    outputs = 0
+    for words, command in _commands(typer.main.get_command(app)):
+        text = call(capsys, *words, "--help").out
+        assert "list[" not in text.partition("Options:")[2], words
+        assert "..." not in text.partition("Commands:")[2], words
+        for option in command.params:
+            if {"--out", "--output"} & set(option.opts):
+                assert option.opts == ["--output", "--out"], words
+                outputs += 1
+    assert outputs == 8
+
+
+def test_the_settings_of_an_algorithm_are_shown_as_set_takes_them(capsys):
+    text = call(capsys, "algorithm", "show", "ppo").out
+    assert "  kl.coefficient = 0.1  " in text
+    assert "  learning_rate_schedule = constant  " in text
+    assert "KLConfig" not in text
 
 
 def test_version(capsys):

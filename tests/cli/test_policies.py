@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -132,6 +133,8 @@ def test_sampling_shows_prompts_responses_and_references(world, trained, capsys)
     own = ["policy", "sample", folder, "--prompt", "the cab:", "--json"]
     greedy = [row["response"] for row in call(capsys, *own, "--greedy").json]
     assert greedy == [greedy[0]] * 3
+    once = call(capsys, *own[:-1], "--greedy")
+    assert (once.out.count("response:"), once.err) == (1, "3 responses, of which 1 different\n")
     model = AutoModelForCausalLM.from_pretrained(folder / "policy").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
     ids = tokenizer("the cab:", return_tensors="pt", add_special_tokens=False).input_ids
@@ -150,7 +153,11 @@ def test_what_is_no_policy_is_refused(world, capsys):
     for words, reason in (
         (["export", world.root / "plain", "--out", world.root / "x"], "--keep-policy"),
         (["sample", world.root / "empty", "--task", "toy"], "neither a policy"),
-        (["evaluate", world.model], "--task"),
+        (
+            ["evaluate", world.model],
+            "a policy and not the folder of a run, so name a task with --task",
+        ),
+        (["evaluate", "nope"], f"no model 'nope' (no folder {Path.cwd() / 'nope'}, and no hub id)"),
         (["sample", "nano-cousal", "--task", "toy"], "did you mean 'nano-causal'"),
     ):
         refused = call(capsys, "policy", *words)

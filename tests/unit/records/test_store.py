@@ -107,6 +107,20 @@ def test_unreadable_records_name_file_and_remedy(tmp_path, content, message):
         read_record(tmp_path)
 
 
+def test_a_folder_that_is_no_run_is_said_so(tmp_path):
+    for seed in ("0", "1"):
+        (tmp_path / "ppo" / seed).mkdir(parents=True)
+        (tmp_path / "ppo" / seed / "record.json").write_text("{}")
+    with pytest.raises(
+        RecordError, match=r"ppo: holds runs and is not one; name one of them: 0, 1$"
+    ):
+        read_record(tmp_path / "ppo")
+    with pytest.raises(RecordError, match=r"5: no such folder \(runs there: 0, 1\)$"):
+        read_record(tmp_path / "ppo" / "5")
+    with pytest.raises(RecordError, match=r"grpo/0: no such folder$"):
+        read_record(tmp_path / "grpo" / "0")
+
+
 def test_an_unknown_field_is_refused(tmp_path):
     (tmp_path / "record.json").write_text(json.dumps({**fake_content(CELL), "extra": 1}))
     with pytest.raises(RecordError, match="extra: Extra inputs are not permitted"):

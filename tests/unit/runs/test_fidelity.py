@@ -99,7 +99,7 @@ def test_marks_say_value_bound_and_meaning():
     )  # fmt: skip
     assert marks(fidelity) == [
         "mark: max_logprob_difference is 4.26, above 0.001: the policy that was trained is not the one that sampled",
-        "mark: truncated_share is 1, above 0.9: hardly a response ends before the limit",
+        "mark: truncated_share is 1, above 0.9: hardly any response ends before the limit",
     ]
     assert marks(Fidelity()) == []
 

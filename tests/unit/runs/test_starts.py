@@ -50,7 +50,12 @@ def test_a_start_is_trained_once_and_reused(quick):
         find_start(quick.task, POLICY)
     first = ensure_start(quick.task, POLICY, events.append)
     said = next(event.text for event in events if event.kind == "note")
-    for part in ("2 steps of 6 samples", "algorithms/supervised.yaml", "--set policy.start=base"):
+    for part in (
+        "2 steps of 6 samples",
+        "lower `max_steps` in",
+        "algorithms/supervised.yaml, for example `algorithm: {max_steps: 1}`",
+        "--set policy.start=base",
+    ):
         assert part in said
     assert str(trained_start(quick.task, POLICY).parent) in said
     steps = [event for event in events if event.text.startswith("step ")]

@@ -371,7 +371,7 @@ def test_trials_of_other_settings_are_left_alone(world, board, in_process, capsy
     changed = call(capsys, "tune", path)
     assert changed.code == 2
     assert "algorithm.epochs is 1 in the record, 2 today" in changed.err
-    assert "--out, or --replace-stale" in changed.err
+    assert "--output, or --replace-stale" in changed.err
     assert call(capsys, "tune", path, "--replace-stale").code == 0
 
 
