@@ -21,7 +21,7 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import AlgorithmError, DivergedError
+from lmrl_bench.errors import AlgorithmError, DivergedError, RewardNotFiniteError
 from lmrl_bench.rewards.base import RewardOutput
 from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.text.episodes import EpisodeBatch
@@ -317,7 +317,7 @@ class TestErrors:
         algorithm = make_algorithm("ppo", task=toy_task(reward=Huge()))
         with (
             np.errstate(over="ignore"),
-            pytest.raises(DivergedError, match=r"the reward is inf .* in iteration 1"),
+            pytest.raises(RewardNotFiniteError, match=r"reward 'toy' is inf for sample 'train-"),
         ):
             algorithm.learn()
 

@@ -96,7 +96,7 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
         assert bad.error.type == "AlgorithmError"
         assert "sampling.greedy" in bad.error.message
         assert "open_session" in bad.error.traceback
-    table = json.loads((world.root / "leaderboards" / "tiny" / "board.json").read_text())
+    table = json.loads(path.with_name("board.json").read_text())
     assert "failed" in json.dumps(table)
 
     times = {
@@ -418,7 +418,7 @@ def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
     assert first.code == 0, first.err
     assert cell(world, "good", 1).exists()
     assert not cell(world, "good", 0).exists()
-    assert not (world.root / "leaderboards").exists()
+    assert not path.with_name("index.html").exists()
     assert "the board was not built: 1 of 2 cells are not done (toy/good/0)" in first.err
     assert "completed (1 of 1" in first.err
     value = read_record(cell(world, "good", 1)).results["test"].metrics["chrf"].value
@@ -428,7 +428,7 @@ def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
     assert f"{value:.2f}"[:4] in row
     second = call(capsys, "bench", path, "--results", "results", "--seed", "0", "--task", "toy")
     assert second.code == 0, second.err
-    assert (world.root / "leaderboards" / "tiny" / "index.html").exists()
+    assert path.with_name("index.html").exists()
     for option, value, near in (
         ("--row", "goood", "did you mean 'good'"),
         ("--task", "toi", "did you mean 'toy'"),
