@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
+from lmrl_bench.models.border import reported
 from lmrl_bench.text.encoding import TextEncoder
-from lmrl_bench.wording import reason_of
 
 Messages = Sequence[tuple[str, str]]
 """Role and content."""
 
-_STAND_IN = "\ue002"
 _ANSWER = "Answer"
 
 
@@ -26,14 +24,19 @@ def encode_chat(encoder: TextEncoder, messages: Messages) -> list[int]:
 
     Raises:
         DataError: The tokenizer cannot write a message without a control token.
-        PolicyError: The tokenizer has no chat template, or that refuses the messages.
+        PolicyError: The tokenizer has no chat template, or that refuses or changes the messages, or does not open the
+            answer's turn.
     """
+    stand_in = _unused_character(messages)
     marked, spelled = [], []
     for role, content in messages:
-        text, found = encoder.mark(content.replace(_STAND_IN, ""), _STAND_IN)
+        text, found = encoder.mark(content, stand_in)
         marked.append((role, text))
         spelled += found
-    pieces = _render(encoder.tokenizer, marked).split(_STAND_IN)
+    rendered = _render(encoder.tokenizer, marked)
+    _check_complete(encoder.tokenizer, marked, rendered)
+    _check_open(encoder.tokenizer, marked, rendered)
+    pieces = rendered.split(stand_in)
     if len(pieces) != len(spelled) + 1:
         raise PolicyError(
             f"the chat template of '{encoder.tokenizer.name_or_path}' leaves out or repeats a message "
@@ -54,13 +57,49 @@ def answer_lead(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
         PolicyError: The tokenizer has no chat template, or that refuses the messages.
     """
     prompt = _render(tokenizer, messages)
-    chat = _render(tokenizer, [*messages, ("assistant", _ANSWER)], answered=True)
-    found = re.match(rf"(\s*){_ANSWER}", chat[len(prompt) :]) if chat.startswith(prompt) else None
+    found = _answer_after(tokenizer, messages, prompt)
     return found[1] if found else ""
 
 
+def _unused_character(messages: Messages) -> str:
+    """Returns a character for private use that no message contains."""
+    used = set("".join(content for _, content in messages))
+    return next(mark for mark in map(chr, range(0xE002, 0x10FFFF)) if mark not in used)
+
+
+def _check_complete(tokenizer: PreTrainedTokenizerBase, messages: Messages, rendered: str) -> None:
+    for role, content in messages:
+        if content.strip() not in rendered:
+            raise PolicyError(
+                f"the chat template of '{tokenizer.name_or_path}' leaves out or changes the {role} message "
+                f"({content.strip()!r:.60}); change prompt.messages in task.yaml, for example put a system message "
+                "into the user's"
+            )
+
+
+def _check_open(tokenizer: PreTrainedTokenizerBase, messages: Messages, rendered: str) -> None:
+    """A template that ignores `add_generation_prompt` may end before the line that opens the answer's turn."""
+    if rendered != _render(tokenizer, messages, open_answer=False):
+        return
+    chat = _render(tokenizer, [*messages, ("assistant", _ANSWER)], open_answer=False)
+    if chat.startswith(rendered) and _answer_after(tokenizer, messages, rendered) is None:
+        opening = chat[len(rendered) :].split(_ANSWER)[0]
+        raise PolicyError(
+            f"the chat template of '{tokenizer.name_or_path}' ignores add_generation_prompt: it ends before "
+            f"{opening!r:.60}, which opens an answer; write it there under {{% if add_generation_prompt %}}"
+        )
+
+
+def _answer_after(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, prompt: str
+) -> re.Match[str] | None:
+    """Finds an answer that follows a rendered prompt after no more than white space."""
+    chat = _render(tokenizer, [*messages, ("assistant", _ANSWER)], open_answer=False)
+    return re.match(rf"(\s*){_ANSWER}", chat[len(prompt) :]) if chat.startswith(prompt) else None
+
+
 def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, answered: bool = False
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, open_answer: bool = True
 ) -> str:
     if not tokenizer.chat_template:
         raise PolicyError(
@@ -69,12 +108,13 @@ def _render(
             "prompt.template"
         )
     turns = [{"role": role, "content": content} for role, content in messages]
-    try:
+    roles = ", ".join(role for role, _ in messages)
+    with reported(
+        f"the chat template of '{tokenizer.name_or_path}'",
+        PolicyError,
+        failure=f"refuses the task's messages ({roles})",
+        remedy="change prompt.messages in task.yaml",
+    ):
         return str(
-            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered)
+            tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
         )
-    except (jinja2.TemplateError, ValueError, TypeError) as error:
-        raise PolicyError(
-            f"the chat template of '{tokenizer.name_or_path}' refuses the task's messages "
-            f"({', '.join(role for role, _ in messages)}): {reason_of(error)}; change prompt.messages in task.yaml"
-        ) from error
