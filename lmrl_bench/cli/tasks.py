@@ -14,7 +14,7 @@ from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.wording import counted, reason_of
 
 if TYPE_CHECKING:
-    from lmrl_bench.tasks.lint import TokenCounter
+    from lmrl_bench.tasks.lint import PromptCounter, TokenCounter
     from lmrl_bench.tasks.task import Task
 
 app = typer.Typer(help="Tasks: text-generation environments.", no_args_is_help=True)
@@ -77,23 +77,23 @@ def preview(
     from lmrl_bench.tasks.preview import preview as preview_task
 
     task = load_task(name)
-    samples = preview_task(task, count, split.value, _counter(task))
+    samples = preview_task(task, count, split.value, *_counters(task))
     text = "\n\n".join(sample.text() for sample in samples)
     show_one([sample.as_dict() for sample in samples], as_json=as_json, text=text)
 
 
-def _counter(task: Task) -> TokenCounter | None:
+def _counters(task: Task) -> tuple[TokenCounter, PromptCounter] | tuple[None, None]:
     """Counts tokens as the task's default policy does; None, and a remark, where its tokenizer is not here."""
-    from lmrl_bench.runs.task_checks import token_counter
+    from lmrl_bench.runs.task_checks import token_counters
 
     try:
-        return token_counter(task)
+        return token_counters(task)
     except (LmrlBenchError, OSError, ValueError) as error:
         note(
             "tokens are not counted: the tokenizer of the default policy cannot be read "
             f"({reason_of(error)})"
         )
-        return None
+        return None, None
 
 
 @app.command()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +16,33 @@ from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.models.checkpoint import load_tokenizer
 from lmrl_bench.runs.text_checks import text_checks
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.tasks.lint import Finding, TokenCounter, lint
+from lmrl_bench.tasks.lint import Finding, PromptCounter, TokenCounter, lint
 from lmrl_bench.tasks.task import Task
+from lmrl_bench.text.tokenization import TextCodec
+from lmrl_bench.text.vocabulary import kind_beside
 
 
 def lint_task(name: str | Path) -> list[Finding]:
     """Returns all findings of a task; an error that stops a check is a finding, too."""
     task = load_task(name)
-    return lint(task, token_counter(task), [text_checks, _gymnasium_checks, _views_agree])
+    count_tokens, count_prompts = token_counters(task)
+    checks = [text_checks, _gymnasium_checks, _views_agree]
+    return lint(task, count_tokens, checks, count_prompts)
 
 
-def token_counter(task: Task) -> TokenCounter:
-    """Counts tokens as the task's default policy does."""
+def token_counters(task: Task) -> tuple[TokenCounter, PromptCounter]:
+    """Count tokens of texts and of whole prompts as the task's default policy reads them."""
     tokenizer: Any = load_tokenizer(task.spec.policies.default)
-    return lambda texts: [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+    codec = TextCodec(
+        tokenizer, max_prompt_tokens=sys.maxsize, max_response_tokens=sys.maxsize,
+        kind=kind_beside(tokenizer),
+    )  # fmt: skip
+    around = len(codec.encoder.before) + len(codec.encoder.after)
+
+    def count_tokens(texts: Sequence[str]) -> list[int]:
+        return [len(codec.encoder.encode(text)) + around for text in texts]
+
+    return count_tokens, lambda samples: [len(codec.encode(sample)) for sample in samples]
 
 
 def _gymnasium_checks(task: Task) -> list[Finding]:

@@ -34,6 +34,8 @@ from lmrl_bench.text.sample import Sample
 
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 """Texts to their numbers of tokens, special tokens included."""
+PromptCounter = Callable[[Sequence[Sample]], Sequence[int]]
+"""Samples to the numbers of tokens that a policy reads: chats as its chat template writes them."""
 
 _TRUNCATED_SHARE = (
     0.25  # of the prompts; more than that is a wrong limit rather than a few long rows
@@ -80,7 +82,10 @@ Check = Callable[[Task], Iterable[Finding]]
 
 
 def lint(
-    task: Task, count_tokens: TokenCounter | None = None, extra_checks: Sequence[Check] = ()
+    task: Task,
+    count_tokens: TokenCounter | None = None,
+    extra_checks: Sequence[Check] = (),
+    count_prompts: PromptCounter | None = None,
 ) -> list[Finding]:
     """Runs all checks; a check that cannot run is itself a finding.
 
@@ -89,11 +94,12 @@ def lint(
         count_tokens: Counts with the tokenizer of the task's default policy; without it, lengths
             are not checked, which is itself a finding.
         extra_checks: Checks of higher layers.
+        count_prompts: Counts whole prompts; default: their texts by `count_tokens`.
 
     Returns:
         Findings, errors first.
     """
-    checks: list[Check] = [_digests, _rows, _leaks, _lengths(count_tokens), _reward, _gold]
+    checks: list[Check] = [_digests, _rows, _leaks, _lengths(count_tokens, count_prompts), _reward, _gold]
     findings: list[Finding] = []
     for check in [*checks, *extra_checks]:
         try:
@@ -166,7 +172,7 @@ def _leaks(task: Task) -> Iterator[Finding]:
             )
 
 
-def _lengths(count_tokens: TokenCounter | None) -> Check:
+def _lengths(count_tokens: TokenCounter | None, count_prompts: PromptCounter | None) -> Check:
     def check(task: Task) -> Iterator[Finding]:
         """Prompts and references fit the limits, counted in the default policy's tokens."""
         if count_tokens is None:
@@ -178,23 +184,29 @@ def _lengths(count_tokens: TokenCounter | None) -> Check:
             )
             return
         for split in SPLITS:
-            yield from _prompt_lengths(task, split, count_tokens)
+            yield from _prompt_lengths(task, split, count_prompts or _by_text(count_tokens))
             yield from _reference_lengths(task, split, count_tokens)
 
     return check
 
 
-def _prompt_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> Iterator[Finding]:
+def _by_text(count_tokens: TokenCounter) -> PromptCounter:
+    return lambda samples: count_tokens([sample.prompt for sample in samples])
+
+
+def _prompt_lengths(task: Task, split: Split, count_prompts: PromptCounter) -> Iterator[Finding]:
     limit, mode = task.spec.prompt.max_tokens, task.spec.prompt.truncate
     samples = task.samples(split)
-    share, longest = _share_above(limit, [sample.prompt for sample in samples], count_tokens)
+    share, longest = _share_above(limit, count_prompts(samples))
     if share == 0 or (mode != "error" and share <= _TRUNCATED_SHARE):
         return
     yield Finding(
         "error" if mode == "error" else "warning",
         f"prompts of '{split}'",
         f"{share:.1%} are longer than prompt.max_tokens {limit} (longest: {longest} tokens)",
-        "raise prompt.max_tokens, or set prompt.truncate to left or right"
+        "raise prompt.max_tokens, or shorten a message"
+        if task.spec.prompt.messages
+        else "raise prompt.max_tokens, or set prompt.truncate to left or right"
         if mode == "error"
         else f"their {mode} end is cut off; raise prompt.max_tokens if what is cut matters",
     )
@@ -206,7 +218,7 @@ def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> 
     texts = [reference for sample in samples for reference in sample.references]
     if not texts:
         return
-    share, longest = _share_above(limit, texts, count_tokens)
+    share, longest = _share_above(limit, count_tokens(texts))
     if share > _TOO_LONG_SHARE:
         yield Finding(
             "warning",
@@ -217,8 +229,8 @@ def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> 
         )
 
 
-def _share_above(limit: int, texts: Sequence[str], count_tokens: TokenCounter) -> tuple[float, int]:
-    lengths = np.asarray(count_tokens(texts))
+def _share_above(limit: int, counts: Sequence[int]) -> tuple[float, int]:
+    lengths = np.asarray(counts)
     return float((lengths > limit).mean()), int(lengths.max())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from lmrl_bench.tasks.self_test import rewards, shuffled_references
 from lmrl_bench.tasks.spec import Split
 
 if TYPE_CHECKING:
+    from lmrl_bench.tasks.lint import PromptCounter, TokenCounter
     from lmrl_bench.tasks.task import Task
 
 _LABEL = 13  # columns of "  prompt     "
@@ -75,7 +76,8 @@ def preview(
     task: Task,
     rows: int = 5,
     split: Split = "train",
-    count_tokens: Callable[[Sequence[str]], Sequence[int]] | None = None,
+    count_tokens: TokenCounter | None = None,
+    count_prompts: PromptCounter | None = None,
 ) -> list[PreviewRow]:
     """Returns the first rows of a split with rewards of the reference and of two wrong answers.
 
@@ -84,6 +86,7 @@ def preview(
         rows: How many.
         split: Of which split.
         count_tokens: Counts with the tokenizer of the task's default policy.
+        count_prompts: Counts whole prompts; default: their texts by `count_tokens`.
 
     Raises:
         LmrlBenchError: The task's data or reward are unusable.
@@ -96,11 +99,16 @@ def preview(
     shuffled_rewards = rewards(task, samples, [text or "" for text in shuffled]).tolist()
     gold = [sample.references[0] if sample.references else "" for sample in samples]
     gold_rewards = rewards(task, samples, gold).tolist()
+    prompt_tokens = None
+    if count_prompts is not None:
+        prompt_tokens = count_prompts(samples)
+    elif count_tokens is not None:
+        prompt_tokens = count_tokens([sample.prompt for sample in samples])
     return [
         PreviewRow(
             id=sample.id,
             prompt=sample.prompt,
-            prompt_tokens=int(count_tokens([sample.prompt])[0]) if count_tokens else None,
+            prompt_tokens=int(prompt_tokens[row]) if prompt_tokens else None,
             prompt_limit=task.spec.prompt.max_tokens,
             truncate=task.spec.prompt.truncate,
             references=sample.references,
@@ -116,7 +124,7 @@ def preview(
 
 
 def _counts(
-    texts: Sequence[str], count_tokens: Callable[[Sequence[str]], Sequence[int]] | None
+    texts: Sequence[str], count_tokens: TokenCounter | None
 ) -> tuple[int, ...] | None:
     if count_tokens is None:
         return None

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from transformers import PreTrainedTokenizerBase
 
 from lmrl_bench.errors import PolicyError
-from lmrl_bench.models.border import reported
 from lmrl_bench.text.encoding import TextEncoder
+from lmrl_bench.wording import reason_of
 
 Messages = Sequence[tuple[str, str]]
 """Role and content."""
@@ -109,12 +109,12 @@ def _render(
         )
     turns = [{"role": role, "content": content} for role, content in messages]
     roles = ", ".join(role for role, _ in messages)
-    with reported(
-        f"the chat template of '{tokenizer.name_or_path}'",
-        PolicyError,
-        failure=f"refuses the task's messages ({roles})",
-        remedy="change prompt.messages in task.yaml",
-    ):
+    try:
         return str(
             tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
         )
+    except Exception as error:  # a template is a program, which raises what it likes
+        raise PolicyError(
+            f"the chat template of '{tokenizer.name_or_path}' refuses the task's messages ({roles}): "
+            f"{reason_of(error)}; change prompt.messages in task.yaml"
+        ) from error
