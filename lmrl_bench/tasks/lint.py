@@ -99,7 +99,14 @@ def lint(
     Returns:
         Findings, errors first.
     """
-    checks: list[Check] = [_digests, _rows, _leaks, _lengths(count_tokens, count_prompts), _reward, _gold]
+    checks: list[Check] = [
+        _digests,
+        _rows,
+        _leaks,
+        _lengths(count_tokens, count_prompts),
+        _reward,
+        _gold,
+    ]
     findings: list[Finding] = []
     for check in [*checks, *extra_checks]:
         try:

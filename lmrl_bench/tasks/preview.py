@@ -123,9 +123,7 @@ def preview(
     ]
 
 
-def _counts(
-    texts: Sequence[str], count_tokens: TokenCounter | None
-) -> tuple[int, ...] | None:
+def _counts(texts: Sequence[str], count_tokens: TokenCounter | None) -> tuple[int, ...] | None:
     if count_tokens is None:
         return None
     return tuple(map(int, count_tokens(texts))) if texts else ()
