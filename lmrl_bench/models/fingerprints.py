@@ -135,9 +135,18 @@ def _says_more(folder: Path) -> bool:
 
 
 def _sha256(file: Path) -> str:
-    """The digest of a file's content, computed once per process while the file stays as it is."""
-    found = file.stat()
-    return _content(file, found.st_size, found.st_mtime_ns, found.st_ino)
+    """The digest of a file's content, computed once per process while the file stays as it is.
+
+    Raises:
+        PolicyError: It cannot be read, or a folder has its name.
+    """
+    try:
+        found = file.stat()
+        return _content(file, found.st_size, found.st_mtime_ns, found.st_ino)
+    except OSError as error:
+        raise PolicyError(
+            f"{file}: cannot be read ({error.strerror or error}); restore the file"
+        ) from error
 
 
 @functools.lru_cache(maxsize=4096)

@@ -200,3 +200,14 @@ def test_identities_in_committed_records_hold(name):
     else:
         resolved = resolve_model(name)
     assert model_identity(resolved) == COMMITTED[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer_config.json", "tokenizer.json", "chat_template.jinja", "vocab.json"]
+)
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path, name):
+    folder = write(tmp_path / "model")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).mkdir()
+    with pytest.raises(PolicyError, match=f"{name}: cannot be read"):
+        model_digests(str(folder))
