@@ -70,6 +70,8 @@ class EpisodeRules:
         """
         vocabulary = self.vocabulary
         known = vocabulary.known(vocabulary.width)
+        if not ids.size or (ids.min() >= 0 and ids.max() < len(known) and known[ids].all()):
+            return
         inside = (ids >= 0) & (ids < vocabulary.width)
         unknown = ids[~(inside & known[np.where(inside, ids, 0)])]
         if unknown.size:
@@ -115,5 +117,6 @@ class EpisodeRules:
         return legal
 
     def _is_end(self, ids: IntegerArray) -> BooleanArray:
-        is_end: BooleanArray = np.isin(ids, self.vocabulary.eos_ids)
+        ends = self.vocabulary.eos_ids
+        is_end: BooleanArray = ids == ends[0] if len(ends) == 1 else np.isin(ids, ends)
         return is_end

@@ -228,6 +228,8 @@ ENDINGS: Final = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "
 
 def is_blank(text: str) -> bool:
     """Whether nothing of a text can be seen: white space, zero-width and control characters alone."""
+    if text[:1].isalnum():  # nearly every text, which is then not looked through
+        return False
     return all(
         unicodedata.category(character) in ("Zs", "Zl", "Zp", "Cc", "Cf") for character in text
     )

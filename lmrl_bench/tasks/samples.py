@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lmrl_bench.errors import DataError, TaskError, nearest
 from lmrl_bench.garbage import collector_off
@@ -40,7 +39,7 @@ def read_samples(
         TaskError: The template or the plug-in is wrong.
         AssetError: The asset that holds the file is not installed.
     """
-    prompt_of = _Prompt(spec.prompt, folder / "task.yaml")
+    prompt_of = _Prompts(spec.prompt, folder / "task.yaml")
     data = spec.data
     samples: list[Sample] = []
     known: set[str] = set()
@@ -58,29 +57,44 @@ def read_samples(
             references = _references(data, row, identifier)
             if not references:
                 _require_none_needed(folder, data, row, identifier, needing_references)
-            sample = prompt_of(Sample(identifier, "", references, _meta(data, row)), row)
+            prompt = prompt_of(row, identifier)
+            sample = Sample(
+                identifier,
+                prompt.text,
+                references,
+                _meta(data, row),
+                prompt.written,
+                prompt.messages,
+            )
             _require_encodable(row.place, sample)
             samples.append(sample)
     _check_number(folder, spec, split, len(samples))
     return tuple(samples)
 
 
-class _Prompt:
-    """Gives samples their prompts: one text, or the messages of a chat, which `prompt` then shows."""
+class _Prompt(NamedTuple):
+    """One prompt; see `Sample`."""
+
+    text: str
+    written: tuple[tuple[int, int], ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+
+
+class _Prompts:
+    """Writes the prompts of rows: one text, or the messages of a chat, which the text then shows."""
 
     def __init__(self, spec: PromptSpec, place: Path) -> None:
         self._roles = [message.role for message in spec.messages or ()]
         sources = [message.content for message in spec.messages or ()] or [spec.template]
         self._templates = [Template(source, place) for source in sources]
 
-    def __call__(self, sample: Sample, row: Row) -> Sample:
-        texts = [template(row, sample.id) for template in self._templates]
+    def __call__(self, row: Row, identifier: str) -> _Prompt:
+        texts = [template(row, identifier) for template in self._templates]
         if self._roles:
             messages = tuple(zip(self._roles, texts, strict=True))
             prompt = "\n".join(f"{role}: {content}" for role, content in messages)
-            return dataclasses.replace(sample, prompt=prompt, messages=messages)
-        written = self._templates[0].written(row, texts[0])
-        return dataclasses.replace(sample, prompt=texts[0], written=written)
+            return _Prompt(prompt, messages=messages)
+        return _Prompt(texts[0], self._templates[0].written(row, texts[0]))
 
 
 def _rows(folder: Path, spec: TaskSpec, split: Split) -> Iterable[Row]:

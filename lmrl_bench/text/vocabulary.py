@@ -112,7 +112,9 @@ class Vocabulary:
         return np.array([number for number in self.ids if number not in ends], dtype=np.int64)
 
     def known(self, width: int) -> NDArray[np.bool_]:
-        """Returns `(width,)`, true at the legal ids."""
+        """Returns `(width,)`, true at the legal ids; read only."""
+        if width == self.width:
+            return self._known
         known = np.zeros(width, dtype=np.bool_)
         known[: self.width] = self._known[:width]
         return known
@@ -122,6 +124,7 @@ class Vocabulary:
         known = np.zeros(self.width, dtype=np.bool_)
         known[list(self.ids)] = True
         known[list(self.forbidden_ids)] = False
+        known.setflags(write=False)
         return known
 
     def illegal(self, width: int, device: torch.device) -> Tensor | None:
