@@ -52,6 +52,15 @@ app.command()(grids.bench)
 app.command()(tuning.tune)
 
 
+_EVENTS = {
+    "prompts_truncated": " (prompts cut at prompt.max_tokens)",
+    "references_truncated": " (references cut at response.max_tokens)",
+    "early_eos": " (responses that ended before response.min_tokens)",
+    "control_tokens": " (control tokens that the policy drew; they are not in the texts)",
+    "provenance_changed": " (the run was resumed elsewhere, or with other code or versions)",
+}
+
+
 @app.callback()
 def _options(
     _version: Annotated[
@@ -160,7 +169,7 @@ def _report(record: Any, folder: Path, as_json: bool) -> None:
     for line in _answers(folder):
         typer.echo(line)
     for event, count in record.events.items():
-        note(f"{event}: {count}")
+        note(f"{event}: {count}{_EVENTS.get(event, '')}")
     typer.echo(f"record: {folder / 'record.json'}")
     if (folder / "policy").is_dir():
         typer.echo(

@@ -273,6 +273,9 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
     try:
         write(place)
         place.chmod(0o755)
+        for file in place.iterdir():
+            if file.is_file():
+                file.chmod(0o644)  # safetensors writes files that only their owner can read
         if folder.exists():
             old = place.with_name(f"{place.name}-old")
             folder.replace(old)

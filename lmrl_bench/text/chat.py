@@ -104,7 +104,8 @@ def _render(
     if not tokenizer.chat_template:
         raise PolicyError(
             f"the task's prompts are chats (prompt.messages in task.yaml), and the tokenizer "
-            f"'{tokenizer.name_or_path}' has no chat template; choose a chat model with --policy, or use "
+            f"'{tokenizer.name_or_path}' has no chat template; choose a chat model with --policy or "
+            "policies.default, or use "
             "prompt.template"
         )
     turns = [{"role": role, "content": content} for role, content in messages]

@@ -43,6 +43,8 @@ def test_an_exported_policy_is_an_ordinary_folder(world, trained, capsys):
     files = {file.name for file in (world.root / "mine").iterdir()}
     assert files >= {"config.json", "model.safetensors", "tokenizer.json"}
     assert "value_head.safetensors" not in files
+    modes = [file.stat().st_mode & 0o444 for file in (world.root / "mine").iterdir()]
+    assert set(modes) == {0o444}  # others on the machine can read it
     exported = AutoModelForCausalLM.from_pretrained(world.root / "mine")
     kept = AutoModelForCausalLM.from_pretrained(folder / "policy")
     assert torch.equal(exported(IDS).logits, kept(IDS).logits)
