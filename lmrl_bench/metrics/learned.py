@@ -23,6 +23,7 @@ from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.models.stored import check_finite
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -230,23 +231,45 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
         raise MetricError(
             f"{folder}: weights do not fit config.json, first: {wrong[0]} ({len(wrong)} in all)"
         )
+    check_finite(state, what, MetricError)
     with reported(what, MetricError):
         network.load_state_dict({key: value.float() for key, value in state.items()})
     return network, load_tokenizer(str(source))
 
 
 def _label_column(config: Any, label: str, model: str) -> int:
-    labels: dict[str, int] = config.label2id
-    if label not in labels:
+    stated = _labels(config, model)
+    if label not in stated:
         raise MetricError(
-            f"classifier '{model}' has no label '{label}'{nearest(label, labels)}; "
-            f"its labels: {', '.join(labels)}"
+            f"classifier '{model}' has no label '{label}'{nearest(label, stated)}; "
+            f"its labels: {', '.join(stated)}"
         )
-    if len(labels) == 1:
+    kind = config.problem_type
+    if len(stated) == 1 or kind == "regression":
         raise MetricError(
-            f"classifier '{model}' has one output (regression), which is not a probability"
+            f"classifier '{model}' is a regression ({len(stated)} outputs), whose output is not a probability"
         )
-    return int(labels[label])
+    if kind not in (None, "single_label_classification", "multi_label_classification"):
+        raise MetricError(
+            f"classifier '{model}': config.json sets problem_type to {kind!r}; allowed are "
+            "single_label_classification and multi_label_classification"
+        )
+    return stated[label]
+
+
+def _labels(config: Any, model: str) -> dict[str, int]:
+    """Returns the output of each label; `id2label` and `label2id` must say the same where both name labels."""
+    columns = {int(column): str(name) for column, name in config.id2label.items()}
+    inverse = {name: column for column, name in columns.items()}
+    stated = config.label2id or inverse
+    unnamed = all(name == f"LABEL_{column}" for column, name in columns.items())
+    fits = sorted(map(int, stated.values())) == sorted(columns)
+    same = {name: int(column) for name, column in stated.items()} == inverse
+    if not fits or not (same or unnamed):
+        raise MetricError(
+            f"classifier '{model}': id2label {columns} and label2id {stated} in config.json disagree; correct them"
+        )
+    return {name: int(column) for name, column in stated.items()}
 
 
 def _activation(config: Any) -> Any:

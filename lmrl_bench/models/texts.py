@@ -73,7 +73,10 @@ def _hide_pieces(tokenizer: Any, names: dict[str, int]) -> None:
 
 
 def _break_names(tokenizer: Any, names: dict[str, int]) -> None:
-    """Where a name is a word of the vocabulary, an invisible character inside it keeps it from being found."""
+    """Where a name is a word of the vocabulary, an invisible character inside it keeps it from being found.
+
+    Before the tokenizer's own normalizer, and after it: "</S>" may become "</s>" there.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):
         return
@@ -83,7 +86,7 @@ def _break_names(tokenizer: Any, names: dict[str, int]) -> None:
         if len(name) > 1
     ]
     before = [backend.normalizer] if backend.normalizer is not None else []
-    backend.normalizer = normalizers.Sequence([*broken, *before])
+    backend.normalizer = normalizers.Sequence([*broken, *before, *broken])
 
 
 def _settings(tokenizer: Any) -> Any:
