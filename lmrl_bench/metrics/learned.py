@@ -258,18 +258,15 @@ def _label_column(config: Any, label: str, model: str) -> int:
 
 
 def _labels(config: Any, model: str) -> dict[str, int]:
-    """Returns the output of each label; `id2label` and `label2id` must say the same where both name labels."""
+    """Returns the output of each label; `id2label` and `label2id` must say the same."""
     columns = {int(column): str(name) for column, name in config.id2label.items()}
-    inverse = {name: column for column, name in columns.items()}
-    stated = config.label2id or inverse
-    unnamed = all(name == f"LABEL_{column}" for column, name in columns.items())
-    fits = sorted(map(int, stated.values())) == sorted(columns)
-    same = {name: int(column) for name, column in stated.items()} == inverse
-    if not fits or not (same or unnamed):
+    labels = {name: column for column, name in columns.items()}
+    stated = {name: int(column) for name, column in (config.label2id or labels).items()}
+    if stated != labels or len(labels) < len(columns):
         raise MetricError(
             f"classifier '{model}': id2label {columns} and label2id {stated} in config.json disagree; correct them"
         )
-    return {name: int(column) for name, column in stated.items()}
+    return stated
 
 
 def _activation(config: Any) -> Any:
