@@ -78,7 +78,16 @@ def load_task(name: str | Path) -> Task:
     raise TaskError(
         f"unknown task {text[:80]!r}{nearest(text, known)} (known: "
         f"{', '.join(sorted(known)) or 'none'}); a task of your own "
-        f"is named by the path of its folder, or found through {VARIABLE}{_failures()}"
+        f"is named by the path of its folder, or found through {VARIABLE}{_without_definition(text)}{_failures()}"
+    )
+
+
+def _without_definition(name: str) -> str:
+    """Names the folders that have the name and lack what would make them a task."""
+    found = [root / name for root in _roots() if (root / name).is_dir()]
+    return "".join(
+        f"\nskipped: {folder} has no readable file task.yaml; restore {folder / 'task.yaml'}"
+        for folder in found
     )
 
 

@@ -37,6 +37,15 @@ def test_unknown_name_gives_the_nearest_and_the_list():
         load_task("docs-en-d")
 
 
+def test_a_known_folder_whose_definition_is_gone_is_named(tmp_path, monkeypatch):
+    folder = write_task(tmp_path)
+    monkeypatch.setenv(catalog.VARIABLE, str(tmp_path))
+    (folder / "task.yaml").unlink()
+    (folder / "task.yaml").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(TaskError, match=r"(?s)unknown task 'small'.*restore .*small/task.yaml"):
+        load_task("small")
+
+
 def test_a_folder_without_a_task(tmp_path):
     with pytest.raises(TaskError, match=r"no file task\.yaml.*task new"):
         load_task(tmp_path)
