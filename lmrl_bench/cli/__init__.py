@@ -13,6 +13,10 @@ QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
 """Read by huggingface_hub and transformers: no bars for reading single files, in no command or worker."""
 
 
+_OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
+"""What a path of the user's may be in place of a file: too long, a link to itself, a folder."""
+
+
 def main() -> None:
     """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
     os.environ.setdefault(QUIET, "1")
@@ -37,9 +41,9 @@ def _run() -> None:
     except BrokenPipeError:
         sys.stderr.close()
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno not in _OF_PATHS or error.filename is None:
             raise
-        print(f"error: {error.filename!s:.80}...: the name is too long for a file", file=sys.stderr)
+        print(f"error: {error.filename!s:.200}: {error.strerror}", file=sys.stderr)
         sys.exit(LmrlBenchError.exit_code)
 
 

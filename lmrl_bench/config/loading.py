@@ -32,9 +32,7 @@ def load_yaml(path: Path) -> Located:
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: not UTF-8 (byte {error.start}); save the file as UTF-8"
-        ) from error
+        raise ConfigError(_not_utf8(path, error)) from error
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     located = parse_yaml(text, str(path))
@@ -43,6 +41,16 @@ def load_yaml(path: Path) -> Located:
     if not isinstance(located.data, dict):
         raise ConfigError(f"{path}:1: expected a mapping (key: value), got {located.data!r:.60}")
     return located
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
+    """Names the line that is not UTF-8, and what the file may be instead."""
+    content, found = error.object, error.object[error.start]
+    line = content.count(b"\n", 0, error.start) + 1
+    guess = "Windows-1252" if 0x80 <= found < 0xA0 else "Latin-1 or Windows-1252"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        guess = "UTF-16"
+    return f"{path}:{line}: not UTF-8 (byte {found:#04x}); it looks like {guess}; save the file as UTF-8"
 
 
 def validate(model_class: type[M], located: Located | Mapping[str, Any], prefix: str = "") -> M:

@@ -5,6 +5,7 @@ They reach every field, nested ones by dots and list items by index.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,12 @@ def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str])
                     "each key once, the whole before its parts"
                 )
         given.append(keys)
-        located = _set(located, keys, parse_yaml(value, source).data, source)
+        parsed = parse_yaml(value, source).data
+        if re.search(r"(^|\s)#", value) and "#" not in str(parsed):
+            raise ConfigError(
+                f"{source}: YAML reads what follows # as a comment; quote the value: '{_short(value)}'"
+            )
+        located = _set(located, keys, parsed, source)
     return located
 
 

@@ -68,7 +68,7 @@ def _model_of(annotation: Any) -> type[BaseModel] | None:
 
 def _type(field: FieldInfo) -> str:
     bounds = [
-        f"{sign} {value:g}"
+        f"{sign} {value if isinstance(value, int) else format(value, 'g')}"
         for part in field.metadata
         for bound, sign in _BOUNDS.items()
         if (value := getattr(part, bound, None)) is not None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,11 +43,17 @@ class AdapterConfig(_Strict):
     )
 
 
+LARGEST: Final = 2**63 - 1
+"""Of whole numbers that other programs read from records, in 64 bits."""
+
+
 class PolicyConfig(_Strict):
     """The policy and where it starts."""
 
     model: str | None = Field(
-        None, description="shipped policy, asset, folder or hub id; default: the task's"
+        None,
+        min_length=1,
+        description="shipped policy, asset, folder or hub id; default: the task's",
     )
     revision: str | None = Field(None, description="pinned revision of a hub id")
     start: Literal["supervised", "base"] = Field(
@@ -127,7 +133,7 @@ class RunConfig(_Strict):
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    seed: int = Field(0, ge=0, description="root of every random stream of the run")
+    seed: int = Field(0, ge=0, le=LARGEST, description="root of every random stream of the run")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @property

@@ -6,6 +6,7 @@ repeated. Nothing but mappings, lists, text, numbers, booleans and null can come
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -18,6 +19,7 @@ MAX_NODES = 100_000
 MAX_DEPTH = 50  # mappings and lists inside each other; what reads the data goes down by recursion
 MAX_DIGITS = 1000  # of a whole number
 _TAG = "tag:yaml.org,2002:"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SCALARS = (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -63,6 +65,11 @@ def parse_yaml(text: str, source: str) -> Located:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        character = error.character  # of a text its number
+        found = f"the character U+{character if isinstance(character, int) else ord(character):04X}"
+        raise ConfigError(f"{source}:{line}: not valid YAML: {found} is not allowed") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     except RecursionError as error:
@@ -139,14 +146,18 @@ class _Builder:
                 case "int":
                     return _whole_number(text)
                 case "float":
-                    return float(re.sub(r"\.(inf|nan)$", r"\1", text.lower()).replace("_", ""))
+                    return _number(text)
         except (ValueError, KeyError) as error:
             raise self._error(node, f"'{text:.60}' is not of the type {kind}") from error
         raise self._error(node, f"the tag '{node.tag}' is not allowed")
 
     def _text(self, node: yaml.ScalarNode) -> str:
         text = str(node.value)
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if _SURROGATE.search(
+            text
+        ):  # two of them, as JSON writes "\\ud83d\\ude00", are one character
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+        if _SURROGATE.search(text):
             raise self._error(node, "half of a surrogate pair is not a character")
         if "\0" in text:
             raise self._error(node, "a NUL character; no name, path or text has one")
@@ -158,6 +169,14 @@ class _Builder:
 
     def _error(self, node: yaml.Node, problem: str) -> ConfigError:
         return ConfigError(f"{self.source}:{node.start_mark.line + 1}: {problem}")
+
+
+def _number(text: str) -> float:
+    plain = text.lower().replace("_", "")
+    number = float(re.sub(r"\.(inf|nan)$", r"\1", plain))
+    if math.isinf(number) and not plain.endswith("inf"):
+        raise ValueError("beyond the range of a float")
+    return number
 
 
 def _whole_number(text: str) -> int:

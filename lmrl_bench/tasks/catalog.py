@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def folders() -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for root in _roots():
-        for file in sorted(root.glob("*/task.yaml")):
+        for file in sorted(_definitions(root)):
             folder = file.parent.resolve()
             other = found.setdefault(folder.name, folder)
             if other != folder:
@@ -89,6 +90,13 @@ def _without_definition(name: str) -> str:
         f"\nskipped: {folder} has no readable file task.yaml; restore {folder / 'task.yaml'}"
         for folder in found
     )
+
+
+def _definitions(root: Path) -> Iterator[Path]:
+    """The files `task.yaml` under a root; also a link to nothing, so that it is named and not left out."""
+    for entry in root.iterdir():
+        if os.path.lexists(entry / "task.yaml"):
+            yield entry / "task.yaml"
 
 
 def _roots() -> list[Path]:

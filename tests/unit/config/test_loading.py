@@ -1,5 +1,6 @@
 """Every problem of a configuration is shown at once, with its place and what is allowed."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -154,10 +155,25 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read: No such file"):
         load_yaml(tmp_path / "missing.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"a: \xe9\n")
-    with pytest.raises(ConfigError, match=r"latin\.yaml: not UTF-8"):
+    with pytest.raises(ConfigError, match=r"latin\.yaml:1: not UTF-8"):
         load_yaml(tmp_path / "latin.yaml")
 
 
 def test_sub_refuses_unknown_parts():
     with pytest.raises(KeyError):
         Located.plain({"a": 1}, "here").sub("b")
+
+
+@pytest.mark.parametrize(
+    ("content", "guess"),
+    [
+        (b"a: 1\nb: caf\xe9\n", ":2: not UTF-8 (byte 0xe9); it looks like Latin-1"),
+        (b"a: 1\nb: \x93x\x94\n", ":2: not UTF-8 (byte 0x93); it looks like Windows-1252"),
+        ("a: 1\n".encode("utf-16"), ":1: not UTF-8 (byte 0xff); it looks like UTF-16"),
+    ],
+)
+def test_another_encoding_is_named_with_its_line(tmp_path, content, guess):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(guess)):
+        load_yaml(path)

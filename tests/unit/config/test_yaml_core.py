@@ -62,7 +62,7 @@ def test_places_are_of_keys_and_items():
         ("[a]: 1", "f.yaml:1: a key must be plain text"),
         ('a: "\\ud800"', "f.yaml:1: half of a surrogate pair"),
         ("a: " + "[" * 700, "f.yaml: nested too deeply"),
-        ("a: \x01", "f.yaml: not valid YAML"),
+        ("a: \x01", "f.yaml:1: not valid YAML"),
     ],
 )
 def test_refusals_name_the_line(text, message):
@@ -98,3 +98,14 @@ def test_round_trip(data):
     result = parse(dump_yaml(data))
     assert result == data
     assert repr(result) == repr(data)  # 1 is not 1.0 and not true
+
+
+def test_two_surrogates_are_the_character_that_they_are_in_json():
+    assert parse_yaml(r'a: "\ud83d\ude00"', "x").data == {"a": "\U0001f600"}
+
+
+def test_numbers_beyond_a_float_and_control_characters_are_refused_with_their_line():
+    with pytest.raises(ConfigError, match=r"x:2: '1e400' is not of the type float"):
+        parse_yaml("a: 1\nb: 1e400", "x")
+    with pytest.raises(ConfigError, match=r"x:2: not valid YAML: the character U\+0001"):
+        parse_yaml("a: 1\nb: \x01", "x")

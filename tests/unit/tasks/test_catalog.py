@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_tasks import write_task
 
-from lmrl_bench.errors import TaskError
+from lmrl_bench.errors import LmrlBenchError, TaskError
 from lmrl_bench.tasks import catalog
 from lmrl_bench.tasks.catalog import load_task, names
 
@@ -77,3 +77,12 @@ def test_entry_points(tmp_path, monkeypatch, caplog):
     assert load_task("small").name == "small"
     with pytest.raises(TaskError, match=r"skipped: the task folder 'bad'.*ModuleNotFoundError"):
         load_task("task-of-bad")
+
+
+def test_a_link_to_nothing_is_named_and_not_left_out(tmp_path, monkeypatch):
+    folder = tmp_path / "tasks" / "gone"
+    folder.mkdir(parents=True)
+    (folder / "task.yaml").symlink_to(tmp_path / "nothing")
+    monkeypatch.setenv("LMRL_BENCH_TASKS", str(tmp_path / "tasks"))
+    with pytest.raises(LmrlBenchError, match=r"gone/task\.yaml: cannot be read"):
+        load_task("gone")
