@@ -66,10 +66,9 @@ def parse_yaml(text: str, source: str) -> Located:
         line = f":{mark.line + 1}" if mark else ""
         raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from error
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        character = error.character  # of a text its number
-        found = f"the character U+{character if isinstance(character, int) else ord(character):04X}"
-        raise ConfigError(f"{source}:{line}: not valid YAML: {found} is not allowed") from error
+        number = text.count("\n", 0, error.position) + 1
+        found = f"the character U+{ord(text[error.position]):04X}"
+        raise ConfigError(f"{source}:{number}: not valid YAML: {found} is not allowed") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: not valid YAML: {error}") from error
     except RecursionError as error:
