@@ -54,10 +54,10 @@ def test_a_wrong_pattern_is_refused_when_the_task_is_opened(pattern):
 
 def test_catastrophic_backtracking_ends(monkeypatch):
     monkeypatch.setattr(form, "SECONDS", 0.3)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(MetricError, match=r"takes more than 0.3 s .* sample 'row-0'"):
         holds("regex", "a" * 40 + "!", pattern=r"^(a|a|aa)+$")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 DEEP = "[" * 400 + "]" * 400

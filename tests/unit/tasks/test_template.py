@@ -111,12 +111,12 @@ def test_null_can_be_asked_for(source, text):
     ],
 )  # fmt: skip
 def test_whatever_it_raises_names_template_and_row(source, message):
-    start = time.monotonic()
+    start = time.process_time()
     with pytest.raises(DataError) as raised:
         rendered(source)
     assert str(raised.value).startswith("rows.jsonl:7: prompt.template ")
     assert message in str(raised.value)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5  # of this process: other load does not count
 
 
 @pytest.mark.parametrize(
