@@ -63,7 +63,7 @@ def gradient_step(
         minibatch: The episodes of this step.
         groups: Row indices of each micro-batch; together each row once.
         loss: Maps a micro-batch and its tokens' weights `(N, T)` to its share of the loss.
-        weights: `(B, T)`, normalised over the whole minibatch, so that the split does not change the gradient.
+        weights: `(B, T)`, normalized over the whole minibatch, so that the split does not change the gradient.
         optimizer: Takes the step.
         parameters: What the optimiser moves.
         max_grad_norm: Bound of the joint norm of the gradient.

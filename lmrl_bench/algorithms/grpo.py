@@ -17,7 +17,7 @@ by default, and only one of the two may be on. Episodes cut at the length cap ar
 not; a group of equal returns has advantages of 0.
 
 Deviations from the paper: the standard deviation has G − 1 in the denominator; the reference stays the start
-policy; the optimiser is Adam. ε_high is DAPO's.
+policy; the optimizer is Adam. ε_high is DAPO's.
 
 Deviations from TRL (1.16): none in advantages, loss and gradient where the settings say the same (tests/oracle).
 Its defaults differ: `token-mean` (`loss_type` dapo; `sequence-mean` is grpo, `constant` is dr_grpo), β = 0, and k3

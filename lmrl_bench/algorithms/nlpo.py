@@ -4,7 +4,7 @@ Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Lang
 2210.01241), section 4 and algorithm 1.
 
     Z_t   = the smallest set of tokens that holds probability p under the mask policy π_ψ(· | x, y_<t)
-    π̃_θ   = π_θ restricted to Z_t and renormalised; it acts, and it is scored
+    π̃_θ   = π_θ restricted to Z_t and renormalized; it acts, and it is scored
     ρ_t   = π̃_θ(y_t) / π̃_old(y_t), both under the mask that was in force when y_t was drawn
     ψ ← θ every k iterations
 
@@ -13,7 +13,7 @@ masked policy and masked reference, because that is the policy that acts. The re
 NLPO is PPO (tested).
 
 Deviations from the released code (RL4LMs), which `nlpo_released` reproduces: there the mask is the initial
-model's for ever and masked log-probabilities are not renormalised.
+model's for ever and masked log-probabilities are not renormalized.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class NLPO(MaskedPPO):
 
     config_class: ClassVar[type[AlgorithmConfig]] = NLPOConfig
     summary: ClassVar[str] = (
-        "NLPO (arXiv 2210.01241): PPO through a lagged, renormalised top-p mask"
+        "NLPO (arXiv 2210.01241): PPO through a lagged, renormalized top-p mask"
     )
     config: NLPOConfig
 

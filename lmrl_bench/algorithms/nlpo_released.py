@@ -5,14 +5,14 @@ reproduced here:
 
 1. The mask policy is the initial policy for ever: the sampler keeps the object it was given at construction,
    so the update of the mask every k iterations never reaches it.
-2. Masked log-probabilities are not renormalised, so that those of kept tokens equal the unmasked policy's:
+2. Masked log-probabilities are not renormalized, so that those of kept tokens equal the unmasked policy's:
    the ratio is PPO's, of a distribution that did not act.
 3. The mask keeps at least 100 tokens.
 
 So the algorithm is PPO that draws through a fixed nucleus filter. The sampled and the scored distribution
 differ by the logarithm of the kept mass, and the run's fidelity report says so (`max_logprob_difference`).
 
-Deviations from the released code: its entropy mixes renormalised probabilities with log-probabilities that
+Deviations from the released code: its entropy mixes renormalized probabilities with log-probabilities that
 are not; here the entropy bonus (off by default) is the unmasked policy's. EOS always passes the mask.
 Everything else is `ppo`'s.
 """

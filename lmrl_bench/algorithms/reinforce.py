@@ -13,7 +13,7 @@ Episodes cut at the length cap are rewarded as they stand; without a critic ther
 
 Deviations from the paper: the sum over a response's tokens is divided by the number of tokens of the batch, not
 of episodes, which scales the gradient and leaves its direction; `batch-mean` holds the episode's own return, so
-that where γ is 1 it shrinks the expected gradient by (B − 1)/B (`rloo` leaves it out); the optimiser is Adam; the
+that where γ is 1 it shrinks the expected gradient by (B − 1)/B (`rloo` leaves it out); the optimizer is Adam; the
 gradient's norm is clipped; the reward holds a KL charge.
 
 TRL has no REINFORCE. With one group, `batch-mean` is `grpo` without the standard deviation, and `rloo` but

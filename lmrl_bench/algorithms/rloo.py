@@ -12,9 +12,9 @@ As long as ρ is 1 (the default is one step per iteration) the gradient is REINF
 There is no discount within a response. Episodes cut at the length cap are compared as they stand, truncated or not.
 
 Deviations from the paper: its estimator has no ratio; ρ and its clip are TRL's, and matter with more epochs or
-minibatches only. The optimiser is Adam, the gradient's norm is clipped.
+minibatches only. The optimizer is Adam, the gradient's norm is clipped.
 
-Deviations from TRL (1.16): none in advantages, loss and gradient (tests/oracle); advantages are never normalised,
+Deviations from TRL (1.16): none in advantages, loss and gradient (tests/oracle); advantages are never normalized,
 which is TRL's default. The old log-probabilities are the sampler's own and not computed again; dropout stays off.
 """
 

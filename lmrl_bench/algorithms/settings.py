@@ -29,7 +29,7 @@ class OnPolicyConfig(AlgorithmConfig):
         "constant",
         description="linear: to 0 over the token budget, by the tokens at the iteration's start",
     )
-    adam_epsilon: float = Field(1e-5, gt=0.0, description="ε of the optimiser")
+    adam_epsilon: float = Field(1e-5, gt=0.0, description="ε of the optimizer")
     max_grad_norm: float = Field(1.0, gt=0.0, description="bound of the gradient's joint norm")
     kl: KLConfig = Field(
         default_factory=lambda: KLConfig(), description="the KL charge in the reward"
