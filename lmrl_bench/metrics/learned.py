@@ -23,7 +23,6 @@ from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.models.stored import check_finite
 
 if TYPE_CHECKING:
     from lmrl_bench.text.sample import Sample
@@ -202,6 +201,7 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
 
     from lmrl_bench.models.border import reported
     from lmrl_bench.models.checkpoint import CLASSIFIER, load_tokenizer, read_config
+    from lmrl_bench.models.stored import check_finite
 
     base = read_json(folder / ASSET_BASE)
     for key in ("asset", "version", "weights"):
