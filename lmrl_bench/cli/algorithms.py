@@ -34,7 +34,15 @@ def show_(
     schema: dict[str, Any] = algorithm.config_class.model_json_schema()
     words = inspect.getdoc(sys.modules[algorithm.__module__]) or ""
     lines = [words, "", "fields:"]
+    groups = {
+        field: facts.description for field, facts in algorithm.config_class.model_fields.items()
+    }
     for field, _, default, meaning in settings_of(algorithm.config_class):
+        group = field.partition(".")[0]
+        if group != field and group in groups:
+            lines.append(
+                f"  {group} = (the settings {group}.*)  {groups.pop(group) or ''}".rstrip()
+            )
         lines.append(f"  {field} = {default}  {meaning}".rstrip())
     searched = algorithm.config_class.search_space
     lines += ["", "searched by `tune`:"] if searched else []
