@@ -22,6 +22,8 @@ MAX_BYTES: Final = 8 * 2**30
 
 _SECONDS = 60.0  # for one child; and one more for each MB
 _BATCH_ROWS = 4096
+_FINE: set[tuple[int, ...]] = set()
+"""States of files that were read in this process's time, and are fine."""
 
 
 def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
@@ -31,14 +33,25 @@ def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
         What is wrong, for each file that cannot be read or holds text that is not UTF-8; nothing for the others.
     """
     problems: dict[Path, str] = {}
-    waiting = list(paths)
+    states = {path: _state(path) for path in paths}
+    waiting = [path for path in paths if states[path] not in _FINE]
     while waiting:
         answers, end = _ask(waiting)
         problems |= {waiting[i]: text for i, text in enumerate(answers) if text}
         if len(answers) < len(waiting):
             problems[waiting[len(answers)]] = end
         waiting = waiting[len(answers) + 1 :]
+    _FINE.update(states[path] for path in paths if path not in problems)
     return problems
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    """Returns what changes whenever the content of a file does; nothing for no file."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _ask(paths: Sequence[Path]) -> tuple[list[str], str]:

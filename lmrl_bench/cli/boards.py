@@ -12,6 +12,7 @@ from lmrl_bench.wording import counted
 
 if TYPE_CHECKING:
     from lmrl_bench.leaderboards.spec import BoardSpec
+    from lmrl_bench.leaderboards.table import BoardTable
 
 app = typer.Typer(
     help="Boards: tables, pages and plots from committed records.", no_args_is_help=True
@@ -73,7 +74,7 @@ def export(
     from lmrl_bench.runs.expectations import of_board
 
     spec = load_board(board)
-    rows = export_board(spec, results, output, of_board(spec))
+    rows = export_board(spec, results, output, of_board(spec), note)
     note(f"wrote {output}: {counted(rows, 'row')}")
 
 
@@ -87,14 +88,10 @@ def statistics(
 
     Prints IQM, optimality gap, ranks, ties and tests, with intervals.
     """
-    from lmrl_bench.leaderboards.collect import collect
     from lmrl_bench.leaderboards.overview import overview
     from lmrl_bench.leaderboards.render.overview import overview_text
-    from lmrl_bench.leaderboards.spec import load_board
-    from lmrl_bench.runs.expectations import of_board
 
-    spec = load_board(board)
-    found = overview(collect(spec, results, of_board(spec)))
+    found = overview(_table(board, results))
     show_one(found.model_dump(mode="json"), as_json=as_json, text=overview_text(found))
 
 
@@ -112,14 +109,23 @@ def power(
 
     That is with a probability of 0.8; also says what more seeds would give.
     """
-    from lmrl_bench.leaderboards.collect import collect
     from lmrl_bench.leaderboards.power import board_power
+
+    found = board_power(_table(board, results), difference)
+    show([task.line() for task in found], as_json=as_json)
+
+
+def _table(board: str, results: Path) -> BoardTable:
+    """Sums up the records of a board; says which cells are left out because their files are damaged."""
+    from lmrl_bench.leaderboards.collect import collect, damaged_cells
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.runs.expectations import of_board
 
     spec = load_board(board)
-    found = board_power(collect(spec, results, of_board(spec)), difference)
-    show([task.line() for task in found], as_json=as_json)
+    table = collect(spec, results, of_board(spec))
+    for text in damaged_cells(table):
+        note(text)
+    return table
 
 
 def build_files(spec: BoardSpec, results: Path, out: Path | None = None) -> list[Path]:

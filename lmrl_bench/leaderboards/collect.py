@@ -17,7 +17,12 @@ from lmrl_bench.leaderboards.consistency import (
     refuse_stale,
     stale,
 )
-from lmrl_bench.leaderboards.evidence import collect_curves, collect_samples
+from lmrl_bench.leaderboards.evidence import (
+    Evidence,
+    collect_curves,
+    collect_samples,
+    read_evidence,
+)
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
@@ -33,10 +38,18 @@ from lmrl_bench.leaderboards.table import (
     significant,
 )
 from lmrl_bench.leaderboards.verification import verification
+from lmrl_bench.parquet import unreadable
 from lmrl_bench.paths import without_folders
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import RunRecord, SplitResults
-from lmrl_bench.records.store import RECORD, check_files, check_place, find_folders, read_record
+from lmrl_bench.records.store import (
+    RECORD,
+    SAMPLES,
+    check_files,
+    check_place,
+    find_folders,
+    read_record,
+)
 
 Expectation = Callable[[Cell], ExpectedRun]
 """Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""
@@ -67,13 +80,17 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         expected: What the record of each cell must say.
 
     Raises:
-        RecordError: No results folder; a record that is corrupt, changed or misplaced, or not of
-            the cell as it is today; mixed signatures or digests in one table.
+        RecordError: No results folder; a record that is misplaced, or not of the cell as it is
+            today; mixed signatures or digests in one table.
     """
     grid = cells(board)
     folders = find_folders(results_root / board.name)
     damaged: dict[Path, str] = {}
     records = records_of(board.name, grid, results_root, expected, set(folders), damaged)
+    for task in board.tasks:
+        folders_of = [c.folder(results_root, board.name) for c in grid if c.task == task.task]
+        check_task({f: found for f in folders_of if (found := records[f]) is not None})
+    evidence = _evidence(records, board.seeds[0], damaged)
     of_tasks: dict[str, list[_Place]] = {task.task: [] for task in board.tasks}
     for cell, (folder, record) in zip(grid, records.items(), strict=True):
         of_tasks[cell.task].append(_Place(cell, folder, record))
@@ -87,7 +104,9 @@ def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> Boar
         reference=board.reference,
         tuning=board.tuning,
         tasks=[
-            _task_table(board, task.task, of_tasks[task.task], results_root, expected, damaged)
+            _task_table(
+                board, task.task, of_tasks[task.task], results_root, expected, damaged, evidence
+            )
             for task in board.tasks
         ],
         unlisted=[f.relative_to(results_root).as_posix() for f in folders if f not in records],
@@ -100,7 +119,7 @@ def records_of(
     results_root: Path,
     expected: Expectation,
     folders: Collection[Path],
-    damaged: dict[Path, str] | None = None,
+    damaged: dict[Path, str],
 ) -> dict[Path, RunRecord | None]:
     """Reads the record of every cell, in their order; None where there is none.
 
@@ -110,11 +129,10 @@ def records_of(
         results_root: The folder of all results.
         expected: What the record of each cell must say.
         folders: What `find_folders` found, which follows no link.
-        damaged: Takes the reason for each cell whose files are damaged, and which then has no record; None: such a
-            cell is an error.
+        damaged: Takes the reason for each cell whose files are damaged, and which then has no record.
 
     Raises:
-        RecordError: A record is corrupt, changed or misplaced, or not of the cell as it is today.
+        RecordError: A record is misplaced, or not of the cell as it is today.
     """
     records: dict[Path, RunRecord | None] = {}
     problems: dict[Path, list[str]] = {}
@@ -128,18 +146,34 @@ def records_of(
         try:
             record = read_record(folder)
             check_files(folder, record)
+            for name, numbers in _numbers(record):
+                check_numbers(f"{folder}{name}", numbers)
         except RecordError as error:
-            if damaged is None:
-                raise
             damaged[folder] = str(error)
             continue
         records[folder] = record
-        for name, numbers in _numbers(record):
-            check_numbers(f"{folder}{name}", numbers)
         if reasons := stale(record, cell, expected(cell)):
             problems[folder] = reasons
     refuse_stale(problems, board)
     return records
+
+
+def _evidence(
+    records: dict[Path, RunRecord | None], seed: int, damaged: dict[Path, str]
+) -> dict[Path, Evidence]:
+    """Reads what boards draw and show of completed runs; a run whose files cannot be read loses its record."""
+    completed = {f: r for f, r in records.items() if r is not None and r.status == "completed"}
+    shown = {f for f, r in completed.items() if r.seed == seed and r.samples is not None}
+    unread = unreadable([folder / SAMPLES for folder in shown])
+    found: dict[Path, Evidence] = {}
+    for folder, record in completed.items():
+        try:
+            if reason := unread.get(folder / SAMPLES):
+                raise RecordError(f"{folder / SAMPLES}: cannot be read ({reason}); restore it")
+            found[folder] = read_evidence(folder, record, folder in shown)
+        except RecordError as error:
+            damaged[folder], records[folder] = str(error), None
+    return found
 
 
 def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
@@ -159,9 +193,9 @@ def _task_table(
     results_root: Path,
     expected: Expectation,
     damaged: Mapping[Path, str],
+    evidence: Mapping[Path, Evidence],
 ) -> TaskTable:
     found = {place.folder: place.record for place in places if place.record is not None}
-    check_task(found)
     of_rows: dict[str, list[_Place]] = {entry.label: [] for entry in board.entries}
     for place in places:
         of_rows[place.cell.label].append(place)
@@ -177,7 +211,7 @@ def _task_table(
         row = _row(entry.label, entry.algorithm, seeds, board.name)
         checked = _verification(results_root / board.name / task / entry.label, row, seeds)
         runs = [
-            run.model_copy(update={"error": f"{DAMAGED}{_short(damaged[place.folder])}"})
+            run.model_copy(update={"error": damage(damaged[place.folder])})
             if place.folder in damaged
             else run
             for run, place in zip(row.runs, of_rows[entry.label], strict=True)
@@ -188,8 +222,8 @@ def _task_table(
         task=task,
         info=info,
         rows=ranked(rows, info, lower, board.reference),
-        curves=collect_curves(found, info),
-        samples=collect_samples(found, board.seeds[0], [e.label for e in board.entries]),
+        curves=collect_curves(found, evidence, info),
+        samples=collect_samples(found, evidence, board.seeds[0], [e.label for e in board.entries]),
         samples_seed=board.seeds[0],
     )
 
@@ -233,10 +267,20 @@ def damaged_cells(table: BoardTable) -> list[str]:
     """Returns the cells that the board lacks because their files are damaged, each with the reason and the remedy."""
     runs = [run for task in table.tasks for row in task.rows for run in row.runs]
     return [
-        f"{run.folder}: {run.error}; the board is built without it; lmrl-bench bench {table.name} runs it again"
+        left_out(run.folder, run.error, table.name)
         for run in runs
         if run.status == "missing" and run.error
     ]
+
+
+def left_out(folder: str, error: str, board: str) -> str:
+    """Returns the line for a cell whose files are damaged."""
+    return f"{folder}: {error}; it is left out; lmrl-bench bench {board} runs it again"
+
+
+def damage(reason: str) -> str:
+    """Returns the error of a missing run whose files are there, but damaged."""
+    return f"{DAMAGED}{_short(reason)}"
 
 
 def _short(reason: str) -> str:

@@ -59,12 +59,12 @@ def check_numbers(place: Path | str, numbers: Mapping[str, float]) -> None:
     Raises:
         RecordError: Names the first one that is too large.
     """
-    if max(map(abs, numbers.values()), default=0.0) <= LARGEST:
+    if all(abs(value) <= LARGEST for value in numbers.values()):  # NaN is not
         return
     for name, value in numbers.items():
-        if abs(value) > LARGEST:
+        if not abs(value) <= LARGEST:
             raise RecordError(
-                f"{place}: {name} is {value:g}, larger than {LARGEST:g}: no statistics can take it; "
+                f"{place}: {name} is {value:g}, not a number up to {LARGEST:g}: no statistics can take it; "
                 "leave the row out, or fix the cause and run it again"
             )
 

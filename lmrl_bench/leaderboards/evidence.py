@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,36 +16,63 @@ from lmrl_bench.leaderboards.consistency import check_numbers
 from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, TaskInfo
-from lmrl_bench.records.store import CURVES, SHOWN_SAMPLES, read_curves, read_samples
+from lmrl_bench.records.store import CURVES, SAMPLES, SHOWN_SAMPLES, read_curves, read_samples
 
 _SPLIT = "test"
 _POINTS = TypeAdapter(list[ValidationPoint])
 _NUMBERS = [name for name in ValidationPoint.model_fields if name != "kind"]
 
 
-def collect_curves(records: Mapping[Path, RunRecord], info: TaskInfo | None) -> list[Curve]:
-    """Returns the validation curves of all completed training runs, by row.
+class Evidence(NamedTuple):
+    """What stands behind the numbers of one completed run.
+
+    Attributes:
+        points: Its evaluations on the validation split.
+        rows: Its first answers on the test split; none where they are not shown.
+    """
+
+    points: list[ValidationPoint]
+    rows: list[dict[str, Any]]
+
+
+def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
+    """Reads the files beside the record of a completed run.
+
+    Args:
+        folder: The folder of the run.
+        record: Its record.
+        shown: Whether its answers are shown.
 
     Raises:
-        RecordError: A curve lacks what a board draws.
+        RecordError: A curve lacks what a board draws, or a file cannot be read.
     """
-    if info is None:
-        return []
-    found: dict[str, list[CurveOfSeed]] = {}
-    for folder, record in records.items():
-        if record.status != "completed" or record.curves is None:
-            continue
+    points: list[ValidationPoint] = []
+    if record.curves is not None:
         lines = [line for line in read_curves(folder) if line.get("kind") == "validation"]
         points = _points(folder, lines)
-        if len(points) < 2:
-            continue  # nothing was trained: there is no curve to draw
-        metric = f"metric/{info.primary_metric}"
+        metric = f"metric/{record.task.primary_metric}"
         missing = [p.iteration for p in points if metric not in (p.model_extra or {})]
-        if missing:
+        if missing and len(points) > 1:
             raise RecordError(
                 f"{folder}/curves.jsonl: iteration {missing[0]} lacks {metric}; "
                 "run again with --fresh"
             )
+    rows = _first_rows(folder) if shown and record.samples is not None else []
+    return Evidence(points, rows)
+
+
+def collect_curves(
+    records: Mapping[Path, RunRecord], evidence: Mapping[Path, Evidence], info: TaskInfo | None
+) -> list[Curve]:
+    """Returns the validation curves of all completed training runs, by row."""
+    if info is None:
+        return []
+    metric = f"metric/{info.primary_metric}"
+    found: dict[str, list[CurveOfSeed]] = {}
+    for folder, record in records.items():
+        points = evidence[folder].points if folder in evidence else []
+        if len(points) < 2:
+            continue  # nothing was trained: there is no curve to draw
         found.setdefault(record.row, []).append(
             CurveOfSeed(
                 seed=record.seed,
@@ -75,7 +102,10 @@ def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Validation
 
 
 def collect_samples(
-    records: Mapping[Path, RunRecord], seed: int, labels: Sequence[str]
+    records: Mapping[Path, RunRecord],
+    evidence: Mapping[Path, Evidence],
+    seed: int,
+    labels: Sequence[str],
 ) -> list[ShownSample]:
     """Returns the first test prompts with the answers of every row that completed the given seed.
 
@@ -84,14 +114,12 @@ def collect_samples(
     """
     shown: dict[str, dict[str, Any]] = {}
     answers: dict[str, list[Answer]] = {}
-    by_label = {
-        r.row: (f, r) for f, r in records.items() if r.seed == seed and r.samples is not None
-    }
+    by_label = {record.row: folder for folder, record in records.items() if record.seed == seed}
     for label in labels:
-        if label not in by_label or by_label[label][1].status != "completed":
+        folder = by_label.get(label)
+        if folder is None or folder not in evidence:
             continue
-        folder = by_label[label][0]
-        for row in _first_rows(folder):
+        for row in evidence[folder].rows:
             known = shown.setdefault(row["sample_id"], {**row, "folder": folder})
             if known["prompt_sha256"] != row["prompt_sha256"]:
                 raise RecordError(
@@ -118,7 +146,11 @@ def _first_rows(folder: Path) -> list[dict[str, Any]]:
     first, *_, last = [places[0], *places[:SHOWN_SAMPLES]]
     # Not `table.take`: it loads pandas, which takes longer than a board of dozens of records.
     rows = table.slice(first, last - first + 1).to_pylist()
-    return [row for row in rows if row["decoding"] == _SPLIT and row["prompt"] is not None]
+    shown = [row for row in rows if row["decoding"] == _SPLIT and row["prompt"] is not None]
+    for row in shown:
+        scores = {name: value for name, value in row.items() if isinstance(value, float)}
+        check_numbers(f"{folder}/{SAMPLES}", scores)
+    return shown
 
 
 def _answer(label: str, row: Mapping[str, Any]) -> Answer:

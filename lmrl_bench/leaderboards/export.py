@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.collect import Expectation, records_of
+from lmrl_bench.leaderboards.collect import Expectation, damage, left_out, records_of
 from lmrl_bench.leaderboards.consistency import check_task
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
@@ -49,7 +49,13 @@ COLUMNS: dict[str, pa.DataType] = {
 """Columns of the table; results/README.md says what they hold."""
 
 
-def export(board: BoardSpec, results_root: Path, output: Path, expected: Expectation) -> int:
+def export(
+    board: BoardSpec,
+    results_root: Path,
+    output: Path,
+    expected: Expectation,
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
     """Writes the table of a board; the same records give the same bytes with the same pyarrow.
 
     Args:
@@ -57,6 +63,7 @@ def export(board: BoardSpec, results_root: Path, output: Path, expected: Expecta
         results_root: The folder of all results.
         output: The file, `*.parquet`.
         expected: What the record of each cell must say; see `collect`.
+        say: Takes a line for each cell that is left out because its files are damaged.
 
     Returns:
         The number of rows.
@@ -66,24 +73,34 @@ def export(board: BoardSpec, results_root: Path, output: Path, expected: Expecta
     """
     if output.suffix != SUFFIX:
         raise RecordError(f"{output}: the table is a parquet file; let its name end with {SUFFIX}")
-    table = board_rows(board, results_root, expected)
+    table = board_rows(board, results_root, expected, say)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(output, buffer.getvalue())
     return int(table.num_rows)
 
 
-def board_rows(board: BoardSpec, results_root: Path, expected: Expectation) -> pa.Table:
+def board_rows(
+    board: BoardSpec,
+    results_root: Path,
+    expected: Expectation,
+    say: Callable[[str], None] = lambda _: None,
+) -> pa.Table:
     """Returns one row per record and metric, in the order of the board.
 
     A seed without results, whatever the reason, has one row whose metric and value are null.
+    `say` takes a line for each cell whose files are damaged, which counts as missing.
 
     Raises:
         RecordError: As in `collect`.
     """
     grid = cells(board)
     known = set(find_folders(results_root / board.name))
-    records = records_of(board.name, grid, results_root, expected, known)
+    damaged: dict[Path, str] = {}
+    records = records_of(board.name, grid, results_root, expected, known, damaged)
+    for folder, reason in damaged.items():
+        place = folder.relative_to(results_root).as_posix()
+        say(left_out(place, damage(reason), board.name))
     for task in board.tasks:
         folders = [c.folder(results_root, board.name) for c in grid if c.task == task.task]
         check_task({f: found for f in folders if (found := records[f]) is not None})

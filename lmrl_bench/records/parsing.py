@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -12,7 +11,8 @@ from pydantic_core import from_json, to_json
 from lmrl_bench.strict_json import unique_keys
 
 _LARGEST: Final = 2**63 - 1
-_LONG_NUMBER: Final = re.compile(rb"[\s:,\[]-?\d{19}")
+_DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
+_LONG_NUMBER: Final = b"0" * 19
 _SHOWN: Final = 5
 
 
@@ -40,7 +40,7 @@ def require_plain(value: Any, content: bytes) -> None:
     # A second value for one key adds a colon, or an escape hides one: only then is the text read again.
     if b"\\u" in content or content.count(b":") != compact.count(b":"):
         json.loads(content, object_pairs_hook=unique_keys)
-    if _LONG_NUMBER.search(content):
+    if _LONG_NUMBER in content.translate(_DIGITS_ALIKE):  # many times faster than an expression
         json.loads(content, parse_int=_require_64_bits)
 
 

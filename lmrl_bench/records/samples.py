@@ -91,24 +91,39 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
 
 
 def _check_schema(path: Path, schema: pa.Schema) -> None:
+    twice = [name for number, name in enumerate(schema.names) if name in schema.names[:number]]
+    if twice:
+        raise RecordError(f"{path}: the column '{twice[0]:.80}' is there twice; restore it")
     missing = [name for name in COLUMNS if name not in schema.names]
     if missing:
         raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
+    unknown = _unknown(schema.names)
+    if unknown:
+        raise RecordError(f"{path}: unknown columns {_listed(unknown)}; restore it")
     wrong = [field.name for field in schema if field.type != COLUMNS.get(field.name, pa.float64())]
     if wrong:
-        raise RecordError(f"{path}: columns of another type: {', '.join(wrong)}; restore it")
+        raise RecordError(f"{path}: columns of another type: {_listed(wrong)}; restore it")
 
 
 def _check_whole(path: Path, table: pa.Table) -> None:
     empty = [name for name in _WHOLE if name in table.column_names and table[name].null_count]
+    if not empty and "output_ids" in table.column_names:
+        empty = ["output_ids" for c in table["output_ids"].chunks if c.flatten().null_count][:1]
     if empty:
-        raise RecordError(
-            f"{path}: has an empty field in {', '.join(empty)}; run again with --fresh"
-        )
+        raise RecordError(f"{path}: has an empty field in {_listed(empty)}; run again with --fresh")
+
+
+def _unknown(names: Iterable[str]) -> list[str]:
+    """Returns the names that are no column of such a file."""
+    return [n for n in names if n not in COLUMNS and not n.startswith(("metric/", "reward/"))]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(ascii(name[:80])[1:-1] for name in names[:5])
 
 
 def _check(path: Path, rows: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:
-    unknown = [name for name in scores if not name.startswith(("metric/", "reward/"))]
+    unknown = _unknown(scores)
     if unknown:
         allowed = ", ".join([*COLUMNS, "metric/…", "reward/…"])
         raise RecordError(f"{path}: unknown columns {', '.join(unknown)} (allowed: {allowed})")

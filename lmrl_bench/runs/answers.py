@@ -143,5 +143,18 @@ def _other_samples(
         shown = (row["prompt"], row["references"])
         if shown not in ((None, None), (sample.prompt, list(sample.references))):
             return f"the sample {sample.id} is shown with another prompt or other references"
-    scores = (v for row in rows for v in row.values() if isinstance(v, float))
-    return None if all(map(math.isfinite, scores)) else "a reward or metric is not finite"
+    return _unscored(rows)
+
+
+def _unscored(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Returns why the answers cannot be the scored ones: each has a finite value of what any has."""
+    for name in rows[0] if rows else ():
+        if not name.startswith(("reward", "metric/")):
+            continue
+        values = [row[name] for row in rows]
+        missing = values.count(None)
+        if 0 < missing < len(values):
+            return f"{name} has a value for {len(values) - missing} of {len(values)} answers"
+        if not missing and not all(map(math.isfinite, values)):
+            return f"{name} is not finite"
+    return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lmrl_bench.errors import ConfigError, RecordError
-from lmrl_bench.leaderboards.collect import Expectation, collect
+from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.submission.history import compare
 from lmrl_bench.leaderboards.submission.records import (
@@ -69,6 +69,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
     if not problems:
         try:
             table = _table(submission, expected)
+            problems = damaged_cells(table)
         except RecordError as error:  # what only a whole board shows
             problems.append(str(error))
     return Reviewed(

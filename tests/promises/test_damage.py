@@ -1,7 +1,8 @@
 """A damaged file ends in the same result, or in a refusal with a remedy that works; never in other facts.
 
 Every file that a run, or the supervised start it begins from, has written is damaged in every way, at several moments;
-then the same command is called. `DAMAGES=300 pytest tests/promises/test_damage.py` does 300 of the pairs, the suite 24.
+then the same command is called. `DAMAGES=300 pytest tests/promises/test_damage.py` does 300 of the pairs, the suite 24;
+`SEED` chooses others.
 `python tests/promises/test_damage.py N` prints a line for each that is wrong.
 """
 
@@ -21,6 +22,7 @@ import yaml
 from fixtures.accidents import SETTINGS, Scene, remove
 
 DAMAGES = int(os.environ.get("DAMAGES", "24"))
+SEED = int(os.environ.get("SEED", "0"))
 
 
 def flip(share: float) -> Callable[[Path, Path], None]:
@@ -149,7 +151,7 @@ class Damaged:
             for path in sorted((self.saved / moment).rglob("*"))
             if path.is_file()
         ]
-        draw = random.Random(0)
+        draw = random.Random(SEED)
         draws = {file: draw.sample(sorted(DAMAGE), len(DAMAGE)) for file in files}
         draw.shuffle(files)
         return [(*file, draws[file][turn]) for turn in range(len(DAMAGE)) for file in files]

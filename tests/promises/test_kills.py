@@ -1,7 +1,8 @@
 """A run that is killed at any operation on a file and called again has the facts of an undisturbed one, nothing else.
 
 `KILLS=150 pytest tests/promises/test_kills.py` kills at 150 operations, or at all of them if there are fewer; the suite
-at 14. What is killed is the training of a supervised start, then that of a run from it, which keeps its policy.
+at 14; `SEED` chooses others. What is killed is the training of a supervised start, then that of a run from it, which
+keeps its policy.
 `python tests/promises/test_kills.py N` prints a line for each.
 """
 
@@ -18,6 +19,7 @@ import pytest
 from fixtures.accidents import Scene
 
 KILLS = int(os.environ.get("KILLS", "14"))
+SEED = int(os.environ.get("SEED", "0"))
 
 
 def judge(scene: Scene, kill_at: int, facts: object, files: list[str]) -> str:
@@ -44,7 +46,7 @@ def chosen(operations: list[str], count: int) -> list[int]:
     kinds: dict[str, list[int]] = {}
     for number, name in enumerate(operations, start=1):
         kinds.setdefault(re.sub(r"[.-][a-z0-9_]{8}(?=-old$|$)", "", name), []).append(number)
-    draw = random.Random(0)
+    draw = random.Random(SEED)
     for numbers in kinds.values():
         draw.shuffle(numbers)
     order = sorted(kinds, key=lambda name: (not name.startswith(("re", "mk", "un")), draw.random()))

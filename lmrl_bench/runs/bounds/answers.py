@@ -17,8 +17,9 @@ def check(run: Run) -> Iterator[str]:
     if info is not None and info.rows != len(run.rows):
         yield f"samples.rows is {info.rows}, but the file has {len(run.rows)}"
     yield from _columns(run)
+    limits = _limits(run)
     for row in run.rows:
-        reasons = list(_row(run, row))
+        reasons = list(_row(run, row, limits))
         if reasons:
             yield f"samples.parquet: {row['decoding']}, the sample {row['sample_id']}: {reasons[0]}"
             return
@@ -58,7 +59,15 @@ def _parts(terms: Sequence[Any]) -> set[str] | None:
     return set(names) if all(map(textual, names)) and len(set(names)) == len(names) else None
 
 
-def _row(run: Run, row: Mapping[str, Any]) -> Iterator[str]:
+def _limits(run: Run) -> dict[str, tuple[float, float]]:
+    """Returns the bounds of single answers by column; of metrics that are known here."""
+    found = {c.key: known(run.task, c) for c in run.task.spec.metrics.all()}
+    return {f"metric/{key}": here.single for key, here in found.items() if here is not None}
+
+
+def _row(
+    run: Run, row: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
+) -> Iterator[str]:
     ids, response = row["output_ids"], run.response
     least = max(1, response.min_tokens)
     if row["seed_index"] != 0:
@@ -69,7 +78,7 @@ def _row(run: Run, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"not terminated after {len(ids)} of {response.max_tokens} tokens"
     if run.vocabulary is not None:
         yield from _language(run.vocabulary, row)
-    yield from _scores(run, row)
+    yield from _scores(run, row, limits)
 
 
 def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
@@ -85,11 +94,13 @@ def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
         yield f"output {row['output'][:60]!r} is not the text of output_ids, {language.text(ids)[:60]!r}"
 
 
-def _scores(run: Run, row: Mapping[str, Any]) -> Iterator[str]:
-    for component in run.task.spec.metrics.all():
-        value, here = row.get(f"metric/{component.key}"), known(run.task, component)
-        if value is not None and here is not None and not within(value, here.single):
-            yield f"metric/{component.key} is {value:.9g}, outside its bounds"
+def _scores(
+    run: Run, row: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
+) -> Iterator[str]:
+    for column, bounds in limits.items():
+        value = row.get(column)
+        if value is not None and not within(value, bounds):
+            yield f"{column} is {value:.9g}, outside its bounds"
     reward = run.task.spec.reward
     parts = [row[name] for name in row if name.startswith("reward/") and row[name] is not None]
     if parts and _parts(reward.terms) is not None:

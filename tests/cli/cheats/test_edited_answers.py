@@ -44,6 +44,8 @@ ANSWERS = {
         "reward of the sample test-0 is",
     ),
     "an empty field": ("validate", first(terminated=None), "has an empty field"),
+    "no token": ("validate", first(output_ids=[None, 3]), "has an empty field in output_ids"),
+    "no score": ("validate", first(**{"metric/chrf": None}), "metric/chrf has a value for 3 of 4"),
     "no decoding": ("rescore", first(decoding=None), "has an empty field in decoding"),
 }  # fmt: skip
 
@@ -110,16 +112,17 @@ def test_answers_that_are_no_text(handed, refuse):
             {"metric/chrf": []},
             r"(iteration 0|curves\.jsonl:1): metric/chrf: Input should be a valid number",
         ),
-        ({"reward": 1e308}, r"curves.jsonl: reward is 1e\+308, larger than 1e\+100"),
+        ({"reward": 1e308}, r"curves.jsonl: reward is 1e\+308, not a number up to 1e\+100"),
     ],
 )
 def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, reason):
-    """Also the first one, of which no result is claimed; and by somebody who builds the board at once."""
+    """Also the first one, of which no result is claimed; somebody who builds the board at once loses the cell."""
     handed.edit_curves(lambda lines: lines[0].update(value))
     assert re.search(reason, refuse("validate"))
     places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
     done = call(capsys, "board", "build", handed.board, *places)
-    assert (done.code, bool(re.search(reason, done.err))) == (2, True), done.err
+    assert (done.code, bool(re.search(reason, done.err))) == (0, True), done.err
+    assert "small/toy/ppo/1: damaged: " in done.err
 
 
 def test_more_training_than_the_budget(handed, refuse):
