@@ -299,7 +299,7 @@ def test_board_list_build_and_check(world, board, capsys):
     assert "Traceback" not in stale.err
     built = call(capsys, "board", "build", folder)
     assert built.code == 0, built.err
-    assert "wrote leaderboards/fake/" in built.err
+    assert "wrote boards/fake/" in built.err
     json.loads((world.root / "leaderboards" / "fake" / "board.json").read_text())
     assert call(capsys, "board", "build", folder, "--check").code == 0
     missing = next(cell for cell in cells(spec) if (cell.label, cell.seed) == ("nlpo", 0))
