@@ -29,6 +29,7 @@ from lmrl_bench.leaderboards.statistics import (
 )
 from lmrl_bench.leaderboards.table import Verification
 from lmrl_bench.records.files import write_atomic
+from lmrl_bench.records.parsing import parse_json
 from lmrl_bench.records.record import Count, Name, RunRecord, Sha256
 
 FILE: Final = "verification.json"
@@ -116,16 +117,18 @@ def read_checks(row_folder: Path) -> list[Check]:
             f"{path}: larger than {MAX_BYTES:,} bytes; no file of checks is; remove it"
         )
     try:
-        return _Checks.model_validate_json(path.read_bytes()).checks
-    except (OSError, ValidationError) as error:
+        content = path.read_bytes()
+        parse_json(content)  # pydantic's own reader takes the last of two equal keys
+        return _Checks.model_validate_json(content).checks
+    except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: not a file of checks ({_reason(error)}); remove it, and check the row again with "
             "lmrl-bench submission rescore --write-verification"
         ) from error
 
 
-def _reason(error: OSError | ValidationError) -> str:
-    if isinstance(error, OSError):
+def _reason(error: OSError | ValueError) -> str:
+    if not isinstance(error, ValidationError):
         return str(error)
     first = error.errors(include_url=False)[0]
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))

@@ -233,7 +233,17 @@ def test_a_completed_record_without_its_primary_metric(row):
         primary_value(record.model_copy(update={"results": {}}))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"checks": [{"level": 4}]}', '{"checks": [], "x": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"checks": [{"level": 4}]}',
+        '{"checks": [], "x": 1}',
+        '{"checks": [], "checks": []}',
+        '{"checks": [' + "[" * 5000 + "]" * 5000 + "]}",
+    ],
+)
 def test_what_is_no_file_of_checks_is_refused(row, text):
     (row / FILE).write_text(text)
     with pytest.raises(RecordError, match=r"verification\.json: not a file of checks"):
