@@ -216,6 +216,6 @@ def _task(workload: Workload) -> dict[str, Any]:
         "prompt": {"max_tokens": workload.prompt_tokens[1]},
         "response": {"max_tokens": response, "min_tokens": response - 1},
         "reward": {"terms": [{"name": NAME}]},
-        "metrics": {"primary": {"name": "length"}, "held_out": [{"name": "chrf"}]},
+        "metrics": {"primary": {"name": "chrf"}, "held_out": [{"name": "length"}]},
         "policies": {"default": "nano-causal", "kinds": ["causal"]},
     }

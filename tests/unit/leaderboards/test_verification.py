@@ -192,7 +192,7 @@ CLAIMS = {
         lambda c: c["retrained"].update(how="interval", value=None), "says nothing without the value"
     ),
     "a value that is not finite": (
-        lambda c: c["retrained"].update(how="interval", value=float("nan")), "finite number"
+        lambda c: c["retrained"].update(how="interval", value=float("nan")), "not a file of checks"
     ),
     "a value outside the interval": (
         lambda c: c["retrained"].update(how="interval", value=99.0),
