@@ -36,18 +36,20 @@ def parse_json(text: str) -> Any:
         raise ValueError(_too_deep()) from None
     if text.count("[") + text.count("{") > MAX_DEPTH and depth(value) > MAX_DEPTH:
         raise ValueError(_too_deep())
-    if "\\ud" in text or "\\uD" in text:
+    if "\\ud" in text or "\\uD" in text or "\\u0000" in text:
         require_encodable(value)
     return value
 
 
 def require_encodable(value: Any) -> None:
-    """Checks that every text of a value, keys included, can be written as UTF-8.
+    """Checks that every text of a value, keys included, can be written as UTF-8 and holds no NUL.
 
     Raises:
         ValueError: Names the text and the character.
     """
     for text in _texts(value):
+        if "\0" in text:
+            raise ValueError(f"{text[:60]!r} holds a NUL character (\\u0000); remove it")
         if text.isascii():
             continue
         try:

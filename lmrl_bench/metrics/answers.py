@@ -183,8 +183,8 @@ class TokenF1(_Answers):
 class NumericMatch(_Answers):
     """1 where the number in the response equals a reference, else 0; mean over samples.
 
-    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567), currency
-    sign before and per cent sign after, which are left out. They are compared exactly, of whatever
+    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567 or 1 234 567),
+    currency sign before and per cent sign after, which are left out; 1½ and 4² are no numbers. They are compared exactly, of whatever
     size; nothing is evaluated. A response without a number counts as wrong and is counted in the
     detail `invalid`; a reference that is not one number is an error.
 
@@ -251,9 +251,13 @@ class NumericMatch(_Answers):
         return super()._details(responses) | {"invalid": float(invalid)}
 
 
+_SEPARATORS: Final = ", \u00a0\u2009\u202f"
+_PARTIAL: Final = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u215f\u2189"
+"""Exponents, indices and fractions of one character: a number next to one of them is more than its digits."""
 _NUMBER: Final = re.compile(
     r"(?P<sign>(?<!\w)[-+\u2212])?\s?[$€£¥]?"
-    r"(?P<digits>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\d)\.\d+)"
+    rf"(?P<digits>(?>(?:(?<!\d)\d{{1,3}}(?P<by>[{_SEPARATORS}])\d{{3}}(?:(?P=by)\d{{3}})*(?!\d)|\d+)"
+    rf"(?:\.\d+)?|(?<!\d)\.\d+)(?![{_PARTIAL}]))"
     r"(?P<exponent>[eE][-+]?\d{1,9}(?!\d))?%?"
 )
 _EXACTLY: Final = Context(prec=60, Emax=999_999_999_999, Emin=-999_999_999_999, traps=[])
@@ -266,7 +270,8 @@ def _whole_number(text: str) -> Decimal | None:
 
 def _decimal(found: re.Match[str]) -> Decimal:
     sign = "-" if found["sign"] in ("-", "\u2212") else ""
-    return Decimal(f"{sign}{found['digits'].replace(',', '')}{found['exponent'] or ''}")
+    digits = re.sub(f"[{_SEPARATORS}]", "", found["digits"])
+    return Decimal(f"{sign}{digits}{found['exponent'] or ''}")
 
 
 def _f1(ours: Counter[str], theirs: Counter[str]) -> float:

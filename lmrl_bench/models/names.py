@@ -36,8 +36,14 @@ def resolve_model(name: str, revision: str | None = None) -> str:
         return str(SHIPPED / name)
     if name in catalog():
         return str(asset_path(name))
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(name).expanduser()
+        there = folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name too long for a file; ~nobody
+        raise PolicyError(
+            unknown_model(name[:80], f"the name cannot be a folder: {reason_of(error)}")
+        ) from error
+    if there:
         if not any((folder / file).is_file() for file in (CONFIG, ADAPTER_CONFIG)):
             raise PolicyError(f"folder '{folder}' holds no model: it has no {CONFIG}")
         return str(folder.resolve())

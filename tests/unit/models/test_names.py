@@ -78,3 +78,9 @@ def test_identity_follows_the_content(tmp_path):
     assert model_identity(str(tmp_path / "y" / "model")) == first
     (tmp_path / "y" / "model" / "model.safetensors").write_bytes(b"others!")
     assert model_identity(str(tmp_path / "y" / "model")) != first
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-that-name/model"])
+def test_a_name_that_no_file_may_have_is_one_message(name):
+    with pytest.raises(PolicyError, match="cannot be a folder"):
+        resolve_model(name)
