@@ -183,10 +183,11 @@ class TokenF1(_Answers):
 class NumericMatch(_Answers):
     """1 where the number in the response equals a reference, else 0; mean over samples.
 
-    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567 or 1 234 567),
-    currency sign before and per cent sign after, which are left out; 1½ and 4² are no numbers. They are compared exactly, of whatever
-    size; nothing is evaluated. A response without a number counts as wrong and is counted in the
-    detail `invalid`; a reference that is not one number is an error.
+    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567 or
+    1 234 567), currency sign before and per cent sign after, which are left out; 1½ and 4² are not
+    read. They are compared exactly, of whatever size; nothing is evaluated. A response without a
+    number counts as wrong and is counted in the detail `invalid`; a reference that is not one
+    number is an error.
 
     Args:
         tolerance: Largest absolute difference that still counts as equal.
