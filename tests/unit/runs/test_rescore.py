@@ -143,7 +143,7 @@ def test_a_reward_that_is_not_finite(run):
         return rows
 
     edit_samples(run, change)
-    with pytest.raises(VerificationError, match="a reward or metric is not finite"):
+    with pytest.raises(VerificationError, match="test: reward is not finite"):
         rescore(run)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 
 import numpy as np
 import pytest
@@ -400,8 +401,13 @@ def test_ctrl_c_in_a_function_is_the_users(tmp_path):
         "def f(completions):\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
         "REWARDS = {'mine': f}\n"
     )
-    with pytest.raises(KeyboardInterrupt):
-        rewards_of(task_with(tmp_path, code))
+    # A suite that a shell started in the background ignores Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rewards_of(task_with(tmp_path, code))
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_a_plugin_prints_is_no_result(tmp_path, capsys):
