@@ -113,7 +113,10 @@ BROKEN = [
 
 def assert_refused(called, *parts):
     assert called.code == 2, called
-    assert called.err.startswith("error: ")
+    notes = ("settings: ", "[")  # which settings apply, and what a start would cost
+    said = [line for line in called.err.splitlines() if not line.startswith(notes)]
+    assert said[0].startswith("error: ")
+    assert sum(line.startswith("error: ") for line in said) == 1
     for part in parts:
         assert part in called.err
     assert "Traceback" not in called.err
