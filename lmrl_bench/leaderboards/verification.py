@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -118,13 +118,31 @@ def read_checks(row_folder: Path) -> list[Check]:
         )
     try:
         content = path.read_bytes()
-        parse_json(content)  # pydantic's own reader takes the last of two equal keys
-        return _Checks.model_validate_json(content).checks
+        plain = parse_json(content)  # pydantic's own reader takes the last of two equal keys
+        checks = _Checks.model_validate_json(content).checks
+        _require_canonical(checks, plain["checks"])
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: not a file of checks ({_reason(error)}); remove it, and check the row again with "
             "lmrl-bench submission rescore --write-verification"
         ) from error
+    return checks
+
+
+def _require_canonical(checks: Sequence[Check], plain: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses seeds and dates that no command writes, and a check that is there twice.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for number, (check, written) in enumerate(zip(checks, plain, strict=True)):
+        if set(written["records"]) != {str(seed) for seed in check.records}:
+            raise ValueError(f"checks.{number}.records: write seeds as plain numbers, such as 0")
+        if written["date"] != check.date.isoformat():
+            raise ValueError(f"checks.{number}.date: write it as {check.date.isoformat()}")
+        for other in checks[:number]:
+            if other.records == check.records and _same_matter(other, check):
+                raise ValueError(f"checks.{number}: the same check is there twice")
 
 
 def _reason(error: OSError | ValueError) -> str:

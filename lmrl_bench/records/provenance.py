@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lmrl_bench.paths import PACKAGE, without_folders
-from lmrl_bench.records.record import Provenance
+from lmrl_bench.records.record import LONGEST_COMMAND, Provenance, readable
 
 PACKAGES = (
     "bert-score",
@@ -53,7 +53,7 @@ def collect(device: str, threads: int) -> Provenance:
         package_version=version("lmrl-bench"),
         commit=commit,
         dirty=dirty,
-        command=command_line(sys.argv),
+        command=readable(command_line(sys.argv), LONGEST_COMMAND),
         python=platform.python_version(),
         platform=" ".join(filter(None, (platform.system(), platform.machine(), libc))),
         packages=_versions(PACKAGES),

@@ -52,6 +52,25 @@ def control_character(text: str) -> str | None:
     return next((c for c in text if unicodedata.category(c) in _NOT_PLAIN), None)
 
 
+def readable(text: str, longest: int, lines: bool = False) -> str:
+    """Returns a text as a record keeps it: control characters escaped, and a long one without its middle.
+
+    Args:
+        text: A message, a traceback or a command.
+        longest: The most characters.
+        lines: Whether line breaks and tabs stay as they are.
+    """
+    kept = "\n\t" if lines else ""
+    plain = "".join(
+        c if c in kept or control_character(c) is None else ascii(c)[1:-1] for c in text
+    )
+    if len(plain) <= longest:
+        return plain
+    mark = f" [... {len(plain) - longest:,} or more characters left out ...] "
+    half = (longest - len(mark)) // 2
+    return plain[:half] + mark + plain[-half:]
+
+
 def _one_line(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text  # records have dozens of such texts, and boards thousands of records
@@ -74,6 +93,9 @@ def _moment(text: str) -> str:
 
 _NOT_PLAIN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 LARGEST_COUNT: Final = 2**63 - 1
+LONGEST_ERROR: Final = 10_000
+LONGEST_COMMAND: Final = 2_000
+"""Characters of the message and the traceback of an error, and of a command, in a record of ours."""
 OneLine = Annotated[str, AfterValidator(_one_line), Field(max_length=2_000)]
 Name = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=200)]
 PlainName = Annotated[str, AfterValidator(_plain), AfterValidator(_one_line), Field(max_length=255)]

@@ -17,6 +17,7 @@ from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
+    LONGEST_ERROR,
     BudgetInfo,
     DataInfo,
     ErrorInfo,
@@ -28,6 +29,7 @@ from lmrl_bench.records.record import (
     Status,
     TaskInfo,
     TimeInfo,
+    readable,
 )
 from lmrl_bench.runs.done import has_config, published_config
 from lmrl_bench.runs.evaluate import Evaluation
@@ -348,9 +350,9 @@ def _error(
         return None
     return ErrorInfo(
         type=type(error).__name__,
-        message=without_folders(str(error)),
+        message=readable(without_folders(str(error)), LONGEST_ERROR, lines=True),
         iteration=iteration,
-        traceback=trace,
+        traceback=None if trace is None else readable(trace, LONGEST_ERROR, lines=True),
     )
 
 

@@ -26,6 +26,7 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
 from lmrl_bench.runs import bounds
 from lmrl_bench.runs.answers import answers, disagreement, means
+from lmrl_bench.runs.bounds import texts
 from lmrl_bench.runs.expectations import of_board
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
@@ -61,6 +62,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         *tree.problems,
         *misplaced(submission, tree.runs),
         *problems,
+        *_texts(records),
         *_answers(records),
         *mixed(board, earlier | records, lambda task: load_task(task).spec.evaluation.greedy),
         *history.problems,
@@ -89,6 +91,19 @@ def _earlier(submission: Submission) -> dict[Path, RunRecord]:
         for _, folder in submission.earlier()
         if (folder / RECORD).exists()
     }
+
+
+def _texts(records: Mapping[Path, RunRecord]) -> list[str]:
+    """The names, free texts and times of every record, of a failed run too."""
+    problems = []
+    for folder, record in records.items():
+        try:
+            problems += [
+                f"{folder}: {reason}; run it again" for reason in texts.check(folder, record)
+            ]
+        except RecordError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _answers(records: Mapping[Path, RunRecord]) -> list[str]:

@@ -34,7 +34,9 @@ _AGAIN: Final = "only training again tells (`submission rerun`)"
 BOUNDS: Final = (
     Bound(_RECORD, ("schema", "status"), "known values; a completed run lacks no part"),
     Bound(_RECORD, ("id", "row", "seed"), "those of the folder and of the configuration's digest"),
-    Bound(_RECORD, ("error.*",), "absent from a completed run, there for any other",
+    Bound(_RECORD, ("error.*",), "absent from a completed run, there for any other; the type is a name; message "
+          "and traceback have at most "
+          "10,000 characters, and no control characters but line breaks and tabs",
           "the text of an error of a failed run"),
     Bound(_RECORD, ("task.name", "task.version", "task.digest"), "the task as it is today"),
     Bound(_RECORD, ("task.data.*",), "digest and rows of each split of the task"),
@@ -66,16 +68,24 @@ BOUNDS: Final = (
           "means over the answers; the parts are the terms of the task's reward"),
     Bound(_RECORD, ("results.*.kl_to_reference",),
           "0 but for rounding where nothing is learnt; else, for n sampled responses, at least -30/n nats less "
-          "rounding, which an honest run misses with a probability of e^-30",
+          "rounding, which an honest run misses with a probability of e^-30; at most 104 nats (the smallest "
+          "probability in "
+          "single precision) times `response.max_tokens`",
           f"its value: {_AGAIN}"),
     Bound(_RECORD, ("results.*.mean_length", "results.*.truncated_share"),
           "means over the answers; counts of whole tokens and responses inside the task's limits"),
     Bound(_RECORD, ("fidelity.*",), "the worst values of the lines of training, and the flags that follow from them"),
-    Bound(_RECORD, ("events.*",), "known names, counts", f"the counts: {_AGAIN}"),
+    Bound(_RECORD, ("events.*",), "known names; at most as many as the task has samples (prompts and "
+          "references), and as the run has responses, "
+          "tokens and sittings", f"the counts: {_AGAIN}"),
     Bound(_RECORD, ("curves.*", "samples.*"), "name, sha256 and rows of the files"),
-    Bound(_RECORD, ("provenance.*",), "versions, package names and a device by their form; one line of plain text each",
+    Bound(_RECORD, ("provenance.*",), "versions, package names and a device by their form; one line of plain "
+          "text each, "
+          "without `<` and `>` but for the command, which has at most 2,000 characters",
           "all else: where and with what a run was made is its maker's word"),
-    Bound(_RECORD, ("time.started", "time.finished"), "in this order, between 2025 and one day from now",
+    Bound(_RECORD, ("time.started", "time.finished"), "in this order, between 2025 and one day from now, "
+          "written as the run writes them, "
+          "with an offset between -12 and +14 hours",
           "when it was: the clock is its maker's"),
     Bound(_RECORD, ("time.*_s",), "not negative; the parts sum to at most `wall_s`; 0 for parts that do not occur",
           "how long it took"),
@@ -88,10 +98,10 @@ BOUNDS: Final = (
     Bound(_CURVES, ("rollout/length", "rollout/truncated_share"), "of the iteration's tokens and episodes"),
     Bound(_CURVES, ("rollout/kl_charged",), "`rollout/kl` times `rollout/kl_coefficient`"),
     Bound(_CURVES, ("rollout/*", "update/*"), "all that training logs, finite; norms and entropies not negative, "
-          "shares between 0 and 1; not those of another run",
+          "shares between 0 and 1; names of letters, digits, `_`, `.`, `/` and `-`; not those of another run",
           f"their values: {_AGAIN}"),
     Bound(_CURVES, ("reward", "kl_to_reference", "mean_length", "truncated_share", "metric/*"),
-          "as in the record's results; the last evaluation is the record's",
+          "as in the record's results; the last evaluation is the record's; no evaluation of another seed",
           f"the values of earlier evaluations, whose answers are not kept: {_AGAIN}"),
     Bound(_SAMPLES, ("sample_id", "prompt_sha256", "prompt", "references", "decoding"),
           "the task's test prompts, in order, once for each decoding that the configuration asks for"),
@@ -106,8 +116,9 @@ BOUNDS: Final = (
     Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `submission rescore` computes"),
     Bound(_SAMPLES, ("metric/*",), "the task's metrics inside their bounds; what `submission rescore` computes"),
     Bound(_CHECKS, ("level", "retrained.*"), "levels that a command writes, with their evidence"),
-    Bound(_CHECKS, ("records",), "digests of the row's records, else the check has lapsed"),
-    Bound(_CHECKS, ("date",), "between 2025 and one day from now"),
+    Bound(_CHECKS, ("records",),
+          "digests of the row's records by plain seeds, else the check has lapsed; no check twice"),
+    Bound(_CHECKS, ("date",), "a plain date between 2025 and one day from now"),
     Bound(_CHECKS, ("by", "package_version"), "one line of plain text",
           "who checked: a reviewer is shown every check that is new"),
 )  # fmt: skip

@@ -4,6 +4,8 @@ Two trainings log other numbers and sample other answers. How much honest runs s
 records (`tests/unit/leaderboards/test_copies.py` measures again): at most 5.5 % of the numbers of training, and of the
 parts of answers 0.8 % between seeds and 5.1 % between rows of one seed. From `SHARE` on, two runs are one.
 
+Evaluations after the start are compared too: no two committed runs share one (`_points`), so one of them is enough.
+
 Only what tells runs apart is compared: numbers to four digits that occur once in the run under their name, and parts
 of `PART` tokens that occur once in its answers. So neither constants nor a policy that always answers the same count.
 """
@@ -26,6 +28,8 @@ LEAST: Final = 3
 PART: Final = 6
 """Tokens of a part of an answer."""
 _DIGITS: Final = 4
+_LEAST_RATIO: Final = 1e-3
+"""Nats."""
 _SAMPLED: Final = ("test", "test-unmasked")
 
 
@@ -46,11 +50,13 @@ class _Marks(NamedTuple):
         numbers: Iteration, name and value of numbers of training; not of the first iteration, which starts from the
             same weights.
         parts: Decoding, sample, place and ids of parts of sampled answers.
+        points: Evaluations after the start: pairs of their numbers, one of them the log-ratio to the start.
     """
 
     whole: dict[str, str]
     numbers: set[Hashable]
     parts: set[Hashable]
+    points: set[Hashable]
 
 
 def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
@@ -66,7 +72,7 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
     problems = list(_exact(marks))
     seen = {folder for folder, _ in problems}
     marks = {folder: found for folder, found in marks.items() if folder not in seen}
-    for kind in ("numbers", "parts"):
+    for kind in ("numbers", "parts", "points"):
         if kind == "parts" and greedy:
             continue
         of_run = {folder: getattr(found, kind) for folder, found in marks.items()}
@@ -74,6 +80,16 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
             if second in seen or _may_share(records[first], records[second], kind):
                 continue
             least = min(len(of_run[first]), len(of_run[second]))
+            if kind == "points":
+                seen.add(second)
+                problems.append(
+                    (
+                        second,
+                        f"shares evaluations on the validation split with {first}, and separate runs share none: "
+                        "they are copied; run the cell again",
+                    )
+                )
+                continue
             if shared >= LEAST and shared >= SHARE * least:
                 seen.add(second)
                 what = "numbers of training" if kind == "numbers" else "parts of its answers"
@@ -91,7 +107,7 @@ def _may_share(first: RunRecord, second: RunRecord, kind: str) -> bool:
     """Rows of one seed have the same random numbers: equal settings train alike, and small steps answer alike."""
     if first.seed != second.seed:
         return False
-    if kind == "parts":
+    if kind != "numbers":
         return True  # with curves of their own
     settings = [
         [record.config.get(name) for name in ("algorithm", "policy", "sampling")]
@@ -149,7 +165,24 @@ def _marks(folder: Path, record: RunRecord) -> _Marks | None:
     ]
     once = Counter((name, text) for _, name, text in numbers)
     told: set[Hashable] = {mark for mark in numbers if mark[0] != 1 and once[mark[1], mark[2]] == 1}
-    return _Marks(whole, told, parts)
+    return _Marks(whole, told, parts, set(_points(lines)))
+
+
+def _points(lines: Iterable[Mapping[str, object]]) -> Iterator[Hashable]:
+    """What two evaluations have in common only by copying: a log-ratio to six digits, and another number.
+
+    A log-ratio near 0 may be rounding, and is left out.
+    """
+    for line in lines:
+        ratio = line.get("kl_to_reference")
+        if line.get("kind") != "validation" or line.get("iteration") == 0:
+            continue
+        if not isinstance(ratio, float) or abs(ratio) < _LEAST_RATIO:
+            continue
+        names = ("reward", "mean_length", *(n for n in line if n.startswith("metric/")))
+        numbers = [(n, f"{v:.5e}") for n in names if isinstance(v := line.get(n), (int, float))]
+        yield from ((line.get("iteration"), f"{ratio:.5e}", *number) for number in numbers)
+        yield (line.get("iteration"), f"{ratio:.3e}", *(f"{line.get(n):.3e}" for n, _ in numbers))
 
 
 def _parts(answers: Iterable[Mapping[str, object]]) -> Iterator[_Part]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 from tokenizers import Tokenizer
@@ -32,6 +32,10 @@ ROUNDING = 1e-6
 NOISE = 30.0
 """Nats. For n independent responses y of a policy p, E[exp(-Σ log p(y)/q(y))] = 1, so by Markov's inequality
 Σ log p(y)/q(y) is below -30 with a probability of at most e^-30, about 1e-13."""
+LOWEST: Final = 104.0
+"""Nats. The smallest positive number of single precision is 2**-149 = e**-103.3, so a token that the start policy gives
+a smaller probability has the probability 0. A response of `max_tokens` tokens is at most so many times as many nats
+likelier under the trained policy."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,9 @@ def kl_problems(
     elif not greedy and kl < -NOISE / n - slack:
         least = f"{-NOISE / n - slack:.4g}"
         yield f"{what}: kl_to_reference is {kl:.6g}; a mean over {n} sampled responses is not below {least}"
+    elif kl > LOWEST * run.response.max_tokens:
+        most = f"{LOWEST * run.response.max_tokens:.6g}"
+        yield f"{what}: kl_to_reference is {kl:.6g}; in single precision {run.response.max_tokens} tokens reach {most}"
 
 
 def within(value: float, bounds: tuple[float, float]) -> bool:

@@ -229,6 +229,59 @@ def check_of(change: Callable[[dict[str, Any]], object]) -> Cheat:
     return cheat
 
 
+def failed(path: str, value: Any) -> Cheat:
+    """A run that failed, with a text of its record changed; nothing else lies in its folder but its configuration."""
+
+    def change(content: dict[str, Any]) -> None:
+        content |= {"status": "failed", "results": {}, "curves": None, "samples": None}
+        content["error"] = {"type": "ValueError", "message": "m", "iteration": 1, "traceback": "t"}
+        if path:
+            put(content, path, value)
+
+    def cheat(handed: Handed) -> None:
+        handed.edit(change)
+        for name in ("curves.jsonl", "samples.parquet"):
+            (handed.run() / name).unlink()
+
+    return cheat
+
+
+def checks_of(change: Callable[[dict[str, Any]], object], times: int = 1) -> Cheat:
+    """A verification.json whose check is there several times."""
+
+    def cheat(handed: Handed) -> None:
+        check_of(change)(handed)
+        path = handed.folder / PPO / "verification.json"
+        found = json.loads(path.read_text())["checks"]
+        path.write_text(json.dumps({"checks": times * found}))
+
+    return cheat
+
+
+def padded(content: dict[str, Any]) -> None:
+    content["records"] = {f"00{seed}": value for seed, value in content["records"].items()}
+
+
+def point_of_seed_0(*changed: str) -> Cheat:
+    """An earlier evaluation of seed 0 in the curves of seed 1, some of its numbers moved a little."""
+
+    def cheat(handed: Handed) -> None:
+        path = handed.run(f"{PPO}/0") / "curves.jsonl"
+        other = of_kind([json.loads(line) for line in path.read_text().splitlines()], "validation")
+
+        def change(found: list[dict[str, Any]]) -> None:
+            line = of_kind(found, "validation")[1]
+            names = ("reward", "kl_to_reference", "mean_length", "truncated_share", "metric/chrf")
+            line |= {name: other[1][name] for name in names}
+            for name in changed:
+                line[name] *= 1 + 1e-3
+
+        lines(change)(handed)
+
+    return cheat
+
+
+SCRIPT = "<script>alert(1)</script>\"'&"
 CHEATS: dict[str, Cheat] = {
     # record.json
     "record.json: schema: another": record("schema", 2),
@@ -350,7 +403,37 @@ CHEATS: dict[str, Cheat] = {
     ),
     "record.json: time.cpu_s: negative": record("time|cpu_s", -2.0),
     "record.json: time.peak_memory_mb: as text": record("time|peak_memory_mb", "5"),
+    "record.json: provenance.command: of 100,000 characters": record("provenance|command", "x" * 100_000),
+    "record.json: provenance.platform: a script": record("provenance|platform", SCRIPT),
+    "record.json: time.started: not as the run writes it": record("time|started", "20260102T030405+0000"),
+    "record.json: time.started: an impossible offset": edit(
+        lambda c: c["time"].update(started="2026-01-02T03:04:05+23:59", finished="2026-01-02T03:05:05+23:59")
+    ),
+    "record.json: time.finished: a week": record("time|finished", "2026-W01-1T00:00:00+00:00"),
+    "record.json: error.type: a script": failed("error|type", SCRIPT),
+    "record.json: error.message: an escape": failed("error|message", "\u001b[2J"),
+    "record.json: error.message: of a million characters": failed("error|message", "x" * 1_000_000),
+    "record.json: error.traceback: turned round": failed("error|traceback", "a \u202e b"),
+    "record.json: provenance.packages: a script, of a failed run": failed("provenance|packages|torch", SCRIPT),
+    "record.json: provenance.device: a script, of a failed run": failed("provenance|device", SCRIPT),
+    "record.json: task.metric_signatures: a script, of a failed run": failed(
+        "task|metric_signatures", {"chrf": SCRIPT}
+    ),
+    "record.json: task.primary_metric: a script, of a failed run": failed("task|primary_metric", SCRIPT),
+    "record.json: events.*: a billion prompts": record("events", {"prompts_truncated": 10**9}),
+    "record.json: events.*: a billion references": record("events", {"references_truncated": 10**9}),
+    "record.json: events.*: a billion ends": record("events", {"early_eos": 10**9}),
+    "record.json: events.*: a billion tokens": record("events", {"control_tokens": 10**9}),
+    "record.json: events.*: a billion sittings": record("events", {"provenance_changed": 10**9}),
+    "record.json: results.test.kl_to_reference: beyond single precision": record(
+        "results|test|kl_to_reference", 1e9
+    ),
     # curves.jsonl
+    "curves.jsonl: update/*: a script as a name": training(f"update/{SCRIPT}", 1.0),
+    "curves.jsonl: rollout/*: a name with a line break": training("rollout/a\u00a0b c", 1.0),
+    "curves.jsonl: kl_to_reference: beyond single precision": point("kl_to_reference", 1e9, at=1),
+    "curves.jsonl: metric/*: an evaluation of another seed": point_of_seed_0(),
+    "curves.jsonl: metric/*: of another seed, one number moved": point_of_seed_0("reward"),
     "curves.jsonl: tokens: ten million": lines(later_tokens),
     "curves.jsonl: tokens: more in an iteration than its responses hold": training(
         "tokens", lambda n: n + 500, at=0
@@ -413,6 +496,9 @@ CHEATS: dict[str, Cheat] = {
     "verification.json: date: the year 2999": check_of(lambda c: c.update(date="2999-01-01")),
     "verification.json: by: with HTML and a line break": check_of(lambda c: c.update(by="<b>me</b>\n")),
     "verification.json: level: as text": check_of(lambda c: c.update(level="1")),
+    "verification.json: date: with a time": check_of(lambda c: c.update(date="2026-01-02T00:00:00")),
+    "verification.json: records: padded seeds": check_of(padded),
+    "verification.json: records: one check 300 times": checks_of(lambda c: None, 300),
     "verification.json: records: no digests": check_of(lambda c: c.update(records={"0": "yes"})),
 }  # fmt: skip
 
@@ -422,6 +508,7 @@ BELIEVED: dict[str, Cheat] = {
     "record.json: time.peak_memory_mb: one": record("time|peak_memory_mb", 1.0),
     "record.json: provenance.platform: another": record("provenance|platform", "Plan 9"),
     "record.json: provenance.packages: other versions": record("provenance|packages|torch", "1.0.0"),
+    "record.json: error.message: any text": failed("error|message", f"{SCRIPT}\n\tnext line"),
     "record.json: events: fewer": record("events", {}),
     "curves.jsonl: update/gradient_norm: another": training("update/gradient_norm", 0.123, at=0),
     "curves.jsonl: validation.metric: better, at the first evaluation": point("metric/chrf", 50.0, at=0),

@@ -11,13 +11,14 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from fixtures.boards import fake_expected, fake_spec, write_board
+from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
 from lmrl_bench.errors import VerificationError
 from lmrl_bench.leaderboards.build import build, check, render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.columns import number
+from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.leaderboards.table import BoardTable
 
 SPEC = fake_spec()
@@ -269,6 +270,52 @@ def test_texts_are_escaped(files):
     assert "&lt;script&gt;alert(1)" in files["index.html"]
     assert "<script>alert(1)" not in files["index.html"]
     assert "<b>was</b>" not in files["index.html"]
+
+
+def test_free_texts_of_records_add_nothing_to_the_page(tmp_path):
+    """The same board with harmless and with hostile texts has the same elements and attributes."""
+
+    rows = [{"label": "supervised", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
+    spec = fake_spec(tasks=[{"task": "docs-en-de"}], entries=rows, reference={"zero_shot": None})
+
+    def built(name, text):
+        for cell in cells(spec):
+            status = "failed" if cell.seed == 1 else "completed"
+            content = fake_content(cell, status=status)
+            content["provenance"]["command"] = text.replace("\n", " ")
+            if status == "failed":
+                content["error"] |= {"message": text, "traceback": text}
+            write_cell(tmp_path / name, spec.name, cell, content)
+        board = collect(spec, tmp_path / name, fake_expected)
+        made = {k: v.decode() for k, v in render(board).items()}
+        return made, _Elements(made["index.html"]).found
+
+    plain, elements = built("plain", "harmless")
+    files, found = built(
+        "hostile", "<script>alert(1)</script>\"'& onload=x | a | b\n| c `d`\n\n# e"
+    )
+    assert found == elements
+    assert "alert(1)" in files["index.html"]
+    lines, before = files["README.md"].splitlines(), plain["README.md"].splitlines()
+    assert len(lines) == len(before)
+    for line, other in zip(lines, before, strict=True):
+        assert line.startswith("|") == other.startswith("|")
+        if line.startswith("|"):
+            assert len(re.findall(r"(?<!\\)\|", line)) == len(re.findall(r"(?<!\\)\|", other)), line
+    assert "<script" not in files["README.md"]
+
+
+class _Elements(HTMLParser):
+    """Collects tags with the names of their attributes, in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, [name for name, _ in attrs]))
 
 
 def test_the_page_shows_provenance_and_samples(files):
