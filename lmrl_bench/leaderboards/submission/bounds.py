@@ -90,6 +90,8 @@ BOUNDS: Final = (
     Bound(_RECORD, ("time.*_s",), "not negative; the parts sum to at most `wall_s`; 0 for parts that do not occur",
           "how long it took"),
     Bound(_RECORD, ("time.peak_memory_mb", "time.peak_memory_of"), "not negative", "how much it was"),
+    Bound(_RECORD, ("content_sha256",), "",
+          "not compared with the content in a submission; `bench` compares it before it takes a run as done"),
     Bound(_CURVES, ("iteration",), "of training 1, 2, …; of evaluations 0, every k-th and the last"),
     Bound(_CURVES, ("tokens", "episodes", "optimiser_steps"),
           "grow; in an iteration as many episodes as configured, of 1 to `response.max_tokens` tokens; training ends "
