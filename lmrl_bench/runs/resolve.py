@@ -158,8 +158,10 @@ def _algorithm_name(given: Located) -> str:
             f"{given.place(('algorithm', 'name'))}: algorithm: write {{name: ppo}}, got {algorithm!r:.60}"
         )
     if not isinstance(name, str):
+        place = given.place(("algorithm", "name"))
+        where = f"{place}: " if place else ""
         raise ConfigError(
-            "the configuration names no algorithm; add `algorithm: {name: ppo}` or --algorithm ppo"
+            f"{where}names no algorithm; add `algorithm: {{name: ppo}}` or --algorithm ppo"
         )
     return name
 
