@@ -15,6 +15,9 @@ import re
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import pytest
 from fixtures.accidents import Scene
 

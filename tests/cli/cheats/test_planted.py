@@ -44,6 +44,12 @@ def test_a_planted_cheat_is_refused(handed, capsys, name):
     assert file == "record.json" or file in said or "toy/ppo/1" in said, said
 
 
+def test_an_answer_that_is_not_the_text_of_its_ids_is_named(handed, capsys):
+    """Whatever else refuses it: a cheater who also moves the scores meets this check alone."""
+    CHEATS["samples.parquet: output: another text"](handed)
+    assert "is not the text of output_ids" in accepted(handed, capsys)[1]
+
+
 @pytest.mark.parametrize("name", BELIEVED)
 def test_what_is_believed(handed, capsys, name):
     BELIEVED[name](handed)
