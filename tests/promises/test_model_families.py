@@ -17,24 +17,15 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fixtures.checkpoints import CHECKPOINTS
-from fixtures.families import ARCHITECTURES, Family
+from fixtures.families import ARCHITECTURES
 from fixtures.family_verdicts import judge
 
 FAMILIES = [*ARCHITECTURES, *CHECKPOINTS]
 LEAST = 60
 """So many architectures must be there, whatever the installed version of Transformers leaves out."""
 
-# Name to the area that owns what is wrong today; the test must fail until the line is removed.
-KNOWN_FAILURES: dict[str, str] = {}
 
-
-def _parameter(family: Family) -> object:
-    owner = KNOWN_FAILURES.get(family.name)
-    marks = [pytest.mark.xfail(strict=True, reason=f"to be fixed: {owner}")] if owner else []
-    return pytest.param(family, id=family.name, marks=marks)
-
-
-@pytest.mark.parametrize("family", map(_parameter, FAMILIES))
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_right_or_refused(family, tmp_path):
     if not family.exists():
         pytest.skip(f"this version of Transformers has no {family.needs}")
@@ -49,7 +40,6 @@ def test_right_or_refused(family, tmp_path):
 def test_names_are_unique():
     names = [family.name for family in FAMILIES]
     assert len(set(names)) == len(names)
-    assert set(KNOWN_FAILURES) <= set(names)
 
 
 def test_enough_families_exist_in_this_version():
