@@ -1,6 +1,6 @@
 # make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a board of your own in .quickstart
 # make test         the test suite
-# make lint         formatting, types, layers, dependencies
+# make lint         formatting, types, layers, dependencies, words
 # make mutants      plant defects in a copy; every test that should notice must fail
 # make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
 # make boards       rebuild every committed board from the committed records
@@ -58,6 +58,7 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry lmrl_bench
+	$(BIN)/python tests/language/check_words.py
 
 mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants/run.py
