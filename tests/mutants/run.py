@@ -1,7 +1,7 @@
 """Plants one defect at a time in a copy of the repository and reports which tests catch it: `make mutants`.
 
-The defects are data (`defects.yaml`): a file, a text that stands there exactly once, what replaces it, and the
-tests that must each fail then. A defect survives if one of its tests passes; then the exit status is 1.
+The defects are data (`defects.yaml`): a function, a pattern in it, what replaces the pattern, and the tests that
+must each fail then. A defect survives if one of its tests passes; then the exit status is 1.
 
 The libraries are imported once, here; every defect is tested in a process forked from this one, so that it pays
 for the package and its tests only. Name defects or pitfalls to plant those alone: `run.py A9 gae-lambda-squared`.
@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-DEFECTS = Path(__file__).with_name("defects.yaml")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mutants.defects import ROOT, Defect, load_defects, package_of
+
 PROCESSOR_SECONDS, SECONDS = 300, 3600.0
 """After which the tests of one defect are killed: it runs for ever, or waits for ever."""
 SETTINGS = {
@@ -47,32 +48,6 @@ LIBRARIES = (
     "pydantic", "hypothesis", "jinja2", "typer", "rich",
 )  # fmt: skip
 LEFT_OUT = ("*.pyc", ".*", "__pycache__", "results", "dist", "build")
-
-
-@dataclass(frozen=True)
-class Defect:
-    """One defect; `file` lies below `lmrl_bench`, `tests` are pytest's names without parameters."""
-
-    id: str
-    pitfall: str
-    file: str
-    text: str
-    replacement: str
-    tests: tuple[str, ...]
-
-    def planted(self, source: str) -> str:
-        """Returns the source with the defect.
-
-        Raises:
-            ValueError: The text to replace is not there exactly once, or nothing would change.
-        """
-        count = source.count(self.text)
-        if count != 1 or self.text == self.replacement:
-            raise ValueError(
-                f"{self.id}: stands {count} times in lmrl_bench/{self.file}, must be once and differ: "
-                f"{self.text!r}"
-            )
-        return source.replace(self.text, self.replacement)
 
 
 @dataclass
@@ -107,12 +82,6 @@ class Watcher:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
             self.outcome.error = "the tests cannot be imported"
-
-
-def load_defects() -> list[Defect]:
-    """Reads `defects.yaml`."""
-    rows = yaml.safe_load(DEFECTS.read_text(encoding="utf-8"))
-    return [Defect(**{**row, "tests": tuple(row["tests"])}) for row in rows]
 
 
 def run_tests(copy: Path, tests: Sequence[str], log: Path) -> Outcome:
@@ -155,9 +124,10 @@ def _in_child(copy: Path, tests: Sequence[str], log: Path, sender: Connection) -
 
 def survives(defect: Defect, copy: Path, log: Path) -> tuple[str, list[str]]:
     """Plants the defect, runs its tests, takes it out again; returns what went wrong and the tests that passed."""
-    path = copy / "lmrl_bench" / defect.file
+    file, changed = defect.planted(package_of())
+    path = copy / "lmrl_bench" / file
     source = path.read_text(encoding="utf-8")
-    path.write_text(defect.planted(source), encoding="utf-8")
+    path.write_text(changed, encoding="utf-8")
     try:
         outcome = run_tests(copy, defect.tests, log)
     finally:
@@ -169,7 +139,7 @@ def main(chosen: Sequence[str]) -> int:
     """Plants all defects, or the chosen ones; returns the exit status."""
     defects = [d for d in load_defects() if not chosen or {d.id, d.pitfall} & set(chosen)]
     for defect in defects:
-        defect.planted((ROOT / "lmrl_bench" / defect.file).read_text(encoding="utf-8"))
+        defect.planted(package_of())  # a wrong address ends the program before minutes of tests
     os.environ |= SETTINGS
     sys.dont_write_bytecode = True
     for name in LIBRARIES:

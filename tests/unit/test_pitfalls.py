@@ -7,7 +7,7 @@ import functools
 import re
 
 import pytest
-from mutants.run import ROOT, load_defects
+from mutants.defects import ROOT, Defect, Package, load_defects, package_of
 
 TESTS = ROOT / "tests"
 COUNTS = {"A": 15, "B": 12, "C": 14, "D": 10, "E": 6, "F": 8}
@@ -68,16 +68,71 @@ def test_there_are_enough_defects_each_named_once():
 
 @pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.id)
 def test_a_defect_still_applies(defect):
-    """Its text stands in the code exactly once, the result is Python, and its tests exist."""
-    source = (ROOT / "lmrl_bench" / defect.file).read_text(encoding="utf-8")
-    compile(defect.planted(source), defect.file, "exec")
+    """Its pattern occurs once in its function, the result is Python, and its tests exist."""
+    file, planted = defect.planted(package_of())
+    compile(planted, file, "exec")
     assert defect.tests
     assert [name for name in defect.tests if not exists(name, ROOT)] == []
 
 
-def test_a_text_that_is_gone_or_there_twice_is_refused():
-    defect = DEFECTS[0]
-    for source in ("", 2 * defect.text):
-        with pytest.raises(ValueError, match=defect.id):
-            defect.planted(source)
-    assert defect.planted(f"x{defect.text}y") == f"x{defect.replacement}y"
+MEAN = "def mean():\n    return 1\n"
+SUM = """
+class Sum:
+    def update(self, values):
+        total = self.total + values.sum(axis=0)
+        return total
+"""
+
+
+def package(folder, **modules):
+    for name, source in modules.items():
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    return Package(folder)
+
+
+def defect(function, pattern, replacement, module=""):
+    return Defect("broken", "A1", function, pattern, replacement, (), module)
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        "total = self.total + values.sum(axis=0)\n    return total",
+        "total = self.total + values.sum(  # of each column\n        axis=0,\n    )\n    return total",
+    ],
+)
+@pytest.mark.parametrize("indent", ["  ", "    "])
+def test_a_defect_applies_wherever_and_however_its_function_is_written(update, indent, tmp_path):
+    source = f"class Sum:\n  def update(self, values):\n    {update}\n".replace("  ", indent)
+    planted = defect(
+        "Sum.update", "total = self.total + values.sum(axis=0)", "total = 1\nif total:\n    pass"
+    )
+    file, changed = planted.planted(package(tmp_path, elsewhere=source))
+    assert file == "elsewhere.py"
+    function = ast.parse(changed).body[0].body[0]
+    assert [ast.unparse(line) for line in function.body] == [
+        "total = 1", "if total:\n    pass", "return total"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (("Sum.updates", "total", "0"), "no 'Sum.updates'; did you mean Sum.update"),
+        (("Sum.update", "tota", "0"), "occurs 0 times in Sum.update .sums.py."),
+        (("Sum.update", "total", "0"), "occurs 3 times in Sum.update"),
+        (("Sum.update", "return total", "return total"), "equals the pattern"),
+        (("Sum", "return", "pass", "mean"), "no 'Sum' in a module 'mean'; did you mean sums"),
+        (("mean", "return", "pass"), "'mean' is defined in means, more_means: add `module:`"),
+    ],
+)
+def test_a_wrong_address_is_named(address, message, tmp_path):
+    modules = package(tmp_path, sums=SUM, means=MEAN, more_means=MEAN)
+    with pytest.raises(ValueError, match=f"^broken: .*{message}"):
+        defect(*address).planted(modules)
+
+
+def test_a_module_tells_two_functions_of_one_name_apart(tmp_path):
+    planted = defect("mean", "1", "2", "means")
+    file, changed = planted.planted(package(tmp_path, means=MEAN, more_means=MEAN))
+    assert (file, changed) == ("means.py", MEAN.replace("1", "2"))
