@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lmrl_bench.registry import Registry
+from lmrl_bench.core.registry import Registry
 
 if TYPE_CHECKING:
     from lmrl_bench.algorithms.interface import Algorithm

@@ -27,7 +27,7 @@ from lmrl_bench.algorithms.actor_critic import ActorCriticAlgorithm, ActorCritic
 from lmrl_bench.algorithms.functional import explained_variance
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 class A2CConfig(ActorCriticConfig):

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmrl_bench.algorithms.critic import CriticAlgorithm, CriticConfig
 from lmrl_bench.algorithms.functional import value_error, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 class ActorCriticConfig(CriticConfig):

@@ -37,13 +37,13 @@ from lmrl_bench.algorithms.interface import (
 )
 from lmrl_bench.algorithms.kl import KLController
 from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.errors import AlgorithmError
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.core.errors import AlgorithmError
+from lmrl_bench.core.seeding import derive_seed
+from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
-from lmrl_bench.seeding import derive_seed
-from lmrl_bench.text.episodes import EpisodeBatch
-from lmrl_bench.text.kernels import autocast
-from lmrl_bench.text.packing import pack_rows
+from lmrl_bench.speedups.kernels import autocast
+from lmrl_bench.speedups.packing import pack_rows
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import MaybeCallback

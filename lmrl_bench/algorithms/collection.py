@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lmrl_bench.algorithms.functional import kl_k1, token_rewards
 from lmrl_bench.algorithms.interface import RolloutStats, require_finite
+from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
 from lmrl_bench.rollouts.engine import RolloutEngine
-from lmrl_bench.text.episodes import Completions, EpisodeBatch, Prompts
 
 if TYPE_CHECKING:
     from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm

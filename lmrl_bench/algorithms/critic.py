@@ -11,7 +11,7 @@ from torch import Tensor
 from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
 from lmrl_bench.algorithms.functional import Aggregation, gae, token_weights, whiten
 from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 class CriticConfig(OnPolicyConfig):

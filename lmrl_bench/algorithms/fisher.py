@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from lmrl_bench.policies.scoring import twice_differentiable
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.models.scoring import twice_differentiable
 
 Distribution = Callable[[Any], Tensor]
 """Maps episodes to log-probabilities `(N, V)` at their policy tokens, differentiable in the parameters.

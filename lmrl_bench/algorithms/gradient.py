@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmrl_bench.algorithms.functional import kl_k3, masked_mean
 from lmrl_bench.algorithms.interface import UpdateStats, require_finite
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 @dataclass(frozen=True)

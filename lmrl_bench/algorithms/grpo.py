@@ -50,7 +50,7 @@ from lmrl_bench.algorithms.kl import KLConfig
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, OneOf, SearchSpace
 from lmrl_bench.algorithms.settings import GroupConfig
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 DEVIATION_EPSILON = 1e-4
 

@@ -10,12 +10,12 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from lmrl_bench.algorithms.search import SearchSpace
-from lmrl_bench.errors import AlgorithmError, DivergedError
+from lmrl_bench.core.errors import AlgorithmError, DivergedError
 
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
     from lmrl_bench.envs.core import EpisodeCore
-    from lmrl_bench.policies.behaviour import TopPMask
+    from lmrl_bench.models.behaviour import TopPMask
     from lmrl_bench.policies.policy import LanguageModelPolicy
 
 STATE_FORMAT = 1

@@ -26,7 +26,7 @@ from torch import nn
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.ppo import PPO, PPOConfig
 from lmrl_bench.algorithms.search import OneOf, SearchSpace
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 
 
 class MaskedPPOConfig(PPOConfig):

@@ -33,7 +33,7 @@ from lmrl_bench.algorithms.functional import gae, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 class ReinforceConfig(OnPolicyConfig):

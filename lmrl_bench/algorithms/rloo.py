@@ -39,7 +39,7 @@ from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.settings import GroupConfig
-from lmrl_bench.text.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import EpisodeBatch
 
 
 class RLOOConfig(GroupConfig):

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.kl import KLConfig
 from lmrl_bench.algorithms.search import Around, SearchSpace
-from lmrl_bench.text.kernels import Autocast
+from lmrl_bench.speedups.kernels import Autocast
 
 
 class OnPolicyConfig(AlgorithmConfig):

@@ -31,17 +31,17 @@ from lmrl_bench.algorithms.interface import (
     check_state,
 )
 from lmrl_bench.algorithms.steps import supervised_steps
-from lmrl_bench.seeding import generator
-from lmrl_bench.text.episodes import EpisodeBatch
-from lmrl_bench.text.kernels import Autocast, autocast
-from lmrl_bench.text.packing import pack_rows
-from lmrl_bench.text.sample import Sample
+from lmrl_bench.core.seeding import generator
+from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.speedups.kernels import Autocast, autocast
+from lmrl_bench.speedups.packing import pack_rows
 
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
+    from lmrl_bench.data.tokenization import TextCodec
     from lmrl_bench.envs.core import EpisodeCore
     from lmrl_bench.policies.policy import LanguageModelPolicy
-    from lmrl_bench.text.tokenization import TextCodec
 
 
 class SupervisedConfig(AlgorithmConfig):

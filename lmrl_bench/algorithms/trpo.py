@@ -44,10 +44,10 @@ from lmrl_bench.algorithms.functional import (
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, SearchSpace
-from lmrl_bench.errors import AlgorithmError
-from lmrl_bench.policies.scoring import Rows, chosen_states, log_distribution
-from lmrl_bench.text.episodes import EpisodeBatch
-from lmrl_bench.wording import reason_of
+from lmrl_bench.core.errors import AlgorithmError
+from lmrl_bench.core.wording import reason_of
+from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.models.scoring import Rows, chosen_states, log_distribution
 
 
 class TRPOConfig(CriticConfig):

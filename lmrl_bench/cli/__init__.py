@@ -30,7 +30,7 @@ def main() -> None:
 
 def _run() -> None:
     from lmrl_bench.cli.app import app
-    from lmrl_bench.errors import LmrlBenchError
+    from lmrl_bench.core.errors import LmrlBenchError
 
     try:
         _require_text(sys.argv[1:])
@@ -49,7 +49,7 @@ def _run() -> None:
 
 def _require_text(arguments: Sequence[str]) -> None:
     """Refuses an argument that is not UTF-8: it could be written into no record, and its path into no message."""
-    from lmrl_bench.errors import ConfigError
+    from lmrl_bench.core.errors import ConfigError
 
     for argument in arguments:
         try:

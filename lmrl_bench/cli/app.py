@@ -29,7 +29,7 @@ from lmrl_bench.cli.output import (
     results_lines,
     show_version,
 )
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 app = typer.Typer(
     cls=Commands,
@@ -188,7 +188,7 @@ def settings(
     """Lists all settings of a run: type, default, meaning."""
     from lmrl_bench.cli.output import show_settings
     from lmrl_bench.config.reference import settings as all_settings
-    from lmrl_bench.errors import nearest
+    from lmrl_bench.core.errors import nearest
 
     every = all_settings()
     found = [s for s in every if part in (None, s.name, s.name.partition(".")[0])]
@@ -228,9 +228,10 @@ def doctor(
     if given := [name for name, value in options.items() if value and not perf]:
         raise ConfigError(f"{', '.join(given)}: only with --perf, which measures; add --perf")
     if perf:
+        from harness.program import measure
+        from harness.report import document, table
+
         from lmrl_bench.cli.output import show_one
-        from lmrl_bench.performance.program import measure
-        from lmrl_bench.performance.report import document, table
 
         contests = list(
             measure(

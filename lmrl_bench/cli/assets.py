@@ -16,7 +16,7 @@ app = typer.Typer(
 @app.command("list")
 def list_(as_json: JsonOption = False) -> None:
     """Lists the assets and whether they are installed."""
-    from lmrl_bench.assets import status
+    from lmrl_bench.downloads import status
 
     rows = [
         {
@@ -36,7 +36,7 @@ def install(
     names: Annotated[list[str] | None, typer.Argument(help="Assets; default: all.")] = None,
 ) -> None:
     """Downloads, checks and converts assets that are not installed."""
-    from lmrl_bench.assets import install as install_assets
+    from lmrl_bench.downloads import install as install_assets
 
     for state in install_assets(names or None, progress=note):
         note(f"{state.asset.name}: {state.path}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmrl_bench.cli.output import OUTPUT, JsonOption, note, show, show_one
-from lmrl_bench.wording import counted
+from lmrl_bench.core.wording import counted
 
 if TYPE_CHECKING:
     from lmrl_bench.leaderboards.spec import BoardSpec

@@ -52,13 +52,13 @@ def bench(
     Interrupted cells are resumed. Cells that completed or diverged are done.
     Exits with 1 if a cell failed or was interrupted.
     """
-    from lmrl_bench.garbage import collector_off
     from lmrl_bench.leaderboards.spec import load_board
     from lmrl_bench.records.store import check_writable
     from lmrl_bench.runs.bench import Rerun, lacks_records, plan, run_grid
     from lmrl_bench.runs.outlook import closing_rows, select, settings_lines, weights
     from lmrl_bench.runs.pool import start_server
     from lmrl_bench.runs.progress import GridProgress, LiveBars, listener
+    from lmrl_bench.speedups.garbage import collector_off
 
     spec = load_board(board)
     rerun = Rerun(fresh, failed=retry_failed, stale=replace_stale)

@@ -56,7 +56,7 @@ def show_reward(name: NameArgument, as_json: JsonOption = False) -> None:
 
     The reward may be a metric.
     """
-    from lmrl_bench.errors import RewardError, nearest
+    from lmrl_bench.core.errors import RewardError, nearest
     from lmrl_bench.metrics import METRICS
     from lmrl_bench.metrics.describe import describe
     from lmrl_bench.rewards import REWARDS

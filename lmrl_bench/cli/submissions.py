@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmrl_bench.cli.output import OUTPUT, note
-from lmrl_bench.errors import ConfigError, VerificationError
+from lmrl_bench.core.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
     from lmrl_bench.runs.rerun import Rerun

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmrl_bench.cli.output import JsonOption, note, show, show_one
-from lmrl_bench.errors import LmrlBenchError
-from lmrl_bench.wording import counted, reason_of
+from lmrl_bench.core.errors import LmrlBenchError
+from lmrl_bench.core.wording import counted, reason_of
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.lint import PromptCounter, TokenCounter

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 from lmrl_bench.config.located import KeyPath, Located
 from lmrl_bench.config.problems import describe
 from lmrl_bench.config.yaml_core import parse_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 __all__ = ["Located", "find_problems", "load_yaml", "validate"]
 

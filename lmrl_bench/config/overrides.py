@@ -11,7 +11,7 @@ from typing import Any
 
 from lmrl_bench.config.located import Key, KeyPath, Located, Place, key_text, merge
 from lmrl_bench.config.yaml_core import parse_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 __all__ = ["apply_overrides", "merge"]
 

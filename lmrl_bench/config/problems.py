@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lmrl_bench.config.located import KeyPath, Located, key_text
-from lmrl_bench.errors import nearest
+from lmrl_bench.core.errors import nearest
 
 _EXPECTED = {
     "int_type": "a whole number",

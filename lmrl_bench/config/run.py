@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.digests import digest
-from lmrl_bench.paths import public_name
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.paths import public_name
 
 
 class _Strict(BaseModel):

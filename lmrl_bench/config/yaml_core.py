@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lmrl_bench.config.located import Key, KeyPath, Located, Place
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 MAX_NODES = 100_000
 MAX_DEPTH = 50  # mappings and lists inside each other; what reads the data goes down by recursion

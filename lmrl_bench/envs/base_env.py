@@ -10,10 +10,10 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
+from lmrl_bench.core.errors import nearest
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.rows import EpisodeRows, Info, Observation, observation_space
 from lmrl_bench.envs.setup import open_core
-from lmrl_bench.errors import nearest
-from lmrl_bench.text.sample import Sample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lmrl_bench.core.errors import RecordError, RewardError, TaskError, nearest
+from lmrl_bench.core.seeding import generator
+from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
-from lmrl_bench.errors import RecordError, RewardError, TaskError, nearest
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
-from lmrl_bench.seeding import generator
-from lmrl_bench.text.episodes import Completions, Prompts
-from lmrl_bench.text.sample import Sample
-from lmrl_bench.text.tokenization import TextCodec
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.spec import Split
@@ -78,7 +78,7 @@ class EpisodeCore:
     """Draws prompts of one split and scores what policies answered.
 
     Prompts come in a random order without replacement; each epoch has an order of its own, drawn
-    from a stream that nothing else consumes (`lmrl_bench.seeding`).
+    from a stream that nothing else consumes (`lmrl_bench.core.seeding`).
 
     Args:
         task: The task.

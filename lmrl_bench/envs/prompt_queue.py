@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.text.sample import Sample
 
 
 class PromptQueue:

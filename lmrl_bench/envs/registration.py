@@ -12,7 +12,7 @@ from pathlib import Path
 
 import gymnasium
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.tasks.catalog import folders, load_task
 from lmrl_bench.tasks.task import Task
 

@@ -13,10 +13,10 @@ import torch
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.core import EpisodeCore, Outcome
 from lmrl_bench.envs.rules import BooleanArray, IntegerArray
-from lmrl_bench.text.episodes import Completions, Prompts
-from lmrl_bench.text.sample import Sample
 
 Observation = dict[str, NDArray[np.int64]]
 Info = dict[str, Any]

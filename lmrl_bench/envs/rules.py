@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmrl_bench.text.vocabulary import Vocabulary
+from lmrl_bench.data.vocabulary import Vocabulary
 
 IntegerArray = NDArray[np.int64]
 BooleanArray = NDArray[np.bool_]

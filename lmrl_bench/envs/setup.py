@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lmrl_bench.data.tokenization import Kind, TextCodec
+from lmrl_bench.data.vocabulary import kind_beside
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.text.tokenization import Kind, TextCodec
-from lmrl_bench.text.vocabulary import kind_beside
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lmrl_bench.digests import canonical_json
-from lmrl_bench.errors import ConfigError, VerificationError
-from lmrl_bench.garbage import collector_off
+from lmrl_bench.core.digests import canonical_json
+from lmrl_bench.core.errors import ConfigError, VerificationError
 from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.curves import curves_svg
@@ -19,6 +18,7 @@ from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, load_board
 from lmrl_bench.leaderboards.table import BoardTable
 from lmrl_bench.records.files import check_writable, write_atomic
 from lmrl_bench.records.parsing import parse_json
+from lmrl_bench.speedups.garbage import collector_off
 
 _CURVES = "curves-*.svg"
 

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
+from lmrl_bench.core.parquet import unreadable
+from lmrl_bench.core.paths import without_folders
 from lmrl_bench.leaderboards.consistency import (
     check_numbers,
     check_row,
@@ -25,7 +27,6 @@ from lmrl_bench.leaderboards.evidence import (
 )
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
-from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS, mean_interval
 from lmrl_bench.leaderboards.table import (
     STATUSES,
     BoardTable,
@@ -38,8 +39,6 @@ from lmrl_bench.leaderboards.table import (
     significant,
 )
 from lmrl_bench.leaderboards.verification import verification
-from lmrl_bench.parquet import unreadable
-from lmrl_bench.paths import without_folders
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import (
@@ -50,6 +49,7 @@ from lmrl_bench.records.store import (
     find_folders,
     read_record,
 )
+from lmrl_bench.stats.intervals import MINIMUM_SEEDS, mean_interval
 
 Expectation = Callable[[Cell], ExpectedRun]
 """Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.spec import Cell
 from lmrl_bench.records.expected import ExpectedRun, differences
 from lmrl_bench.records.record import RunRecord

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.consistency import check_numbers
 from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
 from lmrl_bench.records.curves import ValidationPoint

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import Expectation, damage, left_out, records_of
 from lmrl_bench.leaderboards.consistency import check_task
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED

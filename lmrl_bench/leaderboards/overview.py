@@ -11,25 +11,9 @@ from itertools import combinations
 
 import numpy as np
 
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.aggregates import (
-    FloatArray,
-    interquartile_mean,
-    mean_score,
-    optimality_gap,
-)
-from lmrl_bench.leaderboards.bootstrap import (
-    Resamples,
-    affordable_replicates,
-    bounds,
-    improvement_interval,
-    profile_intervals,
-    resample,
-    statistic_interval,
-    stream,
-)
-from lmrl_bench.leaderboards.comparisons import holm, rank_intervals, tie_groups, welch_p_values
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import RecordError
+from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import (
     BoardOverview,
     Estimate,
@@ -40,9 +24,25 @@ from lmrl_bench.leaderboards.estimates import (
 )
 from lmrl_bench.leaderboards.power import board_power
 from lmrl_bench.leaderboards.scores import Scale, ScoredRow, scale_of, scored_rows
-from lmrl_bench.leaderboards.statistics import LEVEL, MINIMUM_SEEDS, Interval
 from lmrl_bench.leaderboards.table import BoardTable, significant
-from lmrl_bench.wording import counted
+from lmrl_bench.stats.aggregates import (
+    FloatArray,
+    interquartile_mean,
+    mean_score,
+    optimality_gap,
+)
+from lmrl_bench.stats.bootstrap import (
+    Resamples,
+    affordable_replicates,
+    bounds,
+    improvement_interval,
+    profile_intervals,
+    resample,
+    statistic_interval,
+    stream,
+)
+from lmrl_bench.stats.comparisons import holm, rank_intervals, tie_groups, welch_p_values
+from lmrl_bench.stats.intervals import LEVEL, MINIMUM_SEEDS, Interval
 
 RANKED_SEEDS = 5
 PAIRED_ROWS = 15

@@ -12,11 +12,11 @@ from functools import cache
 import numpy as np
 from scipy import optimize, stats
 
-from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.estimates import TaskPower
 from lmrl_bench.leaderboards.ranking import measured
-from lmrl_bench.leaderboards.statistics import LEVEL
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significant
+from lmrl_bench.stats.intervals import LEVEL
 
 POWER = 0.8
 MOST_SEEDS = 100_000

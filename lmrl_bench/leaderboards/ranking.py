@@ -7,9 +7,9 @@ from itertools import product
 from typing import Final, Literal
 
 from lmrl_bench.leaderboards.spec import ReferenceRows
-from lmrl_bench.leaderboards.statistics import difference_interval, mean_interval, overlap
 from lmrl_bench.leaderboards.table import Comparison, Row, Summary, significant
 from lmrl_bench.records.record import TaskInfo
+from lmrl_bench.stats.intervals import difference_interval, mean_interval, overlap
 
 SPLIT: Final = "test"
 UNMASKED: Final = "test-unmasked"

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.aggregates import FloatArray
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED, measured
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 from lmrl_bench.records.record import TaskInfo
+from lmrl_bench.stats.aggregates import FloatArray
 
 COLLAPSED = ("failed", "diverged")
 

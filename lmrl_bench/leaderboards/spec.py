@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from lmrl_bench.config.loading import Located, load_yaml, validate
 from lmrl_bench.config.overrides import merge
-from lmrl_bench.errors import ConfigError, nearest
-from lmrl_bench.paths import bundled
+from lmrl_bench.core.errors import ConfigError, nearest
+from lmrl_bench.core.paths import bundled
 
 BOARD_FILE = "leaderboard.yaml"
 _HERE = Path("leaderboards")

@@ -21,16 +21,16 @@ from pydantic import (
     model_validator,
 )
 
-from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.statistics import (
-    Interval,
-    difference_interval,
-    prediction_interval,
-)
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.table import Verification
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.parsing import parse_json
 from lmrl_bench.records.record import Count, Name, RunRecord, Sha256
+from lmrl_bench.stats.intervals import (
+    Interval,
+    difference_interval,
+    prediction_interval,
+)
 
 FILE: Final = "verification.json"
 MAX_BYTES: Final = 200_000

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.errors import ConfigError, nearest
+from lmrl_bench.core.errors import ConfigError, nearest
+from lmrl_bench.core.registry import Registry
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.building import build_metric
 from lmrl_bench.metrics.functions import FunctionMetric, metric
-from lmrl_bench.registry import Registry
 
 __all__ = ["METRICS", "FunctionMetric", "Metric", "MetricResult", "make_metric", "metric"]
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from lmrl_bench.digests import canonical_json
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.digests import canonical_json
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 from lmrl_bench.metrics.normalizing import Normalize, Step, normalized, steps_of
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 _EXACT: Final[list[Step]] = ["unicode", "whitespace"]
 _LABEL: Final[list[Step]] = ["unicode", "case", "punctuation", "whitespace"]

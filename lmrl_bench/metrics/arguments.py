@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from lmrl_bench.errors import LmrlBenchError, nearest
+from lmrl_bench.core.errors import LmrlBenchError, nearest
 from lmrl_bench.metrics.foreign import border
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ import evaluate
 from datasets import Features, Value
 from datasets import Sequence as SequenceFeature
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics.base import Metric
-from lmrl_bench.text.sample import Sample
 
 
 def to_evaluate(metric: Metric) -> evaluate.Metric:

@@ -7,13 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lmrl_bench.errors import LmrlBenchError, MetricError
+from lmrl_bench.core.errors import LmrlBenchError, MetricError
+from lmrl_bench.core.wording import short_repr
 from lmrl_bench.metrics.arguments import construct
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.metrics.foreign import border, is_foreign, source_place
 from lmrl_bench.metrics.functions import FunctionMetric
 from lmrl_bench.metrics.plain import checked_needs, function_needs, is_function, returns
-from lmrl_bench.wording import short_repr
 
 
 def build_metric(name: str, value: Any, args: Mapping[str, Any]) -> Metric:

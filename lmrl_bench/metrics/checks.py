@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) -> None:

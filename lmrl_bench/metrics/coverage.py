@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.metrics.diversity import words
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 class ConceptCoverage(Metric):

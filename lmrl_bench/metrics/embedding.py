@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 _CACHED_REFERENCES: Final = 1024  # at 384 dimensions and 30 tokens about 50 kB each
 _SPECIAL_TOKENS: Final = 2  # opening and closing token around every text
@@ -72,7 +72,7 @@ class BertScore(Metric):
     ) -> None:
         from lmrl_bench.models.checkpoint import ENCODER, load_checkpoint, read_config
         from lmrl_bench.models.texts import read_as_text
-        from lmrl_bench.text.kernels import use_fast_kernels
+        from lmrl_bench.speedups.kernels import use_fast_kernels
 
         config = read_config(model, ENCODER, revision)
         self._num_layers = _layers(model, config, num_layers)

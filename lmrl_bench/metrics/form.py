@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import regex
 
-from lmrl_bench.digests import canonical_json
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.digests import canonical_json
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.core.strict_json import unique_keys
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
-from lmrl_bench.strict_json import unique_keys
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 Type = Literal["any", "object", "array", "string", "number", "integer", "boolean", "null"]
 DEPTH: Final = 500

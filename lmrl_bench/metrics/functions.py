@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.metrics.plain import (
@@ -21,7 +21,7 @@ from lmrl_bench.metrics.plain import (
 )
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 _ROUNDING = 1e-6
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from lmrl_bench.assets import asset_path, catalog
-from lmrl_bench.errors import MetricError, nearest
+from lmrl_bench.core.errors import MetricError, nearest
+from lmrl_bench.downloads import asset_path, catalog
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
@@ -25,7 +25,7 @@ from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 @dataclass
@@ -181,7 +181,7 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
 
 def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     from lmrl_bench.models.texts import read_as_text
-    from lmrl_bench.text.kernels import use_fast_kernels
+    from lmrl_bench.speedups.kernels import use_fast_kernels
 
     tokenizer.truncation_side = "left"
     tokenizer.padding_side = "right"

@@ -18,13 +18,13 @@ import numpy as np
 from nltk.tokenize import wordpunct_tokenize
 from nltk.translate.meteor_score import meteor_score
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 class _NoSynonyms:

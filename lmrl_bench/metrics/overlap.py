@@ -23,14 +23,14 @@ from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.lines import Characters, Integers, Tokens
-from lmrl_bench.metrics.ngrams import ngram_totals, shared_ngrams
+from lmrl_bench.speedups.lines import Characters, Integers, Tokens
+from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 BleuTokenizer = Literal[
     "13a", "char", "flores101", "flores200", "intl", "ja-mecab", "ko-mecab", "none", "spm", "zh"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch
 from lmrl_bench.models.names import resolve_model
@@ -25,7 +25,7 @@ from lmrl_bench.models.names import resolve_model
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 class _FrozenModel(NamedTuple):
@@ -203,7 +203,7 @@ def _load(source: str, revision: str | None) -> _FrozenModel:
     from lmrl_bench.models.checkpoint import CAUSAL, load_checkpoint, read_config
     from lmrl_bench.models.limits import position_limits
     from lmrl_bench.models.texts import read_as_text
-    from lmrl_bench.text.kernels import use_fast_kernels
+    from lmrl_bench.speedups.kernels import use_fast_kernels
 
     config = read_config(source, CAUSAL, revision)
     if config.is_encoder_decoder:

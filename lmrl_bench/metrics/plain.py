@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lmrl_bench.digests import canonical_json, file_sha256
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.digests import canonical_json, file_sha256
+from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.metrics.arguments import check_arguments, hints_of
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.foreign import scoring_border, source_place
 from lmrl_bench.metrics.values import per_response
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 F = TypeVar("F", bound=Callable[..., Any])
 READS = ("prompt", "references", "meta")

@@ -17,13 +17,13 @@ from rouge_score import tokenize
 
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.lines import Integers, Pairs, Tokens, sizes
-from lmrl_bench.metrics.ngrams import ngram_totals, shared_ngrams
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
-from lmrl_bench.metrics.subsequence import common_subsequence
+from lmrl_bench.speedups.lines import Integers, Pairs, Tokens, sizes
+from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams
+from lmrl_bench.speedups.subsequence import common_subsequence
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 class _Rouge(Metric):

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
+from lmrl_bench.core.wording import short_repr
 from lmrl_bench.metrics.base import FloatArray
-from lmrl_bench.wording import short_repr
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 def per_response(

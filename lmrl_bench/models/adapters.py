@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.border import reported
 from lmrl_bench.models.files import ADAPTER_CONFIG, read_json
 from lmrl_bench.models.stored import check_finite

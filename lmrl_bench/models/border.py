@@ -17,7 +17,7 @@ from typing import Final
 from safetensors import safe_open
 from transformers.utils import logging as library
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 
 _REMEDIES: Final = (
     (r"trust_remote_code|custom code|execute code|dynamic module",

@@ -30,7 +30,7 @@ from transformers import (
 )
 from transformers.utils.hub import cached_file
 
-from lmrl_bench.errors import LmrlBenchError, MetricError, PolicyError
+from lmrl_bench.core.errors import LmrlBenchError, MetricError, PolicyError
 from lmrl_bench.models.adapters import put_adapter
 from lmrl_bench.models.border import quiet, reported
 from lmrl_bench.models.facts import ATTENTION, CONFIG_FACTS

@@ -6,8 +6,8 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from lmrl_bench.errors import PolicyError
-from lmrl_bench.wording import reason_of
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.core.wording import reason_of
 
 CONFIG: Final = "config.json"
 GENERATION_CONFIG: Final = "generation_config.json"

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lmrl_bench.assets import asset_path, catalog
-from lmrl_bench.digests import digest, file_sha256
-from lmrl_bench.errors import AssetError, PolicyError
+from lmrl_bench.core.digests import digest, file_sha256
+from lmrl_bench.core.errors import AssetError, PolicyError
+from lmrl_bench.downloads import asset_path, catalog
 from lmrl_bench.models.facts import GENERATION, Use
 from lmrl_bench.models.files import (
     ADAPTER_CONFIG,

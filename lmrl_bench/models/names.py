@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lmrl_bench.assets import asset_path, catalog
-from lmrl_bench.errors import PolicyError, nearest
+from lmrl_bench.core.errors import PolicyError, nearest
+from lmrl_bench.core.paths import PACKAGE
+from lmrl_bench.core.wording import reason_of
+from lmrl_bench.downloads import asset_path, catalog
 from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG
-from lmrl_bench.paths import PACKAGE
-from lmrl_bench.wording import reason_of
 
-SHIPPED = PACKAGE / "policies" / "assets"
+SHIPPED = PACKAGE / "policies" / "weights"
 
 
 def shipped_policies() -> list[str]:

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 
 _LEGACY: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
 """Names of old TensorFlow checkpoints, which the library renames."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tokenizers import Tokenizer, normalizers
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 
 _UNREACHABLE: Final = -1e6
 """Score of a piece that no best segmentation has."""

@@ -17,11 +17,11 @@ from stable_baselines3.common.type_aliases import Schedule
 from torch import Tensor
 
 from lmrl_bench.config.run import AdapterConfig
-from lmrl_bench.errors import PolicyError
-from lmrl_bench.policies.adapter import add_adapter, has_adapter, without_adapter
-from lmrl_bench.policies.behaviour import Behaviour
-from lmrl_bench.policies.networks import Kind, Network
-from lmrl_bench.policies.scoring import (
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.models.adapter import add_adapter, has_adapter, without_adapter
+from lmrl_bench.models.behaviour import Behaviour
+from lmrl_bench.models.networks import Kind, Network
+from lmrl_bench.models.scoring import (
     Rows,
     TokenScores,
     chosen_states,
@@ -29,8 +29,8 @@ from lmrl_bench.policies.scoring import (
     place,
     score_tokens,
 )
+from lmrl_bench.models.storage import ValueTrunk, output_width, read_model, write_policy
 from lmrl_bench.policies.spaces import token_space
-from lmrl_bench.policies.storage import ValueTrunk, output_width, read_model, write_policy
 from lmrl_bench.policies.token_policy import TokenPolicy
 
 __all__ = ["LanguageModelPolicy", "TokenScores", "token_space"]

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from lmrl_bench.errors import PolicyError
-from lmrl_bench.policies.networks import Network
-from lmrl_bench.policies.probe import check_lengths, check_network
-from lmrl_bench.policies.storage import check_positions
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.models.networks import Network
+from lmrl_bench.models.probe import check_lengths, check_network
+from lmrl_bench.models.storage import check_positions
 
 TOKEN_KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
 

@@ -18,19 +18,19 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from lmrl_bench.errors import PolicyError
-from lmrl_bench.policies.behaviour import Behaviour
-from lmrl_bench.policies.networks import Network
-from lmrl_bench.policies.scoring import Rows, twice_differentiable
-from lmrl_bench.policies.spaces import TOKEN_KEYS, check_spaces
-from lmrl_bench.policies.storage import (
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.vocabulary import Vocabulary
+from lmrl_bench.models.behaviour import Behaviour
+from lmrl_bench.models.networks import Network
+from lmrl_bench.models.scoring import Rows, twice_differentiable
+from lmrl_bench.models.storage import (
     ValueTrunk,
     make_network,
     read_model,
     read_value_head,
     read_value_trunk,
 )
-from lmrl_bench.text.vocabulary import Vocabulary
+from lmrl_bench.policies.spaces import TOKEN_KEYS, check_spaces
 
 
 class TokenPolicy(BasePolicy):

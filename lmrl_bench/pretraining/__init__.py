@@ -1,6 +1,6 @@
 """Pretraining of the two nano policies that the package ships.
 
 `python -m lmrl_bench.pretraining causal|seq2seq` makes the folders under
-`lmrl_bench/policies/assets` again from the text of the tasks. Nothing in here is needed to use the
+`lmrl_bench/policies/weights` again from the text of the tasks. Nothing in here is needed to use the
 policies.
 """

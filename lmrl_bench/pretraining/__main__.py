@@ -10,8 +10,8 @@ from typing import Annotated, Final
 import torch
 import typer
 
-from lmrl_bench.assets import asset_path
-from lmrl_bench.paths import PACKAGE, bundled
+from lmrl_bench.core.paths import PACKAGE, bundled
+from lmrl_bench.downloads import asset_path
 from lmrl_bench.pretraining import export
 from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimiserRecipe
 from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
@@ -33,7 +33,7 @@ Rate = Annotated[float | None, typer.Option(help="Peak learning rate instead of 
 
 DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
 DOCS_DATA: Final = bundled("tasks") / "docs-en-de" / "data"
-ASSETS: Final = PACKAGE / "policies" / "assets"
+ASSETS: Final = PACKAGE / "policies" / "weights"
 N_THREADS: Final = 1
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.pretraining.card import model_card
 from lmrl_bench.pretraining.corpus import data_files, sha256_of
 from lmrl_bench.pretraining.runs import PretrainingRun

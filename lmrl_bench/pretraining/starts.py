@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.config.run import training_digest
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
 from lmrl_bench.records.record import RunRecord

@@ -18,8 +18,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 from pydantic_core import from_json
 
-from lmrl_bench.digests import canonical_json
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import canonical_json
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.files import FolderError, read_whole, remove_file, write_atomic
 from lmrl_bench.records.parsing import parse_json, problems_of, require_plain
 from lmrl_bench.records.record import Count, FileInfo, Name, NotNegative, Share

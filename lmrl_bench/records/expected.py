@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from lmrl_bench.digests import digest
+from lmrl_bench.core.digests import digest
 from lmrl_bench.records.record import PolicyInfo, RunRecord, ScoreRange
 
 ABSENT = "absent"

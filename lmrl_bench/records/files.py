@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 
 _CHUNK = 1 << 16
 _RANDOM = "[a-z0-9_]{8}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 
 LOCK = ".lock"
 _LARGEST_PID = 1 << 31

@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from lmrl_bench.strict_json import unique_keys
+from lmrl_bench.core.strict_json import unique_keys
 
 _LARGEST: Final = 2**63 - 1
 _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lmrl_bench.paths import PACKAGE, without_folders
+from lmrl_bench.core.paths import PACKAGE, without_folders
 from lmrl_bench.records.record import LONGEST_COMMAND, Provenance, readable
 
 PACKAGES = (

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from lmrl_bench.digests import digest
-from lmrl_bench.paths import is_plain_name, public_name
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.paths import is_plain_name, public_name
 
 Status = Literal["completed", "failed", "diverged", "interrupted"]
 Flag = Literal["max_logprob_difference", "first_clip_fraction", "truncated_share"]

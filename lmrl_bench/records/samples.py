@@ -17,8 +17,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import FileInfo
 

@@ -6,8 +6,8 @@ import functools
 import os
 from pathlib import Path
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.files import sync_folder, write_atomic
 
 _DIGEST = 64

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.curves import (
     CURVES,
     CurvesMark,

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lmrl_bench.errors import RewardError, nearest
+from lmrl_bench.core.errors import RewardError, nearest
+from lmrl_bench.core.registry import Registry
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.arguments import construct, convert
 from lmrl_bench.metrics.building import check_declared, wrong_kind
 from lmrl_bench.metrics.foreign import is_foreign
 from lmrl_bench.metrics.plain import is_function, returns
-from lmrl_bench.registry import Registry
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 from lmrl_bench.rewards.composite import CompositeReward, Term
 from lmrl_bench.rewards.from_metric import MetricReward, Scale

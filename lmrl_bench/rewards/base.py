@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lmrl_bench.errors import RewardNotFiniteError
+from lmrl_bench.core.errors import RewardNotFiniteError
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 FloatArray = NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lmrl_bench.errors import RewardError
+from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
 from lmrl_bench.metrics.values import per_response
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput

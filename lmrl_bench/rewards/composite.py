@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from lmrl_bench.errors import RewardError
+from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import border
 from lmrl_bench.rewards.base import (
     FloatArray,
@@ -20,7 +20,7 @@ from lmrl_bench.rewards.base import (
 from lmrl_bench.rewards.calling import call_reward
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 
 class Term(NamedTuple):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from lmrl_bench.errors import RewardError
+from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.base import FloatArray, Metric
 from lmrl_bench.metrics.scoring import score
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 Scale = bool | tuple[float, float]
 

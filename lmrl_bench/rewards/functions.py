@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lmrl_bench.errors import RewardError, RewardNotFiniteError
+from lmrl_bench.core.errors import RewardError, RewardNotFiniteError
 from lmrl_bench.metrics.plain import Declared, F, PlainFunction, checked_needs, declare
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 

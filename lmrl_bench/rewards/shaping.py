@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmrl_bench.errors import RewardError
+from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.diversity import Distinct
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import DataError, DivergedError
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask, pack_sets
-from lmrl_bench.policies.networks import Decoder, Network, distinct_prompts
+from lmrl_bench.core.errors import DataError, DivergedError
+from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.models.behaviour import Behaviour, TopPMask, pack_sets
+from lmrl_bench.models.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.draw import draw_tokens
-from lmrl_bench.text.episodes import Completions, Prompts
-from lmrl_bench.text.kernels import packed_weights
+from lmrl_bench.speedups.kernels import packed_weights
 
 FINISHED_SHARE = 0.25
 """Finished rows leave the batch when they are this share of it; sooner, copying the cache costs

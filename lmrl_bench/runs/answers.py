@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from lmrl_bench.config.run import EvaluationConfig
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
 
 TOLERANCE = 1e-6
 """Largest difference, relative to the larger of 1 and the recomputed value."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import ConfigError, LmrlBenchError, RecordError
+from lmrl_bench.core.errors import ConfigError, LmrlBenchError, RecordError
 from lmrl_bench.leaderboards.spec import BoardSpec, cells
 from lmrl_bench.records.expected import ExpectedRun
 from lmrl_bench.records.record import Status

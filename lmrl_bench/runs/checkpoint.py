@@ -15,9 +15,9 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
+from lmrl_bench.core.wording import reason_of
 from lmrl_bench.records.files import remove_file, sync_folder
-from lmrl_bench.wording import reason_of
 
 FORMAT = 4
 REMEDY = "start again with --fresh, or delete the folder of the checkpoint"

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmrl_bench.config.loading import Located, load_yaml
 from lmrl_bench.config.overrides import merge
-from lmrl_bench.errors import ConfigError, TaskError
+from lmrl_bench.core.errors import ConfigError, TaskError
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell
 from lmrl_bench.runs.resolve import settings_file, tuned_settings
 from lmrl_bench.runs.tuned import (

@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.assets import status
-from lmrl_bench.assets.store import cache_root
+from lmrl_bench.downloads import status
+from lmrl_bench.downloads.store import cache_root
 
 PACKAGES = ("lmrl-bench", "torch", "transformers", "gymnasium", "stable-baselines3", "evaluate")
 

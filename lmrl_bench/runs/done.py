@@ -8,7 +8,7 @@ from typing import Any
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
-from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.records.expected import ExpectedRun, differences
 from lmrl_bench.records.files import is_leftover
 from lmrl_bench.records.lock import LOCK

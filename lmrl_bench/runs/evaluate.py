@@ -12,19 +12,19 @@ from typing import Any
 import torch
 
 from lmrl_bench.config.sampling import SamplingConfig
+from lmrl_bench.core.seeding import derive_seed
+from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore, Outcome
 from lmrl_bench.metrics.base import MetricResult
 from lmrl_bench.metrics.scoring import score
-from lmrl_bench.policies.behaviour import Behaviour, TopPMask
+from lmrl_bench.models.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import MetricValue, SplitResults
 from lmrl_bench.rollouts.engine import RolloutEngine
-from lmrl_bench.seeding import derive_seed
 from lmrl_bench.tasks.spec import Split
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.episodes import Completions, Prompts
-from lmrl_bench.text.sample import Sample
-from lmrl_bench.text.tokenization import TextCodec
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from lmrl_bench.config.run import PolicyConfig, RunConfig
-from lmrl_bench.errors import DivergedError, PolicyError, RecordError, RewardNotFiniteError
+from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError, RewardNotFiniteError
 from lmrl_bench.policies.export import merge_adapter
 from lmrl_bench.records.files import FolderError, remove_leftovers
 from lmrl_bench.records.record import RunRecord, Status
@@ -29,7 +29,6 @@ from lmrl_bench.records.store import (
     writable,
     write_record,
 )
-from lmrl_bench.runs.allocator import reuse_freed_memory
 from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint, remove_unfinished
 from lmrl_bench.runs.done import (
     POLICY,
@@ -56,6 +55,7 @@ from lmrl_bench.runs.starts import (
     why_not_shipped,
 )
 from lmrl_bench.runs.trainer import Interrupted, Trainer
+from lmrl_bench.speedups.allocator import reuse_freed_memory
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

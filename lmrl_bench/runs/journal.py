@@ -11,8 +11,8 @@ from typing import Any
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
+from lmrl_bench.core.paths import public_name, without_folders
 from lmrl_bench.metrics.base import Metric
-from lmrl_bench.paths import public_name, without_folders
 from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect

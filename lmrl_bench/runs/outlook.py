@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import ConfigError, RecordError, nearest
+from lmrl_bench.core.errors import ConfigError, RecordError, nearest
+from lmrl_bench.core.wording import counted, reason_of
 from lmrl_bench.leaderboards.collect import summary
 from lmrl_bench.leaderboards.render.columns import places_of, summary_text
 from lmrl_bench.leaderboards.verification import primary_value
@@ -28,7 +29,6 @@ from lmrl_bench.runs.progress import duration
 from lmrl_bench.runs.resolve import settings_file, settings_note
 from lmrl_bench.runs.starts import existing_start, start_words
 from lmrl_bench.tasks.catalog import load_task
-from lmrl_bench.wording import counted, reason_of
 
 State = Literal["done", "diverged", "failed", "interrupted", "stale", "damaged", "missing"]
 NO_TOKENS = ("none", "supervised")

@@ -15,7 +15,9 @@ import torch
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import ConfigError, LmrlBenchError, PolicyError
+from lmrl_bench.core.errors import ConfigError, LmrlBenchError, PolicyError
+from lmrl_bench.core.seeding import derive_seed
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.export import export_policy
 from lmrl_bench.records.record import RunRecord, SplitResults
@@ -26,10 +28,8 @@ from lmrl_bench.runs.execute import execute
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import load_start, make_codec, open_session
 from lmrl_bench.runs.starts import find_start
-from lmrl_bench.seeding import derive_seed
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import gc
 
-from lmrl_bench.garbage import collector_off
+from lmrl_bench.speedups.garbage import collector_off
 
 with collector_off():
     import lmrl_bench.runs.execute  # noqa: F401

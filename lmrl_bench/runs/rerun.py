@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import (
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import (
     ConfigError,
     LmrlBenchError,
     PolicyError,
@@ -28,7 +28,6 @@ from lmrl_bench.errors import (
     VerificationError,
 )
 from lmrl_bench.leaderboards.spec import cells, load_board
-from lmrl_bench.leaderboards.statistics import Interval
 from lmrl_bench.leaderboards.submission.tree import unsafe
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.records.expected import differences
@@ -38,6 +37,7 @@ from lmrl_bench.records.store import RECORD, check_files, check_place, find_fold
 from lmrl_bench.runs.progress import Listener, silent
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import expected_run
+from lmrl_bench.stats.intervals import Interval
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

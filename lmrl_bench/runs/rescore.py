@@ -15,11 +15,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from lmrl_bench.errors import AssetError, LmrlBenchError, RecordError, VerificationError
+from lmrl_bench.core.errors import AssetError, LmrlBenchError, RecordError, VerificationError
+from lmrl_bench.core.parquet import unreadable
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.scoring import score
-from lmrl_bench.parquet import unreadable
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import SAMPLES, check_files, find_folders, read_record
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput

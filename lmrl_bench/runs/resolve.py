@@ -11,8 +11,8 @@ from lmrl_bench.algorithms.defaults import with_defaults
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import ConfigError
-from lmrl_bench.paths import public_name
+from lmrl_bench.core.errors import ConfigError
+from lmrl_bench.core.paths import public_name
 from lmrl_bench.tasks.task import Task
 
 if TYPE_CHECKING:

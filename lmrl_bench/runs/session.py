@@ -10,16 +10,16 @@ import transformers
 
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.config.run import RunConfig
+from lmrl_bench.core.errors import ConfigError
+from lmrl_bench.core.seeding import derive_seed
+from lmrl_bench.core.wording import reason_of
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.errors import ConfigError
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.runs.evaluate import Evaluator
 from lmrl_bench.runs.starts import Start, find_start
-from lmrl_bench.seeding import derive_seed
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.tokenization import TextCodec
-from lmrl_bench.wording import reason_of
 
 if TYPE_CHECKING:
     from lmrl_bench.algorithms.interface import Algorithm

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lmrl_bench.algorithms.steps import supervised_steps
-from lmrl_bench.assets.store import cache_root
 from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import LmrlBenchError, PolicyError
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import LmrlBenchError, PolicyError
+from lmrl_bench.core.paths import PACKAGE, public_name
+from lmrl_bench.downloads.store import cache_root
 from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
-from lmrl_bench.paths import PACKAGE, public_name
 from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
 from lmrl_bench.records.seal import seal_problem
 from lmrl_bench.records.store import RECORD, damaged
 from lmrl_bench.runs.resolve import resolve_unchecked, settings_file
 from lmrl_bench.tasks.task import Task
 
-SHIPPED = PACKAGE / "policies" / "assets"
+SHIPPED = PACKAGE / "policies" / "weights"
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from lmrl_bench.core.errors import LmrlBenchError
+from lmrl_bench.data.tokenization import TextCodec
+from lmrl_bench.data.vocabulary import kind_beside
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
-from lmrl_bench.errors import LmrlBenchError
 from lmrl_bench.models.checkpoint import load_tokenizer
 from lmrl_bench.runs.text_checks import text_checks
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.lint import Finding, PromptCounter, TokenCounter, lint
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.tokenization import TextCodec
-from lmrl_bench.text.vocabulary import kind_beside
 
 
 def lint_task(name: str | Path) -> list[Finding]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.setup import open_core
 from lmrl_bench.tasks.lint import Finding
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
-from lmrl_bench.text.tokenization import TextCodec
 
 ROWS = 500
 """Rows of each split that are encoded and decoded again."""

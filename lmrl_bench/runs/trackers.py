@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 
 class Tracker(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.algorithms.supervised import Supervised
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.records.files import FolderError
 from lmrl_bench.runs.checkpoint import save_checkpoint
 from lmrl_bench.runs.journal import Journal

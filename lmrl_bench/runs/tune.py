@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from lmrl_bench.algorithms.search import Around, OneOf
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import apply_overrides, merge
-from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.core.errors import ConfigError, RecordError
+from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.records.files import check_writable, write_atomic
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.bench import CellJob, Rerun, require_runtime_only, run_grid
@@ -34,7 +35,6 @@ from lmrl_bench.runs.resolve import resolve, settings_file
 from lmrl_bench.runs.starts import expected_run
 from lmrl_bench.runs.tuned import tuned_text
 from lmrl_bench.runs.tuning_plan import Study, Trial, TuningPlan
-from lmrl_bench.seeding import derive_seed
 
 if TYPE_CHECKING:
     import optuna

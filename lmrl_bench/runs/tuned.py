@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.yaml_core import dump_yaml
-from lmrl_bench.digests import digest
+from lmrl_bench.core.digests import digest
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, cells
 from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task

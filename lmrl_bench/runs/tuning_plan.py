@@ -11,7 +11,7 @@ from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
-from lmrl_bench.errors import ConfigError, nearest
+from lmrl_bench.core.errors import ConfigError, nearest
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, require_other_seeds
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.tuned import policy_model, trial_tokens, tunable

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.submission.history import compare

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
-from lmrl_bench.errors import TaskError, nearest
-from lmrl_bench.paths import bundled
+from lmrl_bench.core.errors import TaskError, nearest
+from lmrl_bench.core.paths import bundled
 from lmrl_bench.tasks.task import Task
 
 VARIABLE = "LMRL_BENCH_TASKS"

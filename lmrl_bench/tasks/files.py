@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from lmrl_bench.assets import asset_path
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import DataError
+from lmrl_bench.downloads import asset_path
 from lmrl_bench.tasks.spec import DataSpec, Split
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.errors import DataError, nearest
+from lmrl_bench.core.errors import DataError, nearest
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.spec import DataSpec, Split
 

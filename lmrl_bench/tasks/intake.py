@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from lmrl_bench.errors import DataError, TaskError, nearest
-from lmrl_bench.strict_json import MAX_DEPTH, depth, require_encodable
+from lmrl_bench.core.errors import DataError, TaskError, nearest
+from lmrl_bench.core.strict_json import MAX_DEPTH, depth, require_encodable
+from lmrl_bench.core.wording import counted
 from lmrl_bench.tasks.hub import read_folder
 from lmrl_bench.tasks.readers import READERS, Row, is_blank, reader_of_file
-from lmrl_bench.wording import counted
 
 Pairs = list[dict[str, Any]]
 

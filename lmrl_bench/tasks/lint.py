@@ -14,7 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.tasks.self_test import (
     ROWS,
     SelfTest,
@@ -30,7 +31,6 @@ from lmrl_bench.tasks.self_test import (
 )
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
 
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
 """Texts to their numbers of tokens, special tokens included."""

@@ -18,13 +18,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import LmrlBenchError, TaskError
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import LmrlBenchError, TaskError
+from lmrl_bench.core.paths import bundled
+from lmrl_bench.core.registry import Registry
 from lmrl_bench.metrics import METRICS, Metric
 from lmrl_bench.metrics.building import wrong_kind
 from lmrl_bench.metrics.foreign import error_place, first_line, quiet, stops
-from lmrl_bench.paths import bundled
-from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, RewardFunction
 from lmrl_bench.tasks.files import file_digest
 from lmrl_bench.tasks.readers import Row

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lmrl_bench.errors import DataError
-from lmrl_bench.parquet import unreadable
-from lmrl_bench.registry import Registry
-from lmrl_bench.strict_json import parse_json
+from lmrl_bench.core.errors import DataError
+from lmrl_bench.core.parquet import unreadable
+from lmrl_bench.core.registry import Registry
+from lmrl_bench.core.strict_json import parse_json
 from lmrl_bench.tasks.text_files import open_text
 
 LONGEST_LINE: Final = 10_000_000

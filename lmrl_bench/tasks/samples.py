@@ -7,16 +7,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from lmrl_bench.errors import DataError, TaskError, nearest
-from lmrl_bench.garbage import collector_off
-from lmrl_bench.strict_json import require_encodable
+from lmrl_bench.core.errors import DataError, TaskError, nearest
+from lmrl_bench.core.strict_json import require_encodable
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.speedups.garbage import collector_off
 from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.hub import read_dataset
 from lmrl_bench.tasks.plugin import Plugin
 from lmrl_bench.tasks.readers import READERS, Row, is_blank
 from lmrl_bench.tasks.spec import DataSpec, PromptSpec, Split, TaskSpec
 from lmrl_bench.tasks.template import Template
-from lmrl_bench.text.sample import Sample
 
 _NO_META: Mapping[str, Any] = MappingProxyType({})
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.config.yaml_core import dump_yaml
-from lmrl_bench.errors import DataError, TaskError
+from lmrl_bench.core.errors import DataError, TaskError
 from lmrl_bench.tasks import scaffold_texts as texts
 from lmrl_bench.tasks.intake import Columns, Kept, Pairs, as_list, keep, source_rows
 from lmrl_bench.tasks.readers import Row

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from lmrl_bench.core.seeding import generator
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.metrics.scoring import score
 from lmrl_bench.rewards.base import FloatArray, RewardBatch
-from lmrl_bench.seeding import generator
-from lmrl_bench.text.sample import Sample
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task

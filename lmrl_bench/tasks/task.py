@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.config.loading import load_yaml, validate
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
+from lmrl_bench.core.registry import Registry
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.metrics.building import needs_of
-from lmrl_bench.registry import Registry
 from lmrl_bench.rewards import REWARDS, make_reward
 from lmrl_bench.rewards.composite import CompositeReward
 from lmrl_bench.tasks.files import data_file, file_digest
@@ -22,7 +23,6 @@ from lmrl_bench.tasks.plugin import Plugin
 from lmrl_bench.tasks.samples import read_samples
 from lmrl_bench.tasks.self_test import SelfTest, self_test
 from lmrl_bench.tasks.spec import SPLITS, Split, TaskSpec
-from lmrl_bench.text.sample import Sample
 
 # Words about a task, which no score depends on: correcting one must not make old records unequal.
 _WORDS = {"summary", "licence", "citation", "score_range"}

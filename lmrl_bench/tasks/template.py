@@ -20,7 +20,7 @@ from jinja2 import nodes
 from jinja2.sandbox import SandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
-from lmrl_bench.errors import DataError, TaskError
+from lmrl_bench.core.errors import DataError, TaskError
 from lmrl_bench.tasks.readers import Row
 
 MAX_STEPS: Final = 100_000

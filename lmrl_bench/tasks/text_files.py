@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.errors import DataError
 
 MAX_RATIO: Final = 100
 """How many times its size a gzip file may expand to; text rarely exceeds 20."""

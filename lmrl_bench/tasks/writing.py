@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.tasks.spec import Split
 
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.errors import DataError
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.writing import split_of, write_or_compare
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from plugin import BLOCKS, LABELS, NEIGHBOURS
 
-from lmrl_bench.assets import asset_path
+from lmrl_bench.downloads import asset_path
 from lmrl_bench.pretraining.corpus import REVIEW_FILE_NAME, REVIEW_SOURCE
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task

@@ -33,8 +33,9 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lmrl_bench.assets import asset_path, catalog
-from lmrl_bench.digests import digest, file_sha256
+from lmrl_bench.core.digests import digest, file_sha256
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.downloads import asset_path, catalog
 from lmrl_bench.metrics.learned import BASE_FILE, LearnedClassifier
 from lmrl_bench.pretraining.corpus import (
     REVIEW_FILE_NAME,
@@ -43,7 +44,6 @@ from lmrl_bench.pretraining.corpus import (
     Split,
     read_reviews,
 )
-from lmrl_bench.text.sample import Sample
 
 Place = Literal["leading", "random", "mixed"]
 Evaluation = tuple[Split, int, Place]

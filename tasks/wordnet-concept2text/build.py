@@ -20,8 +20,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import DataError
 from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.writing import split_of, write_or_compare
 

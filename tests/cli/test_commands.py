@@ -209,7 +209,7 @@ def test_doctor_measures_on_request(capsys, monkeypatch):
         asked.append((*names, rounds, device))
         return []
 
-    monkeypatch.setattr("lmrl_bench.performance.program.measure", measure)
+    monkeypatch.setattr("harness.program.measure", measure)
     shown = call(capsys, "doctor", "--perf", "--workload", "S", "--rounds", "2", "--device", "meta")
     assert asked == [(["S"], ["ppo", "grpo"], 2, "meta")]
     assert shown.out.startswith("| workload | algorithm | side |")

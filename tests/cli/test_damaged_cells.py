@@ -11,7 +11,7 @@ import pytest
 from fixtures.runs import call, make_world
 from fixtures.submissions import run_board, small_board
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.core.digests import file_sha256
 
 
 @pytest.fixture(scope="module")

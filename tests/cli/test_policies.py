@@ -10,7 +10,7 @@ import torch
 from fixtures.runs import call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs import policies
 from lmrl_bench.runs.execute import run

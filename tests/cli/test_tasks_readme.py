@@ -9,7 +9,7 @@ import pytest
 import yaml
 from fixtures.runs import call
 
-from lmrl_bench.paths import bundled
+from lmrl_bench.core.paths import bundled
 from lmrl_bench.tasks.spec import DataSpec, TaskSpec
 from lmrl_bench.tasks.task import Task
 

@@ -29,8 +29,8 @@ from gymnasium import spaces
 from scipy.optimize import brentq
 
 from lmrl_bench.algorithms import functional as f
+from lmrl_bench.models.scoring import Rows, score_tokens
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
-from lmrl_bench.policies.scoring import Rows, score_tokens
 
 # -- the optimum of a bandit under a KL charge ----------------------------------------------------
 

@@ -15,9 +15,9 @@ from fixtures.toy import toy_tokenizer
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 
+from lmrl_bench.data.episodes import Prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.draw import draw_tokens
-from lmrl_bench.text.episodes import Prompts
 
 
 @pytest.mark.parametrize("family", FAMILIES)

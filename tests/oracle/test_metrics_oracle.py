@@ -19,8 +19,8 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.chrf import CHRF
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
-from lmrl_bench.text.sample import Sample
 
 RESPONSES = [
     "The cat sat on the mat.",

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from nltk.util import ngrams
 from rouge_score.rouge_scorer import RougeScorer
 
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
-from lmrl_bench.text.sample import Sample
 
 COLUMNS = {"predictions": Value("string"), "references": ManyOf(Value("string"))}
 EXAMPLES = settings(

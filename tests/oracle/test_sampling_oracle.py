@@ -17,8 +17,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from lmrl_bench.policies.behaviour import TopPMask
-from lmrl_bench.text.episodes import Prompts
+from lmrl_bench.data.episodes import Prompts
+from lmrl_bench.models.behaviour import TopPMask
 
 PROMPTS = ([5, 9, 5, 12, 7], [8, 1])  # two lengths, so that one is padded; EOS inside
 ROWS_EACH = 4000

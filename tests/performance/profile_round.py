@@ -19,14 +19,14 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from harness.material import Material, make_material
+from harness.players import Ours
+from harness.settings import acting_algorithms
+from harness.workloads import WORKLOADS, Workload
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from lmrl_bench.performance.material import Material, make_material
-from lmrl_bench.performance.players import Ours
-from lmrl_bench.performance.settings import acting_algorithms
-from lmrl_bench.performance.workloads import WORKLOADS, Workload
-from lmrl_bench.text.episodes import Completions
+from lmrl_bench.data.episodes import Completions
 
 PARTS = ("generate", "reward", "score", "update", "all, CPU")
 
@@ -38,19 +38,19 @@ def each_prompt_for_itself(ids: Any, mask: Any, _pad_id: int) -> tuple[Any, Any,
 def shared_prompts() -> AbstractContextManager[Any]:
     """The prompt of a group is read once while sampling and while scoring."""
     stack = ExitStack()
-    for module in ("lmrl_bench.policies.causal", "lmrl_bench.rollouts.engine"):
+    for module in ("lmrl_bench.models.causal", "lmrl_bench.rollouts.engine"):
         stack.enter_context(patch(f"{module}.distinct_prompts", each_prompt_for_itself))
     return stack
 
 
 def fast_kernels() -> AbstractContextManager[Any]:
     """Linear layers through oneDNN where MKL is slower, GELU in one operation; decided when a model is opened."""
-    return patch("lmrl_bench.policies.networks.use_fast_kernels", lambda _model: None)
+    return patch("lmrl_bench.models.networks.use_fast_kernels", lambda _model: None)
 
 
 def float32_attention() -> AbstractContextManager[Any]:
     """Attention in float32 in an update that is otherwise in bfloat16."""
-    return patch("lmrl_bench.text.kernels._Float32Attention", nullcontext)
+    return patch("lmrl_bench.speedups.kernels._Float32Attention", nullcontext)
 
 
 def packed_weights() -> AbstractContextManager[Any]:
@@ -60,12 +60,12 @@ def packed_weights() -> AbstractContextManager[Any]:
 
 def packing() -> AbstractContextManager[Any]:
     """Rows of like length, and of one prompt, read together; without it, all that fit into the memory's bound."""
-    return patch("lmrl_bench.text.packing.CALL_TOKENS", 10**9)
+    return patch("lmrl_bench.speedups.packing.CALL_TOKENS", 10**9)
 
 
 def narrowing() -> AbstractContextManager[Any]:
     """The last block's feed-forward layer skips the tokens of prompts."""
-    return patch("lmrl_bench.policies.causal.narrowed", lambda _layer, _start: nullcontext())
+    return patch("lmrl_bench.models.causal.narrowed", lambda _layer, _start: nullcontext())
 
 
 OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {

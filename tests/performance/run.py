@@ -1,4 +1,4 @@
-"""`make perf`: our algorithms beside the floor and whatever peers are installed. See lmrl_bench/rollouts/README.md."""
+"""`make perf`: our algorithms beside the floor and whatever peers are installed. See tests/performance/README.md."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lmrl_bench.errors import LmrlBenchError
-from lmrl_bench.performance.compare import Contest, Peer, PerformanceError
-from lmrl_bench.performance.program import measure
-from lmrl_bench.performance.report import contests_of, document, table
+from harness.compare import Contest, Peer, PerformanceError
+from harness.program import measure
+from harness.report import contests_of, document, table
+
+from lmrl_bench.core.errors import LmrlBenchError
 
 HERE = Path(__file__).resolve().parent
 TRL_112 = HERE.parents[1] / ".venv-trl112" / "bin" / "python"

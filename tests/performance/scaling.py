@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from harness.compare import OURS, compete
+from harness.workloads import WORKLOADS, Workload
 from small import cpu_seconds, reward_batch
 
 from lmrl_bench.metrics import make_metric
-from lmrl_bench.performance.compare import OURS, compete
-from lmrl_bench.performance.workloads import WORKLOADS, Workload
 from lmrl_bench.rewards.from_metric import MetricReward
 
 Costs = dict[int, float]

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.rewards.base import RewardBatch
-from lmrl_bench.text.sample import Sample
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests/fixtures
 
@@ -214,8 +214,8 @@ def bleu_parts(size: int = 64, batches: int = 20) -> Iterator[Finding]:
 def actions_of_bleu(batches: Sequence[RewardBatch]) -> dict[str, Callable[[], object]]:
     """The reward of all batches, its costliest parts, and the library's."""
     from lmrl_bench.metrics import make_metric
-    from lmrl_bench.metrics.ngrams import shared_ngrams
     from lmrl_bench.rewards.from_metric import MetricReward
+    from lmrl_bench.speedups.ngrams import shared_ngrams
 
     metric: Any = make_metric("bleu")
     tokens = metric._tokens
@@ -253,7 +253,7 @@ def bertscore(size: int = 64) -> Iterator[Finding]:
     """BERTScore of 64 new responses to known references, beside bert-score's own scorer."""
     from bert_score import BERTScorer
 
-    from lmrl_bench.assets import asset_path
+    from lmrl_bench.downloads import asset_path
     from lmrl_bench.metrics import make_metric
 
     metric = make_metric("bertscore")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from lmrl_bench.performance.compare import FLOOR, OURS, Contest, Round
-from lmrl_bench.performance.report import contests_of, passes_s
+from harness.compare import FLOOR, OURS, Contest, Round
+from harness.report import contests_of, passes_s
 
 Turn = dict[str, Round]
 TRL, TRL_112, BFLOAT16 = "trl", "trl-1.12", "ours-bf16"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fixtures.boards import many_cells, write_many_records
 
-from lmrl_bench.leaderboards import bootstrap
 from lmrl_bench.leaderboards.build import build, check
+from lmrl_bench.stats import bootstrap
 
 FILES = ("record.json", "curves.jsonl", "samples.parquet")
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness import compare, players, program
+from harness.compare import Contest, Peer, PerformanceError, compete
+from harness.material import make_material
+from harness.program import measure
+from harness.report import contests_of, document, figures, table
+from harness.settings import acting_algorithms, passes, settings
+from harness.workloads import WORKLOADS, Workload
 from small import write_board
 
-from lmrl_bench.errors import AssetError, ConfigError
+from lmrl_bench.core.errors import AssetError, ConfigError
 from lmrl_bench.leaderboards.spec import cells, load_board
-from lmrl_bench.performance import compare, players, program
-from lmrl_bench.performance.compare import Contest, Peer, PerformanceError, compete
-from lmrl_bench.performance.material import make_material
-from lmrl_bench.performance.program import measure
-from lmrl_bench.performance.report import contests_of, document, figures, table
-from lmrl_bench.performance.settings import acting_algorithms, passes, settings
-from lmrl_bench.performance.workloads import WORKLOADS, Workload
-from lmrl_bench.text.packing import pack_rows
+from lmrl_bench.speedups.packing import pack_rows
 
 TINY = Workload(
     "tiny", "gpt2", (4, 6), 5, 4, 2, epochs=2, minibatch_episodes=2,

@@ -15,7 +15,7 @@ from fixtures.toy import toy_task
 from fixtures.training import ACTING, SMALL, make_algorithm, make_policy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 
 FAMILIES = ("gpt2", "t5")
 
@@ -165,7 +165,7 @@ def test_an_update_reads_each_token_once_a_pass(family, name):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_little_of_what_is_read_is_padding(family, monkeypatch):
     """Of ragged responses and of prompts that were padded further, with gradients and without."""
-    monkeypatch.setattr("lmrl_bench.text.packing.CALL_TOKENS", 4)
+    monkeypatch.setattr("lmrl_bench.speedups.packing.CALL_TOKENS", 4)
     task = toy_task(max_response_tokens=24, min_response_tokens=23)
     policy = make_policy(family, max_response_tokens=24)
     algorithm, reads = algorithm_and_reads(

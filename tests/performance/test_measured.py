@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import targets
-
-from lmrl_bench.performance.report import contests_of, table
+from harness.report import contests_of, table
 
 HERE = Path(__file__).parent
-README = HERE.parents[1] / "lmrl_bench" / "rollouts" / "README.md"
+README = HERE / "README.md"
 
 
 @pytest.mark.parametrize("name", ["measured-epyc.json", "measured-h200.json"])

@@ -8,7 +8,7 @@ from fixtures.policies import FAMILIES, generate, ragged_prompts, score, tiny_po
 from fixtures.toy import EOS_ID
 from fixtures.training import ACTING, largest_difference, make_algorithm, weights_of
 
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.rollouts.draw import draw_tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -10,13 +10,13 @@ from fixtures.toy import toy_task
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from lmrl_bench.algorithms.supervised import reference_batch
+from lmrl_bench.data.episodes import Prompts
+from lmrl_bench.data.sample import Sample
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
-from lmrl_bench.text.episodes import Prompts
-from lmrl_bench.text.sample import Sample
-from lmrl_bench.text.tokenization import TextCodec
 
 WIDTH = 320
 

@@ -13,7 +13,7 @@ from fixtures.policies import (
 )
 from fixtures.toy import EOS_ID, toy_tokenizer
 
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 
 BEHAVIOURS = {
     "plain": {},

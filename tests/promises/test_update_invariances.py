@@ -14,9 +14,9 @@ from fixtures.tables import D, letter_algorithm, letter_task, own_acting, table_
 from fixtures.toy import PAD_ID, toy_samples, toy_task, toy_tokenizer
 from fixtures.training import largest_difference, make_algorithm, weights_of
 
-import lmrl_bench.policies.scoring as scoring
-from lmrl_bench.text.episodes import Prompts
-from lmrl_bench.text.tokenization import TextCodec
+import lmrl_bench.models.scoring as scoring
+from lmrl_bench.data.episodes import Prompts
+from lmrl_bench.data.tokenization import TextCodec
 
 LENGTHS = (8, 3, 1, 5, 2, 8, 6, 4)
 # One minibatch and one pass, so that the order in which an algorithm draws minibatches plays no part.

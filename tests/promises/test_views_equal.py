@@ -13,12 +13,12 @@ from fixtures.toy import EOS_ID, ToyReward, toy_task, toy_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl_bench.data.episodes import Completions
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.envs.vector import CompletionVectorEnv, TextGenerationVectorEnv
-from lmrl_bench.text.episodes import Completions
-from lmrl_bench.text.tokenization import TextCodec
 
 CAP = 6
 N_TOKENS = 45

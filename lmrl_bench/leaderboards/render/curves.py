@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lmrl_bench.leaderboards.aggregates import FloatArray
 from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.render.palette import OTHER, name_labels, styles, titles
 from lmrl_bench.leaderboards.render.svg import (
@@ -22,8 +21,9 @@ from lmrl_bench.leaderboards.render.svg import (
     span,
     words,
 )
-from lmrl_bench.leaderboards.statistics import LEVEL, MINIMUM_SEEDS
 from lmrl_bench.leaderboards.table import BoardTable, Curve, TaskTable
+from lmrl_bench.stats.aggregates import FloatArray
+from lmrl_bench.stats.intervals import LEVEL, MINIMUM_SEEDS
 
 _GRID = 25
 _HEIGHT, _TOP, _BOTTOM, _LEFT, _NAMES = 250, 26, 40, 40, 96

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
 from lmrl_bench.leaderboards.overview import significant_tests
-from lmrl_bench.wording import counted
 
 
 def overview_text(found: BoardOverview) -> str:

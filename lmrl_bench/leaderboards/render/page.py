@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import BoardOverview, RowOverview
 from lmrl_bench.leaderboards.overview import PAIRED_ROWS, significant_tests
 from lmrl_bench.leaderboards.render.columns import (
@@ -51,7 +52,6 @@ from lmrl_bench.leaderboards.render.words import (
     verdicts,
 )
 from lmrl_bench.leaderboards.table import BoardTable, Row, Run, ShownSample, TaskTable
-from lmrl_bench.wording import counted
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 

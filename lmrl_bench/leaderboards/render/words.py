@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
 from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
-from lmrl_bench.leaderboards.statistics import MINIMUM_SEEDS
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 from lmrl_bench.records.record import Flag
+from lmrl_bench.stats.intervals import MINIMUM_SEEDS
 
 VERDICT_HEADS = ("row", "measure", "difference [95 % interval]", "verdict", "own intervals")
 FLAGS: dict[Flag, str] = {

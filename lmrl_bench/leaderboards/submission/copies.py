@@ -17,8 +17,8 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_curves, read_samples
 

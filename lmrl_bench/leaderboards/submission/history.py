@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.consistency import stale
 from lmrl_bench.leaderboards.spec import Cell

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmrl_bench.config.loading import load_yaml
-from lmrl_bench.digests import canonical_json
-from lmrl_bench.errors import LmrlBenchError, RecordError
+from lmrl_bench.core.digests import canonical_json
+from lmrl_bench.core.errors import LmrlBenchError, RecordError
+from lmrl_bench.core.parquet import unreadable
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
 from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.submission.copies import copies
 from lmrl_bench.leaderboards.submission.tree import unpacked
-from lmrl_bench.parquet import unreadable
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.fidelity import BOUNDS, MEANING
 from lmrl_bench.records.record import RunRecord, ScoreRange

@@ -17,8 +17,8 @@ from lmrl_bench.leaderboards.render.columns import (
 )
 from lmrl_bench.leaderboards.render.verification import BADGE, LEGEND_LINE, badge
 from lmrl_bench.leaderboards.spec import ReferenceRows
-from lmrl_bench.leaderboards.statistics import difference_interval
 from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.stats.intervals import difference_interval
 
 HIGH: Final = 1.5
 """A gain so many times the best earlier one is looked at twice."""

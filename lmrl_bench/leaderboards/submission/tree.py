@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.verification import FILE as VERIFICATION
 from lmrl_bench.leaderboards.verification import MAX_BYTES
 from lmrl_bench.records.files import is_leftover

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.bounds import answers, curves, facts, results
 from lmrl_bench.runs.bounds.run import open_run

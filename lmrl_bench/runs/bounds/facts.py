@@ -6,10 +6,10 @@ import datetime
 from collections.abc import Iterator
 from typing import Final
 
-from lmrl_bench.digests import canonical_json, digest
+from lmrl_bench.core.digests import canonical_json, digest
+from lmrl_bench.core.paths import public_name
 from lmrl_bench.models.fingerprints import local_digests
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.paths import public_name
 from lmrl_bench.records.provenance import CHANGED
 from lmrl_bench.runs.bounds.parameters import parameter_counts
 from lmrl_bench.runs.bounds.run import Run

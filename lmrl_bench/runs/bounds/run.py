@@ -14,7 +14,8 @@ from tokenizers import Tokenizer
 
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import PolicyError, RecordError
+from lmrl_bench.core.errors import PolicyError, RecordError
+from lmrl_bench.core.wording import reason_of
 from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
 from lmrl_bench.models.files import read_json
 from lmrl_bench.models.fingerprints import local_digests
@@ -25,7 +26,6 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.spec import ResponseSpec
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.wording import reason_of
 
 ROUNDING = 1e-6
 """Largest relative difference between equal means: some are computed in single precision."""
@@ -183,7 +183,7 @@ def language(folder: str) -> Language | None:
 
 
 def _control(tokenizer: Tokenizer, settings: Mapping[str, Any]) -> frozenset[int]:
-    """Ids of the special tokens of several characters, as in `lmrl_bench.text.vocabulary.control_tokens`."""
+    """Ids of the special tokens of several characters, as in `lmrl_bench.data.vocabulary.control_tokens`."""
     added = tokenizer.get_added_tokens_decoder().values()
     names = {token.content for token in added if token.special}
     for key, value in settings.items():

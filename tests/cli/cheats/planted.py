@@ -13,7 +13,7 @@ from typing import Any
 
 from fixtures.submissions import PPO, Handed, disguise
 
-from lmrl_bench.digests import digest, file_sha256
+from lmrl_bench.core.digests import digest, file_sha256
 
 Cheat = Callable[[Handed], object]
 EVERYWHERE = [f"toy/{label}/{seed}" for label in ("start", "ppo") for seed in (0, 1, 2)]

@@ -11,7 +11,7 @@ import pytest
 from fixtures.runs import call
 from fixtures.submissions import PPO
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.core.digests import file_sha256
 
 
 def first(**changes):

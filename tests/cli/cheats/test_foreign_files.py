@@ -14,7 +14,7 @@ import yaml
 from fixtures.runs import call
 from fixtures.submissions import BOARD, PPO, disguise, result, small_board
 
-from lmrl_bench.digests import file_sha256
+from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.leaderboards.submission import history, tree
 from lmrl_bench.leaderboards.submission.records import Submission

@@ -10,12 +10,12 @@ import time
 from pathlib import Path
 
 import torch
+from harness.material import Material
+from harness.side import Channel, Played, serve
 from stable_baselines3 import A2C, PPO
 
 from lmrl_bench.envs.sb3 import TextVecEnv
 from lmrl_bench.envs.vector import TextGenerationVectorEnv
-from lmrl_bench.performance.material import Material
-from lmrl_bench.performance.side import Channel, Played, serve
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.tasks.task import Task
 

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from lmrl_bench.performance.material import Material, share_of_e
-from lmrl_bench.performance.side import Channel, Played, Stopwatch, finish
+from harness.material import Material, share_of_e
+from harness.side import Channel, Played, Stopwatch, finish
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 KL_COEFFICIENT = 0.05

@@ -9,7 +9,7 @@ import pytest
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.defaults import FILE, class_defaults, with_defaults
 from lmrl_bench.algorithms.nlpo import MaskedPPO
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.ranking import MASKED
 from lmrl_bench.leaderboards.spec import board_names, cells, load_board
 from lmrl_bench.runs.resolve import resolve, resolve_unchecked

@@ -7,7 +7,7 @@ from torch import nn
 
 from lmrl_bench.algorithms.fisher import FisherProduct
 from lmrl_bench.algorithms.functional import categorical_kl
-from lmrl_bench.policies.scoring import twice_differentiable
+from lmrl_bench.models.scoring import twice_differentiable
 
 
 def test_the_product_is_that_of_the_matrix():

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms import functional as f
-from lmrl_bench.errors import AlgorithmError
+from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.rewards.base import RewardOutput
 
 NO_KL = {"kl": {"coefficient": 0.0}}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from fixtures.training import largest_difference, make_algorithm, weights_of
 
-from lmrl_bench.seeding import derive_seed
+from lmrl_bench.core.seeding import derive_seed
 
 COMMON = {"learning_rate": 1e-3, "entropy_coefficient": 0.01, "total_tokens": 150}
 

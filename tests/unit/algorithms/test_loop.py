@@ -21,10 +21,10 @@ from stable_baselines3.common.logger import KVWriter, Logger
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import AlgorithmError, DivergedError, RewardNotFiniteError
+from lmrl_bench.core.errors import AlgorithmError, DivergedError, RewardNotFiniteError
+from lmrl_bench.data.episodes import EpisodeBatch
 from lmrl_bench.rewards.base import RewardOutput
 from lmrl_bench.runs.fidelity import FidelityWatch
-from lmrl_bench.text.episodes import EpisodeBatch
 
 
 class Memory(KVWriter):

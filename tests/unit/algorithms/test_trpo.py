@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from lmrl_bench.algorithms.functional import categorical_kl, conjugate_gradient
-from lmrl_bench.errors import AlgorithmError, DivergedError
+from lmrl_bench.core.errors import AlgorithmError, DivergedError
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.tasks.spec import TaskSpec
 

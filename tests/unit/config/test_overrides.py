@@ -11,7 +11,7 @@ from lmrl_bench.config.loading import Located, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 BASE = {"task": "t", "algorithm": {"name": "ppo"}}
 

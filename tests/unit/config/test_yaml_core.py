@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lmrl_bench.config.located import Place
 from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 
 def parse(text):

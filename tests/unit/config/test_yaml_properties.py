@@ -12,7 +12,7 @@ from lmrl_bench.config.loading import validate
 from lmrl_bench.config.overrides import apply_overrides
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 
 KEYS = st.text("abcdefgh", min_size=1, max_size=5).map("k_".__add__)
 VALUES = st.one_of(

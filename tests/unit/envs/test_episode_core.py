@@ -13,12 +13,12 @@ from fixtures.toy import EOS_ID, ToyReward, toy_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl_bench.core.errors import RecordError, RewardError, TaskError
+from lmrl_bench.data.tokenization import TextCodec
+from lmrl_bench.data.vocabulary import Vocabulary
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.envs.rules import EpisodeRules
-from lmrl_bench.errors import RecordError, RewardError, TaskError
 from lmrl_bench.rewards.base import RewardFunction, RewardOutput
-from lmrl_bench.text.tokenization import TextCodec
-from lmrl_bench.text.vocabulary import Vocabulary
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmrl_bench.data.vocabulary import Vocabulary
 from lmrl_bench.envs.rules import EpisodeRules
-from lmrl_bench.text.vocabulary import Vocabulary
 
 CASES = st.tuples(
     st.integers(1, 6),  # cap

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
-from lmrl_bench.errors import VerificationError
+from lmrl_bench.core.errors import VerificationError
 from lmrl_bench.leaderboards.build import build, check, render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.overview import with_statistics

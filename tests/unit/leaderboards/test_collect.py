@@ -7,8 +7,8 @@ import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 from scipy import stats
 
-from lmrl_bench.digests import digest
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import digest
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import collect, damaged_cells, summary
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.expected import ExpectedStart

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.export import COLUMNS, export
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.store import read_record

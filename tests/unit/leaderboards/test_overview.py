@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
-from lmrl_bench.errors import RecordError
-from lmrl_bench.leaderboards.aggregates import interquartile_mean
-from lmrl_bench.leaderboards.bootstrap import resample
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.overview import _differences, overview, with_statistics
 from lmrl_bench.leaderboards.render.overview import overview_text
@@ -16,6 +14,8 @@ from lmrl_bench.leaderboards.scores import scale_of
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import ScoreRange
 from lmrl_bench.records.store import read_record
+from lmrl_bench.stats.aggregates import interquartile_mean
+from lmrl_bench.stats.bootstrap import resample
 
 FEW = 400
 

@@ -19,7 +19,7 @@ from lmrl_bench.leaderboards.render.palette import order, styles
 from lmrl_bench.leaderboards.render.profiles import drift_svg, profile_svg
 from lmrl_bench.leaderboards.render.svg import Axis, apart, numbers, pixel, span, standalone
 from lmrl_bench.leaderboards.spec import cells
-from lmrl_bench.leaderboards.statistics import mean_interval
+from lmrl_bench.stats.intervals import mean_interval
 
 
 @pytest.fixture(scope="module")

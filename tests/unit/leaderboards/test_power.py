@@ -5,7 +5,7 @@ import pytest
 from fixtures.boards import fake_expected, fake_spec, write_board
 from scipy import stats
 
-from lmrl_bench.errors import ConfigError, RecordError
+from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.power import (
     board_power,

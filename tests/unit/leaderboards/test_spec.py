@@ -7,7 +7,7 @@ from fixtures.boards import fake_spec
 
 from lmrl_bench.config.loading import validate
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import board_names, cells, load_board
 
 BOARD = """

@@ -7,7 +7,7 @@ import re
 import pytest
 from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import cells

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.rewards import RewardBatch, make_reward
 from lmrl_bench.tasks.spec import RewardSpec
-from lmrl_bench.text.sample import Sample
 
 
 def squad_normalized(text):

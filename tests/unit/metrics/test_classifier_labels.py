@@ -9,10 +9,10 @@ from fixtures.tokenizers import word_piece
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.models.texts import read_as_text
-from lmrl_bench.text.sample import Sample
 
 SAMPLES = [Sample("0", "the red", ("house",), {})]
 

@@ -11,11 +11,11 @@ from fixtures.runs import call
 from test_learned import build_model, build_tokenizer
 
 import lmrl_bench
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.metrics.describe import describe
 from lmrl_bench.rewards import REWARDS, RewardBatch, make_reward
 from lmrl_bench.tasks.spec import ComponentSpec, RewardSpec
-from lmrl_bench.text.sample import Sample
 
 RESPONSES = ["3 cats", "positive"]
 SAMPLES = [Sample(f"s{row}", "p", ("3",), {"concepts": ["cat"]}) for row in range(2)]

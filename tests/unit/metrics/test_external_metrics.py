@@ -8,9 +8,9 @@ import evaluate
 import numpy as np
 import pytest
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
-from lmrl_bench.text.sample import Sample
 
 pytestmark = pytest.mark.usefixtures("evaluate_cache")
 FIXTURES = Path(__file__).parents[2] / "fixtures"

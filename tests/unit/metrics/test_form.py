@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import form, make_metric
-from lmrl_bench.text.sample import Sample
 
 
 def holds(name, response, **args):

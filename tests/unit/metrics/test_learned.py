@@ -17,11 +17,11 @@ from transformers import (
     pipeline,
 )
 
-from lmrl_bench.errors import MetricError, PolicyError
+from lmrl_bench.core.errors import MetricError, PolicyError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import learned
 from lmrl_bench.metrics.learned import LearnedClassifier, join, load_classifier
 from lmrl_bench.models import checkpoint
-from lmrl_bench.text.sample import Sample
 
 WORDS = ["a", "great", "bad", "film", "the", "was", "it", "plot", "dull", "fine", "."]
 TEXTS = ["great film .", "the plot was dull", "", "bad", "it was a fine film " * 4, "great " * 9]

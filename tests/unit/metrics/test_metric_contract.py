@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 
-from lmrl_bench.errors import ConfigError, MetricError
+from lmrl_bench.core.errors import ConfigError, MetricError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import METRICS, make_metric
-from lmrl_bench.text.sample import Sample
 
 PLAIN = [
     "bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem",

@@ -8,9 +8,9 @@ from fixtures.encoders import POSITIONS
 from fixtures.toy import tiny_seq2seq, toy_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lmrl_bench.errors import AssetError, MetricError, PolicyError
+from lmrl_bench.core.errors import AssetError, MetricError, PolicyError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric, perplexity
-from lmrl_bench.text.sample import Sample
 
 
 def rows(*references, prompt="a prompt"):

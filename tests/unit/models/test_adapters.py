@@ -15,7 +15,7 @@ from fixtures.toy import toy_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
 peft = pytest.importorskip("peft")

@@ -19,7 +19,8 @@ from transformers import (
     LlamaForSequenceClassification,
 )
 
-from lmrl_bench.errors import LmrlBenchError, MetricError, PolicyError
+from lmrl_bench.core.errors import LmrlBenchError, MetricError, PolicyError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.models.checkpoint import (
     CAUSAL,
@@ -30,7 +31,6 @@ from lmrl_bench.models.checkpoint import (
     load_tokenizer,
 )
 from lmrl_bench.policies.policy import LanguageModelPolicy
-from lmrl_bench.text.sample import Sample
 
 SHAPE = {
     "vocab_size": 48, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,

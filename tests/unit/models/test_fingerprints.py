@@ -8,12 +8,12 @@ import torch
 from fixtures.checkpoints import edit, write
 from safetensors.torch import load_file, save_file
 
-from lmrl_bench.assets import asset_path
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.core.paths import PACKAGE
+from lmrl_bench.downloads import asset_path
 from lmrl_bench.models import fingerprints
 from lmrl_bench.models.fingerprints import model_digests, model_identity
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.paths import PACKAGE
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
 

@@ -15,7 +15,7 @@ from transformers import (
     RobertaModel,
 )
 
-from lmrl_bench.errors import MetricError, PolicyError
+from lmrl_bench.core.errors import MetricError, PolicyError
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.models.limits import position_limits
 from lmrl_bench.policies.policy import LanguageModelPolicy

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmrl_bench.errors import AssetError, PolicyError
+from lmrl_bench.core.errors import AssetError, PolicyError
 from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model, shipped_policies

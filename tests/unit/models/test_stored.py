@@ -13,7 +13,7 @@ from fixtures.toy import toy_tokenizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.checkpoint import POLICY, load_checkpoint
 from lmrl_bench.policies.policy import LanguageModelPolicy
 

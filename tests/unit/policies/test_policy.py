@@ -19,10 +19,10 @@ from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lmrl_bench.errors import PolicyError
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
-from lmrl_bench.policies.scoring import twice_differentiable
 
 LIMITS = {"max_prompt_tokens": 12, "max_response_tokens": 20}
 
@@ -172,8 +172,8 @@ def test_micro_batches_change_nothing(monkeypatch):
     completions = generate(policy, prompts)
     with torch.no_grad():
         whole = score(policy, prompts, completions)
-        monkeypatch.setattr("lmrl_bench.policies.scoring.MICRO_BATCH_TOKENS", 130)
-        monkeypatch.setattr("lmrl_bench.policies.scoring.CHUNK_ELEMENTS", 3 * policy.network.width)
+        monkeypatch.setattr("lmrl_bench.models.scoring.MICRO_BATCH_TOKENS", 130)
+        monkeypatch.setattr("lmrl_bench.models.scoring.CHUNK_ELEMENTS", 3 * policy.network.width)
         parts = score(policy, prompts, completions)
     for name in ("logprobs", "values", "entropy"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), atol=1e-5, rtol=0)
@@ -209,7 +209,7 @@ def test_large_vocabularies_are_never_laid_out_for_all_tokens(monkeypatch):
     prompts = ragged_prompts(8)
     completions = generate(policy, prompts)
     sizes.clear()
-    monkeypatch.setattr("lmrl_bench.policies.scoring.CHUNK_ELEMENTS", 5000 * 16)
+    monkeypatch.setattr("lmrl_bench.models.scoring.CHUNK_ELEMENTS", 5000 * 16)
     with torch.no_grad():
         score(policy, prompts, completions)
     assert max(sizes) <= 16  # without gradients: chunks
@@ -229,7 +229,7 @@ def test_chunks_change_no_gradient(monkeypatch):
     completions = generate(policy, prompts, behaviour, mask=mask)
     gradients = []
     for chunk in (2**24, 3 * policy.network.width):
-        monkeypatch.setattr("lmrl_bench.policies.scoring.CHUNK_ELEMENTS", chunk)
+        monkeypatch.setattr("lmrl_bench.models.scoring.CHUNK_ELEMENTS", chunk)
         scores = score(policy, prompts, completions, behaviour, allowed=completions.allowed)
         total = (scores.logprobs * completions.mask.cumsum(1) + scores.entropy**2).sum()
         parameters = [p for p in policy.model.parameters() if p.requires_grad]
@@ -321,7 +321,7 @@ def test_nothing_half_written(tmp_path, monkeypatch):
     def broken(*args, **kwargs):
         raise OSError("disk full")
 
-    monkeypatch.setattr("lmrl_bench.policies.storage.save_file", broken)
+    monkeypatch.setattr("lmrl_bench.models.storage.save_file", broken)
     with pytest.raises(OSError, match="disk full"):
         policy.save(tmp_path / "policy")
     assert [entry.name for entry in tmp_path.iterdir()] == ["policy"]

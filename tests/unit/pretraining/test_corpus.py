@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.errors import DataError
 from lmrl_bench.pretraining.corpus import (
     clean_review,
     read_descriptions,

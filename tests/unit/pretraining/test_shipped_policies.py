@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 import lmrl_bench.policies
 
-ASSETS = Path(lmrl_bench.policies.__file__).parent / "assets"
+ASSETS = Path(lmrl_bench.policies.__file__).parent / "weights"
 NAMES = ("nano-causal", "nano-seq2seq")
 
 

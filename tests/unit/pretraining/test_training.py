@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.pretraining import corpus, export
 from lmrl_bench.pretraining import train as train_module
 from lmrl_bench.pretraining.export import write_policy

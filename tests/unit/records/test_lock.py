@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.lock import LOCK, RunLock
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.store import SHOWN_SAMPLES, read_samples, write_samples
 
 

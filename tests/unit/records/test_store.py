@@ -10,8 +10,8 @@ from fixtures.boards import fake_content, fake_spec, write_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import FileInfo, RunRecord
 from lmrl_bench.records.store import (

@@ -7,7 +7,7 @@ import json
 import pytest
 from fixtures.boards import fake_content, fake_spec, write_cell
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.parsing import parse_json
 from lmrl_bench.records.record import RunRecord

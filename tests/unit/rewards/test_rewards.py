@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from lmrl_bench.errors import MetricError, RewardError, RewardNotFiniteError
+from lmrl_bench.core.errors import MetricError, RewardError, RewardNotFiniteError
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.metrics.base import Metric, MetricResult
 from lmrl_bench.rewards import (
@@ -19,7 +20,6 @@ from lmrl_bench.rewards import (
 )
 from lmrl_bench.rewards.shaping import LengthPenalty, MissingEosPenalty, RepetitionPenalty
 from lmrl_bench.tasks.spec import RewardSpec
-from lmrl_bench.text.sample import Sample
 
 
 def batch(responses=("the cat sat", "a dog", ""), lengths=(4, 3, 1), terminated=(1, 0, 1)):

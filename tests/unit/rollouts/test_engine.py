@@ -11,10 +11,10 @@ from fixtures.policies import (
 from fixtures.toy import EOS_ID
 
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.errors import DataError
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.core.errors import DataError
+from lmrl_bench.data.episodes import Prompts
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.rollouts.engine import RolloutEngine
-from lmrl_bench.text.episodes import Prompts
 
 
 def hot(policy):

@@ -12,7 +12,7 @@ from fixtures.toy import tiny_seq2seq, toy_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs.execute import ensure_start, run
 from lmrl_bench.runs.starts import trained_start

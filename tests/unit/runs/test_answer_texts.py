@@ -9,9 +9,9 @@ import torch
 from fixtures import tokenizers
 from fixtures.toy import toy_tokenizer
 
-from lmrl_bench.errors import PolicyError
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.runs.bounds.run import language
-from lmrl_bench.text.tokenization import TextCodec
 
 KINDS = {
     "byte-level": tokenizers.byte_level_bpe,

@@ -12,7 +12,7 @@ import yaml
 from fixtures.runs import SETTINGS, call, ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
-from lmrl_bench.errors import ConfigError, PolicyError
+from lmrl_bench.core.errors import ConfigError, PolicyError
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.models import names
 from lmrl_bench.records.store import read_record

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lmrl_bench.errors import RecordError
+from lmrl_bench.core.errors import RecordError
 from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint
 
 

@@ -7,7 +7,7 @@ import pytest
 from fixtures.toy import ToyReward
 
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.policies.behaviour import TopPMask
+from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.records.store import read_curves
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.resolve import resolve

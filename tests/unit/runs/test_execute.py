@@ -10,8 +10,8 @@ import pytest
 from fixtures.runs import SETTINGS, call
 from fixtures.toy import tiny_causal
 
+from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module

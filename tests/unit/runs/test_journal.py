@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fixtures.toy import tiny_causal
 
-from lmrl_bench.errors import MetricError
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.journal import task_info

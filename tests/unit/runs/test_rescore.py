@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from fixtures.runs import call, make_world
 
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.errors import AssetError, DataError, RecordError, VerificationError
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import AssetError, DataError, RecordError, VerificationError
 from lmrl_bench.metrics.overlap import ChrF
 from lmrl_bench.records.samples import write_samples
 from lmrl_bench.records.store import read_samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.runs.folders import own_folder, run_folder
 from lmrl_bench.runs.resolve import resolve, settings_note, tuned_settings
 

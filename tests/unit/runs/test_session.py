@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fixtures.toy import tiny_causal
 
-from lmrl_bench.errors import ConfigError, DataError
+from lmrl_bench.core.errors import ConfigError, DataError
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import open_session
 

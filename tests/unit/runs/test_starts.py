@@ -12,7 +12,7 @@ from fixtures.runs import ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.config.run import PolicyConfig
-from lmrl_bench.errors import ConfigError, PolicyError, RecordError
+from lmrl_bench.core.errors import ConfigError, PolicyError, RecordError
 from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.pretraining.starts import ship_start

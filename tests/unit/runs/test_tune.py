@@ -12,7 +12,7 @@ from fixtures.runs import SETTINGS, call
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.search import Around, OneOf
 from lmrl_bench.config.loading import load_yaml
-from lmrl_bench.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.records.store import find_records, read_record
 from lmrl_bench.runs import bench

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lmrl_bench.assets import status
-from lmrl_bench.digests import file_sha256
-from lmrl_bench.paths import PACKAGE, bundled
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.paths import PACKAGE, bundled
+from lmrl_bench.downloads import status
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.self_test import only, rewards
 from lmrl_bench.tasks.spec import SPLITS

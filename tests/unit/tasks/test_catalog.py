@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from helpers_tasks import write_task
 
-from lmrl_bench.errors import LmrlBenchError, TaskError
+from lmrl_bench.core.errors import LmrlBenchError, TaskError
 from lmrl_bench.tasks import catalog
 from lmrl_bench.tasks.catalog import load_task, names
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2.sandbox import SandboxedEnvironment
 
-from lmrl_bench.errors import DataError
-from lmrl_bench.strict_json import parse_json
+from lmrl_bench.core.errors import DataError
+from lmrl_bench.core.strict_json import parse_json
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.template import Template
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from helpers_tasks import definition, write_task
 
-from lmrl_bench.errors import LmrlBenchError, MetricError, RewardNotFiniteError, TaskError
+from lmrl_bench.core.errors import LmrlBenchError, MetricError, RewardNotFiniteError, TaskError
 from lmrl_bench.rewards import RewardBatch
 from lmrl_bench.tasks.lint import lint
 from lmrl_bench.tasks.preview import preview
@@ -197,7 +197,7 @@ ARGUMENTS = """
 from __future__ import annotations
 from typing import TYPE_CHECKING
 if TYPE_CHECKING:
-    from lmrl_bench.text.sample import Sample
+    from lmrl_bench.data.sample import Sample
 
 def f(completions: list[str], samples: list[Sample], *, factor: float, power: int = 1):
     return [factor * len(c) ** power for c in completions]

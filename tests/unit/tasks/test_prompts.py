@@ -9,7 +9,7 @@ import pytest
 import yaml
 from fixtures.toy import toy_task_folder
 
-from lmrl_bench.errors import LmrlBenchError
+from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.tasks.template import Template

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lmrl_bench.errors import DataError
+from lmrl_bench.core.errors import DataError
 from lmrl_bench.tasks.readers import READERS, read_csv, read_jsonl, read_parquet, reader_of_file
 
 ROWS = [{"a": 'Grüße, "x"', "b": "1"}, {"a": "two\nlines", "b": "2"}, {"a": "c", "b": "3"}]

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from helpers_tasks import definition, rows, write_task
 
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs import register_task
 from lmrl_bench.metrics import METRICS, make_metric
 from lmrl_bench.rewards import REWARDS, RewardBatch, make_reward
 from lmrl_bench.tasks.spec import RewardSpec
 from lmrl_bench.tasks.task import Task
-from lmrl_bench.text.sample import Sample
 
 ROOT = Path(__file__).parents[3]
 TASKS = (ROOT / "tasks" / "README.md").read_text("utf-8")

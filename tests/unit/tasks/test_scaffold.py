@@ -13,7 +13,7 @@ from helpers_tasks import count_words, rows
 
 from lmrl_bench.config.loading import load_yaml, validate
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.errors import DataError, TaskError
+from lmrl_bench.core.errors import DataError, TaskError
 from lmrl_bench.tasks.lint import lint
 from lmrl_bench.tasks.preview import preview
 from lmrl_bench.tasks.readers import read_jsonl

@@ -9,7 +9,7 @@ import sys
 import pytest
 from helpers_tasks import SPLITS, definition, file_of, rows, small_task, write_task
 
-from lmrl_bench.errors import ConfigError, DataError, TaskError
+from lmrl_bench.core.errors import ConfigError, DataError, TaskError
 from lmrl_bench.tasks import files
 from lmrl_bench.tasks.task import Task
 
@@ -347,7 +347,7 @@ def test_missing_datasets_package(tmp_path, monkeypatch):
 
 
 def test_an_asset_that_is_not_installed(tmp_path, monkeypatch):
-    from lmrl_bench.errors import AssetError
+    from lmrl_bench.core.errors import AssetError
 
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path / "cache"))
     spec = definition()

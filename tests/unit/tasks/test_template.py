@@ -9,7 +9,7 @@ import jinja2
 import pytest
 from jinja2.sandbox import SandboxedEnvironment
 
-from lmrl_bench.errors import DataError, TaskError
+from lmrl_bench.core.errors import DataError, TaskError
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.template import Template
 

@@ -1,0 +1,1 @@
+"""The smallest building blocks: errors, registry, seeds, digests, paths, strict JSON. No torch."""

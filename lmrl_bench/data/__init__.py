@@ -1,0 +1,1 @@
+"""From samples to token batches: samples, chat templates, encoding, tokenization, episodes."""

@@ -1,0 +1,217 @@
+"""Which token ids mean something, made once from the tokenizer and the checkpoint's generation settings.
+
+Every place that asks "is this id possible", "does it end a response" or "is it text" asks here.
+
+**Legal ids** are exactly the ids of the tokenizer: not the gaps between them, and not the further outputs of a wider
+model. Control tokens (BOS, padding, turn markers, sentinels, reserved tokens) are legal too: the policy's own
+probabilities say how likely they are, and taking them away would change the distribution that training made. A drawn
+control token is not text: decoding leaves it out and counts it. Only control tokens that the checkpoint itself forbids
+(Marian's padding, in `bad_words_ids`) are illegal.
+
+**End tokens** are the tokenizer's EOS and every `eos_token_id` that the checkpoint's generation_config.json names
+(config.json, where that names none), as in `generate` of Transformers. The tokenizer's EOS ends training targets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import AutoConfig, GenerationConfig, PreTrainedTokenizerBase
+
+from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.core.wording import reason_of
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of one checkpoint.
+
+    Attributes:
+        ids: The tokenizer's ids, ascending; all but the forbidden ones are legal.
+        eos_ids: The ids that end a response; the first one ends training targets.
+        pad_id: Id at padded places; may be an end token.
+        control_ids: Ids that are not text.
+        forbidden_ids: Ids that the checkpoint never writes.
+    """
+
+    ids: tuple[int, ...]
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    control_ids: frozenset[int] = frozenset()
+    forbidden_ids: frozenset[int] = frozenset()
+    _masks: dict[tuple[int, torch.device], Tensor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        if not self.eos_ids or not set(self.eos_ids) <= set(self.ids):
+            raise ValueError(f"the end tokens {self.eos_ids} must be among the ids")
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, *settings: Any) -> Vocabulary:
+        """Makes the vocabulary of a tokenizer.
+
+        Args:
+            tokenizer: The tokenizer.
+            settings: Generation configuration and configuration of the model; the first one that names end tokens
+                counts. Without any, the ones next to the tokenizer's files are read, if there are any.
+
+        Raises:
+            PolicyError: The tokenizer has no EOS token.
+        """
+        if tokenizer.eos_token_id is None:
+            raise PolicyError(
+                f"the tokenizer '{tokenizer.name_or_path}' has no EOS token, so a response could "
+                "never end; set `eos_token` in its tokenizer_config.json"
+            )
+        own = int(tokenizer.eos_token_id)
+        ids = tuple(sorted({int(number) for number in tokenizer.get_vocab().values()} | {own}))
+        known = set(ids)
+        settings = settings or tuple(settings_beside(tokenizer))
+        named = end_tokens(settings)
+        further = [number for number in dict.fromkeys(named) if number in known and number != own]
+        pad_id = own if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+        control = frozenset(control_tokens(tokenizer).values())
+        forbidden = forbidden_tokens(settings) & control - {own, *further}
+        return cls(ids, (own, *further), pad_id, control, forbidden)
+
+    @classmethod
+    def contiguous(cls, size: int, *, eos_id: int, pad_id: int = 0) -> Vocabulary:
+        """Returns the vocabulary of the ids below `size` with one end token and no further control tokens."""
+        return cls(tuple(range(size)), (eos_id,), pad_id)
+
+    @property
+    def eos_id(self) -> int:
+        """The end token of training targets."""
+        return self.eos_ids[0]
+
+    @property
+    def width(self) -> int:
+        """The largest id plus one: outputs that a model needs at least."""
+        return self.ids[-1] + 1
+
+    @property
+    def described(self) -> str:
+        """The ids in words."""
+        ids = f"{self.ids[0]} to {self.width - 1}"
+        return ids if len(self.ids) == self.width else f"{len(self.ids)} from {ids}, with gaps"
+
+    @cached_property
+    def ordinary_ids(self) -> NDArray[np.int64]:
+        """Legal ids that end nothing, ascending."""
+        ends = self.forbidden_ids.union(self.eos_ids)
+        return np.array([number for number in self.ids if number not in ends], dtype=np.int64)
+
+    def known(self, width: int) -> NDArray[np.bool_]:
+        """Returns `(width,)`, true at the legal ids; read only."""
+        if width == self.width:
+            return self._known
+        known = np.zeros(width, dtype=np.bool_)
+        known[: self.width] = self._known[:width]
+        return known
+
+    @cached_property
+    def _known(self) -> NDArray[np.bool_]:
+        known = np.zeros(self.width, dtype=np.bool_)
+        known[list(self.ids)] = True
+        known[list(self.forbidden_ids)] = False
+        known.setflags(write=False)
+        return known
+
+    def illegal(self, width: int, device: torch.device) -> Tensor | None:
+        """Returns `(width,)` bool, true at the illegal ids; None where there are none."""
+        if width == len(self.ids) == self.width and not self.forbidden_ids:
+            return None
+        key = (width, device)
+        if key not in self._masks:
+            self._masks[key] = torch.from_numpy(~self.known(width)).to(device)
+        return self._masks[key]
+
+    def is_end(self, tokens: Tensor) -> Tensor:
+        """Returns where `tokens` are end tokens, same shape, bool."""
+        if len(self.eos_ids) == 1:
+            return tokens == self.eos_id
+        return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
+
+
+def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """Returns the tokens that are not text, by spelling: all that the tokenizer marks as special.
+
+    A special token of a single character (a "!" that pads, a line break that ends) is text as well: its character
+    has no other id.
+    """
+    added = {
+        token.content: int(number)
+        for number, token in tokenizer.added_tokens_decoder.items()
+        if token.special
+    }
+    named = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    found = added | {str(token): int(number) for token, number in named}
+    return {token: number for token, number in found.items() if len(token) > 1}
+
+
+def kind_beside(tokenizer: PreTrainedTokenizerBase) -> Literal["causal", "seq2seq"] | None:
+    """Returns the kind of the model whose configuration lies next to the tokenizer's files; None without one."""
+    for one in settings_beside(tokenizer):
+        if not isinstance(one, GenerationConfig):
+            return "seq2seq" if one.is_encoder_decoder else "causal"
+    return None
+
+
+def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
+    """Returns generation configuration and configuration from where the tokenizer was read, as far as they are there.
+
+    Nothing is downloaded.
+
+    Raises:
+        PolicyError: One of the files is damaged.
+    """
+    place = str(tokenizer.name_or_path or "")
+    found: list[Any] = []
+    for reader, file in ((GenerationConfig, "generation_config.json"), (AutoConfig, "config.json")):
+        if not place or (Path(place).is_absolute() and not Path(place).is_dir()):
+            break
+        try:
+            found.append(reader.from_pretrained(place, local_files_only=True))
+        except (OSError, ValueError):  # missing, or of an architecture that the library lacks
+            _require_json(Path(place) / file)
+    return found
+
+
+def _require_json(file: Path) -> None:
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        raise PolicyError(
+            f"{file}: cannot be read as JSON ({reason_of(error)}); restore the file"
+        ) from error
+
+
+def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:
+    """Returns the single tokens that `bad_words_ids` and `suppress_tokens` forbid."""
+    found: list[Any] = []
+    for name in ("bad_words_ids", "suppress_tokens"):
+        lists = (getattr(one, name, None) for one in settings)
+        found += next((words for words in lists if words), [])
+    single = [word[0] if isinstance(word, list) and len(word) == 1 else word for word in found]
+    return frozenset(word for word in single if type(word) is int)
+
+
+def end_tokens(settings: Iterable[Any]) -> list[int]:
+    """Returns the end tokens that the first settings with such tokens name."""
+    for one in settings:
+        named = getattr(one, "eos_token_id", None)
+        if named is not None:
+            return [int(number) for number in (named if isinstance(named, list) else [named])]
+    return []

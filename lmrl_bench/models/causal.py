@@ -1,0 +1,132 @@
+"""Causal (decoder-only) language models: the response continues the prompt."""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lmrl_bench.models.networks import Decoder, Network, distinct_prompts
+from lmrl_bench.speedups.narrowing import is_narrowable, last_feed_forward, narrowed
+
+
+class CausalNetwork(Network):
+    """A causal language model.
+
+    While decoding, positions are counted from the attention mask, so that left padding shifts nothing, whether the
+    model has learned or rotary positions; while scoring there is no left padding.
+    """
+
+    kind = "causal"
+
+    def __init__(self, model: PreTrainedModel, pad_id: int) -> None:
+        self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+        for module in model.modules():
+            if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+                module.warn_if_padding_and_no_attention_mask = _nothing  # type: ignore[assignment]
+        super().__init__(model, pad_id)
+        self._feed_forward = last_feed_forward(model)
+        if self._feed_forward is not None and not is_narrowable(self._feed_forward, self._few):
+            self._feed_forward = None
+
+    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
+        """See `Network.states`; prompts that occur several times are read once."""
+        ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
+        if len(ids) < len(prompt_ids) and response_ids.shape[1] > 0:
+            decoder = CausalDecoder(self, ids, mask, response_ids.shape[1])
+            decoder.keep(rows)
+            first = decoder.states.unsqueeze(1)
+            return torch.cat([first, decoder.extend(response_ids)], dim=1)
+        # Each row moves to the left edge: positions start at 0, and padding is right of everything that is looked at.
+        ids = torch.cat([prompt_ids, response_ids], dim=1)
+        columns = torch.arange(ids.shape[1], device=ids.device)
+        padding = (~prompt_mask).sum(dim=1, keepdim=True)
+        ids = ids.gather(1, (columns + padding) % len(columns))
+        places = columns[prompt_ids.shape[1] - 1 :] - padding
+        with self.wanted_from(int(places.min())):
+            states, _ = self.run(slice(0, 1), input_ids=ids)
+        return states[torch.arange(len(ids), device=ids.device).unsqueeze(1), places]
+
+    def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> CausalDecoder:
+        """See `Network.decoder`."""
+        return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
+
+    def wanted_from(self, column: int) -> AbstractContextManager[None]:
+        """Spares forwards inside it work whose results only the states before that column would show.
+
+        Not if a backward, which comes later, computes blocks a second time: with Transformers, in training mode only.
+        """
+        if self.model.training and _recomputes(self.model):
+            return nullcontext()
+        return narrowed(self._feed_forward, column)
+
+    def inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
+        """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`; None for a full one.
+
+        Attention is faster without a mask.
+        """
+        if mask is None:
+            return {"input_ids": ids}
+        inputs = {"input_ids": ids, "attention_mask": mask.long()}
+        if self._takes_positions:
+            positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+            inputs["position_ids"] = positions[:, mask.shape[1] - ids.shape[1] :]
+        return inputs
+
+    def _few(self, column: int) -> Tensor:
+        """Returns the states of three tokens, of which those from a column on are wanted."""
+        ids = torch.arange(3, device=self.head.weight.device).unsqueeze(0) % self.width
+        with self.wanted_from(column):
+            return self.run(slice(0, 1), input_ids=ids)[0]
+
+    def _one_token(self) -> dict[str, Any]:
+        ids = torch.full((1, 1), self.pad_id, device=self.head.weight.device)
+        return {"input_ids": ids, "use_cache": False}
+
+
+class CausalDecoder(Decoder):
+    """Decoding with the key-value cache of a causal model."""
+
+    def __init__(
+        self, network: CausalNetwork, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int
+    ) -> None:
+        self._network = network
+        future = prompt_mask.new_ones(len(prompt_mask), max_tokens)
+        self._mask = torch.cat([prompt_mask, future], dim=1)
+        self._padded = not bool(prompt_mask.all())
+        self._length = 0
+        self._cache: Any = None
+        with network.wanted_from(prompt_ids.shape[1] - 1):
+            self.extend(prompt_ids)
+
+    def advance(self, tokens: Tensor) -> None:
+        """See `Decoder.advance`."""
+        self.extend(tokens.unsqueeze(1))
+
+    def extend(self, ids: Tensor) -> Tensor:
+        """Appends tokens `(B, L)` and returns the states `(B, L, D)` after each of them."""
+        self._length += ids.shape[1]
+        mask = self._mask[:, : self._length] if self._padded else None
+        inputs = self._network.inputs(ids, mask)
+        states, self.logits, self._cache = self._network.run_cached(self._cache, **inputs)
+        self.states = states[:, -1]
+        return states
+
+    def keep(self, rows: Tensor) -> None:
+        """See `Decoder.keep`."""
+        self._cache.batch_select_indices(rows)
+        self._mask = self._mask[rows]
+        self._padded = not bool(self._mask.all())
+        self.states, self.logits = self.states[rows], self.logits[rows]
+
+
+def _recomputes(model: nn.Module) -> bool:
+    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
+
+
+def _nothing(*_: object) -> None:
+    """In the place of a warning about padding without a mask: here it stands where nothing looks at it."""

@@ -1,0 +1,237 @@
+"""Log-probability and entropy of given tokens, without logits where no token was chosen.
+
+Every function here is a pure map from a network and token ids to numbers; which gradients flow is
+the caller's choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.checkpoint import checkpoint
+
+from lmrl_bench.models.behaviour import Behaviour, unpack_sets
+from lmrl_bench.models.networks import Network
+from lmrl_bench.speedups.packing import pack_rows
+
+CHUNK_ELEMENTS = 2**24
+"""Logits held at once, in elements (64 MiB in float32). With gradients, more of them are computed a second time on the
+way back: of all tokens at once they would be the largest thing in memory."""
+MICRO_BATCH_TOKENS = 4096
+"""Padded tokens read at once without gradients."""
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What a policy says about given responses.
+
+    Attributes:
+        logprobs: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false.
+        values: `(B, T)`, of the states before the tokens; 0 where the mask is false, or if not
+            asked for.
+        entropy: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false, or if not
+            asked for.
+        logits: `(N, V)`, normalised behaviour logits (log-probabilities; impossible tokens -inf) at
+            the `N` tokens where the mask is true, row by row; None if not asked for.
+    """
+
+    logprobs: Tensor
+    values: Tensor
+    entropy: Tensor
+    logits: Tensor | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Prompts and responses to score.
+
+    Attributes:
+        prompt_ids, prompt_mask: `(B, P)`, padded on the left.
+        response_ids: `(B, T)`, padded on the right.
+        mask: `(B, T)` bool, the tokens to score.
+        allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass (`pack_sets`), or None for all.
+    """
+
+    prompt_ids: Tensor
+    prompt_mask: Tensor
+    response_ids: Tensor
+    mask: Tensor
+    allowed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.prompt_mask.shape != self.prompt_ids.shape:
+            raise ValueError(
+                f"prompt_mask {tuple(self.prompt_mask.shape)} does not fit "
+                f"prompt_ids {tuple(self.prompt_ids.shape)}"
+            )
+        if self.mask.shape != self.response_ids.shape or len(self.mask) != len(self.prompt_ids):
+            raise ValueError(
+                f"response_mask {tuple(self.mask.shape)}, response_ids "
+                f"{tuple(self.response_ids.shape)} and {len(self.prompt_ids)} prompts do not fit"
+            )
+        if self.allowed is not None and self.allowed.shape[:2] != self.mask.shape:
+            raise ValueError(
+                f"allowed {tuple(self.allowed.shape)} does not fit response_mask {tuple(self.mask.shape)}"
+            )
+
+    def to(self, device: torch.device) -> Rows:
+        """Returns the rows on a device, ids as int64 and masks as bool."""
+        return Rows(
+            self.prompt_ids.to(device).long(),
+            self.prompt_mask.to(device).bool(),
+            self.response_ids.to(device).long(),
+            self.mask.to(device).bool(),
+            None if self.allowed is None else self.allowed.to(device),
+        )
+
+    def __len__(self) -> int:
+        return int(self.mask.shape[0])
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)` int64, response columns up to the last token that is scored."""
+        if self.mask.shape[1] == 0:
+            return torch.zeros(len(self.mask), dtype=torch.long, device=self.mask.device)
+        columns = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
+        return (self.mask * columns).amax(dim=1)
+
+    @property
+    def positions(self) -> Tensor:
+        """`(N,)` int64, the response positions of the tokens that are scored, from 0."""
+        columns = torch.arange(self.mask.shape[1], device=self.mask.device)
+        return columns.expand_as(self.mask)[self.mask]
+
+    def select(self, rows: Tensor) -> Rows:
+        """Returns the rows `(N,)`, without columns that are padding in all of them."""
+        start = int(self.prompt_mask[rows].any(dim=0).int().argmax())
+        stop = int(self.lengths[rows].max())
+        return Rows(
+            self.prompt_ids[rows, start:],
+            self.prompt_mask[rows, start:],
+            self.response_ids[rows, :stop],
+            self.mask[rows, :stop],
+            None if self.allowed is None else self.allowed[rows, :stop],
+        )
+
+    def micro_batches(self) -> list[Tensor]:
+        """Returns the indices of rows that are read together, `MICRO_BATCH_TOKENS` padded tokens at most."""
+        return pack_rows(self.prompt_ids, self.prompt_mask, self.lengths, MICRO_BATCH_TOKENS)
+
+
+def score_tokens(
+    network: Network,
+    rows: Rows,
+    behaviour: Behaviour,
+    *,
+    value: Callable[[Tensor, Rows], Tensor] | None = None,
+    entropy: bool = False,
+    full_logits: bool = False,
+) -> TokenScores:
+    """Scores the rows; one forward of the network.
+
+    Args:
+        network: The language model.
+        rows: What to score.
+        behaviour: Turns logits into the distribution that acted.
+        value: Maps the network's states `(N, D)` and the rows to values `(N,)`.
+        entropy: Whether to compute it.
+        full_logits: Whether to keep the logits; memory grows with `N` times `V`.
+    """
+    states = chosen_states(network, rows)
+    tokens, positions = rows.response_ids[rows.mask], rows.positions
+    sets = None if rows.allowed is None else rows.allowed[rows.mask]
+    if sets is not None and sets.shape[1] != -(-network.width // 8):
+        raise ValueError(f"allowed has {sets.shape[1]} bytes for {network.width} tokens")
+
+    def look(states: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
+        allowed = None if sets is None else unpack_sets(sets[part], network.width)
+        log_softmax = log_distribution(network, states, positions[part], behaviour, allowed)
+        drawn = log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1)
+        nothing = drawn.new_zeros(0)
+        return (
+            drawn,
+            entropy_of(log_softmax) if entropy else nothing,
+            log_softmax if full_logits else nothing,
+        )
+
+    size = max(len(tokens) if full_logits else CHUNK_ELEMENTS // network.width, 1)
+    if torch.is_grad_enabled() and len(tokens) > size:
+        look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
+    slices = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    found = [look(states[part], part) for part in slices]
+    logprobs, entropies, logits = zip(*found, strict=True) if found else ((), (), ())
+    empty = states.new_zeros(0)
+    return TokenScores(
+        logprobs=place(torch.cat([empty, *logprobs]), rows.mask),
+        values=place(value(states, rows) if value else empty, rows.mask),
+        entropy=place(torch.cat([empty, *entropies]), rows.mask),
+        logits=torch.cat([states.new_zeros(0, network.width), *logits]) if full_logits else None,
+    )
+
+
+def place(flat: Tensor, mask: Tensor) -> Tensor:
+    """Puts values `(N,)`, if there are any, where the mask `(B, T)` is true; zeros elsewhere."""
+    zeros = flat.new_zeros(mask.shape)
+    return zeros.masked_scatter(mask, flat) if len(flat) else zeros
+
+
+def gather_rows(parts: Sequence[Tensor], order: Sequence[Tensor], shape: torch.Size) -> Tensor:
+    """Puts parts `(N, T')`, their rows numbered in `order`, into `(B, T)`; zeros elsewhere."""
+    if len(order) == 1:
+        missing = shape[1] - parts[0].shape[1]
+        back = order[0].argsort()
+        return torch.nn.functional.pad(parts[0], (0, missing))[back]
+    result = torch.zeros(shape, device=parts[0].device if parts else None)
+    for part, rows in zip(parts, order, strict=True):
+        result[rows, : part.shape[1]] = part
+    return result
+
+
+def entropy_of(log_probabilities: Tensor) -> Tensor:
+    """Returns the entropy `(...)`, nats, of log-probabilities `(..., V)`.
+
+    Impossible tokens count 0, and so do their gradients.
+    """
+    impossible = log_probabilities == -torch.inf
+    return -(log_probabilities.exp() * log_probabilities.masked_fill(impossible, 0.0)).sum(dim=-1)
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Makes forwards inside it differentiable twice, and in forward mode: Fisher products need it.
+
+    The fused attention kernels have neither derivative; the plain one has both.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def log_distribution(
+    network: Network,
+    states: Tensor,
+    positions: Tensor,
+    behaviour: Behaviour,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """Returns the behaviour's log-probabilities `(N, V)`, nats, of the tokens that follow the states.
+
+    Args:
+        network: Whose states they are.
+        states: `(N, D)`.
+        positions: `(N,)` int64, response positions of those tokens.
+        behaviour: Turns logits into the distribution that acts.
+        allowed: `(N, V)` bool, tokens that an action mask lets pass, or None for all.
+    """
+    return behaviour(network.logits(states), positions, allowed).log_softmax(dim=-1)
+
+
+def chosen_states(network: Network, rows: Rows) -> Tensor:
+    """Returns the states `(N, D)`, float32, before the tokens that are scored."""
+    states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids[:, :-1])
+    return states[:, : rows.mask.shape[1]][rows.mask].float()

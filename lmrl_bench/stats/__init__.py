@@ -1,0 +1,1 @@
+"""Statistics over seeds and tasks: intervals, aggregates, bootstrap, comparisons. No torch."""
