@@ -201,49 +201,8 @@ def settings(
 
 
 @app.command()
-def doctor(
-    as_json: JsonOption = False,
-    perf: Annotated[
-        bool, typer.Option("--perf", help="Measure rollout and update beside their floor; minutes.")
-    ] = False,
-    workloads: Annotated[
-        list[str] | None,
-        typer.Option("--workload", metavar="<str>", help="With --perf; default: S and W1."),
-    ] = None,
-    algorithms: Annotated[
-        list[str] | None,
-        typer.Option("--algorithm", metavar="<str>", help="With --perf; default: ppo and grpo."),
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(min=1, help="With --perf: undisturbed rounds; default: 3.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="With --perf: where to compute; default: cpu.")
-    ] = None,
-) -> None:
-    """Shows versions, threads and caches; measures with --perf."""
-    options = {
-        "--workload": workloads, "--algorithm": algorithms, "--rounds": rounds, "--device": device,
-    }  # fmt: skip
-    if given := [name for name, value in options.items() if value and not perf]:
-        raise ConfigError(f"{', '.join(given)}: only with --perf, which measures; add --perf")
-    if perf:
-        from harness.program import measure
-        from harness.report import document, table
-
-        from lmrl_bench.cli.output import show_one
-
-        contests = list(
-            measure(
-                workloads or ["S", "W1"],
-                algorithms or ["ppo", "grpo"],
-                rounds=rounds or 3,
-                note=note,
-                device=device or "cpu",
-            )
-        )
-        show_one(document(contests), as_json=as_json, text=table(contests))
-        return
+def doctor(as_json: JsonOption = False) -> None:
+    """Shows versions, threads and caches."""
     from lmrl_bench.cli.output import show
     from lmrl_bench.runs.doctor import examine
 

@@ -202,31 +202,6 @@ def test_doctor(world, capsys):
     assert rows["results folder"] == "writable"
 
 
-def test_doctor_measures_on_request(capsys, monkeypatch):
-    asked = []
-
-    def measure(*names, rounds, note, device):
-        asked.append((*names, rounds, device))
-        return []
-
-    monkeypatch.setattr("harness.program.measure", measure)
-    shown = call(capsys, "doctor", "--perf", "--workload", "S", "--rounds", "2", "--device", "meta")
-    assert asked == [(["S"], ["ppo", "grpo"], 2, "meta")]
-    assert shown.out.startswith("| workload | algorithm | side |")
-    assert call(capsys, "doctor", "--perf", "--json").json["contests"] == []
-    assert asked[1] == (["S", "W1"], ["ppo", "grpo"], 3, "cpu")
-
-
-@pytest.mark.parametrize(
-    "option", [("--workload", "S"), ("--algorithm", "ppo"), ("--rounds", "2"), ("--device", "cpu")]
-)
-def test_doctor_refuses_what_only_a_measurement_takes(option, capsys):
-    refused = call(capsys, "doctor", *option)
-    assert refused.code == 2
-    assert refused.err == f"error: {option[0]}: only with --perf, which measures; add --perf\n"
-    assert refused.out == ""
-
-
 def test_run_dry_run_prints_the_whole_configuration(world, capsys):
     dry = call(capsys, "run", world.run_file(), "--dry-run", "--set", "seed=4")
     assert dry.code == 0

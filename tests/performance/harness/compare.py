@@ -21,6 +21,7 @@ from harness.workloads import Workload
 from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.core.paths import PACKAGE
 
+_HERE = Path(__file__).resolve().parent
 OURS, OURS_BF16, FLOOR = "ours", "ours-bf16", "floor"
 PATIENCE = 3
 """Times the wanted rounds that are played at most until so many are undisturbed."""
@@ -202,7 +203,8 @@ class Side:
 @contextmanager
 def _started(name: str, command: Sequence[str]) -> Iterator[Side]:
     """Starts a side, and ends it at the end."""
-    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    roots = [str(PACKAGE.parent), str(_HERE.parent), os.environ.get("PYTHONPATH", "")]
+    path = os.pathsep.join(filter(None, roots))
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]  # the same one for all
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "stderr"
