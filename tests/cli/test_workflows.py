@@ -38,11 +38,29 @@ def test_workflow(path):
             assert os.access(ROOT / words[0], os.X_OK)
 
 
-def test_ci_checks_the_boards_after_lint_and_before_the_tests():
-    lines = (ROOT / ".ci" / "run").read_text().splitlines()
-    targets = [line.split()[1] for line in lines if line.startswith("make ")]
-    assert targets == ["lint", "boards-check", "assets", "test"]
+def test_ci_runs_every_check_and_stops_at_the_first_that_fails():
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "set -euo pipefail" in script
+    targets = {line.split()[1] for line in script.splitlines() if line.startswith("make ")}
+    assert {"lint", "boards-check", "test"} <= targets
     assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
+
+
+@pytest.mark.parametrize("failing", ["", "--ignore=tests/performance", " tests/performance"])
+def test_make_test_runs_everything_and_fails_if_a_part_fails(failing, tmp_path):
+    """With a stand-in for pytest that writes down its arguments and fails where they hold a text."""
+    program = tmp_path / "env" / "bin" / "python"
+    program.parent.mkdir(parents=True)
+    fails = f'case "$*" in *"{failing}"*) exit 1;; esac' if failing else ""
+    program.write_text(f'#!/bin/sh\necho "$@" >> asked\n{fails}\n')
+    program.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    command = ["make", "test", "VENV=env", "--assume-old=env/.installed"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode != 0) == bool(failing), done.stderr
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [line.startswith("-m pytest") for line in asked] == [True, True]
+    assert asked[1].endswith(" tests/performance")
 
 
 @pytest.mark.parametrize("stale", ["", "leaderboards/one"])

@@ -26,9 +26,9 @@ CSV = 'a,b\n"Grüße, ""x""",1\n"two\nlines",2\nc,3\n'.encode()
     ("name", "content"),
     [
         ("rows.jsonl", jsonl()),
-        ("rows.jsonl.gz", gzip.compress(jsonl())),
+        ("rows.jsonl.gz", gzip.compress(jsonl(), mtime=0)),
         ("rows.csv", CSV),
-        ("rows.csv.gz", gzip.compress(CSV)),
+        ("rows.csv.gz", gzip.compress(CSV, mtime=0)),
         ("bom.csv", b"\xef\xbb\xbf" + CSV),
     ],
 )
@@ -134,7 +134,7 @@ LONG = b'{"a": ' + b"[" * 5000 + b"]" * 5000 + b"}\n"
         ("r.csv", b"\n\n", "r.csv:1: no header line"),
         ("r.csv", "a,b\n1,2\n".encode("utf-16"), "r.csv:1: not UTF-8, it looks like UTF-16"),
         ("r.csv", b"a,b\n1,caf\xe9\n", "r.csv:2: not UTF-8"),
-        ("r.csv.gz", gzip.compress(b"a,b\n1,caf\xe9\n"), "r.csv.gz:2: not UTF-8"),
+        ("r.csv.gz", gzip.compress(b"a,b\n1,caf\xe9\n", mtime=0), "r.csv.gz:2: not UTF-8"),
         ("r.tsv", b"a\tb\n1\t2\t3\n", "r.tsv:2: the row has 3 fields"),
         ("r.tsv", b"a\ta\n1\t2\n", "r.tsv:1: the column 'a' is there twice"),
     ],
