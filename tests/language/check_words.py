@@ -1,7 +1,7 @@
 """Checks the words of code and documentation: American spelling, plain phrases, one word per thing.
 
 Run by `make lint`; prints `file:line: words: what to write` for every finding and exits with 1.
-The table under "Words" in CONTRIBUTING.md shows the rules; `test_words.py` keeps the two together.
+The table under "Words" in CONTRIBUTING.md shows the rules; `test_check_words.py` keeps the two together.
 """
 
 import ast
