@@ -141,7 +141,8 @@ class Collector:
         if algorithm.reads_reference:
             kl = kl_k1(batch.behaviour_logprobs, batch.reference_logprobs).masked_fill(~mask, 0.0)
         dense = None if outcome.token_rewards is None else outcome.token_rewards.to(kl)
-        rewards = token_rewards(batch.scores, coefficient * kl, mask, dense)
+        scores, transformed = self.core.training_scores(batch, token_rewards=dense is not None)
+        rewards = token_rewards(scores, coefficient * kl, mask, dense)
         require_finite(rewards, "a token's reward", algorithm.iteration)
         batch = batch.replace(rewards=rewards)
         advantages, returns = algorithm.advantages(batch)
@@ -157,6 +158,7 @@ class Collector:
             length=float(batch.lengths.float().mean()),
             truncated_share=float(batch.truncated.float().mean()),
             tokens_per_second=batch.tokens / max(self.seconds["generate"], 1e-9),
+            transformed=transformed,
         )
         return batch.replace(advantages=advantages, returns=returns)
 

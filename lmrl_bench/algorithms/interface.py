@@ -64,7 +64,7 @@ class RolloutStats:
 
     Attributes:
         score: the task's reward, mean over episodes, without any KL charge.
-        reward: what the policy was trained on: `score`, dense rewards and the KL charge.
+        reward: what the policy was trained on: the transformed score, dense rewards and the KL charge.
         components: reward component to its mean.
         kl: nats per episode against the reference, k1, summed over tokens; where the reward is charged, exactly what
             was charged, before β. None where training does not read the reference.
@@ -74,6 +74,7 @@ class RolloutStats:
         length: response tokens, mean.
         truncated_share: episodes that met the length cap.
         tokens_per_second: generated response tokens per second of generation.
+        transformed: each reward transform to the mean score after it; empty without transforms.
     """
 
     score: float
@@ -86,6 +87,7 @@ class RolloutStats:
     length: float
     truncated_share: float
     tokens_per_second: float
+    transformed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

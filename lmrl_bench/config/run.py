@@ -76,6 +76,23 @@ class BudgetConfig(_Strict):
     )
 
 
+class TransformSpec(_Strict):
+    """A registered reward transform with its arguments."""
+
+    name: str = Field(description="a reward transform; see lmrl_bench/rewards/transforms.py")
+    args: dict[str, Any] = Field(default_factory=dict, description="arguments of its class")
+
+
+class RewardConfig(_Strict):
+    """What training does to the task's reward before it learns from it."""
+
+    transforms: list[TransformSpec] | None = Field(
+        None,
+        description="reward transforms in their order, in training only; default: those of the "
+        "task; []: none",
+    )
+
+
 class EvaluationConfig(_Strict):
     """What is evaluated, and when."""
 
@@ -131,6 +148,9 @@ class RunConfig(_Strict):
     sampling: SamplingConfig = Field(
         default_factory=SamplingConfig, description="decoding while training"
     )
+    reward: RewardConfig = Field(
+        default_factory=RewardConfig, description="changes to the reward while training"
+    )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     seed: int = Field(0, ge=0, le=LARGEST, description="root of every random stream of the run")
@@ -152,6 +172,8 @@ class RunConfig(_Strict):
         part["policy"]["model"] = public_name(model) if model else None
         if self.policy.adapter is None:  # as in records that were made before there were adapters
             del part["policy"]["adapter"]
+        if self.reward.transforms is None:  # so that most records do not name what they do not use
+            del part["reward"]
         if self.evaluation.temperature is None:  # as in records that were made before it existed
             del part["evaluation"]["temperature"]
         return part
@@ -164,8 +186,9 @@ class RunConfig(_Strict):
 def training_digest(scientific: Mapping[str, Any]) -> str:
     """Returns the sha256 (hex) of the settings that decide what supervised learning learns.
 
-    How it is evaluated, and in which precision and micro-batches it is computed, is left out: the latter moves the
-    weights by rounding only, as another machine does, and a start may be trained anywhere.
+    How it is evaluated and how rewards are transformed (it reads none) is left out. So are precision
+    and micro-batches: they move the weights by rounding only, as another machine does, and an
+    initial policy may be trained anywhere.
 
     Args:
         scientific: `RunConfig.scientific()`, or a record's `config`.
@@ -175,5 +198,5 @@ def training_digest(scientific: Mapping[str, Any]) -> str:
         for name, value in scientific["algorithm"].items()
         if name not in ("autocast", "micro_batch_tokens")
     }
-    rest = {name: value for name, value in scientific.items() if name != "evaluation"}
+    rest = {n: value for n, value in scientific.items() if n not in ("evaluation", "reward")}
     return digest(rest | {"algorithm": algorithm})

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lmrl_bench.core.errors import RecordError, RewardError, TaskError, nearest
 from lmrl_bench.core.seeding import generator
-from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
+from lmrl_bench.rewards.transforms import RewardTransform, TransformBatch, transform_scores
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.spec import Split
@@ -85,6 +86,7 @@ class EpisodeCore:
         codec: Its codec, made with the policy's tokenizer and the task's limits.
         split: Which split.
         seed: Seed of the order.
+        transforms: Reward transforms of training; `outcome` never applies them.
 
     Attributes:
         rules: When an episode ends.
@@ -93,10 +95,17 @@ class EpisodeCore:
 
     Raises:
         TaskError: The split is empty.
+        RewardError: A transform does not fit the task.
     """
 
     def __init__(
-        self, task: Task, codec: TextCodec, *, split: Split = "train", seed: int = 0
+        self,
+        task: Task,
+        codec: TextCodec,
+        *,
+        split: Split = "train",
+        seed: int = 0,
+        transforms: Sequence[RewardTransform] = (),
     ) -> None:
         response = task.spec.response
         self.task = task
@@ -110,6 +119,9 @@ class EpisodeCore:
         self.samples: Sequence[Sample] = task.samples(split)
         if not self.samples:
             raise TaskError(f"task '{task.name}': the split '{split}' has no rows")
+        self.transforms = tuple(transforms)
+        for transform in self.transforms:
+            transform.check(self.samples, response.max_tokens)
         self.counters = Counters()
         self._rows = {sample.id: sample for sample in self.samples}
         self._reward: RewardFunction | None = None
@@ -219,6 +231,44 @@ class EpisodeCore:
         self._count(batch)
         self.counters.control_tokens += self.codec.count_control(completions.ids, completions.mask)
         return outcome
+
+    def training_scores(
+        self,
+        batch: EpisodeBatch,
+        *,
+        token_rewards: bool = False,
+        further: Sequence[RewardTransform] = (),
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Applies the reward transforms to the scores of one iteration's episodes.
+
+        Args:
+            batch: All `B` episodes that training will learn from, so that statistics are over them.
+            token_rewards: Whether the reward also gives token rewards.
+            further: Transforms of the algorithm itself, after the declared ones.
+
+        Returns:
+            Scores `(B,)`, those of the batch without any transform, and the mean over the batch
+            after each transform by its name.
+
+        Raises:
+            RewardError: A transform does not fit the batch or the token rewards.
+        """
+        transforms = [*self.transforms, *further]
+        if not transforms:
+            return batch.scores, {}
+        transformed = transform_scores(
+            transforms,
+            batch.scores.double().cpu().numpy(),
+            TransformBatch(
+                samples=[self.sample(name) for name in batch.sample_ids],
+                group_ids=batch.group_ids.cpu().numpy(),
+                lengths=batch.lengths.cpu().numpy(),
+                terminated=batch.terminated.cpu().numpy(),
+                max_tokens=self.rules.max_tokens,
+            ),
+            token_rewards=token_rewards,
+        )
+        return torch.from_numpy(transformed.scores).to(batch.scores), transformed.means
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a checkpoint needs to go on with the same prompts; plain numbers."""

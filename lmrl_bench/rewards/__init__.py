@@ -23,16 +23,20 @@ from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 from lmrl_bench.rewards.composite import CompositeReward, Term
 from lmrl_bench.rewards.from_metric import MetricReward, Scale
 from lmrl_bench.rewards.functions import FunctionReward, reward
+from lmrl_bench.rewards.transforms import TRANSFORMS, RewardTransform, TransformBatch
 
 __all__ = [
     "REWARDS",
+    "TRANSFORMS",
     "CompositeReward",
     "FunctionReward",
     "MetricReward",
     "RewardBatch",
     "RewardFunction",
     "RewardOutput",
+    "RewardTransform",
     "Term",
+    "TransformBatch",
     "make_reward",
     "reward",
 ]
@@ -42,9 +46,8 @@ _HERE = "lmrl_bench.rewards"
 REWARDS: Registry[Any] = Registry(
     "reward",
     {
-        "length-penalty": f"{_HERE}.shaping:LengthPenalty",
-        "missing-eos-penalty": f"{_HERE}.shaping:MissingEosPenalty",
-        "repetition-penalty": f"{_HERE}.shaping:RepetitionPenalty",
+        "length-penalty": f"{_HERE}.penalties:LengthPenalty",
+        "repetition-penalty": f"{_HERE}.penalties:RepetitionPenalty",
     },
     group=_HERE,
 )

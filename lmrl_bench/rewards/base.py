@@ -86,10 +86,27 @@ class RewardFunction(ABC):
 
 def check_finite(name: str, scores: FloatArray, batch: RewardBatch) -> None:
     """Raises RewardNotFiniteError naming the first sample whose reward is NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        row = int(bad[0])
+    row = first_not_finite(scores)
+    if row is not None:
         raise RewardNotFiniteError(
             f"reward '{name}' is {scores[row]} for sample '{batch.samples[row].id}' "
-            f"({len(bad)} of {len(scores)} rows); response: {batch.responses[row][:80]!r}"
+            f"({_not_finite(scores)}); response: {batch.responses[row][:80]!r}"
         )
+
+
+def first_not_finite(scores: FloatArray) -> int | None:
+    """Returns the first position of NaN or infinity in `(B,)` scores; None without one."""
+    bad = np.flatnonzero(~np.isfinite(scores))
+    return int(bad[0]) if len(bad) else None
+
+
+def _not_finite(scores: FloatArray) -> str:
+    return f"{int((~np.isfinite(scores)).sum())} of {len(scores)} rows"
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Returns the names with `-2`, `-3`, … at the second and later uses of one."""
+    return [
+        f"{name}-{names[:position].count(name) + 1}" if name in names[:position] else name
+        for position, name in enumerate(names)
+    ]

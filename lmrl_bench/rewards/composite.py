@@ -16,6 +16,7 @@ from lmrl_bench.rewards.base import (
     RewardFunction,
     RewardOutput,
     check_finite,
+    numbered,
 )
 from lmrl_bench.rewards.calling import call_reward
 
@@ -62,7 +63,7 @@ class CompositeReward(RewardFunction):
                 raise RewardError(f"reward '{term.reward.name}': weight is {term.weight}")
             _check_bounds(f"reward '{term.reward.name}'", term.clip)
         _check_bounds("the whole reward", clip)
-        self.terms = dict(zip(_unique([term.reward.name for term in terms]), terms, strict=True))
+        self.terms = dict(zip(numbered([term.reward.name for term in terms]), terms, strict=True))
         self.clip = clip
         self.needs = frozenset().union(*(term.reward.needs for term in terms))
 
@@ -156,12 +157,3 @@ def _check_bounds(place: str, bounds: tuple[float, float] | None) -> None:
 
 def _bounds_text(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"|clip:{bounds[0]:g}..{bounds[1]:g}"
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    """Numbers the second and later ones of equal names."""
-    unique: list[str] = []
-    for position, name in enumerate(names):
-        earlier = names[:position].count(name)
-        unique.append(f"{name}-{earlier + 1}" if earlier else name)
-    return unique

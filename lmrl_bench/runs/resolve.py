@@ -11,8 +11,9 @@ from lmrl_bench.algorithms.defaults import with_defaults
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
 from lmrl_bench.config.run import RunConfig
-from lmrl_bench.core.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError, RewardError
 from lmrl_bench.core.paths import public_name
+from lmrl_bench.rewards.transforms import make_transforms
 from lmrl_bench.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def resolve(
     if problems:
         raise ConfigError("\n".join(problems))
     settings = validate(algorithm_class.config_class, fields).model_dump(mode="json")
-    return _completed(task, validate(RunConfig, merged), {"name": name, **settings})
+    resolved = _completed(task, validate(RunConfig, merged), {"name": name, **settings})
+    _check_transforms(task, resolved, merged)
+    return resolved
 
 
 def resolve_unchecked(task: Task, given: Mapping[str, Any] | Located) -> RunConfig:
@@ -133,10 +136,28 @@ def _merged(
 
 
 def _completed(task: Task, config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """Writes out the algorithm's settings and the task's default policy."""
+    """Writes out the algorithm's settings, the task's default policy and its reward transforms."""
     resolved = config.model_dump(mode="json") | {"algorithm": dict(settings)}
+    declared = [transform.model_dump(mode="json") for transform in task.spec.reward.transforms]
+    # None where nobody declares any: `[]` is the choice to leave out those of the task.
+    chosen = declared if config.reward.transforms is None else resolved["reward"]["transforms"]
+    resolved["reward"]["transforms"] = chosen if chosen or declared else None
     resolved["policy"]["model"] = config.policy.model or task.spec.policies.default
     return RunConfig.model_validate(resolved)
+
+
+def _check_transforms(task: Task, config: RunConfig, merged: Located) -> None:
+    """Refuses unknown reward transforms and wrong arguments before anything is loaded.
+
+    Raises:
+        ConfigError: With the place of the list.
+    """
+    try:
+        make_transforms(config.reward.transforms or ())
+    except (ConfigError, RewardError) as error:
+        given = (merged.data.get("reward") or {}).get("transforms") is not None
+        place = merged.place(("reward", "transforms")) if given else task.folder / "task.yaml"
+        raise ConfigError(f"{place}: reward.transforms: {error}") from None
 
 
 def _from_the_base(mine: Located) -> Located:

@@ -16,6 +16,7 @@ from lmrl_bench.core.wording import reason_of
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.policies.policy import LanguageModelPolicy
+from lmrl_bench.rewards.transforms import make_transforms
 from lmrl_bench.runs.evaluate import Evaluator
 from lmrl_bench.runs.starts import Start, find_start
 from lmrl_bench.tasks.spec import SPLITS
@@ -118,7 +119,13 @@ def open_session(config: RunConfig, task: Task) -> Session:
     policy.make_reference()
     codec = make_codec(task, policy)
     _check_inputs(config, task, codec)
-    core = EpisodeCore(task, codec, split="train", seed=derive_seed(config.seed, "data"))
+    core = EpisodeCore(
+        task,
+        codec,
+        split="train",
+        seed=derive_seed(config.seed, "data"),
+        transforms=make_transforms(config.reward.transforms or ()),
+    )
     algorithm_class = ALGORITHMS.get(config.algorithm.name)
     algorithm = algorithm_class(
         policy,

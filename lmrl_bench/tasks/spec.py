@@ -13,6 +13,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmrl_bench.config.run import TransformSpec
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.records.record import ScoreRange
 
@@ -181,6 +182,18 @@ class RewardSpec(_Strict):
 
     terms: Annotated[list[RewardTerm], Field(min_length=1)]
     clip: tuple[float, float] | None = None
+    transforms: list[TransformSpec] = Field(
+        default_factory=list,
+        description="reward transforms in their order, in training only; a run may replace them",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out an empty list: the digest of a task without transforms does not name it."""
+        fields: dict[str, Any] = handler(self)
+        if not self.transforms:
+            del fields["transforms"]
+        return fields
 
 
 class MetricsSpec(_Strict):

@@ -21,7 +21,7 @@ TEXTUAL = tuple(
     f"lmrl_bench.{name}"
     for name in (
         "metrics.answers", "metrics.coverage", "metrics.diversity", "metrics.form",
-        "metrics.meteor", "metrics.overlap", "metrics.rouge", "rewards.shaping",
+        "metrics.meteor", "metrics.overlap", "metrics.rouge", "rewards.penalties",
     )
 )  # fmt: skip
 """Modules of the metrics and rewards that are functions of the texts alone."""

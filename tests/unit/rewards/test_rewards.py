@@ -18,7 +18,7 @@ from lmrl_bench.rewards import (
     Term,
     make_reward,
 )
-from lmrl_bench.rewards.shaping import LengthPenalty, MissingEosPenalty, RepetitionPenalty
+from lmrl_bench.rewards.penalties import LengthPenalty, RepetitionPenalty
 from lmrl_bench.tasks.spec import RewardSpec
 
 
@@ -65,7 +65,7 @@ class Given(RewardFunction):
 @pytest.mark.parametrize(
     ("terms", "needs"),
     [
-        (["missing-eos-penalty"], set()),
+        (["repetition-penalty"], set()),
         (["chrf"], {"references"}),
         (["repetition-penalty", "concept-coverage"], {"meta"}),
         (["chrf", "concept-coverage"], {"references", "meta"}),
@@ -137,10 +137,6 @@ def test_a_value_that_is_not_finite_names_its_sample(value):
         CompositeReward([Term(Given([1.0, 1.0, value]), clip=(0.0, 1.0))])(batch())
 
 
-def test_missing_eos_penalty():
-    np.testing.assert_array_equal(MissingEosPenalty(0.5)(batch()).scores, [0.0, -0.5, 0.0])
-
-
 @pytest.mark.parametrize(
     ("mode", "expected"), [("beyond", [-0.2, -0.1, 0.0]), ("distance", [-0.2, -0.1, -0.1])]
 )
@@ -151,8 +147,6 @@ def test_length_penalty(mode, expected):
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
 def test_penalties_are_not_negative(value):
-    with pytest.raises(RewardError, match="finite and not negative"):
-        MissingEosPenalty(value)
     with pytest.raises(RewardError, match="finite and not negative"):
         LengthPenalty(1, value)
 
@@ -249,15 +243,15 @@ def test_make_reward_from_a_specification():
         spec(
             {"name": "rouge-1", "args": {"stemmer": False}, "weight": 0.75},
             {"name": "length", "args": {"scale": [0, 10]}, "weight": 0.25},
-            {"name": "missing-eos-penalty", "args": {"value": 0.5}},
+            {"name": "length-penalty", "args": {"target": 2, "per_token": 0.1}},
             clip=[-0.25, 1.0],
         )
     )
     output = reward(batch())
     np.testing.assert_allclose(output.components["rouge-1"], [0.75, 0.75 * 0.5, 0.0])
     np.testing.assert_allclose(output.components["length"], [0.075, 0.05, 0.0])
-    np.testing.assert_allclose(output.scores, [0.825, 0.375 + 0.05 - 0.5, 0.0])
-    for part in ("0.75*[rouge1|", "scale:0..10", "missing-eos-penalty|value:0.5", "|clip:-0.25..1"):
+    np.testing.assert_allclose(output.scores, [0.825 - 0.2, 0.375 + 0.05 - 0.1, 0.0])
+    for part in ("0.75*[rouge1|", "scale:0..10", "length-penalty|beyond:2", "|clip:-0.25..1"):
         assert part in reward.signature
 
 
@@ -290,7 +284,7 @@ def test_prepare_reaches_every_term():
         ({"name": "bleu", "args": {"x": 1}}, MetricError, "unknown argument 'x'"),
         ({"name": "bleu", "args": {"scale": "big"}}, RewardError, "give true, false or"),
         ({"name": "length-penalty"}, RewardError, "'target' is missing; argument 'per_token' is"),
-        ({"name": "missing-eos-penalty", "args": {"vale": 1}}, RewardError, "did you mean 'value'"),
+        ({"name": "repetition-penalty", "args": {"vale": 1}}, RewardError, "did you mean 'value'"),
     ],
 )
 def test_make_reward_messages(term, error, message):

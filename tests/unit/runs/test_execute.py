@@ -453,3 +453,21 @@ def test_illegal_ends_are_counted_in_the_record_over_all_sittings(world, monkeyp
 
     assert run("toy", "ppo", given=world.given(), progress=stop).status == "interrupted"
     assert run("toy", "ppo", given=world.given()).events == whole.events
+
+
+def test_reward_transforms_change_training_and_leave_evaluations_alone(world):
+    """With a learning rate of almost nothing both policies answer alike, so evaluations must agree."""
+    frozen = {"name": "reinforce", "episodes_per_iteration": 4, "learning_rate": 1e-30}
+    world.edit_task(reward={"transforms": [{"name": "affine", "args": {"shift": 7.0}}]})
+    shifted = run("toy", "reinforce", given=world.given(algorithm=frozen))
+    plain = run(
+        "toy", "reinforce", given=world.given("plain", algorithm=frozen, reward={"transforms": []})
+    )
+    assert shifted.config["reward"]["transforms"][0]["args"] == {"shift": 7.0}
+    assert shifted.results == plain.results
+    lines = [read_curves(world.root / name) for name in ("out", "plain")]
+    for mine, other in zip(*lines, strict=True):
+        if mine["kind"] == "train":
+            assert mine["rollout/score"] == other["rollout/score"]
+            assert mine["rollout/transformed/affine"] == pytest.approx(mine["rollout/score"] + 7)
+            assert mine["rollout/reward"] == pytest.approx(other["rollout/reward"] + 7)

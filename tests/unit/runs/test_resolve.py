@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from lmrl_bench.config.run import PolicyConfig, training_digest
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.runs.folders import own_folder, run_folder
 from lmrl_bench.runs.resolve import resolve, settings_note, tuned_settings
+from lmrl_bench.runs.starts import supervised_config
 
 NO_TUNING = {"algorithm": {"name": "a2c"}}
 
@@ -132,3 +134,41 @@ def test_numbers_are_finite(task, value):
     """A record, which is JSON, could not say what was run."""
     with pytest.raises(ConfigError, match=r"algorithm\.learning_rate"):
         resolve(task, NO_TUNING, overrides=[f"algorithm.learning_rate={value}"])
+
+
+SHIFT = {"name": "affine", "args": {"shift": 1.0}}
+
+
+def test_reward_transforms_are_the_tasks_unless_the_run_says_otherwise(world):
+    given = {"algorithm": {"name": "reinforce"}}
+    assert "reward" not in resolve(world.task, given).scientific()
+    plain = resolve(world.task, given | {"reward": {"transforms": []}})
+    assert plain.digest() == resolve(world.task, given).digest()  # nobody declares any
+    before = world.task.digest
+    world.edit_task(reward={"transforms": [SHIFT]})
+    assert world.task.digest != before
+    mine = resolve(world.task, given)
+    assert mine.scientific()["reward"] == {"transforms": [SHIFT]}
+    none = resolve(world.task, given, overrides=["reward.transforms=[]"])
+    assert none.scientific()["reward"] == {"transforms": []}
+    assert len({mine.digest(), none.digest(), plain.digest()}) == 3
+    again = resolve(world.task, none.scientific())
+    assert again.digest() == none.digest()  # from a record, the choice stays
+
+
+def test_transforms_do_not_change_the_supervised_policy(world):
+    before = training_digest(supervised_config(world.task, PolicyConfig()).scientific())
+    world.edit_task(reward={"transforms": [SHIFT]})
+    assert training_digest(supervised_config(world.task, PolicyConfig()).scientific()) == before
+
+
+def test_a_wrong_transform_is_named_with_its_place(world):
+    with pytest.raises(
+        ConfigError, match=r"--set reward.*: reward.transforms: unknown reward transform 'whitten'"
+    ):
+        resolve(world.task, NO_TUNING, overrides=["reward.transforms=[{name: whitten}]"])
+    world.edit_task(reward={"transforms": [{"name": "clip"}]})
+    with pytest.raises(
+        ConfigError, match=r"task.yaml: .*reward transform 'clip': argument 'low' is miss"
+    ):
+        resolve(world.task, NO_TUNING)

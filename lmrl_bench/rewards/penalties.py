@@ -1,4 +1,7 @@
-"""Penalties on the response's length, on its not ending, and on its repeating itself; all are 0 or negative."""
+"""Penalties that are part of a task's reward, in training and evaluation; each is 0 or negative.
+
+Penalties of training alone, such as the one on a missing EOS, are reward transforms.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +13,6 @@ import numpy as np
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.diversity import Distinct
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
-
-
-class MissingEosPenalty(RewardFunction):
-    """Subtracts a constant where the response was cut at the length cap instead of ending with EOS.
-
-    Args:
-        value: What is subtracted; not negative.
-    """
-
-    name = "missing-eos-penalty"
-    needs: frozenset[str] = frozenset()
-
-    def __init__(self, value: float = 1.0) -> None:
-        self._value = _not_negative(self.name, "value", value)
-
-    @property
-    def signature(self) -> str:
-        """Name and constant."""
-        return f"{self.name}|value:{self._value:g}"
-
-    def __call__(self, batch: RewardBatch) -> RewardOutput:
-        """Returns `-value` for each capped response and 0 for the others."""
-        return RewardOutput(np.where(batch.terminated, 0.0, -self._value))
 
 
 class LengthPenalty(RewardFunction):
