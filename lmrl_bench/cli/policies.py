@@ -56,6 +56,9 @@ def sample(
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Take the most probable token at each step.")
     ] = False,
+    reward: Annotated[
+        bool, typer.Option("--reward", help="Also print the task's reward of each response.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
@@ -67,14 +70,23 @@ def sample(
     from lmrl_bench.runs.policies import sample as draw
 
     found = draw(
-        place, task, prompt=prompt, n=n, temperature=temperature, greedy=greedy, seed=seed, device=device,
+        place, task, prompt=prompt, n=n, temperature=temperature, greedy=greedy, reward=reward,
+        seed=seed, device=device,
     )  # fmt: skip
     lines = []
-    different = list(dict.fromkeys(found)) if prompt is not None else found
+    # Only a prompt of one's own is answered several times; there is no reward then.
+    different = (
+        list({(one.response, one.terminated): one for one in found}.values())
+        if prompt is not None
+        else found
+    )
     for response in different:
         end = "" if response.terminated else "  [cut at the task's limit]"
         lines += [f"prompt:    {response.prompt}", f"response:  {response.response}{end}"]
         lines += [f"reference: {text}" for text in response.references[:1]]
+        if response.reward is not None:
+            lines.append(f"reward:    {response.reward:.4g}")
+        lines += [f"{name}: {value}" for name, value in response.info.items()]
         lines += [""]
     if len(different) < len(found) and not as_json:
         note(f"{len(found)} responses, of which {len(different)} different")

@@ -12,6 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
+Fact = str | int | float | bool | None
+"""One JSON scalar: a thing to know about one completion, such as the class of an error."""
+
 MAX_DEPTH: Final = 64
 """Lists and mappings inside each other; deeper values end no recursion of ours."""
 

@@ -22,6 +22,7 @@ from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
+from lmrl_bench.metrics.base import Info
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 from lmrl_bench.rewards.transforms import RewardTransform, TransformBatch, transform_scores
 
@@ -39,12 +40,14 @@ class Outcome:
         scores: `(B,)` float32, the task's reward of the episode, given at its last token.
         components: Component name to `(B,)` float32.
         token_rewards: `(B, T)` float32 or None; on top of `scores`, at the tokens, 0 after the end.
+        info: Name to one fact for each episode, as the reward gave it.
     """
 
     texts: tuple[str, ...]
     scores: Tensor
     components: dict[str, Tensor] = field(default_factory=dict)
     token_rewards: Tensor | None = None
+    info: Info = field(default_factory=dict)
 
     @property
     def totals(self) -> Tensor:
@@ -226,6 +229,7 @@ class EpisodeCore:
             scores=_float32(output.scores),
             components={name: _float32(part) for name, part in output.components.items()},
             token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
+            info=output.info,
         )
         _check_single_precision(reward.name, outcome, batch)
         self._count(batch)

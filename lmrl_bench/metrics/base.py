@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmrl_bench.core.strict_json import Fact
+
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
 
 FloatArray = NDArray[np.float64]
+
+Info = Mapping[str, Sequence[Fact]]
+"""Name to one fact for each of the `B` responses; None where there is nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +30,13 @@ class MetricResult:
         per_sample: `(B,)`, or None where the metric only exists for a corpus. Its mean need not
             equal `value`.
         details: further corpus values by name (precision, brevity penalty, …).
+        info: facts about each response, stored with it in samples.parquet.
     """
 
     value: float
     per_sample: FloatArray | None = None
     details: dict[str, float] | None = None
+    info: Info = field(default_factory=dict)
 
 
 class Metric(ABC):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 READS = ("prompt", "references", "meta")
 """What of a sample a metric or a reward may say that it needs."""
 
@@ -162,15 +163,30 @@ class PlainFunction:
         Raises:
             LmrlBenchError: The function raises, or returns anything else.
         """
+        return self.call(responses, samples, self._numbers)
 
-        def score(rows: Sequence[int]) -> FloatArray:
+    def call(
+        self,
+        responses: Sequence[str],
+        samples: Sequence[Sample],
+        read: Callable[[Any, Sequence[Sample]], T],
+    ) -> T:
+        """Returns what `read` makes of the function's value and the samples.
+
+        Raises:
+            LmrlBenchError: The function raises, or `read` refuses what it returned.
+        """
+
+        def score(rows: Sequence[int]) -> T:
             some = [samples[row] for row in rows]
-            returned = self._call([responses[row] for row in rows], some)
-            return per_response(returned, some, self.where, self._raised)
+            return read(self._call([responses[row] for row in rows], some), some)
 
         what = self.where.partition(" (")[0]
         with scoring_border(what, self._function, self._raised, samples, score):
             return score(range(len(samples)))
+
+    def _numbers(self, returned: Any, samples: Sequence[Sample]) -> FloatArray:
+        return per_response(returned, samples, self.where, self._raised)
 
     def _call(self, responses: Sequence[str], samples: Sequence[Sample]) -> Any:
         sources: dict[str, Callable[[], list[Any]]] = {

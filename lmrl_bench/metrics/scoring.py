@@ -10,7 +10,7 @@ import numpy as np
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
-from lmrl_bench.metrics.values import per_response
+from lmrl_bench.metrics.values import checked_info, per_response
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -62,7 +62,8 @@ def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricRe
         value = float(result.value)
     except (TypeError, ValueError):
         raise MetricError(f"{where}: its value is {result.value!r}, expected a number") from None
-    return MetricResult(value, values, result.details)
+    info = checked_info(result.info, samples, where, MetricError)
+    return MetricResult(value, values, result.details, info)
 
 
 def _require_finite(metric: Metric, result: MetricResult, samples: Sequence[Sample]) -> None:

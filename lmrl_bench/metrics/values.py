@@ -1,18 +1,20 @@
-"""The values that a plain function returns, checked: one finite number for each response."""
+"""What foreign code returns for a batch, checked: one number, and one fact of each name, per response."""
 
 from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from lmrl_bench.core.errors import LmrlBenchError
+from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.core.wording import short_repr
-from lmrl_bench.metrics.base import FloatArray
+from lmrl_bench.metrics.base import FloatArray, Info
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -68,6 +70,79 @@ def _listed(returned: Any, count: int, where: str, raised: type[LmrlBenchError])
             f"{count} responses"
         )
     return list(values)
+
+
+LONGEST_FACT: Final = 1000
+"""Characters of a text in `info`; a longer one is cut and ends in an ellipsis."""
+
+MOST_FACTS: Final = 32
+"""Names in one `info`."""
+
+_FACT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+
+def checked_info(
+    info: Any, samples: Sequence[Sample], where: str, raised: type[LmrlBenchError]
+) -> Info:
+    """Returns `info` as plain Python values, `B` for each name.
+
+    Texts are cut to `LONGEST_FACT` characters; half of a surrogate pair and NUL, which no file can
+    hold, are written as escapes.
+
+    Args:
+        info: What a metric or reward says of its responses.
+        samples: The `B` samples.
+        where: Kind and name of the metric or reward, for messages.
+        raised: The error for everything else.
+
+    Raises:
+        LmrlBenchError: Not a mapping from names to `B` texts, finite numbers, booleans or None.
+    """
+    if not isinstance(info, Mapping):
+        raise raised(
+            f"{where}: info is {short_repr(info)}; give a mapping from a name to one fact for each "
+            "response"
+        )
+    if len(info) > MOST_FACTS:
+        raise raised(f"{where}: info has {len(info)} names; give at most {MOST_FACTS}")
+    checked: dict[str, tuple[Fact, ...]] = {}
+    for name, facts in info.items():
+        if not isinstance(name, str) or not _FACT_NAME.fullmatch(name):
+            raise raised(
+                f"{where}: info has the name {short_repr(name)}; a name is at most 64 letters, "
+                "digits, hyphens, underscores and periods"
+            )
+        if isinstance(facts, np.ndarray):
+            facts = facts.tolist()
+        if isinstance(facts, str | bytes | Mapping) or not isinstance(facts, Iterable):
+            raise raised(f"{where}: info['{name}'] is {short_repr(facts)}; give a list")
+        listed = list(facts)
+        if len(listed) != len(samples):
+            raise raised(
+                f"{where}: info['{name}'] has {len(listed)} values for {len(samples)} responses; "
+                "give one for each (None where there is nothing to say)"
+            )
+        checked[name] = tuple(
+            _fact(value, f"{where}: info['{name}']", sample, raised)
+            for value, sample in zip(listed, samples, strict=True)
+        )
+    return checked
+
+
+def _fact(value: Any, where: str, sample: Sample, raised: type[LmrlBenchError]) -> Fact:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str):
+        shown = value if len(value) <= LONGEST_FACT else f"{value[: LONGEST_FACT - 1]}…"
+        return shown.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise raised(
+        f"{where} is {short_repr(value)} for sample '{sample.id}'; give a text, a finite number, "
+        "true, false or None"
+    )
 
 
 def _is_coroutine(value: Any) -> bool:

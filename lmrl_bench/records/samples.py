@@ -3,13 +3,16 @@
 Columns: sample_id; decoding ("test", "test-greedy", "test-unmasked"); seed_index (0 unless a prompt
 is answered several times); prompt_sha256; prompt and references (text of the first `SHOWN_SAMPLES`
 rows of each decoding, for pages; else null); output; output_ids; terminated; reward; one
-`metric/<name>` per metric that scores single samples; one `reward/<name>` per part of the reward.
+`metric/<name>` per metric that scores single samples; one `reward/<name>` per part of the reward;
+and, only where rewards or metrics say more than numbers, info: a JSON object per row, from
+`reward/<part>/<name>` or `metric/<metric>/<name>` to a text, a number, true, false or null.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +22,13 @@ import pyarrow.parquet as pq
 
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.core.errors import RecordError
+from lmrl_bench.core.strict_json import Fact, parse_json
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import FileInfo
 
 SAMPLES = "samples.parquet"
 SHOWN_SAMPLES = 8
+_SCORES = ("metric/", "reward/")
 COLUMNS: dict[str, pa.DataType] = {
     "sample_id": pa.string(),
     "decoding": pa.string(),
@@ -36,6 +41,10 @@ COLUMNS: dict[str, pa.DataType] = {
     "terminated": pa.bool_(),
     "reward": pa.float64(),
 }
+INFO = "info"
+LONGEST_INFO = 1_000_000
+"""Characters of one row's info."""
+
 _WHOLE = tuple(name for name in COLUMNS if name not in ("prompt", "references"))
 _GIVEN = tuple(name for name in COLUMNS if name not in ("seed_index", "prompt_sha256"))
 
@@ -46,17 +55,20 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
     Args:
         folder: The folder of the run.
         rows: Mappings with `sample_id`, `decoding`, `prompt`, `references`, `output`, `output_ids`,
-            `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, and `seed_index` if
-            not 0. The prompt's digest is made here; its text is kept for the first rows only.
+            `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, an `info` mapping where
+            there is any, and `seed_index` if not 0. The prompt's digest is made here; its text is
+            kept for the first rows only.
 
     Raises:
         RecordError: A column is missing or unknown, a value has the wrong type, or the folder
             cannot be written.
     """
     path = folder / SAMPLES
-    scores = sorted({name for row in rows for name in row if name not in COLUMNS})
+    scores = sorted({name for row in rows for name in row if name not in (*COLUMNS, INFO)})
     _check(path, rows, scores)
-    schema = pa.schema([*COLUMNS.items(), *((name, pa.float64()) for name in scores)])
+    # Most runs have no facts to store, and their files no column for them.
+    info = [(INFO, pa.string())] if any(row.get(INFO) for row in rows) else []
+    schema = pa.schema([*COLUMNS.items(), *((name, pa.float64()) for name in scores), *info])
     try:
         table = pa.Table.from_pylist(list(_completed(rows)), schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -90,6 +102,33 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
         raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
 
 
+def info_of(row: Mapping[str, Any]) -> dict[str, Fact]:
+    """Returns the facts of one row of samples; none where its file has no such column.
+
+    Raises:
+        RecordError: The column does not hold what `write_samples` writes.
+    """
+    text = row.get(INFO)
+    if text is None:
+        return {}
+    place = f"{SAMPLES}: info of the sample {row['sample_id']:.80}"
+    if len(text) > LONGEST_INFO:
+        raise RecordError(f"{place} has {len(text):,} characters (at most {LONGEST_INFO:,})")
+    try:
+        info = parse_json(text)
+    except ValueError as error:
+        raise RecordError(f"{place} is not JSON ({error}); run again with --fresh") from None
+    if not isinstance(info, dict) or not info:
+        raise RecordError(f"{place} is not a mapping with at least one fact")
+    for name, value in info.items():
+        if not name.startswith(_SCORES) or not isinstance(value, str | int | float | None):
+            raise RecordError(
+                f"{place} has {name[:80]!r}: {str(value)[:40]!r}; facts are texts, numbers, true, "
+                "false or null, named reward/… or metric/…"
+            )
+    return info
+
+
 def _check_schema(path: Path, schema: pa.Schema) -> None:
     twice = [name for number, name in enumerate(schema.names) if name in schema.names[:number]]
     if twice:
@@ -100,7 +139,8 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
     unknown = _unknown(schema.names)
     if unknown:
         raise RecordError(f"{path}: unknown columns {_listed(unknown)}; restore it")
-    wrong = [field.name for field in schema if field.type != COLUMNS.get(field.name, pa.float64())]
+    types = {**COLUMNS, INFO: pa.string()}
+    wrong = [field.name for field in schema if field.type != types.get(field.name, pa.float64())]
     if wrong:
         raise RecordError(f"{path}: columns of another type: {_listed(wrong)}; restore it")
 
@@ -115,7 +155,7 @@ def _check_whole(path: Path, table: pa.Table) -> None:
 
 def _unknown(names: Iterable[str]) -> list[str]:
     """Returns the names that are no column of such a file."""
-    return [n for n in names if n not in COLUMNS and not n.startswith(("metric/", "reward/"))]
+    return [n for n in names if n not in (*COLUMNS, INFO) and not n.startswith(_SCORES)]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -144,4 +184,12 @@ def _completed(rows: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
             "prompt_sha256": hashlib.sha256(row["prompt"].encode()).hexdigest(),
             "prompt": row["prompt"] if keep else None,
             "references": list(row["references"]) if keep else None,
+            INFO: _json(row.get(INFO)),
         }
+
+
+def _json(info: Mapping[str, Fact] | None) -> str | None:
+    """Facts as JSON with sorted names, so that equal facts give equal bytes."""
+    if not info:
+        return None
+    return json.dumps(info, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmrl_bench.core.errors import RewardNotFiniteError
+from lmrl_bench.metrics.base import FloatArray, Info
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,15 @@ class RewardOutput:
         components: name to `(B,)`, each already weighted; they sum to `scores` before clipping.
         token_rewards: `(B, T)` or None; given at the tokens instead of at the end, on top of
             `scores` (dense rewards).
+        info: Name to one fact for each episode, such as the class of an error or a count of passed
+            tests: texts, finite numbers, booleans or None. Stored with the completion in
+            samples.parquet. Scoring again must give the same facts.
     """
 
     scores: FloatArray
     components: dict[str, FloatArray] = field(default_factory=dict)
     token_rewards: FloatArray | None = None
+    info: Info = field(default_factory=dict)
 
 
 class RewardFunction(ABC):

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
-from lmrl_bench.metrics.values import per_response
+from lmrl_bench.metrics.values import checked_info, per_response
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
 
@@ -43,7 +43,8 @@ def _checked(reward: RewardFunction, output: Any, batch: RewardBatch) -> RewardO
     where = f"reward '{reward.name}' ({source_place(reward)})"
     if not isinstance(output, RewardOutput):
         raise RewardError(f"{where}: returned {type(output).__name__}; return RewardOutput(scores)")
-    if isinstance(output.scores, np.ndarray) and output.scores.dtype.kind in "fiub":
-        return output
-    scores = per_response(output.scores, batch.samples, where, RewardError)
-    return RewardOutput(scores, output.components, output.token_rewards)
+    scores = output.scores
+    if not (isinstance(scores, np.ndarray) and scores.dtype.kind in "fiub"):
+        scores = per_response(scores, batch.samples, where, RewardError)
+    info = checked_info(output.info, batch.samples, where, RewardError)
+    return RewardOutput(scores, output.components, output.token_rewards, info)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from lmrl_bench.core.errors import RewardError
+from lmrl_bench.core.strict_json import Fact
+from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.foreign import border
 from lmrl_bench.rewards.base import (
-    FloatArray,
     RewardBatch,
     RewardFunction,
     RewardOutput,
@@ -42,8 +43,8 @@ class CompositeReward(RewardFunction):
     """`scores = clip(sum of weight * clip(term))`; `components` holds each weighted term.
 
     Token rewards of a term are weighted and summed too; clipping is for whole episodes, so a
-    clipped term may not have any, and the clip of the sum does not touch them. A second term of the
-    same name is called `name-2`, and so on.
+    clipped term may not have any, and the clip of the sum does not touch them. A term's info is
+    named `<term>/<name>`. A second term of the same name is called `name-2`, and so on.
 
     Args:
         terms: At least one.
@@ -96,16 +97,18 @@ class CompositeReward(RewardFunction):
             return RewardOutput(np.zeros(0), {name: np.zeros(0) for name in self.terms})
         components: dict[str, FloatArray] = {}
         token_rewards: FloatArray | None = None
+        info: dict[str, Sequence[Fact]] = {}
         for name, term in self.terms.items():
             output = call_reward(term.reward, batch)
             components[name] = term.weight * self._term_scores(name, term, output, batch)
+            info |= {f"{name}/{fact}": values for fact, values in output.info.items()}
             if output.token_rewards is not None:
                 dense = term.weight * _dense(name, term, output.token_rewards, batch)
                 token_rewards = dense if token_rewards is None else token_rewards + dense
         total = np.sum(list(components.values()), axis=0)
         check_finite(self.name, total, batch)  # before a clip, which would hide it
         scores = total if self.clip is None else np.clip(total, *self.clip)
-        return RewardOutput(scores, components, token_rewards)
+        return RewardOutput(scores, components, token_rewards, info)
 
     @staticmethod
     def _term_scores(name: str, term: Term, output: RewardOutput, batch: RewardBatch) -> FloatArray:

@@ -75,12 +75,13 @@ class MetricReward(RewardFunction):
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        values = score(self.metric, batch.responses, batch.samples, finite=False).per_sample
+        result = score(self.metric, batch.responses, batch.samples, finite=False)
+        values = result.per_sample
         if values is None:
             raise RewardError(_corpus_only(self.name))
         # Before scaling, which would clip an infinite value to a harmless one.
         check_finite(self.name, values, batch)
-        return RewardOutput(self._scaled(values))
+        return RewardOutput(self._scaled(values), info=result.info)
 
     def _scaled(self, values: FloatArray) -> FloatArray:
         if self._range is None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lmrl_bench.core.errors import RewardError, RewardNotFiniteError
 from lmrl_bench.metrics.plain import Declared, F, PlainFunction, checked_needs, declare
-from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
+from lmrl_bench.metrics.values import checked_info, per_response
+from lmrl_bench.rewards.base import (
+    RewardBatch,
+    RewardFunction,
+    RewardOutput,
+    first_not_finite,
+)
+
+if TYPE_CHECKING:
+    from lmrl_bench.data.sample import Sample
 
 
 def reward(*, needs: Iterable[str] = ()) -> Callable[[F], F]:
@@ -27,7 +37,8 @@ class FunctionReward(RewardFunction):
 
     Args:
         name: Its name in task.yaml.
-        function: `(completions, samples) -> list[float]`; see `lmrl_bench.metrics.plain`.
+        function: `(completions, samples) -> list[float]`; see `lmrl_bench.metrics.plain`. It may
+            return a `RewardOutput` instead, to add components, token rewards or info.
         args: Its further arguments.
 
     Raises:
@@ -55,10 +66,20 @@ class FunctionReward(RewardFunction):
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        values = self._function(batch.responses, batch.samples)
-        for row in np.flatnonzero(~np.isfinite(values))[:1]:
+        output = self._function.call(batch.responses, batch.samples, self._output)
+        row = first_not_finite(output.scores)
+        if row is not None:
             raise RewardNotFiniteError(
-                f"{self._function.where}: returned {values[row]} for sample "
+                f"{self._function.where}: returned {output.scores[row]} for sample "
                 f"'{batch.samples[row].id}'; response: {batch.responses[row][:80]!r}"
             )
-        return RewardOutput(values)
+        return output
+
+    def _output(self, returned: Any, samples: Sequence[Sample]) -> RewardOutput:
+        whole = returned if isinstance(returned, RewardOutput) else RewardOutput(returned)
+        where = self._function.where
+        return dataclasses.replace(
+            whole,
+            scores=per_response(whole.scores, samples, where, RewardError),
+            info=checked_info(whole.info, samples, where, RewardError),
+        )

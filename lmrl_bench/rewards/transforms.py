@@ -31,8 +31,9 @@ from numpy.typing import NDArray
 from lmrl_bench.core.errors import RewardError, RewardNotFiniteError, nearest
 from lmrl_bench.core.registry import Registry
 from lmrl_bench.metrics.arguments import construct
+from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.foreign import border
-from lmrl_bench.rewards.base import FloatArray, first_not_finite, numbered
+from lmrl_bench.rewards.base import first_not_finite, numbered
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample

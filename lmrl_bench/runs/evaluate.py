@@ -5,7 +5,7 @@ The reward is scored by the same core as in training, token rewards included.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from lmrl_bench.data.episodes import Completions, Prompts
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore, Outcome
-from lmrl_bench.metrics.base import MetricResult
+from lmrl_bench.metrics.base import Info, MetricResult
 from lmrl_bench.metrics.scoring import score
 from lmrl_bench.models.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -169,6 +169,7 @@ def _rows(
     outcome: Outcome,
     metrics: dict[str, MetricResult],
 ) -> list[dict[str, Any]]:
+    info = all_info(outcome.info, {name: result.info for name, result in metrics.items()})
     rows = []
     for index, text in enumerate(outcome.texts):
         row: dict[str, Any] = {
@@ -184,5 +185,14 @@ def _rows(
             if result.per_sample is not None
         }
         row |= {f"reward/{name}": float(part[index]) for name, part in outcome.components.items()}
+        row["info"] = {name: facts[index] for name, facts in info.items()}
         rows.append(row)
     return rows
+
+
+def all_info(reward: Info, metrics: Mapping[str, Info]) -> Info:
+    """Returns the facts of the reward and of the metrics by their names in samples.parquet."""
+    info = {f"reward/{name}": facts for name, facts in reward.items()}
+    for key, found in metrics.items():
+        info |= {f"metric/{key}/{name}": facts for name, facts in found.items()}
+    return info

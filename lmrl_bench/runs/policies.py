@@ -6,7 +6,7 @@ Each function takes the folder of a run that kept its policy (`--keep-policy`), 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import ConfigError, LmrlBenchError, PolicyError
 from lmrl_bench.core.seeding import derive_seed
+from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.data.sample import Sample
+from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.export import export_policy
 from lmrl_bench.records.record import RunRecord, SplitResults
@@ -41,12 +43,16 @@ class Response:
         response: What it answered.
         references: The task's references; empty for a prompt that is not the task's.
         terminated: Whether it ended by itself, and not at the task's limit.
+        reward: The task's reward, where it was asked for.
+        info: What the reward says besides, by name.
     """
 
     prompt: str
     response: str
     references: tuple[str, ...]
     terminated: bool
+    reward: float | None = None
+    info: dict[str, Fact] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ def sample(
     n: int = 3,
     temperature: float | None = None,
     greedy: bool = False,
+    reward: bool = False,
     seed: int = 0,
     device: str = "cpu",
 ) -> list[Response]:
@@ -100,6 +107,7 @@ def sample(
         n: Responses.
         temperature: In place of the task's decoding.
         greedy: Take the most probable tokens.
+        reward: Also score the responses with the task's reward.
         seed: Of the random numbers.
         device: Where to compute.
 
@@ -108,6 +116,8 @@ def sample(
     """
     if n < 1:
         raise ConfigError(f"--n is {n}; ask for at least one response")
+    if reward and prompt is not None:
+        raise ConfigError("--reward scores responses to the task's own prompts; leave out --prompt")
     loaded, config = _configured(place, task, seed, device, temperature=temperature)
     policy = load_start(config, loaded, find_start(loaded, config.policy))
     codec = make_codec(loaded, policy)
@@ -118,12 +128,23 @@ def sample(
     sampling = config.evaluation.sampling(loaded.spec.evaluation)
     sampling = SamplingConfig(temperature=sampling.temperature, greedy=greedy or sampling.greedy)
     rng = torch.Generator().manual_seed(derive_seed(seed, "sample"))
-    _, completions, _ = respond(loaded, codec, policy, samples, sampling, rng)
+    prompts, completions, _ = respond(loaded, codec, policy, samples, sampling, rng)
     texts = codec.decode(completions.ids, completions.mask)
     ended = completions.terminated.tolist()
-    return [
+    responses = [
         Response(row.prompt, text, tuple(row.references), bool(end))
         for row, text, end in zip(samples, texts, ended, strict=True)
+    ]
+    if not reward:
+        return responses
+    outcome = EpisodeCore(loaded, codec, split="test").outcome(prompts, completions)
+    return [
+        replace(
+            response,
+            reward=float(outcome.totals[number]),
+            info={name: facts[number] for name, facts in outcome.info.items()},
+        )
+        for number, response in enumerate(responses)
     ]
 
 

@@ -11,16 +11,18 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import numpy as np
 
 from lmrl_bench.core.errors import AssetError, LmrlBenchError, RecordError, VerificationError
 from lmrl_bench.core.parquet import unreadable
+from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.leaderboards.submission.tree import unpacked, unsafe
-from lmrl_bench.metrics.base import FloatArray
+from lmrl_bench.metrics.base import FloatArray, Info
 from lmrl_bench.metrics.scoring import score
 from lmrl_bench.records.record import RunRecord
+from lmrl_bench.records.samples import info_of
 from lmrl_bench.records.store import SAMPLES, check_files, find_folders, read_record
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 from lmrl_bench.runs.answers import (
@@ -197,6 +199,7 @@ class _Run:
             exact = textual(component.name)
             column = f"metric/{key}"
             yield from self._column(key, column, name, answered, result.per_sample, exact)
+        yield from self._info(key, f"metric/{key}/", answered, result.info, textual(component.name))
 
     def _reward(self, answered: Answers) -> Iterator[str]:
         exact = all(textual(term.name) for term in self.task.spec.reward.terms)
@@ -219,6 +222,26 @@ class _Run:
         for part, values in output.components.items():
             column = f"reward/{part}"
             yield from self._column(REWARD, column, f"{name}/{part}", answered, values, exact)
+        yield from self._info(REWARD, "reward/", answered, output.info, exact)
+
+    def _info(
+        self, key: str, prefix: str, answered: Answers, info: Info, exact: bool
+    ) -> Iterator[str]:
+        """Compares stored facts: texts by their letters, numbers as scores are compared."""
+        tolerance = TOLERANCE if exact else MODEL_TOLERANCE
+        for number, row in enumerate(answered.rows):
+            stored = {n: v for n, v in info_of(row).items() if n.startswith(prefix)}
+            found = {f"{prefix}{name}": facts[number] for name, facts in info.items()}
+            place = f"{answered.decoding}: info of the sample {row['sample_id']}"
+            if stored.keys() != found.keys():
+                yield f"{place} has {sorted(stored)}, where scoring again gives {sorted(found)}"
+                return
+            for name, value in found.items():
+                claimed = stored[name]
+                if is_number(value) and is_number(claimed):
+                    yield from self._same(key, f"{place}: {name}", claimed, value, tolerance)
+                elif claimed != value or type(claimed) is not type(value):
+                    yield f"{place}: {name} is {claimed!r:.60}, but {value!r:.60} when scored again"
 
     def _column(
         self,
@@ -266,6 +289,11 @@ class _Run:
             raise AssetError(
                 f"{error}\nor leave out what needs a model, with --no-models"
             ) from error
+
+
+def is_number(value: Fact) -> TypeGuard[int | float]:
+    """Whether a fact is a number; true and false are not."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _batch(answered: Answers) -> RewardBatch:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lmrl_bench.tasks.self_test import rewards, shuffled_references
+from lmrl_bench.core.strict_json import Fact
+from lmrl_bench.tasks.self_test import rewards, scored, shuffled_references
 from lmrl_bench.tasks.spec import Split
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class PreviewRow:
         empty_reward: reward of an empty response.
         shuffled: a reference of another row; None if no row has one.
         shuffled_reward: its reward.
+        gold_info: what the reward says of the first reference, by name.
     """
 
     id: str
@@ -48,6 +50,7 @@ class PreviewRow:
     empty_reward: float
     shuffled: str | None
     shuffled_reward: float | None
+    gold_info: dict[str, Fact] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The row as plain data, for JSON."""
@@ -65,7 +68,11 @@ class PreviewRow:
         paid.append(f"{self.empty_reward:.4g} for an empty answer")
         if self.shuffled is not None:
             paid.append(f"{self.shuffled_reward:.4g} for: {self.shuffled}")
-        return "\n".join([*lines, _block("reward", ", ".join(paid))])
+        lines.append(_block("reward", ", ".join(paid)))
+        if self.gold_info:
+            said = [f"{name} {value}" for name, value in self.gold_info.items()]
+            lines.append(_block("info", ", ".join(said)))
+        return "\n".join(lines)
 
     def _prompt_mark(self) -> str:
         fate = "refused" if self.truncate == "error" else f"its {self.truncate} end is cut"
@@ -98,7 +105,8 @@ def preview(
         shuffled = shuffled_references(samples, task.samples(split))
     shuffled_rewards = rewards(task, samples, [text or "" for text in shuffled]).tolist()
     gold = [sample.references[0] if sample.references else "" for sample in samples]
-    gold_rewards = rewards(task, samples, gold).tolist()
+    gold_output = scored(task, samples, gold)
+    gold_rewards = gold_output.scores.tolist()
     prompt_tokens = None
     if count_prompts is not None:
         prompt_tokens = count_prompts(samples)
@@ -118,6 +126,9 @@ def preview(
             empty_reward=empty[row],
             shuffled=shuffled[row],
             shuffled_reward=None if shuffled[row] is None else shuffled_rewards[row],
+            gold_info={name: facts[row] for name, facts in gold_output.info.items()}
+            if sample.references
+            else {},
         )
         for row, sample in enumerate(samples)
     ]

@@ -17,9 +17,9 @@ import numpy as np
 
 from lmrl_bench.core.seeding import generator
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.metrics.base import Metric
+from lmrl_bench.metrics.base import FloatArray, Metric
 from lmrl_bench.metrics.scoring import score
-from lmrl_bench.rewards.base import FloatArray, RewardBatch
+from lmrl_bench.rewards.base import RewardBatch, RewardOutput
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task
@@ -217,13 +217,18 @@ def reads_references(task: Task, samples: Sequence[Sample]) -> bool:
 
 def rewards(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> FloatArray:
     """Returns rewards `(B,)` of responses that end with EOS; their lengths are words plus one."""
+    return scored(task, samples, responses).scores
+
+
+def scored(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> RewardOutput:
+    """Returns all that the reward says of responses that end with EOS; see `rewards`."""
     batch = RewardBatch(
         samples=samples,
         responses=responses,
         lengths=np.array([len(text.split()) + 1 for text in responses], dtype=np.int64),
         terminated=np.ones(len(responses), dtype=np.bool_),
     )
-    return task.reward()(batch).scores
+    return task.reward()(batch)
 
 
 def shuffled_references(samples: Sequence[Sample], pool: Sequence[Sample]) -> list[str]:

@@ -116,6 +116,9 @@ BOUNDS: Final = (
           "of a tokenizer that is not on this machine or that needs code of its own"),
     Bound(_SAMPLES, ("terminated",), "not before the limit of tokens without an end token"),
     Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `submission rescore` computes"),
+    Bound(_SAMPLES, ("info",),
+          "JSON of at most 1,000,000 characters: texts, numbers, true, false, null, of the task's metrics and reward; "
+          "what `submission rescore` computes"),
     Bound(_SAMPLES, ("metric/*",), "the task's metrics inside their bounds; what `submission rescore` computes"),
     Bound(_CHECKS, ("level", "retrained.*"), "levels that a command writes, with their evidence"),
     Bound(_CHECKS, ("records",),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from lmrl_bench.core.errors import RecordError
+from lmrl_bench.records.samples import info_of
 from lmrl_bench.runs.bounds.run import Language, Run, equal, within
 from lmrl_bench.runs.bounds.signatures import known, textual
 
@@ -79,6 +81,7 @@ def _row(
     if run.vocabulary is not None:
         yield from _language(run.vocabulary, row)
     yield from _scores(run, row, limits)
+    yield from _info(run, row)
 
 
 def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
@@ -92,6 +95,19 @@ def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
         yield "an end token stands where the response goes on, or terminated says otherwise"
     if language.decodes and row["output"] != language.text(ids):
         yield f"output {row['output'][:60]!r} is not the text of output_ids, {language.text(ids)[:60]!r}"
+
+
+def _info(run: Run, row: Mapping[str, Any]) -> Iterator[str]:
+    """Facts are of the task's metrics and of parts of its reward."""
+    try:
+        names = list(info_of(row))
+    except RecordError as error:
+        yield str(error)
+        return
+    keys = {component.key for component in run.task.spec.metrics.all()}
+    known = tuple([f"metric/{key}/" for key in keys] + ["reward/"])
+    if unknown := [name for name in names if not name.startswith(known)]:
+        yield f"info has {unknown[0]!r}: no metric of the task and no part of its reward"
 
 
 def _scores(

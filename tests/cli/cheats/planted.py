@@ -491,6 +491,7 @@ CHEATS: dict[str, Cheat] = {
     ),
     "samples.parquet: metric: beyond its bounds": answers(lambda row: row.update({"metric/chrf": 500.0})),
     "samples.parquet: metric: an unknown one": answers(lambda row: row.update({"metric/mine": 1.0})),
+    "samples.parquet: info: of an unknown metric": answers(lambda row: row.update(info={"metric/mine/x": 1})),
     "samples.parquet: prompt_sha256: another": answers(lambda row: row.update(sample_id="test-3")),
     # verification.json
     "verification.json: date: the year 2999": check_of(lambda c: c.update(date="2999-01-01")),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmrl_bench.core.errors import RecordError
+from lmrl_bench.records.samples import info_of
 from lmrl_bench.records.store import SHOWN_SAMPLES, read_samples, write_samples
 
 
@@ -101,4 +102,43 @@ def test_unreadable_files(tmp_path):
         read_samples(tmp_path)
     (tmp_path / "samples.parquet").write_bytes(b"nothing")
     with pytest.raises(RecordError, match=r"samples\.parquet: cannot be read"):
+        read_samples(tmp_path)
+
+
+def test_facts_are_a_column_of_json_only_where_there_are_any(tmp_path):
+    plain = write_samples(tmp_path, [row(), row(info={})])
+    assert "info" not in pq.read_schema(tmp_path / "samples.parquet").names
+    assert write_samples(tmp_path, [row(), row()]).sha256 == plain.sha256
+    facts = {"reward/a/z": "é", "metric/b/n": 2, "reward/a/ok": True, "reward/a/x": 0.5}
+    info = write_samples(tmp_path, [row(info=facts), row()])
+    assert write_samples(tmp_path, [row(info=dict(sorted(facts.items()))), row()]) == info
+    first, second = read_samples(tmp_path).to_pylist()
+    assert info_of(first) == facts
+    assert type(info_of(first)["reward/a/ok"]) is bool
+    assert info_of(second) == info_of({"sample_id": "a"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "is not a mapping"),
+        ("{}", "is not a mapping with at least one fact"),
+        ('{"reward/a/b": [1]}', "has 'reward/a/b': '.1.'; facts are texts"),
+        ('{"other": 1}', "has 'other'"),
+        ('{"reward/a/b": NaN}', "is not JSON"),
+        ('{"reward/a/b": "' + "x" * 1_000_000 + '"}', "has 1,000,018 characters"),
+    ],
+)
+def test_facts_of_others_are_read_strictly(text, reason):
+    with pytest.raises(RecordError, match=f"info of the sample a {reason}"):
+        info_of({"sample_id": "a", "info": text})
+
+
+def test_a_column_of_facts_is_text(tmp_path):
+    write_samples(tmp_path, [row(info={"reward/a/b": 1})])
+    table = pq.read_table(tmp_path / "samples.parquet").drop(["info"])
+    table = table.append_column("info", pa.array([1.0]))
+    pq.write_table(table, tmp_path / "samples.parquet")
+    with pytest.raises(RecordError, match="columns of another type: info"):
         read_samples(tmp_path)

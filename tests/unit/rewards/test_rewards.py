@@ -296,3 +296,64 @@ def test_a_clip_does_not_hide_an_infinite_sum():
     reward = CompositeReward([Term(Given([1e308] * 3), 10.0)], clip=(-1, 1))
     with pytest.raises(RewardNotFiniteError, match="'reward' is inf for sample 's0'"):
         reward(batch())
+
+
+class Telling(Given):
+    """Gives what it is told, with facts."""
+
+    def __init__(self, info, name="telling"):
+        super().__init__([0.0, 1.0, 2.0], name)
+        self.info = info
+
+    def __call__(self, rows):
+        return RewardOutput(np.array(self.scores), info=self.info)
+
+
+def test_info_goes_through_a_composite_under_the_terms_names():
+    first = Telling({"error": ["A", None, "B"], "passed": np.array([1, 2, 3])})
+    whole = CompositeReward([Term(first, 0.0), Term(Given([0.0] * 3)), Term(first, clip=(0, 1))])
+    info = whole(batch()).info
+    assert info["telling/error"] == ("A", None, "B")
+    assert info["telling-2/passed"] == (1, 2, 3)
+    assert set(map(type, info["telling/passed"])) == {int}
+    assert len(info) == 4
+
+
+def test_a_metric_says_more_than_its_value():
+    class Explained(Fixed):
+        def score(self, responses, samples):
+            result = super().score(responses, samples)
+            return MetricResult(0.0, result.per_sample, info={"why": ["x", "y", "z"]})
+
+    assert MetricReward(Explained([1.0, 2.0, 3.0]))(batch()).info == {"why": ("x", "y", "z")}
+
+
+def test_a_plain_function_may_return_a_whole_output():
+    def parses(completions):
+        return RewardOutput([1, True, 0.0], info={"error": ["", "é" * 2000, "\ud800\0"]})
+
+    output = make_reward(parses)(batch())
+    assert output.scores.tolist() == [1.0, 1.0, 0.0]
+    first, long, odd = output.info["parses/error"]
+    assert first == ""
+    assert len(long) == 1000
+    assert long.endswith("é…")
+    assert odd == "\\ud800\\x00"
+    assert output.scores.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        ({"error": ["a"]}, r"info\['error'\] has 1 values for 3 responses; give one for each"),
+        ({"error": "abc"}, r"info\['error'\] is 'abc'; give a list"),
+        ({"a b": [1, 2, 3]}, "info has the name 'a b'; a name is at most 64 letters"),
+        ({"error": [1, {}, 3]}, r"info\['error'\] is {} for sample 's1'; give a text"),
+        ({"error": [1, 2, math.nan]}, r"info\['error'\] is nan for sample 's2'"),
+        ([("error", [1, 2, 3])], "info is .*; give a mapping"),
+        ({f"n{i}": [1, 2, 3] for i in range(33)}, "info has 33 names; give at most 32"),
+    ],
+)
+def test_info_that_no_record_can_hold(info, reason):
+    with pytest.raises(RewardError, match=rf"'telling' \(.*test_rewards.py:\d+\): {reason}"):
+        CompositeReward([Term(Telling(info))])(batch())
