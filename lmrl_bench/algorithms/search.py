@@ -1,4 +1,4 @@
-"""Which settings of an algorithm `lmrl-bench tune` may change; declared beside the settings' class.
+"""Which settings of an algorithm `lmrl-bench leaderboard tune` may change; declared beside the settings' class.
 
 Ranges are relative to the setting that is there, because a good learning rate of a policy of four
 million parameters is none of a large one's.

@@ -20,7 +20,7 @@ _OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 def main() -> None:
     """Entry point of `lmrl-bench`; user errors become one message and their exit code."""
     os.environ.setdefault(QUIET, "1")
-    # Else Python searches all of torch for garbage as it ends, for a second.
+    # Skips the last garbage collection at exit, which walks all of torch's objects for a second.
     atexit.register(gc.freeze)
     try:
         _run()

@@ -5,39 +5,37 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from lmrl_bench import __version__
 
-OUTPUT = ("--output", "--out")
-"""Both spellings, for every command that writes a folder or a file of the user's choice."""
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-OnlyTask = Annotated[
-    list[str] | None, typer.Option(metavar="<str>", help="Only this task; may be repeated.")
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="A.B=C", help="Override any field; may be repeated."),
-]
+ORDER = (
+    "run", "leaderboard", "task", "algorithm", "metric", "reward", "policy", "download", "results",
+    "settings", "doctor",
+)  # fmt: skip
+"""The commands as `--help` lists them, most used first."""
 
 
 class Commands(TyperGroup):
-    """The group of all commands: Ctrl-C ends each with a message and 130; typer alone would say nothing."""
+    """The group of all commands."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Returns the commands in the order of the help; typer would list single commands last."""
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command.
+        """Runs a command; Ctrl-C ends it with a message and exit code 130.
 
         Raises:
             typer.Exit: The user stopped it.
         """
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            again = " without --fresh" if "--fresh" in sys.argv else ""
+        except KeyboardInterrupt:  # typer alone would say nothing
+            again = " without --rerun" if "--rerun" in sys.argv else ""
             note(f"stopped; run the same command again{again} to resume")
             raise typer.Exit(130) from None
 
@@ -59,7 +57,7 @@ def note(text: str) -> None:
 
 
 def results_lines(results: Mapping[str, Any], *, kl: bool = True) -> list[str]:
-    """Returns one line for each split of a run's results: reward, KL to the start, metrics."""
+    """Returns one line for each split of a run's results: reward, KL, metrics."""
     lines = []
     for split, result in results.items():
         numbers = "  ".join(f"{name} {value.value:.4f}" for name, value in result.metrics.items())
@@ -68,7 +66,7 @@ def results_lines(results: Mapping[str, Any], *, kl: bool = True) -> list[str]:
     return lines
 
 
-def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool = False) -> None:
     """Prints rows as JSON or as an aligned table of their columns."""
     if as_json:
         typer.echo(json.dumps(list(rows), indent=2, ensure_ascii=False))
@@ -84,24 +82,26 @@ def show(rows: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         )
 
 
-def show_settings(settings: Sequence[Any], *, as_json: bool) -> None:
-    """Prints settings (name, type, default, description): one line each, and the meaning below it."""
-    if as_json:
-        show([setting._asdict() for setting in settings], as_json=True)
-        return
-    for name, kind, default, words in settings:
-        typer.echo(f"{name} = {default or '(must be given)'}  ({kind})")
-        if words:
-            typer.echo(f"    {words}")
-    note("an algorithm's own settings: lmrl-bench algorithm show NAME")
-
-
 def show_one(value: Any, *, as_json: bool, text: str) -> None:
     """Prints one thing as JSON or as prepared text."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False) if as_json else text)
 
 
+def setting_lines(settings: Sequence[Any], peers: Mapping[str, str] | None = None) -> list[str]:
+    """Returns lines for each setting: `name = default  (type)`, its meaning, its names elsewhere."""
+    lines = []
+    for setting in settings:
+        default = setting.default or "(must be given)"
+        lines.append(f"{setting.name} = {default}  ({setting.type})")
+        lines += [f"    {setting.description}"] if setting.description else []
+        if elsewhere := (peers or {}).get(setting.name):
+            lines.append(f"    elsewhere: {elsewhere}")
+    return lines
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
+    if value is None:
+        return ""
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

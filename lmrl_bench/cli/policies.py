@@ -8,10 +8,13 @@ from typing import Annotated
 
 import typer
 
-from lmrl_bench.cli.output import OUTPUT, JsonOption, note, show_one
+import lmrl_bench
+from lmrl_bench.cli.options import JsonOption
+from lmrl_bench.cli.output import note, results_lines, show_one
 
 app = typer.Typer(
-    help="Trained policies: export, sample from and evaluate them.", no_args_is_help=True
+    help="Policies: sample from, evaluate and export a model.",
+    no_args_is_help=True,
 )
 
 PlaceArgument = Annotated[
@@ -22,7 +25,7 @@ TaskOption = Annotated[
     str | None, typer.Option(help="Task name or folder; default: the run's task.")
 ]
 TemperatureOption = Annotated[
-    float | None, typer.Option(min=1e-6, help="Default: the task's decoding.")
+    float | None, typer.Option(min=1e-6, help="Sampling temperature; default: the task's decoding.")
 ]
 DeviceOption = Annotated[str, typer.Option(help="Where to compute, for example cuda.")]
 
@@ -30,7 +33,7 @@ DeviceOption = Annotated[str, typer.Option(help="Where to compute, for example c
 @app.command()
 def export(
     place: PlaceArgument,
-    out: Annotated[Path, typer.Option(*OUTPUT, help="Folder to write; must be empty or missing.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must be empty or missing.")],
     merge_adapter: Annotated[
         bool, typer.Option("--merge-adapter", help="Merge a LoRA adapter into its base model.")
     ] = False,
@@ -39,9 +42,7 @@ def export(
 
     from_pretrained loads it anywhere.
     """
-    from lmrl_bench.runs.policies import export as export_policy
-
-    note(f"wrote {export_policy(place, out, merge_adapter=merge_adapter)}")
+    note(f"wrote {lmrl_bench.export_policy(place, out, merge_adapter=merge_adapter)}")
 
 
 @app.command()
@@ -49,27 +50,22 @@ def sample(
     place: PlaceArgument,
     task: TaskOption = None,
     prompt: Annotated[
-        str | None, typer.Option(help="Answer this text; default: the first test prompts.")
+        str | None, typer.Option(help="Complete this text; default: the first test prompts.")
     ] = None,
-    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Responses.")] = 3,
+    n: Annotated[int, typer.Option("-n", "--n", min=1, help="Completions.")] = 3,
     temperature: TemperatureOption = None,
     greedy: Annotated[
         bool, typer.Option("--greedy", help="Take the most probable token at each step.")
     ] = False,
     reward: Annotated[
-        bool, typer.Option("--reward", help="Also print the task's reward of each response.")
+        bool, typer.Option("--reward", help="Also print the task's reward of each completion.")
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sampling.")] = 0,
     device: DeviceOption = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Prints responses of a policy.
-
-    They answer the first test prompts of the task, or a prompt of your own.
-    """
-    from lmrl_bench.runs.policies import sample as draw
-
-    found = draw(
+    """Prints completions of test prompts, or of your own prompt."""
+    found = lmrl_bench.sample(
         place, task, prompt=prompt, n=n, temperature=temperature, greedy=greedy, reward=reward,
         seed=seed, device=device,
     )  # fmt: skip
@@ -104,32 +100,26 @@ def evaluate(
     ] = None,
     temperature: TemperatureOption = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the random numbers; default: the run's, or 0.")
+        int | None, typer.Option(min=0, help="Seed of the sampling; default: the run's, or 0.")
     ] = None,
     device: DeviceOption = "cpu",
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option(*OUTPUT, help="Also write a record, as a run of the algorithm 'none'."),
+        typer.Option("--out", help="Also write a record into this folder, as an untrained run."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluates a policy on the test split.
 
-    For the policy of a run, the numbers are those of its record.
+    For the policy that a run kept, this gives the numbers of the run's record again.
     """
-    from lmrl_bench.cli.output import results_lines
-    from lmrl_bench.runs.policies import evaluate as measure
-    from lmrl_bench.runs.policies import record_evaluation
-
-    options = {"samples": samples, "temperature": temperature, "seed": seed}
-    if output is not None:
-        record = record_evaluation(place, task, output, device=device, **options)  # type: ignore[arg-type]
-        typer.echo("\n".join(results_lines(record.results)))
-        note(f"record: {output / 'record.json'}")
-        return
-    found = measure(place, task, device=device, **options)  # type: ignore[arg-type]
+    found = lmrl_bench.evaluate(
+        place, task, samples=samples, temperature=temperature, seed=seed, device=device, out=out
+    )
     for remark in found.remarks:
         note(remark)
     rows = {name: result.model_dump(mode="json") for name, result in found.results.items()}
     text = "\n".join(results_lines(found.results, kl=found.start))
     show_one(rows, as_json=as_json, text=text)
+    if out is not None:
+        note(f"record: {out / 'record.json'}")

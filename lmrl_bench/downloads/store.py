@@ -77,7 +77,7 @@ def asset_path(name: str) -> Path:
     if not state.installed:
         raise AssetError(
             f"asset '{name}' ({asset.note}) is not usable: {state.detail}, at {state.path}. "
-            f"Install it: lmrl-bench assets install {name} "
+            f"Install it: lmrl-bench download install {name} "
             f"({asset.download_bytes / 1e6:.0f} MB; licence: {asset.licence}). "
             + still_running(asset)
         )

@@ -52,7 +52,7 @@ def build(
         files = render(table)
     for text in damaged_cells(table):
         say(text)
-    check_writable(out, option="--output")
+    check_writable(out, option="--out")
     for name, content in files.items():
         write_atomic(out / name, content)
     for left_over in set(out.glob(_CURVES)) - {out / name for name in files}:
@@ -79,7 +79,7 @@ def require_own(board: BoardSpec, out: Path) -> None:
         other = False
     if other:
         raise ConfigError(
-            f"{out}: holds another board than '{board.name}' as it is defined; name another folder with --output"
+            f"{out}: holds another board than '{board.name}' as it is defined; name another folder with --out"
         )
 
 

@@ -275,7 +275,7 @@ def damaged_cells(table: BoardTable) -> list[str]:
 
 def left_out(folder: str, error: str, board: str) -> str:
     """Returns the line for a cell whose files are damaged."""
-    return f"{folder}: {error}; it is left out; lmrl-bench bench {board} runs it again"
+    return f"{folder}: {error}; it is left out; lmrl-bench leaderboard run {board} runs it again"
 
 
 def damage(reason: str) -> str:

@@ -16,7 +16,7 @@ from lmrl_bench.records.record import RunRecord
 
 LARGEST = 1e100
 """Numbers beyond it have no variance that a computer can hold."""
-_REMEDY = "run these cells again (`lmrl-bench bench`), or restore the records"
+_REMEDY = "run these cells again (`lmrl-bench leaderboard run`), or restore the records"
 _SHOWN_RECORDS = 10
 _SHOWN_FIELDS = 3
 
@@ -47,7 +47,7 @@ def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
             [
                 *lines,
                 f"these records are not of the board as it is today; run these cells again with: "
-                f"lmrl-bench bench {board} --replace-stale (or restore settings, task or start)",
+                f"lmrl-bench leaderboard run {board} --rerun stale (or restore settings, task or start)",
             ]
         )
     )

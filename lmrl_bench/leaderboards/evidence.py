@@ -55,7 +55,7 @@ def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
         if missing and len(points) > 1:
             raise RecordError(
                 f"{folder}/curves.jsonl: iteration {missing[0]} lacks {metric}; "
-                "run again with --fresh"
+                "run again with --rerun all"
             )
     rows = _first_rows(folder) if shown and record.samples is not None else []
     return Evidence(points, rows)
@@ -92,7 +92,7 @@ def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Validation
         place, *field = first["loc"]
         raise RecordError(
             f"{folder}/curves.jsonl: iteration {lines[int(place)].get('iteration')}: "
-            f"{'.'.join(map(str, field))}: {first['msg']}; run again with --fresh"
+            f"{'.'.join(map(str, field))}: {first['msg']}; run again with --rerun all"
         ) from error
     path = f"{folder}/{CURVES}"
     for point in points:

@@ -1,4 +1,4 @@
-"""A board's records as one table in long form (`board export`), for DuckDB, pandas and whatever reads parquet."""
+"""A board's records as one table in long form (`leaderboard export`), for DuckDB, pandas and whatever reads parquet."""
 
 from __future__ import annotations
 

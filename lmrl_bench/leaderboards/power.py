@@ -1,4 +1,4 @@
-"""How many seeds a difference needs: the power of the two-sample t-test, and `board power`.
+"""How many seeds a difference needs: the power of the two-sample t-test, and `leaderboard power`.
 
 Power is from the noncentral t (squared, F) distribution, with the standard deviation between seeds equal on both
 sides. It plans an experiment; it says nothing about one that has been made.

@@ -60,7 +60,7 @@ class ReferenceRows(_Strict):
 
 
 class TuningSpec(_Strict):
-    """How the tasks' settings for the board's algorithms were chosen (`lmrl-bench tune`)."""
+    """How the tasks' settings for the board's algorithms were chosen (`lmrl-bench leaderboard tune`)."""
 
     trials: int = Field(
         6, ge=1, description="settings tried per task and algorithm, the present ones first"

@@ -124,7 +124,7 @@ def read_checks(row_folder: Path) -> list[Check]:
     except (OSError, ValueError) as error:
         raise RecordError(
             f"{path}: not a file of checks ({_reason(error)}); remove it, and check the row again with "
-            "lmrl-bench submission rescore --write-verification"
+            "lmrl-bench results rescore --write-verification"
         ) from error
     return checks
 

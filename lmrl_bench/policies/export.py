@@ -31,9 +31,7 @@ def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> N
             whose base model is a folder, which nobody else has, and is not merged.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise PolicyError(
-            f"{target}: already there and not empty; name another folder with --output"
-        )
+        raise PolicyError(f"{target}: already there and not empty; name another folder with --out")
     folder = Path(resolve_model(str(source)))
     base = adapter_base(folder)
     if base is None and merge:

@@ -88,7 +88,7 @@ def model_card(
             "Made again by (interrupted, the same command goes on)",
             "",
             "```",
-            f"python -m lmrl_bench.pretraining {command} --work FOLDER --output FOLDER",
+            f"python -m lmrl_bench.pretraining {command} --work FOLDER --out FOLDER",
             "```",
             "",
         ]

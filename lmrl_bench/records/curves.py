@@ -87,7 +87,7 @@ def read_points(folder: Path) -> tuple[list[TrainingPoint], list[ValidationPoint
                 training.append(TrainingPoint.model_validate(line))
         except ValidationError as error:
             raise RecordError(
-                f"{folder}/{CURVES}:{number}: {problems_of(error)}; restore it or run again with --fresh"
+                f"{folder}/{CURVES}:{number}: {problems_of(error)}; restore it or run again with --rerun all"
             ) from error
     return training, validation
 
@@ -219,7 +219,9 @@ def curves_until(folder: Path, mark: CurvesMark) -> tuple[bytes, int]:
         RecordError: The file is missing, or does not begin with what the checkpoint refers to.
     """
     path = folder / CURVES
-    remedy = "restore it or run with --fresh, or delete the folder of the checkpoint to start again"
+    remedy = (
+        "restore it or run with --rerun all, or delete the folder of the checkpoint to start again"
+    )
     try:
         content = read_whole(str(path))
     except FileNotFoundError:
@@ -245,7 +247,7 @@ def file_info(path: Path) -> FileInfo:
         content = path.read_bytes()
     except OSError as error:
         raise RecordError(
-            f"{path}: cannot be read ({error.strerror or error}); run again with --fresh"
+            f"{path}: cannot be read ({error.strerror or error}); run again with --rerun all"
         ) from error
     digest = hashlib.sha256(content).hexdigest()
     return FileInfo(path=path.name, sha256=digest, rows=content.count(b"\n"))
@@ -283,7 +285,9 @@ def _object(path: str, number: int, text: bytes) -> dict[str, Any]:
     try:
         line = parse_json(text)
     except ValueError as error:
-        raise RecordError(f"{path}:{number}: not JSON: {error}; run again with --fresh") from error
+        raise RecordError(
+            f"{path}:{number}: not JSON: {error}; run again with --rerun all"
+        ) from error
     if not isinstance(line, dict):
-        raise RecordError(f"{path}:{number}: not a JSON object; run again with --fresh")
+        raise RecordError(f"{path}:{number}: not a JSON object; run again with --rerun all")
     return line

@@ -165,7 +165,7 @@ def _chunks(path: str, flags: int = 0) -> Iterator[bytes]:
         os.close(handle)
 
 
-def check_writable(folder: Path, option: str = "--output") -> None:
+def check_writable(folder: Path, option: str = "--out") -> None:
     """Proves that a file can be written in the folder, before any work is done; leaves nothing behind.
 
     Args:
@@ -180,7 +180,7 @@ def check_writable(folder: Path, option: str = "--output") -> None:
 
 
 @contextmanager
-def writable(folder: Path, option: str = "--output") -> Iterator[None]:
+def writable(folder: Path, option: str = "--out") -> Iterator[None]:
     """Makes the folder and proves that it can be written; of what was made, what stays empty goes in the end.
 
     Args:

@@ -99,7 +99,9 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
             _check_whole(path, table)
             return table
     except (OSError, pa.ArrowInvalid) as error:
-        raise RecordError(f"{path}: cannot be read ({error}); run again with --fresh") from error
+        raise RecordError(
+            f"{path}: cannot be read ({error}); run again with --rerun all"
+        ) from error
 
 
 def info_of(row: Mapping[str, Any]) -> dict[str, Fact]:
@@ -117,7 +119,7 @@ def info_of(row: Mapping[str, Any]) -> dict[str, Fact]:
     try:
         info = parse_json(text)
     except ValueError as error:
-        raise RecordError(f"{place} is not JSON ({error}); run again with --fresh") from None
+        raise RecordError(f"{place} is not JSON ({error}); run again with --rerun all") from None
     if not isinstance(info, dict) or not info:
         raise RecordError(f"{place} is not a mapping with at least one fact")
     for name, value in info.items():
@@ -135,7 +137,9 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
         raise RecordError(f"{path}: the column '{twice[0]:.80}' is there twice; restore it")
     missing = [name for name in COLUMNS if name not in schema.names]
     if missing:
-        raise RecordError(f"{path}: lacks the columns {', '.join(missing)}; run again with --fresh")
+        raise RecordError(
+            f"{path}: lacks the columns {', '.join(missing)}; run again with --rerun all"
+        )
     unknown = _unknown(schema.names)
     if unknown:
         raise RecordError(f"{path}: unknown columns {_listed(unknown)}; restore it")
@@ -150,7 +154,9 @@ def _check_whole(path: Path, table: pa.Table) -> None:
     if not empty and "output_ids" in table.column_names:
         empty = ["output_ids" for c in table["output_ids"].chunks if c.flatten().null_count][:1]
     if empty:
-        raise RecordError(f"{path}: has an empty field in {_listed(empty)}; run again with --fresh")
+        raise RecordError(
+            f"{path}: has an empty field in {_listed(empty)}; run again with --rerun all"
+        )
 
 
 def _unknown(names: Iterable[str]) -> list[str]:

@@ -117,14 +117,14 @@ def read_record(folder: Path | str) -> RunRecord:
     except (OSError, ValueError) as error:
         _check_own(path)
         raise RecordError(
-            f"{path}: corrupt ({error}); restore it or run again with --fresh"
+            f"{path}: corrupt ({error}); restore it or run again with --rerun all"
         ) from error
     _check_schema(path, content)
     try:
         return RunRecord.model_validate(content)
     except ValidationError as error:
         raise RecordError(
-            f"{path}: not a valid record ({problems_of(error)}); restore it or run again with --fresh"
+            f"{path}: not a valid record ({problems_of(error)}); restore it or run again with --rerun all"
         ) from error
 
 
@@ -172,7 +172,9 @@ def find_folders(root: Path | str) -> list[Path]:
     """
     root = Path(root)
     if not root.is_dir():
-        raise RecordError(f"{root}: there is no such results folder; run `lmrl-bench bench` first")
+        raise RecordError(
+            f"{root}: there is no such results folder; run `lmrl-bench leaderboard run` first"
+        )
     # In the order of paths, which themselves are slow to compare.
     folders = sorted(_folders(str(root)), key=lambda folder: folder.split(os.sep))  # noqa: PTH206
     return [Path(folder) for folder in folders]
@@ -210,7 +212,7 @@ def check_files(folder: Path, record: RunRecord) -> None:
     if lacking := record.lacking():
         raise RecordError(
             f"{folder / RECORD}: a completed run has {', '.join(lacking)}, this record has none; "
-            "restore it or run again with --fresh"
+            "restore it or run again with --rerun all"
         )
     for info, name in ((record.curves, CURVES), (record.samples, SAMPLES)):
         if info is None:
@@ -221,7 +223,7 @@ def check_files(folder: Path, record: RunRecord) -> None:
         if _sha256(path) != info.sha256:
             raise RecordError(
                 f"{path}: changed since the record was written (sha256 differs); "
-                "restore it or run again with --fresh"
+                "restore it or run again with --rerun all"
             )
 
 
@@ -258,7 +260,7 @@ def _check_own(path: str) -> None:
 def _check_schema(path: str, content: Any) -> None:
     if not isinstance(content, dict):
         raise RecordError(
-            f"{path}: corrupt (not a JSON object); restore it or run again with --fresh"
+            f"{path}: corrupt (not a JSON object); restore it or run again with --rerun all"
         )
     schema = content.get("schema")
     if schema != SCHEMA:

@@ -20,7 +20,7 @@ from lmrl_bench.core.wording import reason_of
 from lmrl_bench.records.files import remove_file, sync_folder
 
 FORMAT = 4
-REMEDY = "start again with --fresh, or delete the folder of the checkpoint"
+REMEDY = "start again with --rerun all, or delete the folder of the checkpoint"
 _SEAL = b"\nsha256 "
 _SEAL_SIZE = len(_SEAL) + 64
 
@@ -88,7 +88,7 @@ def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:
     if not isinstance(stored, dict) or stored.get("format") != FORMAT or stored.get("key") != key:
         raise RecordError(
             f"{path}: the checkpoint belongs to another run configuration (settings, task, start or "
-            f"version of the format); {REMEDY}, or choose another --output"
+            f"version of the format); {REMEDY}, or choose another --out"
         )
     state: dict[str, Any] = stored["state"]
     return state

@@ -53,7 +53,7 @@ def undeclared(board: BoardSpec) -> list[str]:
             found.setdefault(reason, []).append((cell.task, name, f"{cell.task}/{file}"))
     return [
         f"{', '.join(file for _task, _name, file in pairs)}: "
-        + reason.replace(_TUNE, f"lmrl-bench tune {board.name}{options}")
+        + reason.replace(_TUNE, f"lmrl-bench leaderboard tune {board.name}{options}")
         for reason, all_pairs in found.items()
         for pairs, options in _parts(all_pairs, whole=len(all_pairs) == len(grid))
     ]

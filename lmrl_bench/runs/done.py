@@ -64,7 +64,7 @@ def done_record(config: RunConfig, expected: ExpectedRun, retry_failed: bool) ->
     if different:
         raise StaleRecordError(
             f"{folder} holds the record of another run ({record.id}: {'; '.join(different[:3])}); "
-            "choose another --output, or --fresh to replace it"
+            "choose another --out, or --rerun all to replace it"
         )
     if record.status == "interrupted" or (record.status == "failed" and retry_failed):
         return None
@@ -104,8 +104,8 @@ def _require_own(config: RunConfig, reason: str) -> None:
     """
     if not has_config(config):
         raise RecordError(
-            f"{reason}, and {CONFIG} next to it is not this run's; choose another --output, delete the "
-            "folder, or --fresh to replace it"
+            f"{reason}, and {CONFIG} next to it is not this run's; choose another --out, delete the "
+            "folder, or --rerun all to replace it"
         )
 
 

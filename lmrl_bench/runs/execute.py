@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -38,7 +38,7 @@ from lmrl_bench.runs.done import (
     done_record,
     untidy,
 )
-from lmrl_bench.runs.folders import own_folder, run_folder, run_name
+from lmrl_bench.runs.folders import run_folder, run_name
 from lmrl_bench.runs.journal import Journal, write_config
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.progress import RESUMED, Event, Listener, of_a_start, silent
@@ -56,40 +56,7 @@ from lmrl_bench.runs.starts import (
 )
 from lmrl_bench.runs.trainer import Interrupted, Trainer
 from lmrl_bench.speedups.allocator import reuse_freed_memory
-from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
-
-
-def run(
-    task: str | Path | Task,
-    algorithm: str,
-    *,
-    seed: int = 0,
-    overrides: Sequence[str] = (),
-    given: Mapping[str, Any] | None = None,
-    progress: Listener = silent,
-    fresh: bool = False,
-) -> RunRecord:
-    """Trains one algorithm on one task and returns the record.
-
-    Args:
-        task: task name, folder, or a loaded task.
-        algorithm: a registered algorithm.
-        seed: root seed of the run.
-        overrides: `"a.b=c"` for any field of the configuration.
-        given: further configuration, below the overrides.
-        progress: takes events.
-        fresh: forget a checkpoint or a record that is already there.
-
-    Raises:
-        LmrlBenchError: The run cannot start.
-    """
-    loaded = task if isinstance(task, Task) else load_task(task)
-    base = {**(given or {}), "algorithm": {"name": algorithm}, "seed": seed}
-    if given and given.get("algorithm", {}).get("name") == algorithm:
-        base["algorithm"] = given["algorithm"]
-    config = own_folder(loaded, resolve(loaded, base, overrides=overrides))
-    return execute_with_start(config, loaded, progress=progress, fresh=fresh)
 
 
 def execute_with_start(

@@ -43,7 +43,7 @@ class CellState:
         job: The cell.
         state: "done" completed; "stale" is the record of other settings, another task or start.
         detail: Why, where it is not obvious.
-        runs: Whether `bench` runs it, with the options that the job was planned with.
+        runs: Whether `leaderboard run` runs it, with the options that the job was planned with.
         record: Its record, if there is one that can be read and is this cell's.
     """
 
@@ -74,7 +74,7 @@ def cell_state(job: CellJob) -> CellState:
 
 
 def _damaged(job: CellJob) -> CellState | None:
-    """Returns the state of a cell whose files are damaged, as `bench` will find it; None for any other cell."""
+    """Returns the state of a cell whose files are damaged, as a run will find it, or None."""
     try:
         done_record(job.config, job.expected, job.rerun.failed)
     except (StaleRecordError, DamagedConfigError):  # the latter is written again without a run
@@ -109,9 +109,9 @@ def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], lis
         )
         lines += _starts(todo)
     for state, option in (
-        ("failed", "--retry-failed"),
-        ("stale", "--replace-stale"),
-        ("damaged", "--fresh"),
+        ("failed", "--rerun failed"),
+        ("stale", "--rerun stale"),
+        ("damaged", "--rerun all"),
     ):
         left = sum(found.state == state and not found.runs for found in states)
         if left:
@@ -148,7 +148,7 @@ def select(
         ConfigError: The grid has no such task, row or seed; names the nearest.
     """
     _known("--task", tasks, [job.config.task for job in jobs])
-    _known("--row", rows, [job.config.row for job in jobs])
+    _known("--entry", rows, [job.config.row for job in jobs])
     _known("--seed", seeds, [job.config.seed for job in jobs])
     return [
         job

@@ -21,7 +21,8 @@ from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.policies.export import export_policy
+from lmrl_bench.policies.export import export_policy as write_policy
+from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import CONFIG, RECORD, read_record
 from lmrl_bench.runs.done import POLICY
@@ -70,7 +71,24 @@ class PolicyResults:
     remarks: list[str]
 
 
-def export(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -> Path:
+def load_policy(
+    place: str | Path, task: str | Path | None = None, *, device: str = "cpu"
+) -> LanguageModelPolicy:
+    """Loads a policy for a task: network, tokenizer, decoding limits.
+
+    Args:
+        place: Folder of a run that kept its policy, folder of any policy, or a model's name.
+        task: Task name or folder; may be left out for a run.
+        device: Where to compute.
+
+    Raises:
+        LmrlBenchError: There is no such policy or task, or they do not fit.
+    """
+    loaded, config = _configured(place, task, 0, device)
+    return load_start(config, loaded, find_start(loaded, config.policy))
+
+
+def export_policy(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -> Path:
     """Writes a policy as an ordinary Hugging Face folder (model and tokenizer, no critic) and returns it.
 
     Args:
@@ -81,7 +99,7 @@ def export(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -
     Raises:
         PolicyError: There is no policy, `out` is not empty, or the result could not be loaded elsewhere.
     """
-    export_policy(policy_of(place), Path(out), merge=merge_adapter)
+    write_policy(policy_of(place), Path(out), merge=merge_adapter)
     return Path(out)
 
 
@@ -156,6 +174,7 @@ def evaluate(
     temperature: float | None = None,
     seed: int | None = None,
     device: str = "cpu",
+    out: str | Path | None = None,
 ) -> PolicyResults:
     """Evaluates a policy on the test split; of a run's policy, the numbers are those of the run's record.
 
@@ -166,10 +185,22 @@ def evaluate(
         temperature: In place of the task's decoding, or the run's.
         seed: Of the random numbers; default: as the run, or 0.
         device: Where to compute.
+        out: Also write a record there, as a run of the algorithm 'none' whose start is the policy.
 
     Raises:
         LmrlBenchError: There is no such policy or task, or they do not fit.
     """
+    if out is not None:
+        loaded, config = _configured(
+            place,
+            task,
+            seed or 0,
+            device,
+            samples=samples,
+            temperature=temperature,
+            output=Path(out),
+        )
+        return PolicyResults(dict(execute(config, loaded).results), True, [])
     run = run_of(place)
     seed = seed if seed is not None else run.seed if run else 0
     loaded, config = _configured(
@@ -198,27 +229,6 @@ def evaluate(
     return PolicyResults(found, start, remarks)
 
 
-def record_evaluation(
-    place: str | Path,
-    task: str | Path | None,
-    output: Path,
-    *,
-    samples: int | None = None,
-    temperature: float | None = None,
-    seed: int | None = None,
-    device: str = "cpu",
-) -> RunRecord:
-    """Evaluates a policy as a run of the algorithm 'none', with a record; its start is the policy itself.
-
-    Raises:
-        LmrlBenchError: The run cannot start.
-    """
-    loaded, config = _configured(
-        place, task, seed or 0, device, samples=samples, temperature=temperature, output=output
-    )
-    return execute(config, loaded)
-
-
 def policy_of(place: str | Path) -> str:
     """Returns what `policy.model` takes: the policy that a run kept, a policy's folder, or a name.
 
@@ -234,7 +244,7 @@ def policy_of(place: str | Path) -> str:
         return str(folder / POLICY)
     if (folder / RECORD).exists() or (folder / CONFIG).exists():
         raise PolicyError(
-            f"{folder}: the run kept no policy; run it again with --keep-policy (and --fresh, if it is complete)"
+            f"{folder}: the run kept no policy; run it again with --keep-policy (and --rerun all, if it is complete)"
         )
     raise PolicyError(
         f"{folder}: neither a policy (a folder with config.json) nor a run that kept one (a folder with {POLICY}/)"

@@ -1,4 +1,4 @@
-"""Trains one recorded seed again (`submission rerun`) and says whether the record holds.
+"""Trains one recorded seed again (`results retrain`) and says whether the record holds.
 
 On one CPU thread, one machine and one set of versions a run repeats bit for bit. Anywhere else it
 cannot promise that, and the new number must lie where one more seed of the row is expected:
@@ -246,7 +246,7 @@ def _train(config: RunConfig, task: Task, progress: Listener) -> RunRecord:
 
 def _check_unfinished(output: Path) -> None:
     if (output / RECORD).exists() and read_record(output).status != "interrupted":
-        raise RecordError(f"{output}: holds a finished run; name an empty folder with --output")
+        raise RecordError(f"{output}: holds a finished run; name an empty folder with --out")
 
 
 def _elsewhere(old: Provenance, new: Provenance) -> list[str]:

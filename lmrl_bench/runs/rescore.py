@@ -1,4 +1,4 @@
-"""Scores stored answers again (`submission rescore`): what a record says must follow from samples.parquet.
+"""Scores stored answers again (`results rescore`): what a record says must follow from samples.parquet.
 
 Needs no policy. Every metric and the reward are computed by the same call on the same answers in the
 same order as when the run was evaluated, so models see the same batches. On one machine the numbers

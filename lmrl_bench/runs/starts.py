@@ -66,7 +66,7 @@ def find_start(task: Task, policy: PolicyConfig) -> Start:
         return found
     model = policy.model or task.spec.policies.default
     raise PolicyError(
-        f"task '{task.name}' has no supervised policy for '{model}' yet; `lmrl-bench run` and `bench` train "
+        f"task '{task.name}' has no supervised policy for '{model}' yet; `lmrl-bench run` and `leaderboard run` train "
         f"it once, before the first run that starts from it (lmrl-bench run --task {task.name} --algorithm ppo "
         f"--policy {model}), or start from the base model with --set policy.start=base"
     )
@@ -186,7 +186,7 @@ def shipped_start(task: Task, policy: PolicyConfig, base: ModelDigests) -> Path 
             f"{folder}: this supervised start was made from other weights of "
             f"'{policy.model or task.spec.policies.default}' than the installed ones; train it again "
             f"(lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
-            "--output RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and "
+            "--out RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and "
             "it is trained into the cache when it is first needed"
         )
     return folder

@@ -14,7 +14,7 @@ from lmrl_bench.runs.journal import Journal
 from lmrl_bench.runs.progress import Event, Listener
 from lmrl_bench.runs.session import Session
 
-STOPPED = "stopped by the user; run the same command again to resume, without --fresh"
+STOPPED = "stopped by the user; run the same command again to resume, without --rerun all"
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the user asked

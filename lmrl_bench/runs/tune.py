@@ -198,7 +198,7 @@ def _record(job: CellJob, errors: Mapping[str, str]) -> RunRecord:
     except StaleRecordError as error:
         raise RecordError(
             f"{error}; settings, task or start have changed since the earlier trials: give another "
-            "--output, or --replace-stale to run them again"
+            "--out, or --rerun stale to run them again"
         ) from None
     if record is None:
         raise RecordError(f"{run_folder(job.config)}: {errors.get(job.name, 'there is no record')}")

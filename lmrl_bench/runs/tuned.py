@@ -1,6 +1,6 @@
 """A task's tuned settings (`algorithms/<algorithm>.yaml`) and how they were chosen.
 
-A file that `lmrl-bench tune` wrote says so in its head, in one line that is read back (`declared.py`): a
+A file that `lmrl-bench leaderboard tune` wrote says so in its head, in one line that is read back (`declared.py`): a
 board that declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
 """
 
@@ -86,7 +86,8 @@ def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]
             }
         )
     return (
-        f"# Made by `lmrl-bench tune {found.board} --write`; the next line is about the settings as they stand here.\n"
+        f"# Made by `lmrl-bench leaderboard tune {found.board} --write`; "
+        "the next line is about the settings as they stand here.\n"
         f"{_MARK}{found.model_dump_json()}\n{dump_yaml(data)}"
     )
 

@@ -1,4 +1,4 @@
-"""Everything that `submission validate` looks at, and the report of it."""
+"""Everything that `results validate` looks at, and the report of it."""
 
 from __future__ import annotations
 

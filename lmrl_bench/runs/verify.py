@@ -1,13 +1,13 @@
-"""Writes down what `submission rescore` and `submission rerun` have shown: a check per row."""
+"""Writes down what `results rescore` and `results retrain` have shown: a check per row."""
 
 from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-import lmrl_bench
 from lmrl_bench.leaderboards.verification import (
     Check,
     Retrained,
@@ -78,7 +78,7 @@ def _check(
         by=by,
         date=datetime.datetime.now(datetime.UTC).date(),
         records=records,
-        package_version=lmrl_bench.__version__,
+        package_version=version("lmrl-bench"),
         retrained=retrained,
     )
 

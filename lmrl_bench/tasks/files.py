@@ -53,5 +53,5 @@ def _file_digest(path: Path, _modified: int, _size: int) -> str:
 
 def _remedy(data: DataSpec) -> str:
     if data.asset:
-        return f"install it again: lmrl-bench assets install {data.asset}"
+        return f"install it again: lmrl-bench download install {data.asset}"
     return "restore it (git checkout, or reinstall lmrl-bench), or run the task's build.py"

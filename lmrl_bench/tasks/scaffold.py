@@ -81,7 +81,7 @@ def new_task(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise TaskError(
-            f"{folder}: cannot be made ({error.strerror or error}); choose another with --folder"
+            f"{folder}: cannot be made ({error.strerror or error}); choose another with --out"
         ) from error
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
         built = Path(temporary) / name

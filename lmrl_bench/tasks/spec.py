@@ -49,7 +49,7 @@ class DataSpec(_Strict):
     validation: DataFile
     test: DataFile
     asset: str | None = Field(
-        None, description="asset that holds the files (lmrl-bench assets install NAME)"
+        None, description="asset that holds the files (lmrl-bench download install NAME)"
     )
     dataset: str | None = Field(None, description="hf-datasets: local path or hub id")
     revision: str | None = Field(

@@ -203,7 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--any-release", action="store_true", help="do not check the index files")
     parser.add_argument("--check", action="store_true", help="compare with data/, write nothing")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
     rows = build(options.any_release)
     sys.exit(0 if write_or_compare(rows, options.output, compare=options.check) else 1)

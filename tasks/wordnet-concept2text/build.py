@@ -215,7 +215,7 @@ def main() -> None:
     """Rebuilds, then writes or compares."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with data/, write nothing")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
     sys.exit(0 if write_or_compare(build(), options.output, compare=options.check) else 1)
 

@@ -142,9 +142,7 @@ def test_an_unwritable_results_folder(world, capsys):
     (world.root / "out").write_text("a file")
     run = world.run_file(policy={"start": "supervised"}, output="out/deep")
     refused = call(capsys, "run", run)
-    assert_refused(
-        refused, "out/deep: results cannot be written here", "choose another with --output"
-    )
+    assert_refused(refused, "out/deep: results cannot be written here", "choose another with --out")
     assert not (world.root / "cache").exists()
 
 
@@ -159,8 +157,8 @@ def test_a_device_that_is_not_there(world, capsys, device):
 
 def test_a_folder_for_tasks_that_cannot_be_made(world, capsys):
     (world.root / "file").write_text("a file")
-    refused = call(capsys, "task", "new", "mine", "--folder", world.root / "file" / "tasks")
-    assert_refused(refused, "file/tasks: cannot be made", "choose another with --folder")
+    refused = call(capsys, "task", "new", "mine", "--out", world.root / "file" / "tasks")
+    assert_refused(refused, "file/tasks: cannot be made", "choose another with --out")
 
 
 def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):
@@ -172,7 +170,7 @@ def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):
 
 def test_an_unwritable_results_folder_of_a_board(world, capsys):
     (world.root / "results").write_text("a file")
-    refused = call(capsys, "bench", "quickstart")
+    refused = call(capsys, "leaderboard", "run", "quickstart")
     assert_refused(
         refused, "results: results cannot be written here", "choose another with --results"
     )
@@ -180,7 +178,7 @@ def test_an_unwritable_results_folder_of_a_board(world, capsys):
 
 
 def test_a_board_does_not_run_under_another_configuration(world, capsys):
-    refused = call(capsys, "bench", "quickstart", "--set", "policy.start=base")
+    refused = call(capsys, "leaderboard", "run", "quickstart", "--set", "policy.start=base")
     assert_refused(refused, "--set policy.start=base", "only runtime.* may be set")
     assert not (world.root / "results").exists()
 
@@ -199,9 +197,9 @@ def test_a_board_does_not_run_under_another_configuration(world, capsys):
         (["algorithm", "show", "nlpp"], ["unknown algorithm 'nlpp'", "did you mean 'nlpo'?"]),
         (["task", "show", "toyy"], ["unknown task 'toyy'", "did you mean 'toy'?"]),
         (["task", "lint", "toyy"], ["unknown task 'toyy'", "did you mean 'toy'?"]),
-        (["board", "build", "quickstrt"], ["'quickstrt'", "did you mean 'quickstart'?"]),
-        (["bench", "quickstrt"], ["unknown board 'quickstrt'", "did you mean 'quickstart'?"]),
-        (["assets", "install", "minilmm"], ["minilmm", "did you mean"]),
+        (["leaderboard", "build", "quickstrt"], ["'quickstrt'", "did you mean 'quickstart'?"]),
+        (["leaderboard", "run", "quickstrt"], ["unknown board 'quickstrt'", "did you mean 'quickstart'?"]),
+        (["download", "install", "minilmm"], ["minilmm", "did you mean"]),
     ],
 )  # fmt: skip
 def test_unknown_names(arguments, parts, world, capsys):
@@ -220,7 +218,7 @@ def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):
         "evaluation: {evry: 2}\n"
         "policy: {start: superwised}\n"
     )
-    refused = call(capsys, "run", "bad.yaml", "--output", world.root / "out")
+    refused = call(capsys, "run", "bad.yaml", "--out", world.root / "out")
     assert_refused(
         refused,
         "bad.yaml:4: algorithm.epoch: unknown key",

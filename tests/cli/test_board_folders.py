@@ -54,11 +54,11 @@ def test_reference_rows_are_those_that_the_board_has():
 
 def test_a_board_is_built_into_its_own_folder(place, capsys):
     _, root = place
-    done = call(capsys, "board", "build", "boards/small")
+    done = call(capsys, "leaderboard", "build", "boards/small")
     assert done.code == 0, done.err
     assert (root / "boards" / "small" / "board.json").is_file()
     assert not (root / "leaderboards").exists()
-    assert call(capsys, "board", "build", "boards/small", "--check").code == 0
+    assert call(capsys, "leaderboard", "check", "boards/small").code == 0
 
 
 def test_another_board_is_not_written_over(place, capsys):
@@ -66,12 +66,12 @@ def test_another_board_is_not_written_over(place, capsys):
     shutil.copytree(root / "boards", root / "other")
     path = root / "other" / "small" / "leaderboard.yaml"
     path.write_text(path.read_text().replace("title: Small board", "title: Another board"))
-    done = call(capsys, "board", "build", "boards/small", "--out", "other/small")
+    done = call(capsys, "leaderboard", "build", "boards/small", "--out", "other/small")
     assert (done.code, "other/small: holds another board than 'small'" in done.err) == (2, True)
     assert not (root / "other" / "small" / "board.json").exists()
     (root / "made").mkdir()
     (root / "made" / "board.json").write_text('{"name": "theirs"}')
-    done = call(capsys, "board", "build", "boards/small", "--out", "made")
+    done = call(capsys, "leaderboard", "build", "boards/small", "--out", "made")
     assert (done.code, "made: holds another board" in done.err) == (2, True)
 
 
@@ -79,22 +79,22 @@ def test_a_board_of_the_working_folder_is_found_by_its_name(place, capsys):
     _, root = place
     (root / "boards").rename(root / "leaderboards")
     assert load_board("small").folder == root.joinpath("leaderboards/small").relative_to(root)
-    done = call(capsys, "submission", "validate", "results/small")
+    done = call(capsys, "results", "validate", "results/small")
     assert done.code == 0, done.err
-    assert call(capsys, "board", "build", "small").code == 0
-    assert "small" in call(capsys, "board", "list").out
+    assert call(capsys, "leaderboard", "build", "small").code == 0
+    assert "small" in call(capsys, "leaderboard", "list").out
 
 
 def test_a_record_whose_policy_is_a_folder_is_trained_again(place, capsys):
     world, root = place
     run = "results/small/toy/ppo/1"
-    done = call(capsys, "submission", "rerun", run)
+    done = call(capsys, "results", "retrain", run)
     assert (done.code, "give the folder with --policy FOLDER" in done.err) == (2, True), done.err
-    done = call(capsys, "submission", "rerun", run, "--policy", world.model)
+    done = call(capsys, "results", "retrain", run, "--policy", world.model)
     assert done.code == 0, done.err
-    assert "bitwise the same" in done.out
+    assert "bit-identical" in done.out
     (root / "boards").rename(root / "leaderboards")  # its leaderboard.yaml says where the policy is
-    done = call(capsys, "submission", "rerun", run)
+    done = call(capsys, "results", "retrain", run)
     assert done.code == 0, done.err
 
 
@@ -104,7 +104,7 @@ def test_another_policy_is_refused(place, capsys, tmp_path):
     path = tmp_path / "other" / "model.safetensors"
     weights = {name: 2 * weight for name, weight in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
-    done = call(capsys, "submission", "rerun", "results/small/toy/ppo/1", "--policy", "other")
+    done = call(capsys, "results", "retrain", "results/small/toy/ppo/1", "--policy", "other")
     assert (done.code, "policy.base_weights_sha256 is" in done.err) == (2, True), done.err
 
 
@@ -112,7 +112,7 @@ def test_a_name_that_a_plug_in_may_have(place, capsys):
     _, root = place
     path = root / "boards" / "small" / "leaderboard.yaml"
     path.write_text(path.read_text().replace("algorithm: ppo", "algorithm: raft"))
-    done = call(capsys, "board", "build", "boards/small")
+    done = call(capsys, "leaderboard", "build", "boards/small")
     assert (done.code, "of a plug-in is known once its package is installed here" in done.err) == (
         2,
         True,

@@ -1,4 +1,4 @@
-"""A damaged cell costs that cell: the board is built from the others and names it, and `bench` runs it alone again."""
+"""A damaged cell costs that cell: the leaderboard is built from the others and names it, and `run` repeats it alone."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def test_a_damaged_cell_costs_that_cell(made, tmp_path, capsys, name):
     path = tmp_path / "results" / "small" / "toy" / "ppo" / "1" / name
     path.write_bytes(path.read_bytes()[:-3])
     options = ("--results", tmp_path / "results", "--out", tmp_path / "out")
-    done = call(capsys, "board", "build", board, *options)
+    done = call(capsys, "leaderboard", "build", board, *options)
     assert done.code == 0, done.err
     assert "small/toy/ppo/1: damaged: " in done.err
     assert name in done.err
-    assert "lmrl-bench bench small runs it again" in done.err
+    assert "lmrl-bench leaderboard run small runs it again" in done.err
     content = json.loads((tmp_path / "out" / "board.json").read_text())
     row = next(row for row in content["tasks"][0]["rows"] if row["label"] == "ppo")
     assert [run["status"] for run in row["runs"]] == ["completed", "missing", "completed"]
     assert row["runs"][1]["error"].startswith("damaged: ")
     assert str(tmp_path) not in (tmp_path / "out" / "board.json").read_text()
-    assert call(capsys, "board", "build", board, *options, "--check").code == 3
-    done = call(capsys, "bench", board, *options)
+    assert call(capsys, "leaderboard", "check", board, *options).code == 3
+    done = call(capsys, "leaderboard", "run", board, *options)
     assert done.code == 0, done.err
-    assert call(capsys, "board", "build", board, *options, "--check").code == 0
+    assert call(capsys, "leaderboard", "check", board, *options).code == 0
 
 
 def test_a_crafted_parquet_hides_no_other_problem(made, tmp_path, capsys):
@@ -54,9 +54,9 @@ def test_a_crafted_parquet_hides_no_other_problem(made, tmp_path, capsys):
     row = tmp_path / "results" / "small" / "toy" / "ppo"
     (row / "1" / "samples.parquet").write_bytes(b"PAR1" + b"\xff" * 64 + b"PAR1")
     (row / "2" / "record.json").write_text('{"a": ' + "9" * 10_000 + "}")
-    for command in (("validate", tmp_path / "results" / "small", "--board", board),
+    for command in (("validate", tmp_path / "results" / "small", "--leaderboard", board),
                     ("rescore", tmp_path / "results" / "small")):  # fmt: skip
-        done = call(capsys, "submission", *command)
+        done = call(capsys, "results", *command)
         assert done.code == 3, done.err
         assert "ppo/1/samples.parquet: cannot be read (" in done.err
         assert "ppo/2/record.json: corrupt (" in done.err
@@ -106,7 +106,7 @@ def test_a_crafted_samples_file_costs_its_cell(made, tmp_path, capsys, monkeypat
     content["samples"]["sha256"] = file_sha256(path)
     (folder / "record.json").write_text(json.dumps(content))
     options = ("--results", tmp_path / "results", "--out", tmp_path / "out")
-    done = call(capsys, "board", "build", board, *options)
+    done = call(capsys, "leaderboard", "build", board, *options)
     assert done.code == 0, done.err
     (line,) = [line for line in done.err.splitlines() if "damaged" in line]
     assert line.startswith("small/toy/ppo/0: damaged: ")
@@ -114,8 +114,8 @@ def test_a_crafted_samples_file_costs_its_cell(made, tmp_path, capsys, monkeypat
     built = json.loads((tmp_path / "out" / "board.json").read_text())["tasks"][0]
     statuses = [[run["status"] for run in row["runs"]] for row in built["rows"]]
     assert sorted(statuses) == [["completed"] * 3, ["missing", "completed", "completed"]]
-    for command in (("validate", "--board", board), ("rescore",)):
-        done = call(capsys, "submission", command[0], tmp_path / "results" / "small", *command[1:])
+    for command in (("validate", "--leaderboard", board), ("rescore",)):
+        done = call(capsys, "results", command[0], tmp_path / "results" / "small", *command[1:])
         errors = done.err.partition("error: ")[2]
         assert (done.code, "ppo/0" in errors, "ppo/1" in errors) == (3, True, False), done.err
 
@@ -128,10 +128,10 @@ def test_an_export_and_statistics_name_a_damaged_cell(made, tmp_path, capsys, mo
     path = tmp_path / "results" / "small" / "toy" / "ppo" / "1" / name
     path.write_bytes(path.read_bytes()[:-3])
     options = ("--results", tmp_path / "results")
-    done = call(capsys, "board", "export", board, *options, "--output", tmp_path / "all.parquet")
+    done = call(capsys, "leaderboard", "export", board, *options, "--out", tmp_path / "all.parquet")
     assert done.code == 0, done.err
     assert "small/toy/ppo/1: damaged: " in done.err
     rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
     of_cell = [row for row in rows if (row["row"], row["seed"]) == ("ppo", 1)]
     assert [row["status"] for row in of_cell] == ["missing"]
-    assert "small/toy/ppo/1: damaged: " in call(capsys, "board", "power", board, *options).err
+    assert "small/toy/ppo/1: damaged: " in call(capsys, "leaderboard", "power", board, *options).err

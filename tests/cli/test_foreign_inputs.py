@@ -23,9 +23,7 @@ def assert_outcome(called, message):
 def test_files(name, make, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = write(tmp_path, name, make)
-    assert_outcome(
-        call(capsys, "task", "new", "mine", "--from", path.name, "--folder", "."), message
-    )
+    assert_outcome(call(capsys, "task", "new", "mine", "--from", path.name, "--out", "."), message)
     assert sorted(item.name for item in tmp_path.iterdir()) == sorted(
         [name] if message else ["mine", name]
     )
@@ -36,7 +34,7 @@ def test_templates(template, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     rows = [{"prompt": f"p {n}", "answer": f"a {n}", "gone": None} for n in range(60)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert call(capsys, "task", "new", "mine", "--from", "rows.jsonl", "--folder", ".").code == 0
+    assert call(capsys, "task", "new", "mine", "--from", "rows.jsonl", "--out", ".").code == 0
     path = tmp_path / "mine" / "task.yaml"
     path.write_text(path.read_text().replace('"{{ prompt }}"', json.dumps(template)))
     assert_outcome(call(capsys, "task", "preview", "mine"), message)

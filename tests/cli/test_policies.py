@@ -10,10 +10,10 @@ import torch
 from fixtures.runs import call
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lmrl_bench import run
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs import policies
-from lmrl_bench.runs.execute import run
 
 IDS = torch.tensor([[3, 4, 5, 6]])
 
@@ -24,7 +24,7 @@ def trained(world):
     given = world.given(
         budget={"tokens": 120}, runtime={"output": str(world.root / "out"), "keep_policy": True}
     )
-    return world.root / "out", run("toy", "ppo", given=given)
+    return world.root / "out", run("toy", "ppo", config=given)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def adapted(world):
     pytest.importorskip("peft")
     policy = {"start": "base", "adapter": {"rank": 2, "alpha": 4}}
     runtime = {"output": str(world.root / "lora"), "keep_policy": True}
-    run("toy", "ppo", given=world.given(policy=policy, budget={"tokens": 240}, runtime=runtime))
+    run("toy", "ppo", config=world.given(policy=policy, budget={"tokens": 240}, runtime=runtime))
     return world.root / "lora"
 
 
@@ -83,7 +83,7 @@ def test_an_adapter_of_a_hub_model_is_exported_as_it_loads_elsewhere(world, adap
     file.write_text(
         json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "some/model"})
     )
-    policies.export(adapted, world.root / "out2")
+    policies.export_policy(adapted, world.root / "out2")
     files = {path.name for path in (world.root / "out2").iterdir()}
     assert files >= {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"}
     assert not files & {"config.json", "value_head.safetensors"}
@@ -114,7 +114,7 @@ def test_evaluating_any_policy_writes_a_record_only_when_it_is_asked(world, caps
     assert "reward" in shown.out
     assert "KL" not in shown.out  # there is no start to compare with
     assert not (world.root / "e").exists()
-    written = call(capsys, *place, "--output", world.root / "e")
+    written = call(capsys, *place, "--out", world.root / "e")
     assert written.code == 0, written.err
     assert read_record(world.root / "e").results["test"].n == 4
     warm = call(capsys, *place, "--temperature", "0.3", "--json")
@@ -150,7 +150,7 @@ def test_sampling_shows_prompts_responses_and_references(world, trained, capsys)
 
 
 def test_what_is_no_policy_is_refused(world, capsys):
-    run("toy", "ppo", given=world.given("plain"))
+    run("toy", "ppo", config=world.given("plain"))
     (world.root / "empty").mkdir()
     for words, reason in (
         (["export", world.root / "plain", "--out", world.root / "x"], "--keep-policy"),
@@ -173,12 +173,12 @@ def test_run_keeps_the_policy_on_request_and_says_where(world, capsys):
     first = call(capsys, "run", file)
     assert "policy:" not in first.out
     late = call(capsys, "run", file, "--keep-policy")
-    assert "add --fresh" in late.err
-    kept = call(capsys, "run", file, "--keep-policy", "--fresh")
+    assert "add --rerun all" in late.err
+    kept = call(capsys, "run", file, "--keep-policy", "--rerun", "all")
     assert kept.code == 0
     assert f"policy: {world.root / 'out' / 'policy'}" in kept.out
     assert (world.root / "out" / "policy" / "config.json").exists()
-    answers = [line for line in kept.out.splitlines() if line.startswith("answer ")]
+    answers = [line for line in kept.out.splitlines() if line.startswith("completion ")]
     prompts = [sample.prompt for sample in world.task.samples("test")[:2]]
     assert [f'to: "{prompt}"' in line for prompt, line in zip(prompts, answers, strict=True)] == [
         True,

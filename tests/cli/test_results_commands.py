@@ -1,4 +1,4 @@
-"""`board export | statistics | power` on toy data."""
+"""`leaderboard export | statistics | power` on toy data."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ def board(world):
 
 
 def test_export(world, board, capsys):
-    done = call(capsys, "board", "export", board, "--output", "out.parquet")
+    done = call(capsys, "leaderboard", "export", board, "--out", "out.parquet")
     assert done.code == 0, done.err
     table = pq.read_table(world.root / "out.parquet")
     assert done.err == f"wrote out.parquet: {table.num_rows} rows\n"
     assert set(table["status"].to_pylist()) == {"completed", "failed"}
-    wrong = call(capsys, "board", "export", board, "--output", "out.csv")
+    wrong = call(capsys, "leaderboard", "export", board, "--out", "out.csv")
     assert wrong.code == 2
     assert "Traceback" not in wrong.err
 
 
 def test_statistics(board, capsys):
-    shown = call(capsys, "board", "statistics", board)
+    shown = call(capsys, "leaderboard", "stats", board)
     assert shown.code == 0, shown.err
     assert "ties, best first" in shown.out
-    found = call(capsys, "board", "statistics", board, "--json").json
+    found = call(capsys, "leaderboard", "stats", board, "--json").json
     rows = {row["row"]: row for row in found["rows"]}
     assert rows["a2c"]["collapsed"] == 1
     assert rows["supervised"]["mean"]["value"] == pytest.approx(1.0)
-    assert call(capsys, "board", "statistics", board).out == shown.out
+    assert call(capsys, "leaderboard", "stats", board).out == shown.out
 
 
 def test_power(board, capsys):
-    (row,) = call(capsys, "board", "power", board, "--difference", "0.05", "--json").json
+    (row,) = call(capsys, "leaderboard", "power", board, "--difference", "0.05", "--json").json
     assert (row["task"], row["seeds"], row["rows"]) == ("toy", 3, 3)
     assert row["needed"] >= 2
-    assert "needed" not in call(capsys, "board", "power", board).out
-    refused = call(capsys, "board", "power", board, "--difference", "0")
+    assert "needed" not in call(capsys, "leaderboard", "power", board).out
+    refused = call(capsys, "leaderboard", "power", board, "--difference", "0")
     assert refused.code == 2
     assert "error: the difference must be positive" in refused.err

@@ -1,4 +1,4 @@
-"""`submission validate | rerun` as somebody uses them: further rows, the report, levels of verification."""
+"""`results validate | rerun` as somebody uses them: further rows, the report, levels of verification."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def handed(honest, tmp_path):
 
 
 def validate(capsys, handed, folder, *options):
-    return call(capsys, "submission", "validate", folder, "--board", handed.board, *options)
+    return call(capsys, "results", "validate", folder, "--leaderboard", handed.board, *options)
 
 
 def levels(handed):
@@ -107,12 +107,12 @@ def test_wrong_usage(handed, capsys, tmp_path):
     assert (done.code, "there is no such folder of results" in done.err) == (2, True)
     done = validate(capsys, handed, handed.folder, "--against", tmp_path / "nothing")
     assert (done.code, "no such folder of earlier results" in done.err) == (2, True)
-    assert call(capsys, "submission", "validate", handed.folder, "--board", "nano-x").code == 2
-    done = call(capsys, "submission", "rescore", handed.folder, "--write-verification")
+    assert call(capsys, "results", "validate", handed.folder, "--leaderboard", "nano-x").code == 2
+    done = call(capsys, "results", "rescore", handed.folder, "--write-verification")
     assert (done.code, "needs --by NAME" in done.err) == (2, True)
     for name in ("x" * 201, "two\nlines"):
         options = ("--write-verification", "--by", name)
-        done = call(capsys, "submission", "rescore", handed.folder, *options)
+        done = call(capsys, "results", "rescore", handed.folder, *options)
         assert (done.code, "--by: " in done.err) == (2, True), done.err
 
 
@@ -128,7 +128,7 @@ def test_what_a_reviewer_should_know(handed, capsys):
 def test_a_removed_check_is_shown(handed, capsys, tmp_path):
     """Of the whole board; further rows in a folder of their own come without the checks of the others."""
     options = ("--write-verification", "--by", "A. Reviewer")
-    assert call(capsys, "submission", "rescore", handed.folder, *options).code == 0
+    assert call(capsys, "results", "rescore", handed.folder, *options).code == 0
     before = tmp_path / "checked"
     shutil.copytree(handed.folder.parent, before)
     done = validate(capsys, handed, handed.folder, "--against", before)
@@ -147,7 +147,7 @@ def test_a_removed_check_is_shown(handed, capsys, tmp_path):
 def test_rescored_holds_until_a_record_changes(handed, capsys):
     assert set(levels(handed).values()) == {(0, "declared")}
     options = ("--write-verification", "--by", "A. Reviewer")
-    done = call(capsys, "submission", "rescore", handed.folder, *options)
+    done = call(capsys, "results", "rescore", handed.folder, *options)
     assert done.code == 0, done.err
     assert set(levels(handed).values()) == {(1, "rescored")}
     spec = load_board(handed.board)
@@ -162,7 +162,7 @@ def test_rescored_holds_until_a_record_changes(handed, capsys):
 
 def test_one_seed_rescored_is_no_row(handed, capsys):
     options = ("--write-verification", "--by", "A. Reviewer")
-    done = call(capsys, "submission", "rescore", handed.run(f"{PPO}/0"), *options)
+    done = call(capsys, "results", "rescore", handed.run(f"{PPO}/0"), *options)
     assert done.code == 0, done.err
     assert "toy/ppo: not verified: seeds 1, 2 not rescored" in done.err
     assert levels(handed)["ppo"] == (0, "declared")
@@ -172,9 +172,9 @@ def test_trained_again_bit_for_bit(handed, capsys):
     """Every seed: level 3 after the first, level 4 after the last."""
     options = ("--write-verification", "--by", "A. Reviewer")
     for seed in range(3):
-        done = call(capsys, "submission", "rerun", handed.run(f"{PPO}/{seed}"), *options)
+        done = call(capsys, "results", "retrain", handed.run(f"{PPO}/{seed}"), *options)
         assert done.code == 0, done.err
-        assert "bitwise the same: record" in done.out
+        assert ": bit-identical: record" in done.out
         wanted = (4, "replicated") if seed == 2 else (3, "retrained")
         assert levels(handed)["ppo"] == wanted
     content = json.loads((handed.folder / "toy" / "ppo" / "verification.json").read_text())
@@ -188,9 +188,9 @@ def test_how_parameters_were_counted_and_a_change_of_code_are_no_other_bits(hand
 
     handed.edit(change)
     options = ("--write-verification", "--by", "A. Reviewer")
-    done = call(capsys, "submission", "rerun", handed.run(), *options)
+    done = call(capsys, "results", "retrain", handed.run(), *options)
     assert done.code == 0, done.err
-    assert "bitwise the same: record" in done.out
+    assert ": bit-identical: record" in done.out
     assert levels(handed)["ppo"] == (3, "retrained")
 
 
@@ -203,13 +203,13 @@ def test_other_bits_inside_the_interval_of_the_other_seeds(handed, capsys, tmp_p
 
     handed.edit(change)
     output = tmp_path / "kept"
-    done = call(capsys, "submission", "rerun", handed.run(), "--output", output)
+    done = call(capsys, "results", "retrain", handed.run(), "--out", output)
     assert done.code == 0, done.err
-    assert "not the same bits; chrf" in done.out
-    assert "lies inside the 95 % prediction interval of the row's other seeds [" in done.out
+    assert "not bit-identical; chrf" in done.out
+    assert "lies inside the 95 % prediction interval of the entry's other seeds [" in done.out
     assert "torch 1.0 → " in done.out
     assert read_record(output).status == "completed"
-    done = call(capsys, "submission", "rerun", handed.run(), "--output", output)
+    done = call(capsys, "results", "retrain", handed.run(), "--out", output)
     assert (done.code, "holds a finished run" in done.err) == (2, True)
 
 
@@ -224,7 +224,7 @@ def test_a_number_that_training_does_not_give(handed, capsys):
             f"{PPO}/{seed}",
         )
     handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert done.code == 3
     assert "not the same bits (results differ)" in done.err
     assert "outside [89.9" in done.err
@@ -232,13 +232,13 @@ def test_a_number_that_training_does_not_give(handed, capsys):
 
 def test_a_primary_metric_of_the_submitters_own(handed, capsys):
     handed.edit(lambda c: c["task"].update(primary_metric="bleu"))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "the primary metric is bleu in the record, chrf now" in done.err) == (
         3,
         True,
     )
     handed.edit(lambda c: c["task"].update(primary_metric=""))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "record (task.primary_metric: " in done.err) == (
         2,
         True,
@@ -248,18 +248,18 @@ def test_a_primary_metric_of_the_submitters_own(handed, capsys):
 def test_without_two_other_seeds_only_bits_count(handed, capsys):
     shutil.rmtree(handed.run(f"{PPO}/2"))
     handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "an interval needs two" in done.err) == (3, True)
 
 
 def test_a_run_that_failed_does_not_complete_now(handed, capsys):
     error = {"type": "ValueError", "message": "a loss is not finite"}
     handed.edit(lambda c: c.update(status="diverged", results={}, samples=None, error=error))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "the run diverged in the record and completed now" in done.err) == (3, True)
 
 
 def test_a_record_of_another_state_of_the_task(handed, capsys):
     handed.edit(lambda content: content["task"].update(version=7))
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "task.version is 7 in the record, 1 today" in done.err) == (2, True)

@@ -80,7 +80,7 @@ def test_every_board_that_was_built_is_checked(stale, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode != 0) == bool(stale), done.stderr
     assert (tmp_path / "asked").read_text().splitlines() == [
-        f"board build leaderboards/{name} --check" for name in ("one", "two")
+        f"leaderboard check leaderboards/{name}" for name in ("one", "two")
     ]
 
 

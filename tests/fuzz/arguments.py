@@ -33,32 +33,33 @@ PLACE = "?"
 TEMPLATES: tuple[Command, ...] = (
     ("task", "list"), ("task", "show", PLACE), ("task", "preview", PLACE), ("task", "lint", PLACE),
     ("task", "preview", "toy", "--count", PLACE), ("task", "new", PLACE),
-    ("task", "new", PLACE, "--folder", PLACE), ("task", "new", "made", "--from", PLACE),
+    ("task", "new", PLACE, "--out", PLACE), ("task", "new", "made", "--from", PLACE),
     ("task", "new", "made", "--from", "rows.csv", "--prompt-column", PLACE),
-    ("task", "new", "made", "--from", "rows.csv", "--reference-column", PLACE, "--folder", PLACE),
-    ("algorithm", "list"), ("algorithm", "show", PLACE), ("assets", "list"),
+    ("task", "new", "made", "--from", "rows.csv", "--reference-column", PLACE, "--out", PLACE),
+    ("algorithm", "list"), ("algorithm", "show", PLACE), ("download", "list"),
     ("run", PLACE, "--dry-run"), ("run", "--task", PLACE, "--dry-run"),
     ("run", "run.yaml", "--dry-run", "--algorithm", PLACE),
     ("run", "run.yaml", "--dry-run", "--policy", PLACE),
     ("run", "run.yaml", "--dry-run", "--seed", PLACE),
-    ("run", "run.yaml", "--dry-run", "--output", PLACE),
-    ("run", "run.yaml", "--policy", PLACE, "--fresh"),
-    ("board", "list"), ("board", "build", PLACE, "--out", "page"),
-    ("board", "build", "boards/small", "--results", PLACE, "--check"),
-    ("board", "build", "boards/small", "--results", "results", "--out", PLACE),
-    ("board", "export", "boards/small", "--results", "results", "--output", PLACE),
-    ("board", "statistics", PLACE, "--results", PLACE),
-    ("board", "power", "boards/small", "--results", "results", "--difference", PLACE),
-    ("bench", PLACE, "--dry-run"), ("bench", "boards/small", "--dry-run", "--results", PLACE),
-    ("bench", "boards/small", "--dry-run", "--results", "results", "--jobs", PLACE),
-    ("tune", PLACE, "--dry-run"), ("tune", "boards/small", "--dry-run", "--trials", PLACE),
-    ("tune", "boards/small", "--dry-run", "--task", PLACE, "--algorithm", PLACE),
-    ("submission", "validate", PLACE), ("submission", "validate", "results/small", "--board", PLACE),
-    ("submission", "validate", "results/small", "--board", "boards/small", "--against", PLACE),
-    ("submission", "validate", "results/small", "--board", "boards/small", "--report", PLACE),
-    ("submission", "rescore", PLACE), ("submission", "rerun", PLACE),
-    ("submission", "rescore", "results/small", "--write-verification", "--by", PLACE),
-    ("doctor", "--workload", PLACE), (PLACE,), (PLACE, PLACE), ("metric", "show", PLACE),
+    ("run", "run.yaml", "--dry-run", "--out", PLACE),
+    ("run", "run.yaml", "--policy", PLACE, "--rerun", "all"),
+    ("leaderboard", "list"), ("leaderboard", "build", PLACE, "--out", "page"),
+    ("leaderboard", "check", "boards/small", "--results", PLACE),
+    ("leaderboard", "build", "boards/small", "--results", "results", "--out", PLACE),
+    ("leaderboard", "export", "boards/small", "--results", "results", "--out", PLACE),
+    ("leaderboard", "stats", PLACE, "--results", PLACE),
+    ("leaderboard", "power", "boards/small", "--results", "results", "--difference", PLACE),
+    ("leaderboard", "run", PLACE, "--dry-run"), ("leaderboard", "run", "boards/small", "--dry-run", "--results", PLACE),
+    ("leaderboard", "run", "boards/small", "--dry-run", "--results", "results", "--jobs", PLACE),
+    ("leaderboard", "tune", PLACE, "--dry-run"),
+    ("leaderboard", "tune", "boards/small", "--dry-run", "--trials", PLACE),
+    ("leaderboard", "tune", "boards/small", "--dry-run", "--task", PLACE, "--algorithm", PLACE),
+    ("results", "validate", PLACE), ("results", "validate", "results/small", "--leaderboard", PLACE),
+    ("results", "validate", "results/small", "--leaderboard", "boards/small", "--against", PLACE),
+    ("results", "validate", "results/small", "--leaderboard", "boards/small", "--report", PLACE),
+    ("results", "rescore", PLACE), ("results", "retrain", PLACE),
+    ("results", "rescore", "results/small", "--write-verification", "--by", PLACE),
+    ("settings", PLACE), ("doctor", PLACE), (PLACE,), (PLACE, PLACE), ("metric", "show", PLACE),
     ("reward", "show", PLACE), ("metric", "list"), ("reward", "list"),
 )  # fmt: skip
 
@@ -68,7 +69,7 @@ def command_line(rng: random.Random) -> Command:
     if rng.random() < 0.33:
         pairs = [_setting(rng) for _ in range(rng.choice([1, 1, 2]))]
         target = rng.choice(
-            [("run", "run.yaml", "--dry-run"), ("bench", "boards/small", "--dry-run")]
+            [("run", "run.yaml", "--dry-run"), ("leaderboard", "run", "boards/small", "--dry-run")]
         )
         return (*target, *(part for pair in pairs for part in ("--set", pair)))
     template = rng.choice(TEMPLATES)

@@ -41,14 +41,14 @@ SHOW: Command = ("task", "show", "toy")
 LINT: Command = ("task", "lint", "toy")
 PREVIEW: Command = ("task", "preview", "toy")
 DRY: Command = ("run", "run.yaml", "--dry-run")
-RUN: Command = ("run", "run.yaml", "--fresh")
-VALIDATE: Command = ("submission", "validate", "results/small", "--board", "boards/small")
-RESCORE: Command = ("submission", "rescore", "results/small")
-STATISTICS: Command = ("board", "statistics", "boards/small", "--results", "results")
-BUILD: Command = ("board", "build", "boards/small", "--results", "results", "--out", "page")
-PLAN: Command = ("bench", "boards/small", "--results", "results", "--dry-run")
+RUN: Command = ("run", "run.yaml", "--rerun", "all")
+VALIDATE: Command = ("results", "validate", "results/small", "--leaderboard", "boards/small")
+RESCORE: Command = ("results", "rescore", "results/small")
+STATISTICS: Command = ("leaderboard", "stats", "boards/small", "--results", "results")
+BUILD: Command = ("leaderboard", "build", "boards/small", "--results", "results", "--out", "page")
+PLAN: Command = ("leaderboard", "run", "boards/small", "--results", "results", "--dry-run")
 PLUGGED_RUN: Command = (
-    "run", "--task", "plugged", "--algorithm", "none", "--output", "plugged-run",
+    "run", "--task", "plugged", "--algorithm", "none", "--out", "plugged-run",
     "--set", "policy.start=base",
 )  # fmt: skip
 ROW = "results/small/toy/ppo/1/"
@@ -56,7 +56,7 @@ ROW = "results/small/toy/ppo/1/"
 
 def new_task(file: str) -> Command:
     """Makes a task from a file."""
-    return ("task", "new", "made", "--from", file, "--folder", "made-tasks")
+    return ("task", "new", "made", "--from", file, "--out", "made-tasks")
 
 
 KINDS: dict[str, Kind] = {
@@ -119,11 +119,11 @@ KINDS: dict[str, Kind] = {
     ),
     "adapter": Kind(
         ("adapter/adapter_config.json",), mutators.JSON, (),
-        (("run", "run.yaml", "--fresh", "--policy", "adapter"),), weight=2,
+        (("run", "run.yaml", "--rerun", "all", "--policy", "adapter"),), weight=2,
     ),
     "adapter weights": Kind(
         ("adapter/adapter_model.safetensors",), mutators.SAFETENSORS, (),
-        (("run", "run.yaml", "--fresh", "--policy", "adapter"),),
+        (("run", "run.yaml", "--rerun", "all", "--policy", "adapter"),),
         weight=1,
     ),
     "checkpoint": Kind(

@@ -315,7 +315,7 @@ def two_jobs(rounds: int = 2) -> Iterator[Finding]:
 def grid_seconds(jobs: int) -> float:
     with tempfile.TemporaryDirectory() as root:
         board = write_board(Path(root) / "four-cells")
-        program = [sys.executable, "-m", "lmrl_bench.cli", "bench", str(board)]
+        program = [sys.executable, "-m", "lmrl_bench.cli", "leaderboard", "run", str(board)]
         options = ["--jobs", str(jobs), "--results", f"{root}/results", "--out", f"{root}/out"]
         started = time.perf_counter()
         subprocess.run([*program, *options], check=True, capture_output=True)

@@ -172,8 +172,8 @@ class Damaged:
         if "Traceback" in found.text or found.code != 2 or "error: " not in found.text:
             return f"wrong: exit {found.code}: {found.text.strip()[-300:]}"
         message = found.text[found.text.rindex("error: ") :].strip()
-        if "--fresh" in message:
-            found = self.scene.call("run", "run.yaml", "--fresh")
+        if "--rerun all" in message:
+            found = self.scene.call("run", "run.yaml", "--rerun", "all")
         elif "delete" in message or "remove" in message:
             remove(self.scene.root / "cache" if name.startswith("cache") else self.scene.output)
             found = self.scene.call()

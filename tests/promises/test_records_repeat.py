@@ -11,9 +11,9 @@ import time
 import pytest
 from fixtures.runs import make_world
 
+from lmrl_bench import run
 from lmrl_bench.cli import main
 from lmrl_bench.records.store import check_files, read_curves, read_record
-from lmrl_bench.runs.execute import run
 
 ALGORITHMS = ("ppo", "a2c", "trpo", "nlpo", "nlpo_released", "supervised")
 FILES = ("curves.jsonl", "samples.parquet", "config.yaml")
@@ -51,7 +51,7 @@ def whole(world):
 
     def get(name):
         if name not in made:
-            made[name] = run("toy", name, given=given(world, f"{name}-whole", name))
+            made[name] = run("toy", name, config=given(world, f"{name}-whole", name))
         return made[name]
 
     return get
@@ -85,9 +85,9 @@ def test_same_seed_same_record_another_seed_another_record(name, world, whole):
     assert record.status == "completed"
     assert record.budget.iterations >= 5
     assert record.events["prompts_truncated"] > 0
-    again = run("toy", name, given=given(world, f"{name}-again", name))
+    again = run("toy", name, config=given(world, f"{name}-again", name))
     assert_same(world, again, record, (f"{name}-again", f"{name}-whole"))
-    other = run("toy", name, seed=1, given=given(world, f"{name}-other", name))
+    other = run("toy", name, seed=1, config=given(world, f"{name}-other", name))
     assert other.config_digest == record.config_digest
     assert other.digest() != record.digest()
     assert other.curves.sha256 != record.curves.sha256
@@ -109,19 +109,19 @@ def test_a_stopped_run_is_a_record_and_resumes_to_the_same(name, number, world, 
     folder = f"{name}-{number}"
     settings = given(world, folder, name)
     for at, done in ((1, 1), (2, 3)):
-        stopped = run("toy", name, given=settings, progress=stop_at(at, number))
+        stopped = run("toy", name, config=settings, progress=stop_at(at, number))
         assert stopped.status == "interrupted"
         assert stopped.error.iteration == done
         assert (world.root / folder / "checkpoint" / "state.pt").exists()
         assert read_record(world.root / folder) == stopped
-    resumed = run("toy", name, given=settings)
+    resumed = run("toy", name, config=settings)
     assert resumed.status == "completed"
     assert_same(world, resumed, whole(name), (folder, f"{name}-whole"))
     assert not (world.root / folder / "checkpoint").exists()
 
 
 def _run_until_killed(settings, name):
-    run("toy", name, given=settings, progress=stop_at(5, signal.SIGKILL))
+    run("toy", name, config=settings, progress=stop_at(5, signal.SIGKILL))
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)
@@ -140,7 +140,7 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(name, world, whole):
     with (folder / "curves.jsonl").open("a") as stream:
         stream.write('{"iteration":6,"kin')
     notes = []
-    resumed = run("toy", name, given=settings, progress=notes.append)
+    resumed = run("toy", name, config=settings, progress=notes.append)
     assert resumed.status == "completed"
     assert [note.text for note in notes[:2]] == ["resumed", "dropped a torn line of curves.jsonl"]
     assert_same(world, resumed, whole(name), (folder.name, f"{name}-whole"))
@@ -194,6 +194,6 @@ def test_kill_on_the_command_line(tmp_path, monkeypatch):
     stopped = read_record(tmp_path / "process")
     assert stopped.status == "interrupted"
     assert 0 < stopped.budget.tokens < 120
-    resumed = run("toy", "ppo", given=given(world, "process", "ppo"))
-    uninterrupted = run("toy", "ppo", given=given(world, "process-whole", "ppo"))
+    resumed = run("toy", "ppo", config=given(world, "process", "ppo"))
+    uninterrupted = run("toy", "ppo", config=given(world, "process-whole", "ppo"))
     assert_same(world, resumed, uninterrupted, ("process", "process-whole"))

@@ -96,7 +96,7 @@ def csv_wide(board: BoardTable) -> str:
 
 def latex(board: BoardTable) -> str:
     r"""Returns table.tex: a booktabs table of the whole and one per task (`\usepackage{booktabs}`)."""
-    head = "% Made by lmrl-bench board build; needs \\usepackage{booktabs}.\n"
+    head = "% Made by lmrl-bench leaderboard build; needs \\usepackage{booktabs}.\n"
     tables = [_latex_table(board, table) for table in board.tasks if table.info is not None]
     if board.overview is not None:
         tables.insert(0, _latex_whole(board, board.overview))

@@ -7,6 +7,30 @@ from collections.abc import Sequence
 from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
 from lmrl_bench.leaderboards.overview import significant_tests
+from lmrl_bench.leaderboards.render.columns import places_of, summary_text
+from lmrl_bench.leaderboards.table import BoardTable, Row
+
+
+def standings(table: BoardTable) -> list[dict[str, str]]:
+    """Returns entry × task: the primary metric as mean ± half of its interval, and what is missing."""
+    found = []
+    for label in table.labels:
+        line = {"entry": label}
+        for task in table.tasks:
+            metric = task.info.primary_metric if task.info else ""
+            row = next(row for row in task.rows if row.label == label)
+            line[f"{task.task} {metric}".strip()] = _standing(row, metric)
+        found.append(line)
+    return found
+
+
+def _standing(row: Row, metric: str) -> str:
+    parts = []
+    if (split := row.splits.get("test")) is not None:
+        summary = split.metrics[metric]
+        parts.append(summary_text(summary, places_of([summary])))
+    parts += [f"seed {run.seed} {run.status}" for run in row.runs if run.status != "completed"]
+    return ", ".join(parts)
 
 
 def overview_text(found: BoardOverview) -> str:

@@ -269,7 +269,7 @@ def _sources(row: Row) -> list[dict[str, Any]]:
         seeds = " ".join(str(run.seed) for run in runs)
         again = (
             f"for seed in {seeds}; do\n"
-            f"  lmrl-bench run results/{folder}/$seed/config.yaml --output again/{folder}/$seed\n"
+            f"  lmrl-bench run results/{folder}/$seed/config.yaml --out again/{folder}/$seed\n"
             "done"
         )
         if runs[0].commit:

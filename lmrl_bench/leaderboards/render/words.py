@@ -48,7 +48,7 @@ LEGEND = (
 
 def rebuild_command(board: BoardTable) -> str:
     """Returns the command that makes the board's files."""
-    return f"lmrl-bench board build {board.name}"
+    return f"lmrl-bench leaderboard build {board.name}"
 
 
 def untrained_note(board: BoardTable) -> str:

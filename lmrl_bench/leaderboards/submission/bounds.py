@@ -1,6 +1,6 @@
 """Every field of a run's files: what bounds it, and what is believed. Documentation and test are made from this table.
 
-`lmrl-bench submission bounds` prints it, results/README.md shows it, and `tests/cli/cheats` plants a violation of each
+`lmrl-bench results bounds` prints it, results/README.md shows it, and `tests/cli/cheats` plants a violation of each
 row that is checked.
 """
 
@@ -29,7 +29,7 @@ _RECORD: Final = "record.json"
 _CURVES: Final = "curves.jsonl"
 _SAMPLES: Final = "samples.parquet"
 _CHECKS: Final = "verification.json"
-_AGAIN: Final = "only training again tells (`submission rerun`)"
+_AGAIN: Final = "only training again tells (`results retrain`)"
 
 BOUNDS: Final = (
     Bound(_RECORD, ("schema", "status"), "known values; a completed run lacks no part"),
@@ -42,10 +42,10 @@ BOUNDS: Final = (
     Bound(_RECORD, ("task.data.*",), "digest and rows of each split of the task"),
     Bound(_RECORD, ("task.metric_signatures", "task.reward_signature"),
           "one for each metric of the task, equal to the one computed here but for versions of libraries",
-          "of metrics that need a model, until `submission rescore`"),
+          "of metrics that need a model, until `results rescore`"),
     Bound(_RECORD, ("task.primary_metric", "task.held_out_metrics"), "the task's"),
     Bound(_RECORD, ("task.lower_is_better", "task.neutral_metrics"), "the directions of the metrics' own classes",
-          "of metrics of a plug-in, until `submission rescore`"),
+          "of metrics of a plug-in, until `results rescore`"),
     Bound(_RECORD, ("task.score_range.*",), "finite, not of width 0; boards take the task's"),
     Bound(_RECORD, ("algorithm", "config", "config_digest"),
           "the board's settings as they resolve today, the same values as in config.yaml, and their digest"),
@@ -62,7 +62,7 @@ BOUNDS: Final = (
     Bound(_RECORD, ("results.*.n", "results.*.metrics.*.n"), "the prompts that configuration and task ask for"),
     Bound(_RECORD, ("results.*.metrics.*.value",),
           "the task's metrics, inside their bounds; on the validation split the last evaluation; on the test split "
-          "what `submission rescore` computes"),
+          "what `results rescore` computes"),
     Bound(_RECORD, ("results.*.metrics.*.per_sample",), "whether samples.parquet has the column"),
     Bound(_RECORD, ("results.*.reward", "results.*.reward_components.*"),
           "means over the answers; the parts are the terms of the task's reward"),
@@ -91,7 +91,7 @@ BOUNDS: Final = (
           "how long it took"),
     Bound(_RECORD, ("time.peak_memory_mb", "time.peak_memory_of"), "not negative", "how much it was"),
     Bound(_RECORD, ("content_sha256",), "",
-          "not compared with the content in a submission; `bench` compares it before it takes a run as done"),
+          "not compared with the content in a submission; `leaderboard run` compares it before it takes a run as done"),
     Bound(_CURVES, ("iteration",), "of training 1, 2, …; of evaluations 0, every k-th and the last"),
     Bound(_CURVES, ("tokens", "episodes", "optimiser_steps"),
           "grow; in an iteration as many episodes as configured, of 1 to `response.max_tokens` tokens; training ends "
@@ -115,11 +115,11 @@ BOUNDS: Final = (
     Bound(_SAMPLES, ("output",), "the text of `output_ids`, where the tokenizer is here",
           "of a tokenizer that is not on this machine or that needs code of its own"),
     Bound(_SAMPLES, ("terminated",), "not before the limit of tokens without an end token"),
-    Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `submission rescore` computes"),
+    Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `results rescore` computes"),
     Bound(_SAMPLES, ("info",),
           "JSON of at most 1,000,000 characters: texts, numbers, true, false, null, of the task's metrics and reward; "
-          "what `submission rescore` computes"),
-    Bound(_SAMPLES, ("metric/*",), "the task's metrics inside their bounds; what `submission rescore` computes"),
+          "what `results rescore` computes"),
+    Bound(_SAMPLES, ("metric/*",), "the task's metrics inside their bounds; what `results rescore` computes"),
     Bound(_CHECKS, ("level", "retrained.*"), "levels that a command writes, with their evidence"),
     Bound(_CHECKS, ("records",),
           "digests of the row's records by plain seeds, else the check has lapsed; no check twice"),

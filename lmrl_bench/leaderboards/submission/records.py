@@ -30,7 +30,7 @@ from lmrl_bench.records.store import (
     read_record,
 )
 
-RUN_AGAIN: Final = "run it again (lmrl-bench bench) or restore it"
+RUN_AGAIN: Final = "run it again (lmrl-bench leaderboard run) or restore it"
 TEST: Final = "test"
 VALIDATION: Final = "validation"
 WITHOUT_BUDGET: Final = ("none", "supervised")
@@ -83,7 +83,7 @@ def misplaced(submission: Submission, runs: Sequence[Path]) -> list[str]:
     extra = [_extra(board, run.relative_to(root)) for run in runs if run not in wanted]
     missing = [
         f"{path}: missing: a board takes all its seeds or none ({_seeds(board)}), and a failed run "
-        f"counts as one; run it with: lmrl-bench bench {board.name}"
+        f"counts as one; run it with: lmrl-bench leaderboard run {board.name}"
         for path in sorted(wanted)
         if not path.is_dir()
     ]
@@ -231,7 +231,7 @@ def _identity(_folder: Path, record: RunRecord) -> Iterator[str]:
 
 def _ending(_folder: Path, record: RunRecord) -> Iterator[str]:
     if record.status == "interrupted":
-        yield "the run was interrupted and can go on (call lmrl-bench bench again)"
+        yield "the run was interrupted and can go on (call lmrl-bench leaderboard run again)"
     elif record.status != "completed" and record.error is None:
         yield f"the run {record.status}, but the record names no error"
     elif record.status == "completed":

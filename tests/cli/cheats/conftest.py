@@ -36,8 +36,8 @@ def refuse(handed, capsys):
     """Calls a command on the results and returns its message; fails unless the exit code is 3."""
 
     def call_it(command: str, *options) -> str:
-        options = ("--board", handed.board, *options) if command == "validate" else options
-        done = call(capsys, "submission", command, handed.folder, *options)
+        options = ("--leaderboard", handed.board, *options) if command == "validate" else options
+        done = call(capsys, "results", command, handed.folder, *options)
         assert done.code == 3, (done.code, done.out, done.err)
         assert "Traceback" not in done.err
         return done.err

@@ -515,4 +515,4 @@ BELIEVED: dict[str, Cheat] = {
     "curves.jsonl: validation.metric: better, at the first evaluation": point("metric/chrf", 50.0, at=0),
     "record.json: results.kl_to_reference: smaller": record("results|test|kl_to_reference", lambda value: value / 2),
 }  # fmt: skip
-"""Accepted: nothing here contradicts them. Only training again does (`submission rerun`)."""
+"""Accepted: nothing here contradicts them. Only training again does (`results retrain`)."""

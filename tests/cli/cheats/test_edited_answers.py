@@ -120,7 +120,7 @@ def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, r
     handed.edit_curves(lambda lines: lines[0].update(value))
     assert re.search(reason, refuse("validate"))
     places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
-    done = call(capsys, "board", "build", handed.board, *places)
+    done = call(capsys, "leaderboard", "build", handed.board, *places)
     assert (done.code, bool(re.search(reason, done.err))) == (0, True), done.err
     assert "small/toy/ppo/1: damaged: " in done.err
 

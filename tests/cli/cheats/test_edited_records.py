@@ -14,11 +14,11 @@ from lmrl_bench.runs.expectations import of_board
 
 
 def test_the_honest_board_is_accepted(handed, capsys):
-    options = ("--board", handed.board, "--against", handed.before)
-    done = call(capsys, "submission", "validate", handed.folder, *options)
+    options = ("--leaderboard", handed.board, "--against", handed.before)
+    done = call(capsys, "results", "validate", handed.folder, *options)
     assert done.code == 0, done.err
-    assert "6 records may stand on the board 'small'" in done.err
-    assert call(capsys, "submission", "rescore", handed.folder).code == 0
+    assert "6 records may be added to the leaderboard 'small'" in done.err
+    assert call(capsys, "results", "rescore", handed.folder).code == 0
 
 
 # Records that say what was not so. (command that refuses, change, reason)
@@ -240,7 +240,7 @@ def test_a_scale_of_the_submitters_own(handed, capsys):
     mine = {"floor": -100.0, "ceiling": -99.0, "source": "mine"}
     for place in sorted(handed.folder.glob("*/*/*")):
         handed.edit(lambda content: content["task"].update(score_range=mine), place)
-    done = call(capsys, "submission", "validate", handed.folder, "--board", handed.board)
+    done = call(capsys, "results", "validate", handed.folder, "--leaderboard", handed.board)
     assert done.code == 0, done.err
     assert "ppo/1: has another score_range than the task; the task's counts" in done.err
     spec = load_board(handed.board)

@@ -112,7 +112,7 @@ def test_a_run_trained_again_through_a_link(handed, capsys, tmp_path):
         place.rename(tmp_path / "elsewhere")
         place.symlink_to(tmp_path / "elsewhere")
         options = ("--write-verification", "--by", "me")
-        done = call(capsys, "submission", "rerun", handed.run(), *options)
+        done = call(capsys, "results", "retrain", handed.run(), *options)
         assert (done.code, "a folder on the way is a link" in done.err) == (2, True)
         assert not list(tmp_path.rglob("verification.json"))
         place.unlink()
@@ -123,10 +123,10 @@ def test_seeds_beside_the_row_do_not_widen_its_interval(handed, capsys):
     """Another setting's run, or a copy under another number, is no further seed."""
     handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))
     handed.copy("toy/start/0", f"{PPO}/7")
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "ppo/7: holds toy/start/" in done.err) == (2, True), done.err
     handed.copy(f"{PPO}/0", f"{PPO}/7")
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "ppo/7: holds toy/ppo/model/s0-" in done.err) == (2, True)
     assert "is not a seed of the row there; remove it" in done.err
 
@@ -136,8 +136,8 @@ def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
     shutil.rmtree(handed.folder / "toy" / "ppo")
     other = handed.folder.rename(tmp_path / "rows")
     handed.folder.symlink_to(other)
-    options = ("--board", handed.board, "--against", handed.before)
-    done = call(capsys, "submission", "validate", handed.folder, *options)
+    options = ("--leaderboard", handed.board, "--against", handed.before)
+    done = call(capsys, "results", "validate", handed.folder, *options)
     assert (done.code, f"{handed.folder}: is a link" in done.err) == (2, True)
     assert Submission(load_board(handed.board), handed.folder).whole
 
@@ -148,8 +148,8 @@ def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
     inside = rows / PPO / "1" / "policy"
     inside.mkdir()
     (inside / "secret").symlink_to(tmp_path / "nowhere")
-    options = ("--board", handed.board, "--against", handed.before)
-    done = call(capsys, "submission", "validate", rows, *options)
+    options = ("--leaderboard", handed.board, "--against", handed.before)
+    done = call(capsys, "results", "validate", rows, *options)
     assert done.code == 0, done.err
 
 
@@ -175,7 +175,7 @@ def test_huge_files_are_not_opened(handed, refuse, capsys, name, monkeypatch):
     monkeypatch.setattr("lmrl_bench.runs.rescore.read_record", _only_others)
     assert re.search(too_large, refuse("rescore"))
     monkeypatch.setattr("lmrl_bench.runs.rerun.read_record", _only_others)
-    done = call(capsys, "submission", "rerun", handed.run())
+    done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, bool(re.search(too_large, done.err))) == (2, True)
 
 
@@ -290,12 +290,10 @@ def test_all_problems_are_shown_together(handed, refuse):
 
 def test_a_check_that_the_submitter_wrote_himself(handed, capsys, refuse):
     """It is shown to the reviewer; a file that is no check is refused."""
-    done = call(
-        capsys, "submission", "rescore", handed.folder, "--write-verification", "--by", "me"
-    )
+    done = call(capsys, "results", "rescore", handed.folder, "--write-verification", "--by", "me")
     assert done.code == 0, done.err
-    options = ("--board", handed.board, "--against", handed.before)
-    done = call(capsys, "submission", "validate", handed.folder, *options)
+    options = ("--leaderboard", handed.board, "--against", handed.before)
+    done = call(capsys, "results", "validate", handed.folder, *options)
     assert done.code == 0, done.err
     assert "it claims level 1 by me: was it they who wrote it?" in done.err
     claim = json.loads((handed.folder / PPO / "verification.json").read_text())["checks"][0]

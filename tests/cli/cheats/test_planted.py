@@ -22,10 +22,10 @@ def accepted(handed, capsys) -> tuple[bool, str]:
     """Whether `validate` and `rescore` both take the results; a traceback is not a refusal."""
     said = ""
     for command in (
-        ("validate", handed.folder, "--board", handed.board),
+        ("validate", handed.folder, "--leaderboard", handed.board),
         ("rescore", handed.folder),
     ):
-        done = call(capsys, "submission", *command)
+        done = call(capsys, "results", *command)
         assert "Traceback" not in done.err
         assert done.code in (0, 3), (done.code, done.err)
         said += done.err
@@ -123,7 +123,7 @@ def kinds(annotation):
 def test_the_documentation_shows_the_table(capsys):
     text = (Path(__file__).parents[3] / "results" / "README.md").read_text()
     assert text.split("<!-- bounds -->\n")[1].split("\n<!-- /bounds -->")[0] == table()
-    assert call(capsys, "submission", "bounds").out.strip() == table()
+    assert call(capsys, "results", "bounds").out.strip() == table()
 
 
 def test_there_are_enough():

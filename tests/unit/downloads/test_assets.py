@@ -147,7 +147,7 @@ def test_folder_without_marker_is_no_asset_and_is_replaced(without_pip, tmp_path
     torn = tmp_path / "cache" / "fake-1.0"
     torn.mkdir(parents=True)
     (torn / "data.txt").write_text("HEL")
-    with pytest.raises(AssetError, match="lmrl-bench assets install fake"):
+    with pytest.raises(AssetError, match="lmrl-bench download install fake"):
         assets.asset_path("fake")
     assets.install(["fake"], progress=quiet)
     assert (assets.asset_path("fake") / "data.txt").read_text() == "HELLO"

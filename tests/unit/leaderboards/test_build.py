@@ -117,7 +117,7 @@ def test_markdown(files):
     assert "| 1/3: seed 0 missing, seed 2 failed |" in text
     assert "| 2/3: seed 1 diverged |" in text
     assert re.search(r"\| a2c \|.*\| 0\.\d{3}, 0\.\d{3} \(n=2\) \|", text)
-    assert "lmrl-bench board build fake --check" in text
+    assert "lmrl-bench leaderboard check fake" in text
     assert "perplexity ↓" in text
     assert "Rows that train nothing: zero-shot, supervised." in text
     assert "aaaaaaa" not in text  # no commit: the file changes only when the numbers do
@@ -320,7 +320,7 @@ class _Elements(HTMLParser):
 
 def test_the_page_shows_provenance_and_samples(files):
     text = files["index.html"]
-    assert "lmrl-bench bench fake --jobs 2" in text
+    assert "lmrl-bench leaderboard run fake --jobs 2" in text
     assert f"git checkout {'a' * 40} -- lmrl_bench tasks\nfor seed in 0 1 2; do" in text
     assert "there is no record in <code>fake/docs-en-de/nlpo/0</code>" in text
     assert text.count('class="sample"') == 16

@@ -60,7 +60,7 @@ def test_a_full_row(table):
     assert found.tokens.points == [40_448.0] * 3
     assert found.wall_s.points == [64.0, 65.0, 66.0]
     assert found.runs[0].folder == "fake/imdb-continuation/ppo/0"
-    assert found.runs[0].command == "lmrl-bench bench fake --jobs 2"
+    assert found.runs[0].command == "lmrl-bench leaderboard run fake --jobs 2"
     assert set(found.splits) == {"validation", "test", "test-greedy"}
     assert set(row(table, "imdb-continuation", "nlpo").splits) == {*found.splits, "test-unmasked"}
 
@@ -148,7 +148,9 @@ def test_the_order_of_files_does_not_matter_and_unlisted_runs_are_named(root, tm
 
 
 def test_a_board_without_results(tmp_path):
-    with pytest.raises(RecordError, match="no such results folder; run `lmrl-bench bench` first"):
+    with pytest.raises(
+        RecordError, match="no such results folder; run `lmrl-bench leaderboard run` first"
+    ):
         collect(SPEC, tmp_path, fake_expected)
     (tmp_path / "fake").mkdir()
     table = collect(SPEC, tmp_path, fake_expected)
@@ -214,7 +216,7 @@ def test_a_record_that_is_not_of_its_cell_today_is_refused(tmp_path, edit, messa
     (line, remedy) = str(caught.value).splitlines()
     assert line.startswith(f"{CELL.folder(tmp_path, 'fake')}: ")
     assert message in line
-    assert "lmrl-bench bench fake --replace-stale" in remedy
+    assert "lmrl-bench leaderboard run fake --rerun stale" in remedy
 
 
 def test_all_records_that_are_stale_are_named_in_one_error(tmp_path):
@@ -300,7 +302,7 @@ def test_changed_files_cost_their_cell_and_foreign_prompts_are_refused(tmp_path)
     (damaged,) = damaged_cells(collect(SPEC, tmp_path, fake_expected))
     assert f"/{CELL.label}/{CELL.seed}: damaged: " in damaged
     assert "changed since the record was written" in damaged
-    assert "lmrl-bench bench fake runs it again" in damaged
+    assert "lmrl-bench leaderboard run fake runs it again" in damaged
     curves.write_text(before)
     first = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 0))
     other = next(c for c in cells(SPEC) if (c.task, c.label, c.seed) == ("docs-en-de", "ppo", 0))

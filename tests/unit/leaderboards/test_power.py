@@ -1,4 +1,4 @@
-"""Power against textbook tables and simulation; `board power` on a fake board."""
+"""Power against textbook tables and simulation; `leaderboard power` on a fake board."""
 
 import numpy as np
 import pytest

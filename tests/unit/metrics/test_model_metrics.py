@@ -46,7 +46,7 @@ def test_bertscore_refuses_what_is_no_encoder(encoder, tmp_path):
 
 def test_bertscore_says_how_to_install_its_encoder(tmp_path, monkeypatch):
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match="lmrl-bench assets install minilm"):
+    with pytest.raises(AssetError, match="lmrl-bench download install minilm"):
         make_metric("bertscore")
 
 

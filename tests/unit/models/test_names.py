@@ -27,7 +27,7 @@ def test_shipped_policy_comes_first(shipped, tmp_path, monkeypatch):
 
 def test_asset_that_is_not_installed_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match="lmrl-bench assets install minilm"):
+    with pytest.raises(AssetError, match="lmrl-bench download install minilm"):
         resolve_model("minilm")
 
 

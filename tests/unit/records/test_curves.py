@@ -60,7 +60,9 @@ def test_whatever_a_kill_leaves_resume_takes_up_or_refuses(tmp_path_factory, cut
         with pytest.raises(RecordError, match="the last line is torn"):
             read_curves(folder)
     if cut < mark.size:
-        with pytest.raises(RecordError, match=rf"{len(before)} of {mark.size} bytes .* --fresh"):
+        with pytest.raises(
+            RecordError, match=rf"{len(before)} of {mark.size} bytes .* --rerun all"
+        ):
             curves_until(folder, mark)
     else:
         assert curves_until(folder, mark) == (whole[: mark.size], int(torn and cut > mark.size))
@@ -81,7 +83,7 @@ def test_a_line_that_a_checkpoint_knows_cannot_change(tmp_path):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(RecordError, match=r"curves\.jsonl: missing, but there is a checkpoint"):
         curves_until(tmp_path, CurvesMark(3, ""))
-    with pytest.raises(RecordError, match=r"curves\.jsonl: cannot be read .* --fresh"):
+    with pytest.raises(RecordError, match=r"curves\.jsonl: cannot be read .* --rerun all"):
         file_info(tmp_path / "curves.jsonl")
 
 

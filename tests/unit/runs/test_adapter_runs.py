@@ -11,10 +11,11 @@ import yaml
 from fixtures.toy import tiny_seq2seq, toy_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from lmrl_bench import run
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs.execute import ensure_start, run
+from lmrl_bench.runs.execute import ensure_start
 from lmrl_bench.runs.starts import trained_start
 
 pytest.importorskip("peft")
@@ -45,14 +46,14 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
         if event.kind == "iteration":
             signal.raise_signal(signal.SIGTERM)
 
-    whole = run("toy", name, given=given(adapted, "whole", algorithm=settings))
+    whole = run("toy", name, config=given(adapted, "whole", algorithm=settings))
     assert whole.status == "completed"
     assert whole.config["policy"]["adapter"]["rank"] == 2
     assert abs(whole.results["test"].kl_to_reference) > 1e-3
     assert whole.fidelity.max_logprob_difference < 1e-4
-    half = run("toy", name, given=given(adapted, "half", algorithm=settings), progress=stop)
+    half = run("toy", name, config=given(adapted, "half", algorithm=settings), progress=stop)
     assert half.status == "interrupted"
-    resumed = run("toy", name, given=given(adapted, "half", algorithm=settings))
+    resumed = run("toy", name, config=given(adapted, "half", algorithm=settings))
     assert resumed.digest() == whole.digest()
     kept = adapted.root / "half" / "policy"
     assert (kept / "adapter_model.safetensors").exists()
@@ -68,17 +69,17 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
     with pytest.raises(
         RecordError, match=r"policy\.adapter\.kind is 'lora' in the record, 'absent'"
     ):
-        run("toy", name, given=plain)
+        run("toy", name, config=plain)
 
 
 def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
     """The kept folder is a policy like any other: it can be the base of the next run."""
-    nothing = run("toy", "none", given=given(adapted, "none", algorithm={"name": "none"}))
+    nothing = run("toy", "none", config=given(adapted, "none", algorithm={"name": "none"}))
     assert nothing.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)
-    first = run("toy", "ppo", given=given(adapted, "first"))
+    first = run("toy", "ppo", config=given(adapted, "first"))
     policy = {"start": "base", "model": str(adapted.root / "first" / "policy")}
     again = run(
-        "toy", "none", given=adapted.given("again", policy=policy, algorithm={"name": "none"})
+        "toy", "none", config=adapted.given("again", policy=policy, algorithm={"name": "none"})
     )
     assert again.status == "completed"
     assert again.policy.weights_sha256 != first.policy.weights_sha256
@@ -116,7 +117,7 @@ def test_the_supervised_start_learns_with_the_same_adapter(adapted):
     assert changed
     assert not {name for name in changed if "embed" in name or "wte" in name or "norm" in name}
     policy = {"start": "supervised", "adapter": {"rank": 2, "alpha": 4}}
-    again = run("toy", "none", given=adapted.given(policy=policy, algorithm={"name": "none"}))
+    again = run("toy", "none", config=adapted.given(policy=policy, algorithm={"name": "none"}))
     assert again.status == "completed"
     assert again.policy.weights_sha256 == start.digests.weights
     assert again.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)

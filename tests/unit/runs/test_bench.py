@@ -85,10 +85,10 @@ def cell(world, row, seed):
 
 def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, in_process, capsys):
     path = board()
-    first = call(capsys, "bench", path, "--results", "results")
+    first = call(capsys, "leaderboard", "run", path, "--results", "results")
     assert first.code == 1
     assert "failed: toy/bad/0" in first.err
-    assert "--retry-failed" in first.err
+    assert "--rerun failed" in first.err
     assert "Traceback" not in first.err
     for seed in (0, 1):
         bad, good = read_record(cell(world, "bad", seed)), read_record(cell(world, "good", seed))
@@ -102,18 +102,18 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
     times = {
         seed: (cell(world, "good", seed) / "record.json").stat().st_mtime_ns for seed in (0, 1)
     }
-    second = call(capsys, "bench", path, "--results", "results")
+    second = call(capsys, "leaderboard", "run", path, "--results", "results")
     assert second.code == 1
     assert second.err.count("already completed") == 2
     assert second.err.count("already failed") == 2  # a failed run is a record: it is not repeated
-    third = call(capsys, "bench", path, "--results", "results", "--retry-failed")
+    third = call(capsys, "leaderboard", "run", path, "--results", "results", "--rerun", "failed")
     assert third.code == 1
     assert third.err.count("already completed") == 2
     assert "already failed" not in third.err
     for seed, time in times.items():
         assert (cell(world, "good", seed) / "record.json").stat().st_mtime_ns == time
 
-    listed = call(capsys, "bench", path, "--results", "results", "--dry-run")
+    listed = call(capsys, "leaderboard", "run", path, "--results", "results", "--dry-run")
     assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
         f"toy/{row}/{seed}" for row in ("bad", "good") for seed in (0, 1)
     ]
@@ -122,35 +122,35 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
 def test_records_of_another_configuration_are_left_alone(world, board, in_process, capsys):
     entries = [{"label": "good", "algorithm": "none"}]
     path = board(entries=entries)
-    first = call(capsys, "bench", path)
+    first = call(capsys, "leaderboard", "run", path)
     assert first.code == 0, first.err
     before = (cell(world, "good", 0) / "record.json").read_bytes()
     board(entries=[{**entries[0], "set": {"evaluation": {"test_samples": 3}}}])
-    changed = call(capsys, "bench", path)
+    changed = call(capsys, "leaderboard", "run", path)
     assert changed.code in (1, 2)
     assert "holds the record of another run" in changed.err
     assert "evaluation.test_samples is 4 in the record, 3 today" in changed.err
     assert "Traceback" not in changed.err
     assert (cell(world, "good", 0) / "record.json").read_bytes() == before
-    assert call(capsys, "bench", path, "--replace-stale").code == 0
+    assert call(capsys, "leaderboard", "run", path, "--rerun", "stale").code == 0
     assert read_record(cell(world, "good", 0)).results["test"].n == 3
-    again = call(capsys, "bench", path, "--replace-stale")
+    again = call(capsys, "leaderboard", "run", path, "--rerun", "stale")
     assert again.err.count("already completed") == 2
-    assert "already completed" not in call(capsys, "bench", path, "--fresh").err
+    assert "already completed" not in call(capsys, "leaderboard", "run", path, "--rerun", "all").err
 
 
 def test_a_diverged_cell_is_done(world, board, in_process, capsys):
     """It would diverge again: bench neither repeats it nor calls it a failure."""
     world.add_reward("planted-nan", "[np.nan] * len(batch)")
     path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
-    first = call(capsys, "bench", path)
+    first = call(capsys, "leaderboard", "run", path)
     assert first.code == 0, first.err
     assert "diverged: toy/good/0" in first.err
-    for arguments in ([], ["--retry-failed"]):
-        again = call(capsys, "bench", path, *arguments)
+    for arguments in ([], ["--rerun", "failed"]):
+        again = call(capsys, "leaderboard", "run", path, *arguments)
         assert again.code == 0
         assert "[toy/good/0] already diverged" in again.err
-    assert "already diverged" not in call(capsys, "bench", path, "--fresh").err
+    assert "already diverged" not in call(capsys, "leaderboard", "run", path, "--rerun", "all").err
 
 
 def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
@@ -179,7 +179,7 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
     world, board, in_process, capsys, monkeypatch
 ):
     path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2])
-    assert call(capsys, "bench", path).code == 0
+    assert call(capsys, "leaderboard", "run", path).code == 0
     records = [cell(world, "good", seed) / "record.json" for seed in (0, 1, 2)]
     before = [record.read_bytes() for record in records[:2]]
     records[2].unlink()
@@ -189,7 +189,7 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
 
     monkeypatch.setattr(execute, "open_session", refused)
     in_process[1].append("_run_cell toy/good/0")
-    again = call(capsys, "bench", path, "--fresh")
+    again = call(capsys, "leaderboard", "run", path, "--rerun", "all")
     assert again.code == 1
     assert "failed: toy/good/0: the worker process died with exit code 9" in again.err
     assert "failed: toy/good/1: PolicyError: planted" in again.err
@@ -197,7 +197,7 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
     failed = read_record(records[2].parent)
     assert (failed.status, failed.error.message) == ("failed", "planted")
     kept = records[2].read_bytes()
-    assert call(capsys, "bench", path, "--retry-failed").code == 1
+    assert call(capsys, "leaderboard", "run", path, "--rerun", "failed").code == 1
     assert records[2].read_bytes() == kept
 
 
@@ -212,7 +212,7 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     world.add_reward("deadly", reward.replace("batch.n", "len(batch.responses)"))
     path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2, 3])
     (world.root / "armed").touch()
-    killed = call(capsys, "bench", path)
+    killed = call(capsys, "leaderboard", "run", path)
     assert killed.code == 1
     assert "interrupted: toy/good/0: the worker process died with exit code -9" in killed.err
     record = read_record(cell(world, "good", 0))
@@ -220,7 +220,7 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     (world.root / "armed").unlink()
     for seed in (1, 2, 3):
         shutil.rmtree(cell(world, "good", seed))
-    done = call(capsys, "bench", path)  # no flag
+    done = call(capsys, "leaderboard", "run", path)  # no flag
     assert done.code == 0, done.err
     assert not (cell(world, "good", 0) / ".lock").exists()
     before = {seed: read_record(cell(world, "good", seed)) for seed in range(4)}
@@ -231,7 +231,7 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     (cell(world, "good", 2) / "record.json").write_text("{")
     (cell(world, "good", 2) / "config.yaml").write_text("task: another")
     (cell(world, "good", 3) / ".record.json.abcd1234").write_text("half")
-    again = call(capsys, "bench", path)
+    again = call(capsys, "leaderboard", "run", path)
     assert again.code  # the board cannot be built without the third
     assert "samples.parquet: changed since the record was written" in again.err
     assert "running again" in again.err
@@ -250,10 +250,13 @@ def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys,
 
     monkeypatch.setattr(Trainer, "train", stopped)
     path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
-    for options, again in (((), "again\n"), (("--fresh",), "again without --fresh\n")):
-        done = call(capsys, "bench", path, *options)
+    for options, again in (
+        ((), "again\n"),
+        (("--rerun", "all"), "again without --rerun\n"),
+    ):
+        done = call(capsys, "leaderboard", "run", path, *options)
         assert done.code == 1
-        assert f"interrupted cells go on when the same command is called {again}" in done.err
+        assert f"interrupted cells resume when the same command is called {again}" in done.err
 
 
 def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_process):
@@ -304,11 +307,11 @@ def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
     world.edit_task(policies={"default": "tiny"})
     facts = ship_toy_start(world, shipped.parent / "tiny--toy")
     path = board(entries=[{"label": "good", "algorithm": "none"}], config={})
-    assert call(capsys, "bench", path).code == 0
+    assert call(capsys, "leaderboard", "run", path).code == 0
     assert not any(name.startswith("_prepare") for name in in_process[0])
     before = (cell(world, "good", 0) / "record.json").read_bytes()
     tiny_causal("gpt2", seed=7).save_pretrained(shipped)
-    for command in (["bench", path], ["board", "build", path]):
+    for command in (["leaderboard", "run", path], ["leaderboard", "build", path]):
         refused = call(capsys, *command)
         assert refused.code == 2
         assert (
@@ -321,7 +324,7 @@ def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
 
 def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys):
     path = board(entries=[{"label": "good", "algorithm": "none", "set": {"budget": {"tokenz": 1}}}])
-    refused = call(capsys, "bench", path)
+    refused = call(capsys, "leaderboard", "run", path)
     assert refused.code == 2
     assert "leaderboard.yaml:" in refused.err
     assert "did you mean 'tokens'?" in refused.err
@@ -367,12 +370,23 @@ def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
             {"label": "still", "algorithm": "none"},
         ]
     )
-    dry = ["bench", path, "--results", "results", "--dry-run"]
+    dry = ["leaderboard", "run", path, "--results", "results", "--dry-run"]
     first = call(capsys, *dry)
     assert "6 cells: 6 missing" in first.err
     assert "to run: 6 cells, 240 tokens to generate; no records yet" in first.err
     assert not (world.root / "results").exists()
-    call(capsys, "bench", path, "--results", "results", "--row", "good", "--row", "bad")
+    call(
+        capsys,
+        "leaderboard",
+        "run",
+        path,
+        "--results",
+        "results",
+        "--entry",
+        "good",
+        "--entry",
+        "bad",
+    )
     shutil.rmtree(cell(world, "good", 1))
     record = cell(world, "good", 0) / "record.json"
     shown = call(capsys, *dry, "--jobs", "2")
@@ -388,23 +402,23 @@ def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
     assert "sampling.greedy" in shown.out
     assert "to run: 3 cells, 60 tokens to generate; about" in shown.err
     assert "with 2 workers" in shown.err
-    assert "2 cells failed: not run without --retry-failed" in shown.err
+    assert "2 cells failed: not run without --rerun failed" in shown.err
     for file in (record, record.with_name("samples.parquet")):
         whole = file.read_bytes()
         file.write_bytes(whole[:-9])
-        damaged = call(capsys, *dry, "--row", "good", "--seed", "0")
+        damaged = call(capsys, *dry, "--entry", "good", "--seed", "0")
         assert "1 cell: 1 damaged" in damaged.err
         assert "to run: 1 cell, 60 tokens" in damaged.err
-        assert "--fresh" not in damaged.err
+        assert "--rerun all" not in damaged.err
         assert damaged.out.splitlines()[1].split()[2:4] == ["damaged", "yes"]
         file.write_bytes(whole)
     record.write_text("{")
     record.with_name("config.yaml").write_text("task: another")
-    assert "1 cell damaged: not run without --fresh" in call(capsys, *dry).err
+    assert "1 cell damaged: not run without --rerun all" in call(capsys, *dry).err
     content = yaml.safe_load(path.read_text())
     content["config"]["budget"] = {"tokens": 61}
     path.write_text(yaml.safe_dump(content))
-    stale = call(capsys, *dry, "--row", "bad", "--replace-stale")
+    stale = call(capsys, *dry, "--entry", "bad", "--rerun", "stale")
     assert "2 cells: 2 stale" in stale.err
     assert "budget.tokens is 60 in the record, 61 today" in stale.out
     assert "to run: 2 cells, 122 tokens" in stale.err
@@ -414,32 +428,34 @@ def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
     world, board, in_process, capsys
 ):
     path = board(entries=[yaml.safe_load(board().read_text())["entries"][1]])
-    first = call(capsys, "bench", path, "--results", "results", "--seed", "1")
+    first = call(capsys, "leaderboard", "run", path, "--results", "results", "--seed", "1")
     assert first.code == 0, first.err
     assert cell(world, "good", 1).exists()
     assert not cell(world, "good", 0).exists()
     assert not path.with_name("index.html").exists()
-    assert "the board was not built: 1 of 2 cells are not done (toy/good/0)" in first.err
+    assert "the leaderboard was not built: 1 of 2 cells are not done (toy/good/0)" in first.err
     assert "completed (1 of 1" in first.err
     value = read_record(cell(world, "good", 1)).results["test"].metrics["chrf"].value
     heads, row = first.out.splitlines()
     assert heads.split() == ["row", "toy", "chrf"]
     assert row.split()[0] == "good"
     assert f"{value:.2f}"[:4] in row
-    second = call(capsys, "bench", path, "--results", "results", "--seed", "0", "--task", "toy")
+    second = call(
+        capsys, "leaderboard", "run", path, "--results", "results", "--seed", "0", "--task", "toy"
+    )
     assert second.code == 0, second.err
     assert path.with_name("index.html").exists()
     for option, value, near in (
-        ("--row", "goood", "did you mean 'good'"),
+        ("--entry", "goood", "did you mean 'good'"),
         ("--task", "toi", "did you mean 'toy'"),
         ("--seed", "7", "known: 0, 1"),
     ):
-        refused = call(capsys, "bench", path, option, value)
+        refused = call(capsys, "leaderboard", "run", path, option, value)
         assert (refused.code, near in refused.err) == (2, True), refused.err
 
 
 def test_the_closing_table_names_what_failed(world, board, in_process, capsys):
-    shown = call(capsys, "bench", board(), "--results", "results")
+    shown = call(capsys, "leaderboard", "run", board(), "--results", "results")
     rows = {line.split()[0]: line for line in shown.out.splitlines()[1:]}
     assert "seed 0 failed, seed 1 failed" in rows["bad"]
     assert "(n=2)" in rows["good"]
@@ -453,7 +469,7 @@ def test_a_board_says_where_a_tasks_settings_do_not_apply(world, board, capsys):
     policy = {"policy": {"start": "base", "model": str(other)}}
     big = {**entry, "label": "big", "set": {**entry["set"], **policy}}
     path = board(entries=[entry, big])
-    shown = call(capsys, "bench", path, "--dry-run")
+    shown = call(capsys, "leaderboard", "run", path, "--dry-run")
     lines = [line for line in shown.err.splitlines() if "settings:" in line]
     assert len(lines) == 1
     assert lines[0].startswith(

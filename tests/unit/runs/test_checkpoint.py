@@ -62,7 +62,7 @@ def test_it_is_on_the_disk_before_it_replaces_the_old_one(tmp_path, monkeypatch)
 
 def test_another_runs_checkpoint_is_refused(tmp_path):
     save_checkpoint(tmp_path, state(1), key="run")
-    with pytest.raises(RecordError, match=r"state.pt.*another run configuration.*--fresh"):
+    with pytest.raises(RecordError, match=r"state.pt.*another run configuration.*--rerun all"):
         load_checkpoint(tmp_path, key="other")
 
 
@@ -70,7 +70,7 @@ def test_a_corrupt_checkpoint_is_refused(tmp_path):
     save_checkpoint(tmp_path, state(1), key="run")
     path = tmp_path / "checkpoint" / "state.pt"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(RecordError, match=r"state.pt: the checkpoint cannot be read.*--fresh"):
+    with pytest.raises(RecordError, match=r"state.pt: the checkpoint cannot be read.*--rerun all"):
         load_checkpoint(tmp_path, key="run")
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from fixtures.toy import ToyReward
 
+from lmrl_bench import run
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.records.store import read_curves
-from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import open_session
 
@@ -29,7 +29,7 @@ def test_evaluating_changes_no_training_number(world, algorithm):
             evaluation={**evaluation, "every": every},
             budget={"tokens": 120},
         )
-        assert run("toy", algorithm, given=given).status == "completed"
+        assert run("toy", algorithm, config=given).status == "completed"
     often, never = train_lines(world.root / "often"), train_lines(world.root / "never")
     assert len(often) > 2
     assert often == never
@@ -111,7 +111,7 @@ def test_the_temperature_of_evaluations_is_the_tasks_or_the_given_one(world):
 
     def facts(name, **evaluation):
         given = world.given(name, evaluation=every["evaluation"] | evaluation)
-        record = run("toy", "ppo", given=given)
+        record = run("toy", "ppo", config=given)
         return record, {key: value.model_dump() for key, value in record.results.items()}
 
     plain, plain_results = facts("plain")

@@ -10,13 +10,14 @@ import pytest
 from fixtures.runs import SETTINGS, call
 from fixtures.toy import tiny_causal
 
+from lmrl_bench import run
 from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
 from lmrl_bench.runs import journal
-from lmrl_bench.runs.execute import execute, run
+from lmrl_bench.runs.execute import execute
 from lmrl_bench.runs.journal import write_failure
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.trainer import Trainer
@@ -27,7 +28,7 @@ def test_a_completed_run_has_all_its_files_and_is_not_run_again(world, monkeypat
     record = run(
         "toy",
         "ppo",
-        given=world.given(evaluation={**QUICK, "greedy": True}),
+        config=world.given(evaluation={**QUICK, "greedy": True}),
         progress=events.append,
     )
     folder = world.root / "out"
@@ -59,7 +60,7 @@ def test_a_completed_run_has_all_its_files_and_is_not_run_again(world, monkeypat
     assert record.results["test"].reward == pytest.approx(sum(rewards) / 4)
 
     monkeypatch.setattr(module, "open_session", lambda *_: pytest.fail("work was done"))
-    again = run("toy", "ppo", given=world.given(evaluation={**QUICK, "greedy": True}))
+    again = run("toy", "ppo", config=world.given(evaluation={**QUICK, "greedy": True}))
     assert again == record
 
 
@@ -67,42 +68,42 @@ QUICK = {"every": 2, "validation_samples": 4, "test_samples": 4, "greedy": False
 
 
 def test_a_folder_with_another_runs_record_is_refused_and_left_alone(world):
-    run("toy", "none", given=world.given())
+    run("toy", "none", config=world.given())
     before = (world.root / "out" / "record.json").read_bytes()
     for change in ({"evaluation": {**QUICK, "test_samples": 3}}, {}):
         seed = 0 if change else 1
-        with pytest.raises(RecordError, match=r"out holds the record of another run.*--fresh"):
-            run("toy", "none", given=world.given(**change), seed=seed)
+        with pytest.raises(RecordError, match=r"out holds the record of another run.*--rerun all"):
+            run("toy", "none", config=world.given(**change), seed=seed)
     assert (world.root / "out" / "record.json").read_bytes() == before
-    record = run("toy", "none", given=world.given(), seed=1, fresh=True)
+    record = run("toy", "none", config=world.given(), seed=1, rerun="all")
     assert record.seed == 1
     world.edit_task(version=2)
     with pytest.raises(RecordError, match="another run"):
-        run("toy", "none", given=world.given(), seed=1)
+        run("toy", "none", config=world.given(), seed=1)
 
 
 def test_fresh_forgets_the_record_before_training(world, monkeypatch):
     """A fresh run that is killed must not leave the old record beside new curves."""
-    run("toy", "none", given=world.given())
+    run("toy", "none", config=world.given())
 
     def killed(*_):
         raise SystemExit
 
     monkeypatch.setattr(Trainer, "_validate", killed)
     with pytest.raises(SystemExit):
-        run("toy", "none", given=world.given(), fresh=True)
+        run("toy", "none", config=world.given(), rerun="all")
     assert not (world.root / "out" / "record.json").exists()
 
 
 def test_fresh_keeps_the_record_of_a_run_that_cannot_start_again(world, monkeypatch):
-    run("toy", "none", given=world.given())
+    run("toy", "none", config=world.given())
 
     def refused(*_):
         raise PolicyError("planted")
 
     monkeypatch.setattr(module, "open_session", refused)
     with pytest.raises(PolicyError, match="planted"):
-        run("toy", "none", given=world.given(), fresh=True)
+        run("toy", "none", config=world.given(), rerun="all")
     assert (world.root / "out" / "record.json").exists()
 
 
@@ -116,7 +117,7 @@ def test_a_crash_is_a_record_and_the_next_call_goes_on_from_the_checkpoint(world
 
     monkeypatch.setattr(Trainer, "_validate", crash)
     given = world.given(budget={"tokens": 250})
-    record = run("toy", "ppo", given=given)
+    record = run("toy", "ppo", config=given)
     assert record.status == "failed"
     assert record.error.type == "ZeroDivisionError"
     assert record.error.iteration == 4
@@ -127,10 +128,10 @@ def test_a_crash_is_a_record_and_the_next_call_goes_on_from_the_checkpoint(world
 
     monkeypatch.setattr(Trainer, "_validate", validate)
     events = []
-    resumed = run("toy", "ppo", given=given, progress=events.append)
+    resumed = run("toy", "ppo", config=given, progress=events.append)
     assert resumed.status == "completed"
     assert events[0].text == "resumed"
-    whole = run("toy", "ppo", given=world.given("whole", budget={"tokens": 250}))
+    whole = run("toy", "ppo", config=world.given("whole", budget={"tokens": 250}))
     assert resumed.digest() == whole.digest()
     assert not (world.root / "out" / "checkpoint").exists()
 
@@ -140,7 +141,7 @@ def crashed_run(world, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "test", lambda self: 1 / 0)
         given = world.given()
-        assert run("toy", "ppo", given=given).status == "failed"
+        assert run("toy", "ppo", config=given).status == "failed"
     return world.root / "out", given
 
 
@@ -152,7 +153,7 @@ def test_a_resumed_run_forgets_the_record_before_its_curves_change(world, monkey
 
     monkeypatch.setattr(Trainer, "test", killed)
     with pytest.raises(SystemExit):
-        run("toy", "ppo", given=given)
+        run("toy", "ppo", config=given)
     assert not (folder / "record.json").exists()
     assert (folder / "checkpoint" / "state.pt").exists()
 
@@ -171,11 +172,11 @@ def test_the_provenance_is_the_one_with_which_the_run_began(world, monkeypatch):
     monkeypatch.setattr(journal, "collect", collected)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "test", crash)
-        failed = run("toy", "ppo", given=world.given())
+        failed = run("toy", "ppo", config=world.given())
     assert failed.provenance.commit == "a" * 40
     assert "provenance_changed" not in failed.events
     notes = []
-    resumed = run("toy", "ppo", given=world.given(), progress=notes.append)
+    resumed = run("toy", "ppo", config=world.given(), progress=notes.append)
     assert resumed.provenance == failed.provenance
     assert resumed.events["provenance_changed"] == 1
     assert notes[1].text == "changed since the run began: commit; the record names the first"
@@ -196,7 +197,7 @@ def test_a_checkpoint_without_its_curves_is_refused_and_nothing_changes(
     assert ("missing, but there is a checkpoint; restore it" in refused.err) == (
         damage == "missing"
     )
-    assert "--fresh" in refused.err
+    assert "--rerun all" in refused.err
     assert published(folder) == before
 
 
@@ -213,10 +214,10 @@ def test_a_kill_between_the_last_evaluation_and_its_checkpoint_doubles_no_line(w
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_checkpoint", killed)
         with pytest.raises(SystemExit):
-            run("toy", "ppo", given=given)
+            run("toy", "ppo", config=given)
     assert read_curves(world.root / "out")[-1]["kind"] == "validation"
-    resumed = run("toy", "ppo", given=given)
-    whole = run("toy", "ppo", given=world.given("whole", **settings))
+    resumed = run("toy", "ppo", config=given)
+    whole = run("toy", "ppo", config=world.given("whole", **settings))
     assert resumed.digest() == whole.digest()
 
 
@@ -262,9 +263,9 @@ def test_what_happens_to_the_folder_while_a_run_goes_on_is_an_error(
     again = call(capsys, "run", file)
     if (change, moment) == ("curves", "test"):  # a checkpoint refers to them
         assert again.code == 2
-        again = call(capsys, "run", file, "--fresh")
+        again = call(capsys, "run", file, "--rerun", "all")
     assert again.code == 0, again.err
-    whole = run("toy", "ppo", given=world.given("whole"))
+    whole = run("toy", "ppo", config=world.given("whole"))
     assert read_record(folder).digest() == whole.digest()
 
 
@@ -272,7 +273,7 @@ def test_what_happens_to_the_folder_while_a_run_goes_on_is_an_error(
 @pytest.mark.parametrize("damage", ["deleted", "flipped", "emptied"])
 def test_a_finished_run_that_is_damaged_is_done_again(world, name, damage):
     given = world.given()
-    record = run("toy", "ppo", given=given)
+    record = run("toy", "ppo", config=given)
     path = world.root / "out" / name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -281,7 +282,7 @@ def test_a_finished_run_that_is_damaged_is_done_again(world, name, damage):
     else:
         path.write_bytes(content if damage == "flipped" else b"")
     events = []
-    again = run("toy", "ppo", given=given, progress=events.append)
+    again = run("toy", "ppo", config=given, progress=events.append)
     check_files(world.root / "out", again)
     assert again.digest() == record.digest()
     assert "label: null" in (world.root / "out" / "config.yaml").read_text()
@@ -310,7 +311,7 @@ def test_a_damaged_record_in_a_folder_of_something_else_is_left_alone(world, cap
     refused = call(capsys, "run", world.run_file(algorithm=SETTINGS["algorithm"]))
     assert refused.code == 2
     assert "record.json: damaged" in refused.err
-    assert "--fresh" in refused.err
+    assert "--rerun all" in refused.err
     assert (folder / "record.json").read_text() == "mine"
 
 
@@ -326,11 +327,11 @@ def test_a_damaged_checkpoint_is_refused_and_the_remedies_work(world, monkeypatc
     refused = call(capsys, "run", file)
     assert refused.code == 2
     assert "state.pt: the checkpoint cannot be read (it is damaged" in refused.err
-    assert "--fresh, or delete the folder of the checkpoint" in refused.err
+    assert "--rerun all, or delete the folder of the checkpoint" in refused.err
     assert published(folder) == before
     shutil.rmtree(folder / "checkpoint")
     assert call(capsys, "run", file).code == 0
-    whole = run("toy", "ppo", given=world.given("whole"))
+    whole = run("toy", "ppo", config=world.given("whole"))
     assert read_record(folder).digest() == whole.digest()
 
 
@@ -347,7 +348,7 @@ def test_only_our_own_leftovers_are_removed(world):
     ]
     for name in (*ours, *others, ".policy-abcdefgh-old/config.json", "checkpoint/state.tmp"):
         (folder / name).write_text("x")
-    run("toy", "none", given=world.given(algorithm={"name": "none"}))
+    run("toy", "none", config=world.given(algorithm={"name": "none"}))
     left = {path.name for path in folder.iterdir()}
     assert left == {"record.json", "config.yaml", "curves.jsonl", "samples.parquet", *others}
 
@@ -355,7 +356,7 @@ def test_only_our_own_leftovers_are_removed(world):
 def test_the_kept_policy_is_a_model_folder(world):
     given = world.given(runtime={"keep_policy": True, "output": str(world.root / "out")})
     record = run(
-        "toy", "supervised", given={**given, "algorithm": {"name": "supervised", "epochs": 1}}
+        "toy", "supervised", config={**given, "algorithm": {"name": "supervised", "epochs": 1}}
     )
     assert record.status == "completed"
     config = json.loads((world.root / "out" / "policy" / "config.json").read_text())
@@ -376,11 +377,11 @@ def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_
     def fails(self):
         raise OSError(f"{secret}/deep/file.json: cannot be read")
 
-    completed = run("toy", "ppo", given=world.given())
+    completed = run("toy", "ppo", config=world.given())
     assert completed.status == "completed"
     assert completed.policy.model == completed.config["policy"]["model"] == "model"
     monkeypatch.setattr(Trainer, "test", fails)
-    failed = run("toy", "none", given=world.given("failed", algorithm={"name": "none"}))
+    failed = run("toy", "none", config=world.given("failed", algorithm={"name": "none"}))
     assert failed.error.message == "file.json: cannot be read"
     assert "OSError: file.json: cannot be read" in failed.error.traceback
     config = resolve(world.task, world.given("early", algorithm={"name": "none"}))
@@ -395,14 +396,14 @@ def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_
 def test_the_place_of_a_model_is_not_part_of_the_experiment(world, monkeypatch):
     """The same weights under another parent are the same run; other weights of that name are not."""
     given = world.given(algorithm={"name": "none"})
-    first = run("toy", "none", given=given)
+    first = run("toy", "none", config=given)
     moved = world.root / "moved" / "model"
     shutil.copytree(world.model, moved)
     policy = {"start": "base", "model": str(moved)}
-    assert run("toy", "none", given={**given, "policy": policy}) == first
+    assert run("toy", "none", config={**given, "policy": policy}) == first
     tiny_causal("gpt2", seed=7).save_pretrained(moved)
     with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
-        run("toy", "none", given={**given, "policy": policy})
+        run("toy", "none", config={**given, "policy": policy})
 
 
 def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, monkeypatch):
@@ -427,7 +428,7 @@ def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, mo
 
 
 def test_stale_records_are_replaced_only_if_asked(world):
-    run("toy", "none", given=world.given())
+    run("toy", "none", config=world.given())
     world.edit_task(version=2)
     config = resolve(world.task, world.given(algorithm={"name": "none"}))
     with pytest.raises(RecordError, match=r"task\.version is 1 in the record, 2 today"):
@@ -444,24 +445,24 @@ def test_illegal_ends_are_counted_in_the_record_over_all_sittings(world, monkeyp
         self.counters.early_eos += 1
 
     monkeypatch.setattr(EpisodeCore, "_count", planted)
-    whole = run("toy", "ppo", given=world.given("whole"))
+    whole = run("toy", "ppo", config=world.given("whole"))
     assert whole.events["early_eos"] == whole.budget.iterations
 
     def stop(event):
         if event.kind == "iteration":
             signal.raise_signal(signal.SIGTERM)
 
-    assert run("toy", "ppo", given=world.given(), progress=stop).status == "interrupted"
-    assert run("toy", "ppo", given=world.given()).events == whole.events
+    assert run("toy", "ppo", config=world.given(), progress=stop).status == "interrupted"
+    assert run("toy", "ppo", config=world.given()).events == whole.events
 
 
 def test_reward_transforms_change_training_and_leave_evaluations_alone(world):
     """With a learning rate of almost nothing both policies answer alike, so evaluations must agree."""
     frozen = {"name": "reinforce", "episodes_per_iteration": 4, "learning_rate": 1e-30}
     world.edit_task(reward={"transforms": [{"name": "affine", "args": {"shift": 7.0}}]})
-    shifted = run("toy", "reinforce", given=world.given(algorithm=frozen))
+    shifted = run("toy", "reinforce", config=world.given(algorithm=frozen))
     plain = run(
-        "toy", "reinforce", given=world.given("plain", algorithm=frozen, reward={"transforms": []})
+        "toy", "reinforce", config=world.given("plain", algorithm=frozen, reward={"transforms": []})
     )
     assert shifted.config["reward"]["transforms"][0]["args"] == {"shift": 7.0}
     assert shifted.results == plain.results

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from lmrl_bench import run
 from lmrl_bench.algorithms.interface import IterationStats, RolloutStats, UpdateStats
 from lmrl_bench.records.fidelity import (
     MAX_FIRST_CLIP_FRACTION,
@@ -14,7 +15,6 @@ from lmrl_bench.records.fidelity import (
 )
 from lmrl_bench.records.record import Fidelity
 from lmrl_bench.records.store import read_curves
-from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.fidelity import FidelityWatch, marks
 
 SOUND = {"difference": 1e-6, "clipped": 0.0, "truncated": 0.2}
@@ -76,7 +76,7 @@ def test_a_run_that_scores_another_policy_than_it_draws_from_is_marked(world):
     settings = world.given()["algorithm"]
     masked = {**settings, "top_p": 0.5, "min_tokens_to_keep": 1}
     records = {
-        name: run("toy", name, given=world.given(name, algorithm={**algorithm, "name": name}))
+        name: run("toy", name, config=world.given(name, algorithm={**algorithm, "name": name}))
         for name, algorithm in {"ppo": settings, "nlpo": masked, "nlpo_released": masked}.items()
     }
     for name, record in records.items():
@@ -107,14 +107,14 @@ def test_marks_say_value_bound_and_meaning():
 def test_run_prints_marks_and_events(capsys, tmp_path):
     from types import SimpleNamespace
 
-    from lmrl_bench.cli.app import _report
+    from lmrl_bench.cli.run import _report
 
     fidelity = Fidelity(truncated_share=0.95, flags=["truncated_share"])
     record = SimpleNamespace(
         status="completed", id="a/b/0", error=None, results={}, fidelity=fidelity,
         events={"control_tokens": 3},
     )  # fmt: skip
-    _report(record, tmp_path, False)
+    _report(record, tmp_path)
     shown = capsys.readouterr()
     assert "mark: truncated_share is 0.95, above 0.9" in shown.out
     assert "control_tokens: 3" in shown.out + shown.err

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fixtures.toy import tiny_causal
 
+from lmrl_bench import run
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.records.record import TaskInfo
-from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.journal import task_info
 
 
@@ -50,5 +50,5 @@ def test_tied_weights_are_counted_once(world):
     model = tiny_causal("gpt2")
     assert model.lm_head.weight is model.transformer.wte.weight
     distinct = {id(tensor): tensor.numel() for tensor in model.parameters()}
-    record = run("toy", "none", given=world.given(algorithm={"name": "none"}))
+    record = run("toy", "none", config=world.given(algorithm={"name": "none"}))
     assert record.policy.parameters == sum(distinct.values())

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from fixtures.runs import ToyWorld
 
+from lmrl_bench import run
 from lmrl_bench.runs import memory
-from lmrl_bench.runs.execute import run
 from lmrl_bench.runs.memory import PeakMemory
 
 LARGE = 300 * 2**20
@@ -43,9 +43,9 @@ def test_without_a_reset_it_is_the_life_of_the_process(monkeypatch, tmp_path):
 @needs_reset
 def test_a_large_run_before_does_not_count_in_the_record(world: ToyWorld):
     given = world.given(algorithm={"name": "none"})
-    first = run("toy", "none", given=given)
+    first = run("toy", "none", config=given)
     before = bytearray(2 * LARGE)
     del before
-    second = run("toy", "none", given=world.given("second", algorithm={"name": "none"}))
+    second = run("toy", "none", config=world.given("second", algorithm={"name": "none"}))
     assert first.time.peak_memory_of == second.time.peak_memory_of == "run"
     assert second.time.peak_memory_mb < first.time.peak_memory_mb + 200

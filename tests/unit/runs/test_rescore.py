@@ -77,7 +77,7 @@ def test_an_honest_run_agrees(run, capsys):
     # Means; two metrics, of the corpus and of four answers; the reward of four answers and its part.
     assert found.numbers == 4 + 2 * (1 + 4) + 2 * 4
     assert found.largest == {"chrf": 0.0, "bleu": 0.0, "reward": pytest.approx(0.0, abs=1e-7)}
-    done = call(capsys, "submission", "rescore", run)
+    done = call(capsys, "results", "rescore", run)
     assert done.code == 0, done.err
     assert "1 records" in done.err
 
@@ -89,7 +89,7 @@ def test_an_edited_number(run, capsys):
     edit_record(run, change)
     with pytest.raises(VerificationError, match=r"test: chrf is 99, but .* by the stored answers"):
         rescore(run)
-    assert call(capsys, "submission", "rescore", run).code == 3
+    assert call(capsys, "results", "rescore", run).code == 3
 
 
 @pytest.mark.parametrize("key", ["reward", "mean_length"])
@@ -264,7 +264,7 @@ def test_scores_of_texts_may_not(run):
 
 def test_a_model_that_is_not_here(run, monkeypatch):
     def missing(self, key):
-        raise AssetError("asset 'x' is not usable. Install it: lmrl-bench assets install x")
+        raise AssetError("asset 'x' is not usable. Install it: lmrl-bench download install x")
 
     monkeypatch.setattr("lmrl_bench.tasks.task.Task.metric", missing)
     with pytest.raises(AssetError, match=r"assets install x\nor leave out .* with --no-models"):

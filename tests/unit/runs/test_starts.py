@@ -11,6 +11,7 @@ import pytest
 from fixtures.runs import ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
+from lmrl_bench import run
 from lmrl_bench.config.run import PolicyConfig
 from lmrl_bench.core.errors import ConfigError, PolicyError, RecordError
 from lmrl_bench.models import names
@@ -19,7 +20,7 @@ from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.records.seal import seal_path, write_seal
 from lmrl_bench.runs import starts
-from lmrl_bench.runs.execute import ensure_start, run
+from lmrl_bench.runs.execute import ensure_start
 from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.starts import (
     expected_run,
@@ -68,8 +69,8 @@ def test_a_start_is_trained_once_and_reused(quick):
     assert len(events) == n_events
 
     given = quick.given(policy={"start": "supervised"}, algorithm={"name": "none"})
-    record = run("toy", "none", given=given)
-    base = run("toy", "none", given=quick.given("base", algorithm={"name": "none"}))
+    record = run("toy", "none", config=given)
+    base = run("toy", "none", config=quick.given("base", algorithm={"name": "none"}))
     assert record.policy.start == "supervised"
     assert base.policy.start == "base"
     assert record.policy.weights_sha256 != base.policy.weights_sha256
@@ -181,18 +182,18 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
             signal.raise_signal(signal.SIGTERM)
 
     given = quick.given(policy={"start": "supervised"}, budget={"tokens": 200})
-    stopped = run("toy", "ppo", given=given, progress=stop)
+    stopped = run("toy", "ppo", config=given, progress=stop)
     assert stopped.status == "interrupted"
     start = trained_start(quick.task, POLICY)
     tiny_causal("gpt2", seed=7).save_pretrained(start)
     write_seal(start)
     with pytest.raises(RecordError, match=r"state\.pt: the checkpoint belongs to another run"):
-        run("toy", "ppo", given=given)
-    afresh = run("toy", "ppo", given=given, fresh=True)
+        run("toy", "ppo", config=given)
+    afresh = run("toy", "ppo", config=given, rerun="all")
     assert afresh.policy.weights_sha256 != stopped.policy.weights_sha256
     tiny_causal("gpt2", seed=8).save_pretrained(quick.model)  # the base: another recipe
     with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
-        run("toy", "ppo", given=given)
+        run("toy", "ppo", config=given)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +250,7 @@ def test_a_start_whose_training_the_user_stopped(quick, monkeypatch):
 
 def test_supervised_learning_begins_at_the_base_model(quick):
     given = {key: value for key, value in quick.given().items() if key != "policy"}
-    record = run("toy", "supervised", given=given)
+    record = run("toy", "supervised", config=given)
     assert record.status == "completed"
     assert record.policy.start == "base"
 
@@ -257,21 +258,23 @@ def test_supervised_learning_begins_at_the_base_model(quick):
 def test_supervised_learning_refuses_its_own_result_as_a_start(quick):
     given = quick.given(policy={"start": "supervised"})
     with pytest.raises(ConfigError, match=r"policy\.start.*use base"):
-        run("toy", "supervised", given=given)
+        run("toy", "supervised", config=given)
 
 
 def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
     """From the run to the folder to the next run's start; and only from the weights that are here."""
     folder = quick.root / "supervised"
     given = {"runtime": {"output": str(folder), "keep_policy": True}}
-    record = run("toy", "supervised", given=given)
+    record = run("toy", "supervised", config=given)
     assert record.policy.model == "tiny"
     shutil.rmtree(shipped)
     assert ship_start(folder, shipped.parent) == shipped
     found = find_start(quick.task, POLICY)
     assert found.location == str(shipped)
     again = run(
-        "toy", "none", given=quick.given(policy={"start": "supervised"}, algorithm={"name": "none"})
+        "toy",
+        "none",
+        config=quick.given(policy={"start": "supervised"}, algorithm={"name": "none"}),
     )
     assert again.policy.start_recipe_sha256 == found.recipe
     assert again.policy.weights_sha256 == found.digests.weights

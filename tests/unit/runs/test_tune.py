@@ -200,18 +200,18 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
     world, board, in_process, capsys
 ):
     path = board()
-    refused = call(capsys, "bench", path, "--dry-run")
+    refused = call(capsys, "leaderboard", "run", path, "--dry-run")
     assert refused.code == 2
     assert (
         "\ntoy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml: never tuned; run "
-        "lmrl-bench tune tiny --write\n" in refused.err
+        "lmrl-bench leaderboard tune tiny --write\n" in refused.err
     )
-    shown = call(capsys, "tune", path, "--dry-run")
+    shown = call(capsys, "leaderboard", "tune", path, "--dry-run")
     assert "tiny: 3 trials for each of 2 pairs of task and algorithm" in shown.err
     assert "6 runs, 360 tokens" in shown.err
     assert not list(world.root.glob("results/tuning/**/record.json"))
 
-    done = call(capsys, "tune", path, "--write", "--json")
+    done = call(capsys, "leaderboard", "tune", path, "--write", "--json")
     assert done.code == 0, done.err
     rows = {row["algorithm"]: row for row in done.json}
     for name in TRAINED:
@@ -234,11 +234,11 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
         kept = load_yaml(file).data["algorithm"]["episodes_per_iteration"]
         assert kept == SETTINGS["algorithm"]["episodes_per_iteration"]
     require_declared(load_board(path))
-    assert call(capsys, "bench", path, "--dry-run").code == 0
+    assert call(capsys, "leaderboard", "run", path, "--dry-run").code == 0
 
 
 def test_a_declaration_must_be_what_the_files_say(world, board, in_process, capsys):
-    assert call(capsys, "tune", board(), "--write").code == 0
+    assert call(capsys, "leaderboard", "tune", board(), "--write").code == 0
     for change in ({"trials": 4}, {"seeds": [101]}, {"budget_share": 0.5}):
         with pytest.raises(ConfigError, match=r"(?s)/ppo\.yaml.*/reinforce\.yaml: "):
             require_declared(load_board(board(tuning={**TUNING, **change})))
@@ -246,10 +246,10 @@ def test_a_declaration_must_be_what_the_files_say(world, board, in_process, caps
     file.write_text(file.read_text().replace("minibatch_episodes: 4", "minibatch_episodes: 2"))
     assert undeclared(load_board(board())) == [
         "toy/algorithms/ppo.yaml: changed since they were tuned; restore them, or run "
-        "lmrl-bench tune tiny --task toy --algorithm ppo --write"
+        "lmrl-bench leaderboard tune tiny --task toy --algorithm ppo --write"
     ]
     again = ("--task", "toy", "--algorithm", "ppo", "--write")
-    assert call(capsys, "tune", board(), *again, "--out", "again").code == 0
+    assert call(capsys, "leaderboard", "tune", board(), *again, "--out", "again").code == 0
     require_declared(load_board(board()))
 
 
@@ -265,18 +265,18 @@ def test_after_a_change_of_the_protocol_the_remedy_leads_to_a_board_that_is_take
     world, board, in_process, capsys
 ):
     entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    assert call(capsys, "tune", board(entries=entries), "--write").code == 0
+    assert call(capsys, "leaderboard", "tune", board(entries=entries), "--write").code == 0
     changed = {**TUNING, "budget_share": 0.5}
     path = board(entries=entries, tuning=changed)
     (line,) = undeclared(load_board(path))
     assert line == (
         "toy/algorithms/ppo.yaml: tokens 60 (declared: 30); declare what was done, or run "
-        "lmrl-bench tune tiny --write; the 3 earlier trials count, too, so then declare trials: 6"
+        "lmrl-bench leaderboard tune tiny --write; the 3 earlier trials count, too, so then declare trials: 6"
     )
-    tuned_again = call(capsys, "tune", path, "--write", "--out", "half")
+    tuned_again = call(capsys, "leaderboard", "tune", path, "--write", "--out", "half")
     assert tuned_again.code == 0
     assert (
-        "not as 'tiny' declares: toy/algorithms/ppo.yaml: trials 6 (declared: 3); all of them"
+        "not as the leaderboard declares: toy/algorithms/ppo.yaml: trials 6 (declared: 3); all of them"
         in (tuned_again.err)
     )
     assert tuned_again.err.rstrip().endswith("declare trials: 6")
@@ -288,21 +288,24 @@ def test_more_trials_are_declared_and_made(world, board, in_process, capsys, req
     if stay:
         request.getfixturevalue("kept")
     entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    assert call(capsys, "tune", board(entries=entries), "--write").code == 0
+    assert call(capsys, "leaderboard", "tune", board(entries=entries), "--write").code == 0
     path = board(entries=entries, tuning={**TUNING, "trials": 5})
     (line,) = undeclared(load_board(path))
     count = "5" if stay else "2"  # it goes on, or begins again from the new settings
     assert line == (
-        "toy/algorithms/ppo.yaml: trials 3 (declared: 5); run lmrl-bench tune tiny "
+        "toy/algorithms/ppo.yaml: trials 3 (declared: 5); run lmrl-bench leaderboard tune tiny "
         f"--trials {count} --write"
     )
     out = "results/tuning/tiny" if stay else "more"
-    assert call(capsys, "tune", path, "--trials", count, "--write", "--out", out).code == 0
+    assert (
+        call(capsys, "leaderboard", "tune", path, "--trials", count, "--write", "--out", out).code
+        == 0
+    )
     require_declared(load_board(path))
 
 
 def test_settings_of_another_board_are_not_tuned_away_under_it(world, board, in_process, capsys):
-    assert call(capsys, "tune", board(), "--write").code == 0
+    assert call(capsys, "leaderboard", "tune", board(), "--write").code == 0
     require_declared(load_board(board(name="other")))  # the same protocol
     lines = undeclared(load_board(board(name="other", tuning={**TUNING, "trials": 9})))
     assert lines == [
@@ -317,10 +320,10 @@ def test_trials_are_never_forgotten(world, board, in_process, capsys, kept):
     entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
     file = world.folder / "algorithms" / "ppo.yaml"
     half = board(entries=entries, tuning={**TUNING, "budget_share": 0.5})
-    assert call(capsys, "tune", half, "--write", "--out", "first").code == 0
+    assert call(capsys, "leaderboard", "tune", half, "--write", "--out", "first").code == 0
     path = board(entries=entries)
     for trials, counted in ((3, 6), (3, 6), (2, 6), (4, 7)):
-        arguments = ("tune", path, "--write", "--out", "second", "--trials", trials)
+        arguments = ("leaderboard", "tune", path, "--write", "--out", "second", "--trials", trials)
         assert call(capsys, *map(str, arguments)).code == 0
         assert (tuning_facts(file).trials, tuning_facts(file).best_trial) == (counted, 0)
     assert tuning_facts(file).earlier_trials == 3
@@ -329,10 +332,10 @@ def test_trials_are_never_forgotten(world, board, in_process, capsys, kept):
 def test_what_is_tuned_again_counts_all_its_trials(world, board, in_process, capsys):
     entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
     path = board(entries=entries)
-    assert call(capsys, "tune", path, "--write", "--out", "first").code == 0
+    assert call(capsys, "leaderboard", "tune", path, "--write", "--out", "first").code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     first = tuning_facts(file)
-    assert call(capsys, "tune", path, "--write", "--out", "second").code == 0
+    assert call(capsys, "leaderboard", "tune", path, "--write", "--out", "second").code == 0
     second = tuning_facts(file)
     assert second.trials == 6
     assert second.tokens_spent > first.tokens_spent
@@ -348,7 +351,7 @@ def test_a_tuning_that_kept_the_settings_writes_the_same_file_again(
     monkeypatch.setattr(
         ALGORITHMS.get("ppo").config_class, "search_space", {"target_kl": OneOf((9e9,))}
     )
-    arguments = ("tune", board(), "--algorithm", "ppo", "--write")
+    arguments = ("leaderboard", "tune", board(), "--algorithm", "ppo", "--write")
     assert call(capsys, *arguments).code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     before = file.read_text()
@@ -358,21 +361,21 @@ def test_a_tuning_that_kept_the_settings_writes_the_same_file_again(
 
 
 def test_only_the_runtime_may_be_set(board, capsys):
-    refused = call(capsys, "tune", board(), "--set", "budget.tokens=9")
+    refused = call(capsys, "leaderboard", "tune", board(), "--set", "budget.tokens=9")
     assert refused.code == 2
     assert "only runtime.* may be set" in refused.err
 
 
 def test_trials_of_other_settings_are_left_alone(world, board, in_process, capsys):
     path = board()
-    assert call(capsys, "tune", path).code == 0
+    assert call(capsys, "leaderboard", "tune", path).code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     file.write_text(file.read_text().replace("epochs: 1", "epochs: 2"))
-    changed = call(capsys, "tune", path)
+    changed = call(capsys, "leaderboard", "tune", path)
     assert changed.code == 2
     assert "algorithm.epochs is 1 in the record, 2 today" in changed.err
-    assert "--output, or --replace-stale" in changed.err
-    assert call(capsys, "tune", path, "--replace-stale").code == 0
+    assert "--out, or --rerun stale" in changed.err
+    assert call(capsys, "leaderboard", "tune", path, "--rerun", "stale").code == 0
 
 
 def test_seeds_of_the_board_are_refused(board):

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from lmrl_bench.cli.output import JsonOption, show, show_one
+import lmrl_bench
+from lmrl_bench.cli.options import JsonOption
+from lmrl_bench.cli.output import show, show_one
 
-metrics = typer.Typer(help="Metrics: what they are and their arguments.", no_args_is_help=True)
-rewards = typer.Typer(help="Rewards: what they are and their arguments.", no_args_is_help=True)
-NameArgument = Annotated[str, typer.Argument(help="Name of a metric or reward.")]
+metrics = typer.Typer(help="Metrics: what they measure, and their arguments.", no_args_is_help=True)
+rewards = typer.Typer(help="Rewards: what they pay for, and their arguments.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a metric or reward.")]
 _SCALE = """
 As a reward its value is scaled to 0 to 1. `args` then also takes:
   scale = true  (true or false or [number, number])
@@ -19,21 +21,14 @@ As a reward its value is scaled to 0 to 1. `args` then also takes:
 
 @metrics.command("list")
 def list_metrics(as_json: JsonOption = False) -> None:
-    """Lists the metrics; every one of them is a reward by its name."""
-    from lmrl_bench.metrics import METRICS
-    from lmrl_bench.metrics.describe import describe
-
-    found = [describe(name, METRICS.get(name), "metrics") for name in METRICS]
-    show([_row(each) for each in found], as_json=as_json)
+    """Lists the metrics; each is also a reward of the same name."""
+    show([_row(found) for found in lmrl_bench.list_metrics()], as_json=as_json)
 
 
 @metrics.command("show")
 def show_metric(name: NameArgument, as_json: JsonOption = False) -> None:
     """Shows a metric's arguments, bounds, direction and an example."""
-    from lmrl_bench.metrics import METRICS
-    from lmrl_bench.metrics.describe import describe
-
-    found = describe(name, METRICS.get(name), "metrics")
+    found = lmrl_bench.describe_metric(name)
     show_one(found.as_dict(), as_json=as_json, text=_text(found, _metric_lines(found)))
 
 
@@ -41,37 +36,19 @@ def show_metric(name: NameArgument, as_json: JsonOption = False) -> None:
 def list_rewards(as_json: JsonOption = False) -> None:
     """Lists the rewards that are not metrics.
 
-    Every metric is a reward, too: see `metric list`.
+    Every metric is a reward, too: see `lmrl-bench metric list`.
     """
-    from lmrl_bench.metrics.describe import describe
-    from lmrl_bench.rewards import REWARDS
-
-    found = [describe(name, REWARDS.get(name), "reward") for name in REWARDS]
-    show([_row(each) for each in found], as_json=as_json)
+    show([_row(found) for found in lmrl_bench.list_rewards()], as_json=as_json)
 
 
 @rewards.command("show")
 def show_reward(name: NameArgument, as_json: JsonOption = False) -> None:
-    """Shows the arguments of a reward and an example.
-
-    The reward may be a metric.
-    """
-    from lmrl_bench.core.errors import RewardError, nearest
-    from lmrl_bench.metrics import METRICS
-    from lmrl_bench.metrics.describe import describe
+    """Shows the arguments of a reward or metric, and an example."""
     from lmrl_bench.rewards import REWARDS
 
-    if name in REWARDS:
-        found = describe(name, REWARDS.get(name), "reward")
-        show_one(found.as_dict(), as_json=as_json, text=_text(found, [_reads(found)]))
-        return
-    if name not in METRICS:
-        known = [*REWARDS, *METRICS]
-        raise RewardError(
-            f"unknown reward or metric '{name}'{nearest(name, known)} (known: {', '.join(known)})"
-        )
-    found = describe(name, METRICS.get(name), "reward")
-    lines = [*_metric_lines(found), _SCALE]
+    found = lmrl_bench.describe_reward(name)
+    # A metric that serves as a reward has a direction and is scaled by its bounds.
+    lines = [_reads(found)] if name in REWARDS else [*_metric_lines(found), _SCALE]
     show_one(found.as_dict(), as_json=as_json, text=_text(found, lines))
 
 
