@@ -1,9 +1,17 @@
-"""Metrics: texts in, numbers out.
+"""Metrics score texts: completions and samples in, numbers out.
 
-`METRICS` names them, `make_metric` builds one from its name and arguments.
+Start with `base.Metric`, the interface. `METRICS` lists the registered metrics (plug-ins register
+in the entry-point group `lmrl_bench.metrics`) and `make_metric` builds one from its name and
+arguments. By module:
 
-Plug-ins come in through the entry-point group `lmrl_bench.metrics`. Importing this package loads no
-torch.
+- `overlap` (BLEU, chrF, TER), `rouge`, `meteor`, `embedding` (BERTScore), `coverage`: similarity to
+  reference texts
+- `answers`, `form`: right or wrong answers, regular expressions, JSON
+- `diversity`, `perplexity`, `learned`: variety, fluency, classifiers
+- `functions`, `plain`, `building`, `arguments`, `foreign`, `values`: metrics from plain functions
+- `external`, `as_evaluate`: metrics from and for the library `evaluate`
+
+Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -63,12 +71,12 @@ def make_metric(
     """Builds a metric.
 
     Args:
-        metric: A name of `METRICS` or of `own`, or a function
+        metric: A name from `METRICS` or `own`, or a function
             `(completions, samples) -> list[float]`.
         args: Arguments of the metric's constructor or of the function.
-        folder: The task folder; a relative `model` or `script` that exists in it is taken from
-            there.
-        own: Further metrics by name: those of the task's plug-in.
+        folder: The task folder; `model` and `script` arguments that exist in it are resolved
+            relative to it.
+        own: Additional metrics by name, from the task's plug-in.
 
     Raises:
         ConfigError: Unknown name.

@@ -1,7 +1,7 @@
-"""Answers that are right or wrong: exact match, labels, numbers, and the words that are shared.
+"""Metrics for answers that are right or wrong: exact match, label, number, and shared words.
 
-Of several references the best one counts. A reference that is empty after normalization is refused:
-an empty answer would equal it.
+With several references, the best match counts. A reference that is empty after normalization is
+rejected, because an empty answer would equal it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LABEL: Final[list[Step]] = ["unicode", "case", "punctuation", "whitespace"]
 
 
 class _Answers(Metric):
-    """A value from 0 to 1 of each response and its references, mean over samples."""
+    """Scores each completion from 0 to 1 against its references; the corpus value is the mean."""
 
     bounds = (0.0, 1.0)
 
@@ -49,10 +49,10 @@ class _Answers(Metric):
 
     @abstractmethod
     def _best(self, response: str, sample: Sample) -> float:
-        """The best value over the sample's references."""
+        """Returns the best value over the sample's references."""
 
     def _details(self, responses: Sequence[str]) -> dict[str, float]:
-        """Further values of the corpus."""
+        """Returns additional corpus values."""
         return {"empty": float(sum(not text.strip() for text in responses))}
 
     def _references(self, sample: Sample, steps: Sequence[Step]) -> list[str]:
@@ -67,13 +67,13 @@ class _Answers(Metric):
 
 
 class ExactMatch(_Answers):
-    """1 where the response equals a reference, else 0; mean over samples.
+    """1 if the completion equals a reference, else 0; mean over samples.
 
     Args:
-        normalize: What is made equal first: a list of unicode (canonically equal texts), case,
-            punctuation, articles (a, an, the) and whitespace (runs and ends); or squad, for the
-            last four, as the evaluation of SQuAD does it. An empty list compares the texts as they
-            are.
+        normalize: Normalization steps before comparing: a list of unicode (canonical equivalence),
+            case, punctuation, articles (a, an, the) and whitespace (runs and ends). "squad" applies
+            the last four, like the SQuAD evaluation script. An empty list compares the texts
+            unchanged.
     """
 
     name = "exact-match"
@@ -83,7 +83,7 @@ class ExactMatch(_Answers):
 
     @property
     def signature(self) -> str:
-        """The steps of normalization and the rule for several references."""
+        """Normalization steps and the rule for several references."""
         return f"{self.name}|normalize:{'+'.join(self._steps) or 'no'}|references:best"
 
     def _best(self, response: str, sample: Sample) -> float:
@@ -91,15 +91,15 @@ class ExactMatch(_Answers):
 
 
 class Accuracy(_Answers):
-    """Share of responses that give the right label: one of the references.
+    """Share of completions with the right label, which is one of the references.
 
-    Response and labels are compared without case, punctuation and surplus white space.
+    Labels are compared without case, punctuation and extra white space.
 
     Args:
-        labels: All labels that an answer may be. A reference that is none of them is an error;
-            responses that are none of them count as wrong and are counted in the detail `invalid`.
-        find: Where the label is read: the whole response, or the first or last label that stands in
-            it as a word of its own (`labels` must be given then).
+        labels: All valid labels. A reference that is not in the list is an error. Completions
+            without a valid label count as wrong and are counted in the detail `invalid`.
+        find: Where the label is read: "whole" compares the whole completion; "first" and "last"
+            take the first or last label that occurs as a separate word (requires `labels`).
     """
 
     name = "accuracy"
@@ -117,10 +117,11 @@ class Accuracy(_Answers):
                 "than case and punctuation"
             )
         if len(set(known)) < len(known):
-            raise MetricError(f"metric '{self.name}': labels {labels}: two of them are equal")
+            raise MetricError(f"metric '{self.name}': labels {labels} contain a duplicate")
         if find != "whole" and labels is None:
-            raise MetricError(f"metric '{self.name}': find is '{find}', which needs `labels`")
+            raise MetricError(f"metric '{self.name}': find '{find}' requires `labels`")
         self._steps, self._labels, self._find = steps, known, find
+        # Longest first: otherwise "positive" would be found inside "very positive".
         longest_first = sorted(known, key=len, reverse=True)
         self._pattern = re.compile(
             rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)" if known else r"(?!)"
@@ -128,7 +129,7 @@ class Accuracy(_Answers):
 
     @property
     def signature(self) -> str:
-        """The steps of normalization, the labels and where they are read."""
+        """Normalization steps, labels, and where the label is read."""
         labels = canonical_json(self._labels).replace("/", "\\u002f") if self._labels else "any"
         return f"{self.name}|normalize:{'+'.join(self._steps)}|labels:{labels}|find:{self._find}"
 
@@ -137,8 +138,8 @@ class Accuracy(_Answers):
         for reference, text in zip(references, sample.references, strict=True):
             if self._labels and reference not in self._labels:
                 raise MetricError(
-                    f"metric '{self.name}': reference {text!r} of sample '{sample.id}' is none of "
-                    f"the labels {', '.join(self._labels)}"
+                    f"metric '{self.name}': reference {text!r} of sample '{sample.id}' is not one "
+                    f"of the labels {', '.join(self._labels)}"
                 )
         return float(self._label(response) in references)
 
@@ -155,13 +156,13 @@ class Accuracy(_Answers):
 
 
 class TokenF1(_Answers):
-    """Harmonic mean of precision and recall of the words that response and reference share.
+    """Harmonic mean of precision and recall over the words that completion and reference share.
 
-    Words are what white space separates after normalization; a word that occurs twice counts twice.
-    With the default normalization this is the F1 of SQuAD.
+    Words are separated by white space after normalization; repeated words count as often as they
+    occur. The default normalization gives the F1 of SQuAD.
 
     Args:
-        normalize: As for exact-match.
+        normalize: Normalization steps, as for `exact-match`.
     """
 
     name = "f1"
@@ -171,7 +172,7 @@ class TokenF1(_Answers):
 
     @property
     def signature(self) -> str:
-        """The steps of normalization and the rule for several references."""
+        """Normalization steps and the rule for several references."""
         return f"{self.name}|words:white space|normalize:{'+'.join(self._steps) or 'no'}|references:best"
 
     def _best(self, response: str, sample: Sample) -> float:
@@ -181,19 +182,19 @@ class TokenF1(_Answers):
 
 
 class NumericMatch(_Answers):
-    """1 where the number in the response equals a reference, else 0; mean over samples.
+    """1 if the number in the completion equals a reference, else 0; mean over samples.
 
-    Numbers are decimal, with an optional sign, exponent, thousands separators (1,234,567 or
-    1 234 567), currency sign before and per cent sign after, which are left out; 1½ and 4² are not
-    read. They are compared exactly, of whatever size; nothing is evaluated. A response without a
-    number counts as wrong and is counted in the detail `invalid`; a reference that is not one
-    number is an error.
+    Numbers are decimal, with optional sign, exponent, thousands separators (1,234,567 or
+    1 234 567), leading currency sign and trailing percent sign; the separators and both signs are
+    ignored. 1½ and 4² are not read as numbers. The comparison is exact for any size; expressions
+    are not evaluated. Completions without a number count as wrong and are counted in the detail
+    `invalid`; a reference that is not a single number is an error.
 
     Args:
         tolerance: Largest absolute difference that still counts as equal.
-        relative: The same as a share of the reference; the larger one of the two counts.
-        find: Which number of the response is read: the last or the first one, or whole for a
-            response that is one number and nothing else.
+        relative: Largest difference as a share of the reference; the larger tolerance applies.
+        find: Which number of the completion is read: "last", "first", or "whole" if the completion
+            must be a number and nothing else.
     """
 
     name = "numeric-match"
@@ -207,13 +208,13 @@ class NumericMatch(_Answers):
         for argument, value in (("tolerance", tolerance), ("relative", relative)):
             if not 0 <= value < float("inf"):
                 raise MetricError(
-                    f"metric '{self.name}': {argument} is {value}; it must be finite and not negative"
+                    f"metric '{self.name}': {argument} is {value}; it must be finite and at least 0"
                 )
         self._tolerance, self._relative, self._find = tolerance, relative, find
 
     @property
     def signature(self) -> str:
-        """The tolerances and which number is read."""
+        """Tolerances, and which number is read."""
         return (
             f"{self.name}|tolerance:{self._tolerance!r}|relative:{self._relative!r}"
             f"|find:{self._find}|references:best"
@@ -228,8 +229,8 @@ class NumericMatch(_Answers):
         number = _whole_number(text)
         if number is None:
             raise MetricError(
-                f"metric '{self.name}': reference {text[:60]!r} of sample '{sample.id}' is not one "
-                "number"
+                f"metric '{self.name}': reference {text[:60]!r} of sample '{sample.id}' is not a "
+                "single number"
             )
         return number
 
@@ -254,7 +255,7 @@ class NumericMatch(_Answers):
 
 _SEPARATORS: Final = ", \u00a0\u2009\u202f"
 _PARTIAL: Final = "\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2079\u2080-\u2089\u2150-\u215f\u2189"
-"""Exponents, indices and fractions of one character: a number next to one of them is more than its digits."""
+"""Superscripts, subscripts and fractions: digits next to one of these have another value."""
 _NUMBER: Final = re.compile(
     r"(?P<sign>(?<!\w)[-+\u2212])?\s?[$€£¥]?"
     rf"(?P<digits>(?>(?:(?<!\d)\d{{1,3}}(?P<by>[{_SEPARATORS}])\d{{3}}(?:(?P=by)\d{{3}})*(?!\d)|\d+)"

@@ -1,4 +1,4 @@
-"""Arguments from YAML against the annotations of a class or function, for metrics and rewards."""
+"""Checks arguments from YAML against the annotations of a class or function."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def construct(
     """Calls `factory(**args)` after checking names and types against its annotations.
 
     Args:
-        kind: What is built, in the singular, for messages ("metric").
-        name: Its name in the registry.
-        factory: A class whose constructor is annotated.
-        args: The arguments by name.
-        error: Raised with all problems in one message.
+        kind: Kind of object that is built, for messages ("metric", "reward").
+        name: Its registered name.
+        factory: A class with an annotated constructor, or an annotated function.
+        args: Arguments by name.
+        error: Exception type to raise; its message lists all problems.
     """
     checked = check_arguments(kind, name, factory, args, error)
     with border(f"while {kind} '{name}' was made", factory, error):
@@ -48,15 +48,15 @@ def check_arguments(
     *,
     skip: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Returns the arguments as the types of the annotations; see `construct`.
+    """Returns the arguments converted to their annotated types; see `construct`.
 
     Args:
-        kind: What it is, in the singular.
-        name: Its name.
+        kind: Kind of object, for messages.
+        name: Its registered name.
         factory: A class or function.
-        args: The arguments by name.
-        error: Raised with all problems in one message.
-        skip: Parameters that are filled by something else.
+        args: Arguments by name.
+        error: Exception type to raise; its message lists all problems.
+        skip: Parameters that the caller fills.
     """
     parameters = inspect.signature(factory).parameters
     named = {
@@ -87,14 +87,15 @@ def check_arguments(
 def hints_of(factory: Callable[..., Any]) -> dict[str, Any]:
     """Returns the annotations of a class's constructor or of a function.
 
-    One that cannot be resolved (a name that is imported for type checkers only) stays a text.
+    An annotation that cannot be resolved (a name imported only for type checkers) stays a string.
     """
     while isinstance(factory, functools.partial):
         factory = factory.func
     function = factory.__init__ if inspect.isclass(factory) else factory
     try:
         return typing.get_type_hints(function)
-    except Exception:  # whatever an annotation raises
+    except Exception:  # evaluating an annotation runs arbitrary code
+        # Resolve one by one, so that a single bad annotation does not disable the other checks.
         return {key: _resolved(function, hint) for key, hint in _annotations(function).items()}
 
 
@@ -113,10 +114,10 @@ def _resolved(function: Any, hint: Any) -> Any:
 
 
 def convert(hint: Any, value: Any) -> Any:
-    """Returns `value` as the type `hint`.
+    """Converts `value` to the type `hint`.
 
     Raises:
-        ValueError: It is not of that type; the text says what is allowed.
+        ValueError: The value has another type; the message says what is allowed.
     """
     if isinstance(hint, str):
         raise ValueError(f"its annotation {hint!r} cannot be resolved; import the name at run time")
@@ -130,7 +131,7 @@ def convert(hint: Any, value: Any) -> Any:
 
 
 def _require_same_kind(value: Any, converted: Any) -> None:
-    """Refuses what pydantic believes: text as a number, `true` as 1, 1 as `true`."""
+    """Rejects lax conversions by pydantic: text to number, `true` to 1, 1 to `true`."""
     if isinstance(value, list | tuple) and isinstance(converted, list | tuple):
         for before, after in zip(value, converted, strict=False):
             _require_same_kind(before, after)
@@ -147,7 +148,7 @@ def _require_same_kind(value: Any, converted: Any) -> None:
 def _adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # a model or a data class brings a configuration of its own
+    except PydanticUserError:  # models and dataclasses bring their own configuration
         return TypeAdapter(hint)
 
 

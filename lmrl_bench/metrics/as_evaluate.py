@@ -1,4 +1,4 @@
-"""Any metric of ours as an `evaluate.Metric`."""
+"""Wraps a metric of this package as an `evaluate.Metric`."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from lmrl_bench.metrics.base import Metric
 
 
 def to_evaluate(metric: Metric) -> evaluate.Metric:
-    """Wraps a metric as an `evaluate.Metric`: `compute(predictions=…, references=…)`.
+    """Wraps a metric as an `evaluate.Metric`, used as `compute(predictions=…, references=…)`.
 
-    `references` are texts, or lists of texts; the columns `references` and `prompts` exist where
-    the metric reads them. The result holds the corpus value under the metric's name, its further
-    values, and `per_sample` where it exists.
+    `references` holds texts or lists of texts. The columns `references` and `prompts` exist only if
+    the metric reads them. The result contains the corpus value under the metric's name, its details
+    and, where the metric has one, `per_sample`.
 
     Raises:
-        MetricError: The metric reads the meta of samples.
+        MetricError: The metric reads the `meta` field of samples.
     """
     if "meta" in metric.needs:
         raise MetricError(
-            f"metric '{metric.name}' reads the meta of samples, for which `evaluate` has no column"
+            f"metric '{metric.name}' reads the meta field of samples; `evaluate` has no such column"
         )
     return _AsEvaluate(metric)
 
 
 class _AsEvaluate(evaluate.Metric):  # type: ignore[misc]
-    """A metric of ours in `evaluate`'s clothes."""
+    """Adapts a metric to the interface of `evaluate`."""
 
     def __init__(self, metric: Metric) -> None:
         self._metric = metric

@@ -1,4 +1,4 @@
-"""The contract of a metric: texts in, numbers out; nothing here knows of policies or tokens."""
+"""Interface of metrics: texts in, numbers out, independent of policies and tokens."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Info = Mapping[str, Sequence[Fact]]
 
 @dataclass(frozen=True)
 class MetricResult:
-    """What a metric says of `B` responses.
+    """Values of a metric for `B` completions.
 
     Attributes:
-        value: the corpus value, in the metric's own scale.
-        per_sample: `(B,)`, or None where the metric only exists for a corpus. Its mean need not
-            equal `value`.
-        details: further corpus values by name (precision, brevity penalty, …).
-        info: facts about each response, stored with it in samples.parquet.
+        value: Corpus value, on the metric's own scale.
+        per_sample: `(B,)`, or None if the metric exists only for a corpus. Its mean may differ from
+            `value`.
+        details: Additional corpus values by name (precision, brevity penalty, …).
+        info: Facts about each completion, stored with it in samples.parquet.
     """
 
     value: float
@@ -40,18 +40,18 @@ class MetricResult:
 
 
 class Metric(ABC):
-    """Scores responses against samples.
+    """Scores completions against samples.
 
     Attributes:
-        name: as in the registry ("rouge-l"); the key in records and boards.
-        bounds: smallest and largest possible value (may be infinite).
-        higher_is_better: direction; None where neither direction is better (`length`). Such a
-            metric describes answers and cannot rank them.
-        needs: what it reads of a sample: "prompt", "references", "meta"; a task whose metrics and
-            rewards do not need references may have rows without any.
-        corpus_only: whether it has no value of a single response, so that it cannot be a reward.
-        signature: everything that can move a value (library, version, options), like sacrebleu's;
-            stands in the record.
+        name: Registered name ("rouge-l"); the key in records and leaderboards.
+        bounds: Smallest and largest possible value (may be infinite).
+        higher_is_better: Direction, or None if neither direction is better (`length`). Such a
+            metric describes completions and cannot rank them.
+        needs: Fields of a sample that it reads: "prompt", "references", "meta". If no metric or
+            reward of a task needs references, its samples may lack them.
+        corpus_only: The metric has no value for a single completion, so it cannot be a reward.
+        signature: Everything that affects the value (library, version, options), in the style of
+            sacrebleu; stored in records.
     """
 
     name: str
@@ -67,17 +67,17 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses against their `B` samples.
+        """Scores `B` completions against their `B` samples.
 
         Raises:
-            MetricError: Lengths differ, or a sample lacks what the metric needs.
+            MetricError: Lengths differ, or a sample lacks a field that the metric needs.
         """
 
     def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional hook
-        """Called once with all samples of a split before scoring, to cache the reference side."""
+        """Called once with all samples of a split before scoring, to cache reference statistics."""
 
     def as_evaluate(self) -> Any:
-        """Returns this metric as an `evaluate.Metric` with the columns that it needs."""
+        """Returns this metric as an `evaluate.Metric` with the columns it needs."""
         from lmrl_bench.metrics.as_evaluate import to_evaluate
 
         return to_evaluate(self)

@@ -1,4 +1,4 @@
-"""From what a registry or a plug-in holds to a metric: subclasses, factories and plain functions."""
+"""Builds metrics from registered values: subclasses, factories and plain functions."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lmrl_bench.metrics.plain import checked_needs, function_needs, is_function,
 
 
 def build_metric(name: str, value: Any, args: Mapping[str, Any]) -> Metric:
-    """Makes a metric of what its name stands for.
+    """Builds a metric from its registered value.
 
     Raises:
-        MetricError: It is none, its arguments are wrong, or what it declares is.
+        MetricError: The value is not a metric, its arguments are wrong, or its declaration is.
     """
     if reason := wrong_kind("metric", value, Metric):
         raise MetricError(f"metric '{name}' {reason}")
@@ -34,9 +34,9 @@ def build_metric(name: str, value: Any, args: Mapping[str, Any]) -> Metric:
 
 
 def needs_of(value: Any) -> frozenset[str]:
-    """Returns what a registered class or function reads of a sample, as far as it says so.
+    """Returns the fields of a sample that a registered class or function declares to read.
 
-    A function that says nothing and takes `samples` may read what it likes, so needs nothing.
+    A function without a declaration that takes `samples` may read any field; it needs none.
     """
     if is_function(value):
         return function_needs(value)
@@ -45,7 +45,7 @@ def needs_of(value: Any) -> frozenset[str]:
 
 
 def wrong_kind(kind: str, value: Any, base: type) -> str | None:
-    """Returns why a value is not a metric (or reward), or None if it may be one."""
+    """Returns why a value cannot be a metric (or reward), or None if it can."""
     if is_function(value) or (inspect.isclass(value) and issubclass(value, base)):
         return None
     article = f"the class {value.__name__}" if inspect.isclass(value) else short_repr(value)
@@ -60,22 +60,22 @@ def wrong_kind(kind: str, value: Any, base: type) -> str | None:
 def check_declared(
     kind: str, name: str, made: Any, base: type, raised: type[LmrlBenchError]
 ) -> None:
-    """Checks the attributes of an object of foreign code; a missing name is the registered one.
+    """Checks the attributes of an object from foreign code; a missing name is set.
 
     Raises:
-        LmrlBenchError: The object is of another kind, or an attribute is missing or wrong.
+        LmrlBenchError: The object has the wrong type, or an attribute is missing or wrong.
     """
     place = f"{kind} '{name}' ({source_place(made)})"
     if not isinstance(made, base):
-        raise raised(f"{place}: is made as {short_repr(made)}, expected a {base.__name__}")
+        raise raised(f"{place}: returned {short_repr(made)}, expected a {base.__name__}")
     if not isinstance(getattr(made, "name", None), str):
         made.name = name  # type: ignore[attr-defined]
     with border(f"while the signature of {kind} '{name}' was read", made, raised):
         signature = made.signature  # type: ignore[attr-defined]
     if not isinstance(signature, str) or "\n" in signature or not signature:
         raise raised(
-            f"{place}: signature is {short_repr(signature)}; give one line of text with everything "
-            "that can move a value"
+            f"{place}: signature is {short_repr(signature)}; give one line of text that names "
+            "every setting that affects the value"
         )
     try:
         checked_needs(made.needs, raised)  # type: ignore[attr-defined]
@@ -96,4 +96,6 @@ def _check_bounds(name: str, made: Metric) -> None:
             "such as (0.0, 1.0)"
         )
     if made.higher_is_better not in (True, False, None):
-        raise MetricError(f"{place}: higher_is_better is {made.higher_is_better!r}")
+        raise MetricError(
+            f"{place}: higher_is_better is {made.higher_is_better!r} (allowed: True, False, None)"
+        )

@@ -1,4 +1,4 @@
-"""What every metric refuses, said the same way everywhere."""
+"""Input checks shared by all metrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) -> None:
-    """Refuses batches that cannot be scored.
+    """Rejects batches that cannot be scored.
 
     Raises:
         MetricError: The lengths differ, or there is nothing to score.
@@ -24,21 +24,22 @@ def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) 
             "give one response for each"
         )
     if not responses:
-        raise MetricError(f"metric '{name}': there is no response to score")
+        raise MetricError(f"metric '{name}': no completions to score")
 
 
 def check_references(name: str, samples: Sequence[Sample]) -> None:
-    """Refuses samples that cannot be compared with anything.
+    """Rejects samples without a usable reference.
 
     Raises:
         MetricError: A sample has no reference, or an empty one.
     """
     references = [sample.references for sample in samples]
+    # The fast check covers the usual case: rewards score every batch of every rollout.
     if all(references) and all(map(str.strip, chain.from_iterable(references))):
         return
     for sample in samples:
         if not sample.references or not all(text.strip() for text in sample.references):
             raise MetricError(
-                f"metric '{name}': sample '{sample.id}' has an empty reference or none; "
+                f"metric '{name}': sample '{sample.id}' has no reference or an empty one; "
                 "fix or remove its row in the task's data"
             )

@@ -1,9 +1,9 @@
-"""How many of the words that an answer must use does it use?
+"""Concept coverage: the share of required words that a completion uses.
 
-The coverage that work on concept-to-text reports (Lin et al. 2020, CommonGen), on Porter stems instead
-of a tagger's lemmas: "streaked" covers "streak", but an irregular form does not cover its lemma
-("sank", "sink"), so even a reference can stay below 1. A list of the words covers them all: it is a
-check of an answer, no measure of its quality.
+As reported for concept-to-text generation (Lin et al. 2020, CommonGen), but on Porter stems instead
+of a tagger's lemmas: "streaked" covers "streak", while irregular forms do not cover their lemma
+("sank", "sink"), so even a reference can score below 1. A bare list of the words scores 1: coverage
+checks a constraint; it does not measure quality.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class ConceptCoverage(Metric):
-    """Share of a sample's concepts whose Porter stem is the stem of a word of the response; mean over samples.
+    """Share of a sample's concepts whose Porter stem occurs in the completion; mean over samples.
 
     Args:
-        field: Field of the sample's `meta` with the concepts, a list of single words; never empty.
+        field: Field of the sample's `meta` with the concepts: a non-empty list of single words.
     """
 
     name = "concept-coverage"
@@ -48,7 +48,7 @@ class ConceptCoverage(Metric):
         """Scores `B` responses.
 
         Raises:
-            MetricError: Lengths differ, `B` is 0, or a sample has no list of words in the field.
+            MetricError: Lengths differ, `B` is 0, or the field is not a list of single words.
         """
         check_batch(self.name, responses, samples)
         rows = np.array(
@@ -70,8 +70,8 @@ class ConceptCoverage(Metric):
             or any(words(concept) != [concept.lower()] for concept in concepts)
         ):
             raise MetricError(
-                f"metric '{self.name}': sample '{sample.id}' has no list of single words in "
-                f"meta '{self._field}' ({concepts!r}); list the column in data.meta of task.yaml"
+                f"metric '{self.name}': meta '{self._field}' of sample '{sample.id}' is not a list "
+                f"of single words ({concepts!r});  list the column in data.meta of task.yaml"
             )
         return concepts
 

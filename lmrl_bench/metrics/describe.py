@@ -1,4 +1,4 @@
-"""What `metric show` and `reward show` say: arguments from signatures and docstrings, an example."""
+"""Describes metrics and rewards, with arguments and an example: `metric show`, `reward show`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _EXAMPLES: Final[dict[str, dict[str, Any]]] = {
     "regex": {"pattern": "(?s)<think>.+</think>.+", "match": "full"},
     "repetition-penalty": {"allowed": 0.2},
 }
-"""Arguments that an example shows; the others are used without any."""
+"""Example arguments; the other metrics and rewards are shown without arguments."""
 
 _AS_REWARD: Final[dict[str, dict[str, Any]]] = {
     "evaluate": {"bounds": [0, 1]},
     "length": {"scale": [0, 20]},
     "perplexity": {"scale": [0, 10]},
 }
-"""What the example of a reward has in addition: metrics without finite bounds need a range."""
+"""Additional arguments for the reward example: metrics without finite bounds need a range."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,11 @@ class Argument:
     """One argument of `args` in task.yaml.
 
     Attributes:
-        name: its name.
-        type: its annotation, as text.
-        required: whether it has no default.
-        default: the default as text, or None.
-        description: from the docstring.
+        name: Name of the argument.
+        type: Its annotation, as text.
+        required: It has no default.
+        default: The default as text, or None.
+        description: From the docstring.
     """
 
     name: str
@@ -60,17 +60,17 @@ class Argument:
 
 @dataclass(frozen=True)
 class Description:
-    """What a registered metric or reward is.
+    """Description of a registered metric or reward.
 
     Attributes:
-        name: its name in task.yaml.
-        summary: first sentence of its docstring.
-        doc: its docstring without the arguments.
-        arguments: its arguments.
-        needs: what it reads of a sample.
-        bounds: smallest and largest value; None for rewards, and where it depends on the arguments.
-        higher_is_better: direction; None where neither is better, and for rewards.
-        example: a block of task.yaml.
+        name: Name in task.yaml.
+        summary: First sentence of the docstring.
+        doc: The docstring without its `Args:` section.
+        arguments: The arguments.
+        needs: Fields of a sample that it reads.
+        bounds: Smallest and largest value; None for rewards, or if they depend on the arguments.
+        higher_is_better: Direction; None if neither is better, and for rewards.
+        example: A snippet for task.yaml.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Description:
     example: str
 
     def as_dict(self) -> dict[str, Any]:
-        """The description as plain data, for JSON; infinite bounds are null."""
+        """Returns the description as plain data for JSON; infinite bounds become null."""
         found = asdict(self)
         if self.bounds is not None:
             found["bounds"] = [
@@ -96,9 +96,9 @@ def describe(name: str, value: Any, section: str) -> Description:
     """Describes a registered class or function.
 
     Args:
-        name: Its name.
-        value: What the registry holds.
-        section: "metrics" or "reward": where the example stands in task.yaml.
+        name: Registered name.
+        value: The registered object.
+        section: "metrics" or "reward", the section of task.yaml for the example.
     """
     words, arguments = _split(inspect.getdoc(value) or "")
     for parent in value.__mro__[1:] if inspect.isclass(value) else ():
@@ -120,7 +120,7 @@ def describe(name: str, value: Any, section: str) -> Description:
 
 
 def example(name: str, section: str) -> str:
-    """Returns a block of task.yaml that uses a metric or reward."""
+    """Returns a task.yaml snippet that uses a metric or reward."""
     entry: dict[str, Any] = {"name": name}
     further = _AS_REWARD.get(name, {}) if section == "reward" else {}
     if args := _EXAMPLES.get(name, {}) | further:
@@ -132,7 +132,7 @@ def example(name: str, section: str) -> str:
 
 
 def _split(doc: str) -> tuple[str, dict[str, str]]:
-    """Returns a Google-style docstring without its sections, and its arguments by name."""
+    """Splits a Google-style docstring into its description and its arguments by name."""
     words, *sections = re.split(r"\n\n(?=(?:Args|Raises|Returns|Attributes):\n)", f"{doc}\n")
     found: dict[str, str] = {}
     for section in sections:
@@ -167,7 +167,7 @@ def _value(default: Any) -> str:
 
 
 def _type(hint: Any) -> str:
-    """An annotation in the words of YAML."""
+    """Returns an annotation in YAML terms."""
     if hint is None or hint is Any:
         return "any"
     if hint is type(None):

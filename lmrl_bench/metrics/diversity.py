@@ -1,7 +1,7 @@
-"""How varied and how long the responses are; references are not looked at.
+"""Variety and length of completions; references are not used.
 
-Words are runs of letters, digits and underscores of any script, in lower case; punctuation is no
-word. Papers: Li et al. 2016 (distinct-n), Johnson 1944 (segmental type-token ratio).
+Words are runs of letters, digits and underscores in any script, in lower case; punctuation does not
+count. Papers: Li et al. 2016 (distinct-n), Johnson 1944 (segmental type-token ratio).
 """
 
 from __future__ import annotations
@@ -24,17 +24,16 @@ _WORD = re.compile(r"\w+")
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, in lower case."""
+    """Returns the words of a text, in lower case."""
     return _WORD.findall(text.lower())
 
 
 class Distinct(Metric):
-    """Distinct n-grams of all responses, divided by all their n-grams; 0 where there is none.
+    """Distinct n-grams divided by all n-grams, over all completions; 0 if there are none.
 
-    Li et al. divide by the number of words instead; with n-grams as the divisor the value can reach
-    1 for every `n`.
-    The corpus value falls as the corpus grows: compare it only between equal numbers of responses.
-    The value of one sample is the ratio within that response.
+    Li et al. divide by the number of words; dividing by the number of n-grams lets the value reach
+    1 for every `n`. The corpus value falls as the corpus grows: compare only equal numbers of
+    completions. The value of one sample is the ratio within its completion.
 
     Args:
         n: Length of the n-grams, in words.
@@ -51,7 +50,7 @@ class Distinct(Metric):
 
     @property
     def signature(self) -> str:
-        """The n-gram's length, the divisor and the rule for words."""
+        """Length of the n-grams, divisor and word rule."""
         return f"distinct|n:{self.n}|divisor:n-grams|words:\\w+|case:lc"
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
@@ -69,7 +68,7 @@ class Distinct(Metric):
         )
 
     def repeated(self, text: str) -> float:
-        """Returns the share of a text's n-grams that stand in it before; 0 where there is none."""
+        """Returns the share of a text's n-grams that repeat an earlier one; 0 without n-grams."""
         grams = self._ngrams(text)
         return 1.0 - _type_token_ratio(grams) if grams else 0.0
 
@@ -79,27 +78,27 @@ class Distinct(Metric):
 
 
 class Distinct1(Distinct):
-    """Distinct single words."""
+    """Distinct-n for single words."""
 
     def __init__(self) -> None:
         super().__init__(1)
 
 
 class Distinct2(Distinct):
-    """Distinct pairs of words."""
+    """Distinct-n for pairs of words."""
 
     def __init__(self) -> None:
         super().__init__(2)
 
 
 class Msttr(Metric):
-    """Mean segmental type-token ratio: distinct words per segment of all responses in a row.
+    """Mean segmental type-token ratio: distinct words per segment of the concatenated completions.
 
-    The last, incomplete segment is left out, except where it is the only one. Unlike distinct-1 the
-    value does not fall as the corpus grows. It exists for a corpus only, so it cannot be a reward.
+    An incomplete last segment is dropped unless it is the only one. Unlike distinct-1, the value
+    does not fall as the corpus grows. It exists only for a corpus, so it cannot be a reward.
 
     Args:
-        segment: Words in a segment.
+        segment: Words per segment.
     """
 
     name = "msttr"
@@ -114,11 +113,11 @@ class Msttr(Metric):
 
     @property
     def signature(self) -> str:
-        """Length of a segment and the rule for words."""
+        """Segment length and word rule."""
         return f"msttr|segment:{self._segment}|words:\\w+|case:lc"
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses in their order; `details` counts the segments and words.
+        """Scores `B` completions in order; `details` counts segments and words.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
@@ -134,7 +133,7 @@ class Msttr(Metric):
 
 
 class Length(Metric):
-    """Words in a response, mean over responses; a description, neither direction is better."""
+    """Words per completion, mean over completions; descriptive, without a better direction."""
 
     name = "length"
     needs: frozenset[str] = frozenset()
@@ -143,11 +142,11 @@ class Length(Metric):
 
     @property
     def signature(self) -> str:
-        """The rule for words."""
+        """Word rule."""
         return "length|words:\\w+"
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Counts the words of `B` responses.
+        """Counts the words of `B` completions.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.

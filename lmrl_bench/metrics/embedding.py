@@ -1,8 +1,8 @@
-"""BERTScore (Zhang et al. 2020): greedy matching of contextual embeddings, by bert-score.
+"""BERTScore (Zhang et al. 2020): greedy matching of contextual embeddings, computed by bert-score.
 
-The default encoder is the asset `minilm` (English only: for other languages use chrF or BLEU, or
-name another encoder). Values depend on the encoder and are not rescaled, so they are comparable
-only under the same signature. torch is imported when a metric is made, not with this module.
+The default encoder is the download `minilm`, which is English only; for other languages use chrF,
+BLEU or another encoder. Values depend on the encoder and are not rescaled: compare them only under
+the same signature. torch is imported when a metric is built, not with this module.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
     from lmrl_bench.data.sample import Sample
 
-_CACHED_REFERENCES: Final = 1024  # at 384 dimensions and 30 tokens about 50 kB each
+_CACHED_REFERENCES: Final = 1024  # about 50 kB each, with 384 dimensions and 30 tokens
 _SPECIAL_TOKENS: Final = 2  # opening and closing token around every text
 
 
 class _Embedded(NamedTuple):
-    """One text.
+    """One embedded text of `N` tokens, with dimension `D`.
 
     Attributes:
-        tokens: `(1, N, D)` last hidden states.
+        tokens: Last hidden states, `(1, N, D)`.
         mask: `(1, N)`.
-        weights: `(1, N)`, 0 at the special tokens.
-        truncated: whether the text was too long.
+        weights: `(1, N)`, 0 for special tokens.
+        truncated: The text exceeded the encoder's limit.
     """
 
     tokens: Tensor
@@ -44,19 +44,19 @@ class _Embedded(NamedTuple):
 
 
 class BertScore(Metric):
-    """BERTScore F1; best over references, the corpus value is the mean over samples.
+    """BERTScore F1 with the best reference; the corpus value is the mean over samples.
 
-    Cosines lie in [-1, 1]; with real encoders F1 lies between 0 and 1. An empty response scores 0.
+    Cosines lie in [-1, 1]; F1 of real encoders lies in [0, 1]. An empty completion scores 0.
 
     Args:
-        model: The encoder: an asset, a folder, or a hub id with its `revision`.
-        num_layers: Layer whose states are compared; the last one by default.
+        model: Encoder: a download, a folder, or a hub id with its `revision`.
+        num_layers: Layer whose hidden states are compared; the last one by default.
         batch_size: Texts per forward pass.
         revision: Commit of a hub id.
 
     Raises:
-        AssetError: The asset is not installed.
-        MetricError: The model is not an encoder, or has no such layer.
+        AssetError: The download is not installed.
+        MetricError: The model is not an encoder, or has fewer layers.
         PolicyError: Unknown model.
     """
 
@@ -77,7 +77,7 @@ class BertScore(Metric):
         config = read_config(model, ENCODER, revision)
         self._num_layers = _layers(model, config, num_layers)
         self._batch_size = batch_size
-        # A network built with fewer layers is what bert-score gets by cutting the upper ones off.
+        # bert-score cuts off the upper layers; loading fewer layers is equivalent and saves memory.
         loaded = load_checkpoint(model, ENCODER, revision, layers=self._num_layers)
         self._network: Any = loaded.model.requires_grad_(False)
         use_fast_kernels(self._network)
@@ -91,7 +91,7 @@ class BertScore(Metric):
 
     @property
     def signature(self) -> str:
-        """Encoder, layer, length limit and libraries."""
+        """Encoder, layer, length limit and library versions."""
         return (
             f"bertscore|measure:f1|encoder:{self._identity}|layer:{self._num_layers}|idf:no|rescale:no"
             f"|max_tokens:{self._tokenizer.model_max_length}|references:best"
@@ -99,7 +99,7 @@ class BertScore(Metric):
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses; `details` counts the texts that were cut at the encoder's length.
+        """Scores `B` completions; `details` counts texts truncated at the encoder's limit.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
@@ -127,7 +127,7 @@ class BertScore(Metric):
         return MetricResult(float(rows.mean()), rows, details)
 
     def _embed_references(self, samples: Sequence[Sample]) -> dict[str, _Embedded]:
-        """Embeds the references that are not remembered; remembers the most recent ones."""
+        """Embeds references that are not cached; caches the most recent ones."""
         texts = dict.fromkeys(text for sample in samples for text in sample.references)
         known = {text: self._references[text] for text in texts if text in self._references}
         embedded = known | self._embed(text for text in texts if text not in known)
@@ -139,7 +139,7 @@ class BertScore(Metric):
         return embedded
 
     def _embed(self, texts: Iterable[str]) -> dict[str, _Embedded]:
-        """Embeds each different text once, in batches of similar length."""
+        """Embeds each distinct text once, in batches of similar length."""
         from bert_score.utils import get_bert_embedding
 
         lengths = {text: len(self._tokenizer.encode(text, verbose=False)) for text in texts}
@@ -162,12 +162,12 @@ class BertScore(Metric):
 
 
 def _f1(reference: _Embedded, hypothesis: _Embedded | None) -> float:
-    """F1 of one pair; alone, because in a batch padding would count as a match of cosine 0."""
+    """Returns F1 of one pair; in a batch, bert-score would count padding as a match of cosine 0."""
     from bert_score.utils import greedy_cos_idf
 
     if hypothesis is None or min(reference.mask.sum(), hypothesis.mask.sum()) <= _SPECIAL_TOKENS:
         return 0.0
-    # The library divides its arguments in place.
+    # greedy_cos_idf normalizes its arguments in place, and the embeddings are cached.
     _, _, f1 = greedy_cos_idf(
         reference.tokens.clone(), reference.mask, reference.weights.clone(),
         hypothesis.tokens.clone(), hypothesis.mask, hypothesis.weights.clone(),
@@ -184,14 +184,14 @@ def _layers(model: str, config: Any, num_layers: int | None) -> int:
         )
     if num_layers is not None and not 1 <= num_layers <= available:
         raise MetricError(
-            f"metric 'bertscore': num_layers is {num_layers}, but '{model}' has layers "
-            f"1 to {available}"
+            f"metric 'bertscore': num_layers is {num_layers}, but '{model}' has {available} layers "
+            f"(allowed: 1 to {available})"
         )
     return int(num_layers or available)
 
 
 def _limit(model: str, network: Any, tokenizer: Any) -> int:
-    """Longest text in tokens: tokenizers may report 1e30, so the encoder's positions decide."""
+    """Returns the longest text in tokens; tokenizers may report 1e30, so position limits decide."""
     from lmrl_bench.models.limits import position_limits
 
     positions = position_limits(network).prompt

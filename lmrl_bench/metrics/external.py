@@ -1,4 +1,4 @@
-"""Any `evaluate` module as a metric, without a network. `evaluate` is imported when one is loaded."""
+"""Uses any `evaluate` module as a metric, offline; imports `evaluate` only when needed."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _COLUMNS = {"predictions", "references"}
 class EvaluateMetric(Metric):
     """One value of an `evaluate` module that compares texts with references.
 
-    A module says nothing of bounds and direction, so they are arguments. Its value exists for a
-    corpus only, unless it returns a list with one number per response, or `per_sample` is set,
-    which runs the module once for each response.
+    Modules do not declare bounds or direction, so both are arguments. The value exists only for a
+    corpus, unless the module returns one number per completion or `per_sample` is set, which runs
+    the module once per completion.
 
     Args:
-        key: The entry of the module's result to read; a list of `B` numbers is averaged.
-        script: A local script `metric.py`, or a folder with a script of its own name.
-        module: An `evaluate.Metric` object instead of a script (from Python only).
-        options: Further arguments of the module's `compute`.
-        per_sample: Run the module once for each response; needed for rewards where the value is no
-            list.
+        key: Key of the module's result to read; a list of `B` numbers is averaged.
+        script: A local script `metric.py`, or a folder that contains a script of the same name.
+        module: An `evaluate.Metric` object instead of a script (Python only).
+        options: Additional arguments of the module's `compute`.
+        per_sample: Run the module once per completion; required for a reward if the module does not
+            return a list.
         bounds: Smallest and largest possible value.
-        higher_is_better: Direction.
-        name: Key in records; by default `evaluate-<module>-<key>`.
+        higher_is_better: Direction of the metric.
+        name: Key in records; `evaluate-<module>-<key>` by default.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class EvaluateMetric(Metric):
 
     @property
     def signature(self) -> str:
-        """Module, key, options, the script's digest and the library."""
+        """Module, key, options, digest of the script, and library version."""
         return (
             f"evaluate|module:{self._module.name}|key:{self._key}|options:{canonical_json(self._options)}"
             f"|per-sample:{'yes' if self._each else 'no'}{self._source}"
@@ -78,7 +78,7 @@ class EvaluateMetric(Metric):
 
         Raises:
             MetricError: Lengths differ, `B` is 0, a reference is empty, a sample has more
-                references than the module takes, or the result has no such key or no number there.
+                references than the module takes, or the result has no number under the key.
         """
         check_batch(self.name, responses, samples)
         check_references(self.name, samples)
@@ -94,7 +94,8 @@ class EvaluateMetric(Metric):
         return MetricResult(float(np.mean(value)), per_sample)
 
     def _require_rows(self, response: str, reference: str | list[str], sample: Sample) -> None:
-        """Checks, once, that a list has one number per response: BLEU's four precisions have not."""
+        """Checks once that a list has one number per completion: BLEU's four precisions do not."""
+        # A batch of exactly four would pass; a batch of one shows what the list's length means.
         if not self._rows_seen:
             self._compute([response], [reference], [sample])
             self._rows_seen = True
@@ -115,7 +116,7 @@ class EvaluateMetric(Metric):
         references: list[str | list[str]],
         samples: Sequence[Sample],
     ) -> float | FloatArray:
-        """The value at the key: a number, or `(B,)` numbers."""
+        """Returns the value under the key: a number, or `(B,)` numbers."""
         with border(f"in the module of metric '{self.name}'", self._module, MetricError):
             result = self._module.compute(
                 predictions=responses, references=references, **self._options
@@ -133,8 +134,8 @@ class EvaluateMetric(Metric):
             return number
         if np.shape(value)[:1] != (len(responses),) or isinstance(value, str | Mapping):
             raise MetricError(
-                f"metric '{self.name}': the module's '{self._key}' is neither one number nor one "
-                f"for each of the {len(responses)} responses"
+                f"metric '{self.name}': '{self._key}' of the module's result is neither a number "
+                f"nor a list of  {len(responses)} numbers, one per completion"
             )
         return per_response(value, samples, f"metric '{self.name}'", MetricError)
 
@@ -142,8 +143,8 @@ class EvaluateMetric(Metric):
 def _load(script: str) -> Any:
     if not _script_file(Path(script)).is_file():
         raise MetricError(
-            f"metric 'evaluate': no script at '{script}'; give a local file, or a folder with a "
-            "script of its own name, relative to the task folder"
+            f"metric 'evaluate': no script at '{script}'; give a local file, or a folder that "
+            "contains a script of the same name, relative to the task folder"
         )
     import evaluate
 
@@ -151,7 +152,7 @@ def _load(script: str) -> Any:
         return evaluate.load(script, module_type="metric", keep_in_memory=True)
     except Exception as error:
         raise MetricError(
-            f"metric 'evaluate': the script '{script}' cannot be loaded: {error!r}"
+            f"metric 'evaluate': cannot load the script '{script}': {error!r}"
         ) from error
 
 
@@ -164,7 +165,7 @@ def _script_digest(path: Path) -> str:
 
 
 def _takes_several_references(name: str, module: Any) -> bool:
-    """Whether a reference may be a list of texts; refuses modules that do not compare texts."""
+    """Returns whether references may be lists; rejects modules that do not compare texts."""
     features = module.features if isinstance(module.features, list) else [module.features]
     texts = [
         columns

@@ -1,4 +1,4 @@
-"""The border to code that is not ours: whatever a plug-in raises becomes one message with file and line."""
+"""Calls code from outside this package: any error becomes one message with file and line."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _HERE = str(Path(__file__).parents[1])
 
 
 def is_foreign(value: object) -> bool:
-    """Whether a class, a function or an object of a class is defined outside this package."""
+    """Returns whether a class, function or object is defined outside this package."""
     module = getattr(value, "__module__", None) or getattr(type(value), "__module__", "")
     return not f"{module}.".startswith(_OURS)
 
 
 def source_place(value: Any) -> str:
-    """Returns the file and line where a class or function is defined; its name if that is unknown."""
+    """Returns `file:line` of the definition of a class or function, or its name if unknown."""
     plain = inspect.unwrap(getattr(value, "func", value))
     code = getattr(plain, "__code__", None)
     if code is not None:
@@ -41,7 +41,7 @@ def source_place(value: Any) -> str:
 
 
 def error_place(error: BaseException, owner: object) -> str:
-    """Returns the file and line in the owner's file, or else outside this package, that failed."""
+    """Returns `file:line` of the failure, in the owner's file or else outside this package."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     place = source_place(owner)
@@ -58,19 +58,19 @@ def error_place(error: BaseException, owner: object) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns `KeyError: 'label'`, as text that every file can hold."""
+    """Returns the error in one line, such as `KeyError: 'label'`, in encodable text."""
     try:
         text = str(error).strip().partition("\n")[0].encode("utf-8", "backslashreplace").decode()
-    except Exception as inner:  # its own __str__ fails
-        text = f"its text cannot be read, {type(inner).__name__}"
+    except Exception as inner:  # the error's own __str__ fails
+        text = f"the message cannot be read, {type(inner).__name__}"
     name = type(error).__name__
     return f"{name}: {text}" if text else name
 
 
 def stops(error: BaseException) -> bool:
-    """Whether an exception ends the program or a generator, and so is nothing that foreign code did wrong.
+    """Returns whether an exception stops the program (or a generator) rather than reports a fault.
 
-    Ctrl-C comes anywhere; a KeyboardInterrupt that a line of foreign code raises is an error of that code.
+    Ctrl-C may arrive anywhere; a KeyboardInterrupt that foreign code raises itself is a fault.
     """
     if not isinstance(error, KeyboardInterrupt | GeneratorExit):
         return False
@@ -80,23 +80,24 @@ def stops(error: BaseException) -> bool:
     while trace.tb_next is not None:
         trace = trace.tb_next
     code = trace.tb_frame.f_code
+    # A signal interrupts any instruction; only a `raise` statement executes RAISE_VARARGS.
     raised = dis.opname[code.co_code[trace.tb_lasti]] == "RAISE_VARARGS"
     return not raised or code.co_filename.startswith(_HERE)
 
 
 def quiet() -> contextlib.redirect_stdout[Any]:
-    """What foreign code prints goes to stderr: stdout holds results, perhaps as JSON."""
+    """Redirects stdout of foreign code to stderr: stdout is reserved for results, such as JSON."""
     return contextlib.redirect_stdout(sys.stderr)
 
 
 @contextmanager
 def border(what: str, owner: object, raised: type[LmrlBenchError]) -> Iterator[None]:
-    """Turns what foreign code raises into one message; errors of this package pass.
+    """Turns any exception from foreign code into one message; errors of this package pass through.
 
     Args:
-        what: What was being done, for the message: "while it was made".
+        what: What was being done, for the message ("while it was built").
         owner: The class, function or object whose code runs.
-        raised: The error that the user gets.
+        raised: Exception type that the user sees.
     """
     try:
         if is_foreign(owner):
@@ -118,14 +119,14 @@ def scoring_border(
     samples: Sequence[Sample],
     score: Callable[[Sequence[int]], object],
 ) -> Iterator[None]:
-    """As `border`, for code that scores a batch: the message names the first sample that fails by itself.
+    """Like `border`, for scoring a batch: the message names the first sample that fails on its own.
 
     Args:
-        what: The metric or reward: "reward 'mine'".
+        what: The metric or reward ("reward 'mine'").
         owner: The class, function or object whose code runs.
-        raised: The error that the user gets.
+        raised: Exception type that the user sees.
         samples: The batch.
-        score: Scores some of its rows again.
+        score: Scores the samples at the given positions again.
     """
     try:
         with quiet():
@@ -142,9 +143,9 @@ def scoring_border(
 
 
 def _first_failing(score: Callable[[Sequence[int]], object], count: int) -> int | None:
-    """Returns the first of `count` rows that cannot be scored by itself, found by halving.
+    """Returns the first of `count` positions that fails on its own, found by bisection.
 
-    None if only the whole batch fails.
+    Returns None if only the whole batch fails.
     """
     rows = range(count)
     while len(rows) > 1:
@@ -157,7 +158,7 @@ def _first_failing(score: Callable[[Sequence[int]], object], count: int) -> int 
 
 
 def _scoring(row: int | None, samples: Sequence[Sample]) -> str:
-    """Returns "while scoring sample 'test-3'"; without a row, the batch."""
+    """Returns "while scoring sample 'test-3'", or names the batch if `row` is None."""
     if row is not None:
         return f"while scoring sample '{samples[row].id}'"
     if not samples:

@@ -1,4 +1,4 @@
-"""The form of an answer: a pattern that it matches, JSON that it is. No reference is read."""
+"""Metrics for the form of a completion: regular expressions and valid JSON, without references."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 Type = Literal["any", "object", "array", "string", "number", "integer", "boolean", "null"]
 DEPTH: Final = 500
-"""Deepest nesting of JSON that is read; Python's own limit depends on who calls."""
+"""Deepest JSON nesting that is read; Python's own limit depends on the caller's stack."""
 SECONDS: Final = 5.0
-"""Longest time that one response may take against a pattern."""
+"""Time limit for matching one completion against a pattern."""
 COUNTS: Final = 1_000_000
-"""Largest product of the least counts of a pattern's repetitions, which are copied when it is compiled."""
+"""Largest product of a pattern's minimum repeat counts: compilation copies repeated groups."""
 
 
 class _Form(Metric):
-    """1 where a response has a form, else 0; mean over responses."""
+    """1 if a completion has the required form, else 0; mean over completions."""
 
     bounds = (0.0, 1.0)
     needs: frozenset[str] = frozenset()
@@ -41,7 +41,7 @@ class _Form(Metric):
         """Scores `B` responses.
 
         Raises:
-            MetricError: Lengths differ, `B` is 0, or a response takes too long.
+            MetricError: Lengths differ, `B` is 0, or matching takes too long.
         """
         check_batch(self.name, responses, samples)
         rows = np.array(
@@ -52,21 +52,21 @@ class _Form(Metric):
 
     @abstractmethod
     def _has_form(self, response: str, sample: Sample) -> bool:
-        """Whether a response has the form."""
+        """Returns whether a completion has the required form."""
 
 
 class Regex(_Form):
-    """1 where a regular expression matches the response, else 0; mean over responses.
+    """1 if a regular expression matches the completion, else 0; mean over completions.
 
-    A pattern that takes more than five seconds on one response ends the run with an error: to call
-    that a mismatch would make scores depend on the machine.
+    A pattern that takes more than five seconds on one completion stops the run with an error:
+    counting it as a mismatch would make scores depend on the machine.
 
     Args:
-        pattern: A regular expression as the package `regex` reads it, which knows all that Python's
-            `re` knows; checked when the task is opened.
-        match: search (somewhere in the response) or full (the whole response; white space at its
-            ends counts).
-        ignore_case: Whether upper and lower case are the same.
+        pattern: A regular expression for the package `regex`, a superset of Python's `re`; checked
+            when the task is loaded.
+        match: "search" (anywhere in the completion) or "full" (the whole completion, with the white
+            space at its ends).
+        ignore_case: Ignore upper and lower case.
     """
 
     name = "regex"
@@ -99,50 +99,50 @@ class Regex(_Form):
             ) from None
         except MemoryError:
             raise MetricError(
-                f"metric 'regex': the pattern {self._pattern.pattern!r:.200} needs more memory than there is "
-                f"on the response for sample '{sample.id}' ({response[:40]!r}); rewrite it"
+                f"metric 'regex': the pattern {self._pattern.pattern!r:.200} runs out of memory on "
+                f"the response for sample  '{sample.id}' ({response[:40]!r}); rewrite it"
             ) from None
 
 
 def _compiled(pattern: str, *, ignore_case: bool) -> Any:
-    """Compiles a pattern, if that and its matches end.
+    """Compiles a pattern, and checks that compilation and matching terminate.
 
     Raises:
-        MetricError: No pattern of `regex`, too many repetitions, or a recursion that reads nothing.
+        MetricError: Invalid pattern, too many repetitions, or a recursion that consumes nothing.
     """
     place = f"metric 'regex': pattern {pattern!r:.200}"
     counts = [int(digits) if len(digits) < 9 else COUNTS + 1 for digits in _COUNT.findall(pattern)]
     if math.prod(count for count in counts if count) > COUNTS:
         raise MetricError(
-            f"{place}: its counts ({{n}}) multiply to more than {COUNTS:,}, which may take all "
-            "memory; use smaller ones, or * and +"
+            f"{place}: its counts ({{n}}) multiply to more than {COUNTS:,}, which may exhaust "
+            "memory; use smaller counts, or * and +"
         )
     try:
         flags = regex.VERSION0 | (regex.IGNORECASE if ignore_case else 0)
         compiled = regex.compile(pattern, flags)
+        # A pattern that recurses before it consumes a character hangs on any input.
         if _RECURSION.search(pattern):
             compiled.search("", timeout=0.1)
     except (regex.error, ValueError, OverflowError, RecursionError) as error:
         raise MetricError(f"{place}: {error}") from None
     except (TimeoutError, MemoryError):
         raise MetricError(
-            f"{place}: it calls itself before it reads a character, which does not end"
+            f"{place}: it recurses before it reads a character and would never finish"
         ) from None
     return compiled
 
 
 class JsonValid(_Form):
-    """1 where the response is JSON, and of the form asked for, else 0; mean over responses.
+    """1 if the completion is valid JSON of the required type, else 0; mean over completions.
 
-    JSON is what RFC 8259 says: no NaN or Infinity, nothing before or after the value but white
-    space. An object that names a key twice counts as wrong, and so does JSON nested deeper
-    than 500 levels. Numbers may be of any size.
+    Valid means RFC 8259: no NaN or Infinity, and only white space around the value. Duplicate keys
+    and nesting deeper than 500 levels count as invalid. Numbers may have any size.
 
     Args:
         root: Type of the whole value.
-        keys: Keys that the object must have: a list, or a mapping from each to the type of its
-            value.
-        only: Whether other keys than `keys` are wrong.
+        keys: Keys that the object must have: a list, or a mapping from each key to its value's
+            type.
+        only: Reject keys other than `keys`.
     """
 
     name = "json-valid"
@@ -154,9 +154,9 @@ class JsonValid(_Form):
         only: bool = False,
     ) -> None:
         if keys and root not in ("any", "object"):
-            raise MetricError(f"metric 'json-valid': root is '{root}', but only an object has keys")
+            raise MetricError(f"metric 'json-valid': keys require an object, but root is '{root}'")
         if only and not keys:
-            raise MetricError("metric 'json-valid': only is true, but there are no keys")
+            raise MetricError("metric 'json-valid': only is true, but no keys are given")
         self._root: Type = "object" if keys else root
         wanted: Mapping[str, Type] = (
             keys if isinstance(keys, dict) else dict.fromkeys(keys or [], "any")
@@ -165,7 +165,7 @@ class JsonValid(_Form):
 
     @property
     def signature(self) -> str:
-        """Type, keys and their types."""
+        """Root type, keys and their types."""
         keys = canonical_json(self._keys).replace("/", "\\u002f")
         return f"json-valid|root:{self._root}|keys:{keys}|only:{'yes' if self._only else 'no'}"
 
@@ -187,19 +187,19 @@ class JsonValid(_Form):
 
 
 class _Integer(str):
-    """An integer as it is written: Python refuses to convert some thousands of digits."""
+    """An integer literal: Python refuses to convert more than 4,300 digits."""
 
     __slots__ = ()
 
 
 class _Fraction(str):
-    """A number with a period or an exponent as it is written."""
+    """A number literal with a decimal point or an exponent."""
 
     __slots__ = ()
 
 
 def _depth(text: str) -> int:
-    """The deepest nesting of brackets outside strings."""
+    """Returns the deepest nesting of brackets outside strings."""
     depth = deepest = 0
     for bracket in _BRACKETS.findall(_STRINGS.sub("", text)):
         depth += 1 if bracket in "[{" else -1

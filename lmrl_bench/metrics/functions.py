@@ -1,4 +1,4 @@
-"""A plain function as a metric: its values, their mean."""
+"""Wraps a plain function as a metric: its values and their mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lmrl_bench.metrics.plain import (
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # floating-point error beyond the bounds that is not a mistake
 
 
 def metric(
@@ -32,16 +32,16 @@ def metric(
     higher_is_better: bool | None = True,
     needs: Iterable[str] = (),
 ) -> Callable[[F], F]:
-    """Declares what a metric function's values mean.
+    """Declares bounds, direction and inputs of a metric function.
 
     Args:
-        bounds: Smallest and largest possible value; finite ones make the metric usable as a reward
-            without `scale`. A value outside is an error.
-        higher_is_better: Direction; None where neither is better.
-        needs: What the function reads of a sample: "prompt", "references", "meta".
+        bounds: Smallest and largest possible value. With finite bounds the metric can be a reward
+            without `scale`. Values outside are an error.
+        higher_is_better: Direction; None if neither direction is better.
+        needs: Fields of a sample that the function reads: "prompt", "references", "meta".
 
     Raises:
-        MetricError: The bounds are not in order, or `needs` names something else.
+        MetricError: The bounds are not in increasing order, or `needs` names an unknown field.
     """
     low, high = bounds
     if not low < high:
@@ -53,12 +53,12 @@ def metric(
 
 
 class FunctionMetric(Metric):
-    """The values of a plain function and their mean.
+    """Uses the values of a plain function as a metric; the corpus value is their mean.
 
     Args:
-        name: Its name in task.yaml.
+        name: Name in task.yaml.
         function: `(completions, samples) -> list[float]`; see `lmrl_bench.metrics.plain`.
-        args: Its further arguments.
+        args: Additional arguments of the function.
 
     Raises:
         MetricError: Unknown or wrong arguments.
@@ -76,15 +76,15 @@ class FunctionMetric(Metric):
 
     @property
     def signature(self) -> str:
-        """Name, function, digest of its file, and arguments."""
+        """Name, function, digest of the function's file, and arguments."""
         return f"{self.name}|{self._function.signature}"
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` responses; the corpus value is the mean.
 
         Raises:
-            MetricError: Lengths differ, `B` is 0, or the function raises or returns anything but
-                one finite number within the bounds for each response.
+            MetricError: Lengths differ, `B` is 0, or the function raises or does not return one
+                finite number within the bounds per completion.
         """
         check_batch(self.name, responses, samples)
         values = self._function(responses, samples)

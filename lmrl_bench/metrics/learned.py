@@ -1,8 +1,8 @@
-"""Learned classifiers as metrics: the probability that a classification model gives to one label.
+"""Learned classifiers as metrics: the probability that a text classifier gives to one label.
 
-A model is a plain Hugging Face folder, a hub id with its revision, or a folder that holds only the
-trained part of a model whose base is a registry asset (`base.json` names it). One copy of a model
-is loaded per process. torch is imported when a metric is made, not with this module.
+A model is a Hugging Face folder, a hub id with its revision, or a folder with only the trained part
+of a model whose base is downloaded separately (named in `base.json`). Each model is loaded once per
+process. torch is imported when a metric is built, not with this module.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Classifier:
-    """A loaded model, its tokenizer and the identity of its weights."""
+    """A loaded model with its tokenizer and the fingerprint of its weights."""
 
     model: Any
     tokenizer: Any
@@ -39,10 +39,10 @@ class Classifier:
     _answer: FloatArray = field(default_factory=lambda: np.empty((0, 0)), repr=False)
 
     def probabilities(self, rows: Sequence[list[int]], batch_size: int) -> FloatArray:
-        """Returns the probability of each label for each row of token ids, `(B, labels)`.
+        """Returns label probabilities for rows of token ids, `(B, labels)`.
 
-        The last answer is kept: a task's reward and its metric are often one classifier on the
-        same texts.
+        Remembers the last call, because a task's reward and metric are often the same classifier on
+        the same texts.
         """
         asked = (batch_size, tuple(map(tuple, rows)))
         if asked != self._asked:
@@ -50,7 +50,7 @@ class Classifier:
         return self._answer
 
     def _compute(self, rows: Sequence[list[int]], batch_size: int) -> FloatArray:
-        """Reads each different row once, in batches of similar length."""
+        """Scores each distinct row once, in batches of similar length."""
         import torch
 
         distinct = sorted({tuple(row) for row in rows}, key=lambda row: (len(row), row))
@@ -68,21 +68,22 @@ class Classifier:
 
 
 class LearnedClassifier(Metric):
-    """Probability of one label under a text-classification model, mean over the responses.
+    """Probability of one label under a text classifier; mean over completions.
 
     Args:
         model: Folder or hub id.
-        label: The label whose probability is the score; one of the model's `id2label`.
-        text: What the model reads: the prompt followed by the response, or the response alone.
-        max_tokens: Longer texts lose tokens on the left, so that the end of the response stays;
-            they are counted in `details["truncated"]`.
+        label: Label whose probability is the score; one of the model's `id2label`.
+        text: Input of the model: the prompt followed by the completion, or only the completion.
+        max_tokens: Longer texts are truncated on the left, which keeps the end of the completion;
+            `details["truncated"]` counts them.
         batch_size: Texts per forward pass.
-        revision: Commit of a hub id, which must be pinned.
+        revision: Commit of a hub id; required for one.
 
     Raises:
-        MetricError: Unknown label, a limit above the model's positions, or a hub id not pinned.
-        PolicyError: There is no such model.
-        AssetError: The base asset is not installed.
+        MetricError: Unknown label, a limit above the model's positions, or a hub id without
+            revision.
+        PolicyError: The model does not exist.
+        AssetError: The base model is not installed.
     """
 
     name = "classifier"
@@ -116,17 +117,17 @@ class LearnedClassifier(Metric):
 
     @property
     def signature(self) -> str:
-        """Model identity, label, text, limit, and the version of the library that runs it."""
+        """Model fingerprint, label, text, limit and library version."""
         return (
             f"classifier|model:{self._classifier.identity}|label:{self._label}|text:{self._text}"
             f"|max_tokens:{self.max_tokens}|transformers:{version('transformers')}"
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses; `per_sample` is `(B,)`, each independent of its batch mates.
+        """Scores `B` completions; each score is independent of the rest of the batch.
 
         Raises:
-            MetricError: Lengths differ, or there is no response.
+            MetricError: Lengths differ, or `B` is 0.
         """
         check_batch(self.name, responses, samples)
         texts = [
@@ -138,7 +139,7 @@ class LearnedClassifier(Metric):
         return MetricResult(float(scores.mean()), scores, {"truncated": float(n_truncated)})
 
     def _encode(self, texts: Sequence[str]) -> tuple[list[list[int]], int]:
-        """Token ids of each text within the limit, and how many texts had to be cut."""
+        """Returns each text's token ids within the limit, and the number of truncated texts."""
         tokenizer = self._classifier.tokenizer
         full = tokenizer(list(texts), verbose=False)["input_ids"]
         long = [index for index, row in enumerate(full) if len(row) > self.max_tokens]
@@ -146,14 +147,14 @@ class LearnedClassifier(Metric):
             full[index] = tokenizer(texts[index], truncation=True, max_length=self.max_tokens)[
                 "input_ids"
             ]
-        # Without special tokens an empty response has no ids, and a policy may well produce one.
+        # Without special tokens an empty completion has no ids, but the model needs at least one.
         specials = (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
         alone = next(token for token in specials if token is not None)
         return [row or [alone] for row in full], len(long)
 
 
 def join(prompt: str, response: str) -> str:
-    """The text that a reader sees: one space between two words, none before punctuation."""
+    """Joins prompt and completion as displayed: a space between words, none before punctuation."""
     touching = prompt and response and not prompt[-1].isspace() and response[0].isalnum()
     return f"{prompt} {response}" if touching else prompt + response
 
@@ -163,9 +164,9 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
     """Loads a model in single precision and evaluation mode, once per process.
 
     Raises:
-        MetricError: A hub id without revision, or weights that do not fit their configuration.
-        PolicyError: There is no such model.
-        AssetError: The base asset is not installed.
+        MetricError: A hub id without revision, or weights that do not match their configuration.
+        PolicyError: The model does not exist.
+        AssetError: The base model is not installed.
     """
     from lmrl_bench.models.checkpoint import CLASSIFIER, load_checkpoint
 
@@ -183,9 +184,10 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     from lmrl_bench.models.texts import read_as_text
     from lmrl_bench.speedups.kernels import use_fast_kernels
 
+    # Truncate the prompt's beginning, never the completion; pooling expects padding on the right.
     tokenizer.truncation_side = "left"
     tokenizer.padding_side = "right"
-    # A response that spells "[PAD]" or "</s>" is text; read as a token it would change the pooling.
+    # "[PAD]" or "</s>" in a completion is text; read as a token it would change the pooling.
     read_as_text(tokenizer, f"classifier '{identity}'", MetricError)
     if tokenizer.pad_token_id is None or network.config.pad_token_id is None:
         raise MetricError(f"classifier '{identity}': tokenizer and config must name a pad token")
@@ -194,7 +196,7 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
 
 
 def _load_on_asset(folder: Path) -> tuple[Any, Any]:
-    """Base weights from the asset, overlaid by the trained ones of `folder`; none left random."""
+    """Loads base weights and overlays the trained ones of `folder`; no weight stays random."""
     import torch
     from safetensors.torch import load_file
     from transformers import AutoModelForSequenceClassification
@@ -206,12 +208,12 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
     base = read_json(folder / ASSET_BASE)
     for key in ("asset", "version", "weights"):
         if not isinstance(base.get(key), str):
-            raise MetricError(f"{folder / ASSET_BASE}: has no text '{key}'; restore the file")
+            raise MetricError(f"{folder / ASSET_BASE}: '{key}' is not text; restore the file")
     source = asset_path(base["asset"])
     if catalog()[base["asset"]].version != base["version"]:
         raise MetricError(
             f"{folder / ASSET_BASE}: trained on asset {base['asset']} {base['version']}, but the "
-            f"catalogue has {catalog()[base['asset']].version}; train the classifier again"
+            f"catalog has {catalog()[base['asset']].version}; train the classifier again"
         )
     what = f"the classifier '{folder}'"
     (weights,) = weight_files(folder)
@@ -229,7 +231,7 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
     if state.keys() != wanted.keys():
         wrong = sorted(state.keys() ^ wanted.keys())
         raise MetricError(
-            f"{folder}: weights do not fit config.json, first: {wrong[0]} ({len(wrong)} in all)"
+            f"{folder}: weights do not match config.json, first: {wrong[0]} ({len(wrong)} in all)"
         )
     check_finite(state, what, MetricError)
     with reported(what, MetricError):
@@ -247,7 +249,8 @@ def _label_column(config: Any, label: str, model: str) -> int:
     kind = config.problem_type
     if len(stated) == 1 or kind == "regression":
         raise MetricError(
-            f"classifier '{model}' is a regression ({len(stated)} outputs), whose output is not a probability"
+            f"classifier '{model}' is a regression model ({len(stated)} outputs); "
+            "its output is not a probability"
         )
     if kind not in (None, "single_label_classification", "multi_label_classification"):
         raise MetricError(
@@ -258,13 +261,14 @@ def _label_column(config: Any, label: str, model: str) -> int:
 
 
 def _labels(config: Any, model: str) -> dict[str, int]:
-    """Returns the output of each label; `id2label` and `label2id` must say the same."""
+    """Returns the output index of each label; `id2label` and `label2id` must agree."""
     columns = {int(column): str(name) for column, name in config.id2label.items()}
     labels = {name: column for column, name in columns.items()}
     stated = {name: int(column) for name, column in (config.label2id or labels).items()}
     if stated != labels or len(labels) < len(columns):
         raise MetricError(
-            f"classifier '{model}': id2label {columns} and label2id {stated} in config.json disagree; correct them"
+            f"classifier '{model}': id2label {columns} and label2id {stated} in config.json "
+            "disagree; correct them"
         )
     return stated
 

@@ -1,8 +1,7 @@
-"""METEOR's formula on exact and stem matches, without synonyms.
+"""METEOR's formula with exact and stem matches, without synonyms.
 
-METEOR proper also matches WordNet synonyms. Its data cannot be had from a package registry, so this
-is another metric under another name: its values are at most METEOR's matches, and must not be
-compared with published METEOR scores.
+The full METEOR also matches WordNet synonyms, but that data is not available from a package
+registry. Therefore this metric has its own name; do not compare it with published METEOR scores.
 
 Papers: Banerjee & Lavie 2005; Lavie & Agarwal 2007 (parameters alpha, beta, gamma). Implementation:
 nltk.
@@ -28,23 +27,23 @@ if TYPE_CHECKING:
 
 
 class _NoSynonyms:
-    """A WordNet without entries."""
+    """Stands in for WordNet, without any entry."""
 
     @staticmethod
     def synsets(word: str) -> list[str]:  # noqa: ARG004 - nltk's interface
-        """Returns the synonym sets of a word: none."""
+        """Returns the synonym sets of a word, which are empty."""
         return []
 
 
 class MeteorExactStem(Metric):
-    """METEOR without synonyms, 0 to just below 1; best over references, mean over samples.
+    """METEOR without synonyms, from 0 to just below 1; best reference, mean over samples.
 
-    The fragmentation penalty keeps even an identical text below 1: by `gamma / matches ** beta`.
+    The fragmentation penalty keeps even identical texts below 1, by `gamma / matches ** beta`.
 
     Args:
-        alpha: Weight of precision in the harmonic mean (0.9: recall counts nine times).
+        alpha: Weight of precision in the harmonic mean (0.9 weights recall nine times).
         beta: Exponent of the fragmentation penalty.
-        gamma: Greatest penalty.
+        gamma: Largest penalty.
     """
 
     name = "meteor-exact-stem"
@@ -53,14 +52,14 @@ class MeteorExactStem(Metric):
     def __init__(self, alpha: float = 0.9, beta: float = 3.0, gamma: float = 0.5) -> None:
         if not (0 <= alpha <= 1 and beta >= 0 and 0 <= gamma <= 1):
             raise MetricError(
-                "metric 'meteor-exact-stem': alpha and gamma must lie in [0, 1], beta must not be "
-                f"negative; got alpha {alpha}, beta {beta}, gamma {gamma}"
+                "metric 'meteor-exact-stem': alpha and gamma must be in [0, 1], and beta at "
+                f"least 0; got  alpha {alpha}, beta {beta}, gamma {gamma}"
             )
         self._parameters = {"alpha": alpha, "beta": beta, "gamma": gamma}
 
     @property
     def signature(self) -> str:
-        """Parameters, tokenizer, stemmer and library."""
+        """Parameters, tokenizer, stemmer and library version."""
         parameters = "|".join(f"{key}:{value:g}" for key, value in self._parameters.items())
         return (
             f"meteor|match:exact+stem|{parameters}|tok:wordpunct|case:lc|stemmer:{STEMMER_SIGNATURE}"
@@ -68,7 +67,7 @@ class MeteorExactStem(Metric):
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses; an empty one scores 0.
+        """Scores `B` completions; an empty one scores 0.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.

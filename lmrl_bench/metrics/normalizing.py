@@ -1,4 +1,4 @@
-"""How texts are made comparable before answers are compared."""
+"""Text normalization before answers are compared, and the cached stemmer."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def steps_of(normalize: Normalize) -> tuple[Step, ...]:
-    """Returns the steps in the order in which they are applied."""
+    """Returns the steps in the order of application."""
     chosen: Sequence[Step] = SQUAD if normalize == "squad" else normalize
     order: tuple[Step, ...] = ("unicode", *SQUAD)
     return tuple(step for step in order if step in chosen)
 
 
 def normalized(text: str, steps: Sequence[Step]) -> str:
-    """Returns a text after these steps.
+    """Applies normalization steps to a text.
 
-    unicode: canonically equal texts become equal (NFC). case: lower case. punctuation: ASCII
-    punctuation is removed. articles: the words a, an and the (in lower case) become spaces.
-    whitespace: runs of white space become one space, none at the ends. "squad" is all but the first,
-    as the evaluation of SQuAD does it.
+    Steps: "unicode" applies NFC, so that canonically equivalent texts become equal; "case" converts
+    to lower case; "punctuation" removes ASCII punctuation; "articles" replaces the words a, an and
+    the (lower case) by spaces; "whitespace" collapses runs of white space and strips the ends.
+    "squad" stands for all but "unicode", as in the SQuAD evaluation script.
     """
     if "unicode" in steps:
         text = unicodedata.normalize("NFC", text)

@@ -1,11 +1,11 @@
-"""BLEU, chrF and TER, as sacrebleu computes them.
+"""BLEU, chrF and TER as computed by sacrebleu.
 
-The corpus value is sacrebleu's. The value of one sample is sacrebleu's sentence score; for BLEU
-with effective order (a response shorter than four words would always score 0 without it).
+Corpus values are sacrebleu's; the value of one sample is sacrebleu's sentence score, for BLEU with
+effective order (otherwise completions shorter than four words would always score 0).
 
-BLEU and chrF are rewards, so in the usual cases the matches of all responses are counted at once (`ngrams`) and the
-sentence scores computed from them together; else sacrebleu counts. Values are sacrebleu's on every text that was
-tried (tests/oracle).
+BLEU and chrF also serve as rewards. In the usual cases the matches of all completions are therefore
+counted at once (`ngrams`) and all sentence scores computed together; otherwise sacrebleu counts.
+Values equal sacrebleu's  on every text tried (tests/oracle).
 
 Papers: Papineni et al. 2002 (BLEU), Popović 2015 and 2017 (chrF, chrF++), Snover et al. 2006 (TER),
 Post 2018 (sacrebleu).
@@ -38,7 +38,7 @@ BleuTokenizer = Literal[
 
 
 class _SacrebleuMetric(Metric):
-    """Match statistics once per sample, summed for the corpus and alone for the sample."""
+    """Computes match statistics once per sample, summed for the corpus score."""
 
     def __init__(self, corpus: Any, sentence: Any) -> None:
         self._corpus = corpus
@@ -46,14 +46,14 @@ class _SacrebleuMetric(Metric):
 
     @property
     def signature(self) -> str:
-        """The signature of sacrebleu without the number of references, which is the data's."""
+        """Sacrebleu's signature without the number of references, a property of the data."""
         self._corpus.num_refs = -1
         signature = self._corpus.get_signature()
         signature.update("nrefs", None)
         return f"sacrebleu.{type(self._corpus).__name__}|{signature}"
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses against one or more references each.
+        """Scores `B` completions against one or more references each.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
@@ -65,14 +65,14 @@ class _SacrebleuMetric(Metric):
         return MetricResult(total.score, self._sentence_scores(statistics), self._details(total))
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
-        """Returns sacrebleu's statistics of each sample, `(B, K)`."""
+        """Returns sacrebleu's statistics per sample, `(B, K)`."""
         return np.array(self._corpus._extract_corpus_statistics(list(responses), _columns(samples)))
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         rows = [self._sentence._aggregate_and_compute([row]).score for row in statistics.tolist()]
         return np.array(rows, dtype=np.float64)
 
-    def _details(self, total: Any) -> dict[str, float] | None:  # noqa: ARG002 - Bleu has some
+    def _details(self, total: Any) -> dict[str, float] | None:  # noqa: ARG002 - used by Bleu
         return None
 
 
@@ -80,9 +80,9 @@ class Bleu(_SacrebleuMetric):
     """BLEU, 0 to 100.
 
     Args:
-        tokenize: sacrebleu's tokenizer; some of them need a further package or a download.
+        tokenize: sacrebleu's tokenizer; some require another package or a download.
         lowercase: Compare in lower case.
-        smooth_method: What replaces a zero count.
+        smooth_method: Smoothing of zero counts.
     """
 
     name = "bleu"
@@ -98,24 +98,24 @@ class Bleu(_SacrebleuMetric):
             "tokenize": tokenize,
             "lowercase": lowercase,
             "smooth_method": smooth_method,
-            "force": True,  # no warning about tokenised text at every batch
+            "force": True,  # suppresses the warning about tokenized text at every batch
         }
         try:
             super().__init__(BLEU(**options), BLEU(**options, effective_order=True))
         except (ImportError, OSError, RuntimeError) as error:
             raise MetricError(
-                f"metric 'bleu': the tokenizer '{tokenize}' cannot be used here: {error}"
+                f"metric 'bleu': the tokenizer '{tokenize}' is not usable: {error}"
             ) from error
         self._tokens = Tokens(self._tokens_of_word) if tokenize == "13a" else None
         self._smoothed = smooth_method == "exp"
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Prepares the references; the most recent ones are remembered."""
+        """Encodes the references ahead of time; the most recent ones are cached."""
         if self._tokens:
             self._tokens.prepare(text for sample in samples for text in sample.references)
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
-        """Returns lengths of response and reference, matches and totals by order, `(B, 10)`."""
+        """Returns lengths of both texts, then matches and totals per order, `(B, 10)`."""
         references = [sample.references[0] for sample in samples]
         crossing = any(map(_crosses_words, chain(responses, references)))
         if self._tokens is None or crossing or _several(samples):
@@ -126,7 +126,7 @@ class Bleu(_SacrebleuMetric):
         return np.column_stack([ours, theirs, shared, totals])
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
-        """As `BLEU.compute_bleu` with effective order and exponential smoothing, for all rows."""
+        """Like `BLEU.compute_bleu` with effective order and exponential smoothing, vectorized."""
         if not self._smoothed:
             return super()._sentence_scores(statistics)
         order = self._corpus.max_ngram_order
@@ -134,6 +134,7 @@ class Bleu(_SacrebleuMetric):
         correct, total = statistics[:, 2 : 2 + order], statistics[:, 2 + order :]
         counted = total > 0
         missed = counted & (correct == 0)
+        # Exponential smoothing: the k-th order without a match counts as 1 / 2^k matches.
         numerator = np.where(missed, 1.0 / 2.0 ** np.cumsum(missed, axis=1), correct)
         precisions = np.divide(100.0 * numerator, total, out=np.ones(total.shape), where=counted)
         mean = np.log(precisions).sum(axis=1) / np.maximum(counted.sum(axis=1), 1)
@@ -142,7 +143,7 @@ class Bleu(_SacrebleuMetric):
         return scores
 
     def _tokens_of_word(self, word: str) -> list[str]:
-        if word.isalnum() and not self._corpus.lowercase:  # only punctuation is ever split off
+        if word.isalnum() and not self._corpus.lowercase:  # the tokenizer splits only punctuation
             return [word]
         tokens: list[str] = self._corpus._preprocess_segment(word).split()
         return tokens
@@ -153,12 +154,12 @@ class Bleu(_SacrebleuMetric):
 
 
 class ChrF(_SacrebleuMetric):
-    """Character n-gram F-score, 0 to 100; with `word_order: 2` it is chrF++.
+    """Character n-gram F-score, 0 to 100; chrF++ with `word_order: 2`.
 
     Args:
         char_order: Longest character n-gram.
-        word_order: Longest word n-gram (0: none).
-        beta: Weight of recall against precision.
+        word_order: Longest word n-gram (0 for none).
+        beta: Weight of recall relative to precision.
         lowercase: Compare in lower case.
         whitespace: Count white space as characters.
     """
@@ -191,23 +192,23 @@ class ChrF(_SacrebleuMetric):
         self._characters = Characters(lowercase) if only else None
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Prepares the references; the most recent ones are remembered."""
+        """Encodes the references ahead of time; the most recent ones are cached."""
         if self._characters:
             self._characters.prepare(text for sample in samples for text in sample.references)
 
     def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
-        """Returns what response and reference have and share of each order, `(B, 3 orders)`."""
+        """Returns totals of both texts and matches per order, `(B, 3 * orders)`."""
         if self._characters is None or _several(samples):
             return super()._statistics(responses, samples)
         references = [sample.references[0] for sample in samples]
         pairs, order = self._characters.pairs(responses, references), self._corpus.char_order
         our_totals, their_totals = (ngram_totals(side.lengths, order) for side in pairs[:2])
-        our_totals[their_totals == 0] = 0  # as sacrebleu: no reference, no count
+        our_totals[their_totals == 0] = 0  # like sacrebleu: orders without a reference do not count
         shared = shared_ngrams(pairs, order)
         return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(responses), -1)
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
-        """As `CHRF._compute_f_score`, for all rows."""
+        """Like `CHRF._compute_f_score`, vectorized."""
         ours, theirs, shared = np.moveaxis(statistics.reshape(len(statistics), -1, 3), 2, 0)
         counted = (ours > 0) & (theirs > 0)
         orders = np.maximum(counted.sum(axis=1), 1)
@@ -221,18 +222,18 @@ class ChrF(_SacrebleuMetric):
 
     @property
     def signature(self) -> str:
-        """With beta, which sacrebleu leaves to the name of the score (chrF2)."""
+        """Sacrebleu's signature plus beta, which sacrebleu puts in the score's name (chrF2)."""
         return f"{super().signature}|beta:{self._corpus.beta}"
 
 
 class Ter(_SacrebleuMetric):
-    """Translation edit rate: edits per 100 reference words; lower is better, 100 no limit.
+    """Translation edit rate: edits per 100 reference words, unbounded above; lower is better.
 
     Args:
         normalized: Separate punctuation.
-        no_punct: Drop punctuation.
+        no_punct: Remove punctuation.
         asian_support: Treat Chinese and Japanese characters as words.
-        case_sensitive: Compare case.
+        case_sensitive: Distinguish upper and lower case.
     """
 
     name = "ter"
@@ -260,13 +261,13 @@ def _several(samples: Sequence[Sample]) -> bool:
 
 
 def _crosses_words(text: str) -> bool:
-    """Whether sacrebleu's tokenizer 13a looks over white space: it joins lines at a hyphen."""
-    # One character is found faster than several.
+    """Returns whether tokenizer 13a joins text across white space: at a line-final hyphen."""
+    # Searching for one character first is faster than searching for the whole pattern.
     return ("\n" in text and "-\n" in text) or ("<" in text and "<skipped>" in text)
 
 
 def _columns(samples: Sequence[Sample]) -> list[list[str | None]]:
-    """One list per reference number, as sacrebleu wants them; None where a sample has fewer."""
+    """Transposes references as sacrebleu expects: one list per position, padded with None."""
     most = max(len(sample.references) for sample in samples)
     return [
         [sample.references[i] if i < len(sample.references) else None for sample in samples]

@@ -1,7 +1,7 @@
-"""Perplexity of the responses under a frozen causal language model: are they still fluent?
+"""Perplexity of completions under a frozen causal language model, a measure of fluency.
 
-Of each response, every token is scored given the prompt and the tokens before it, by a model that
-is not trained. torch is imported when a metric is made, not with this module.
+Every token of a completion is scored given the prompt and the tokens before it. torch is imported
+when a metric is built, not with this module.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _FrozenModel(NamedTuple):
-    """A loaded model, its tokenizer, the name of its weights, and the tokens it can see at once."""
+    """A loaded model, its tokenizer, its fingerprint, and its context length in tokens."""
 
     network: Any
     tokenizer: Any
@@ -39,7 +39,7 @@ class _FrozenModel(NamedTuple):
 
 @dataclass(frozen=True)
 class _Window:
-    """Scored ids, their context, and whether the context was cut."""
+    """Scored token ids with their context, and whether the context was truncated."""
 
     context: list[int]
     scored: list[int]
@@ -50,28 +50,27 @@ class _Window:
 
 
 class Perplexity(Metric):
-    """Perplexity of the responses given their prompts; lower is better.
+    """Perplexity of completions given their prompts; lower is better.
 
     The corpus value is `exp(sum of negative log-likelihoods / number of scored tokens)` over all
-    responses together, so long responses weigh more. The value of one sample is its mean negative
-    log-likelihood in **nats per token** (its logarithmic perplexity), which is what a reward should
-    use.
+    completions, so long completions weigh more. The value of one sample is its mean negative
+    log-likelihood in **nats per token** (log-perplexity), which is the better reward.
 
-    Prompt and response are tokenised apart and their ids joined. The response's tokens are scored,
-    EOS is not (a text cut at the length cap has none); of an empty response EOS alone is scored, so
-    no response is left out. The model's opening token stands before the prompt if its tokenizer
-    puts it there, or if the prompt is empty. A prompt that does not fit before its response loses
-    its beginning. A response that alone is longer than the model's positions is scored in windows
-    of half of them, each given the tokens before it that still fit. `details` counts both.
+    Prompt and completion are tokenized separately and their ids concatenated. Only completion
+    tokens are scored, without EOS (a text truncated at the length cap has none). For an empty
+    completion only EOS is scored, so that every completion counts. A BOS token precedes the prompt
+    if the tokenizer adds one, or if the prompt is empty. Prompts that do not fit in front of the
+    completion are truncated on the left. A completion longer than the model's context is scored in
+    windows of half its length, each given the preceding tokens that fit. `details` counts both.
 
     Args:
-        model: A causal language model: a shipped policy, an asset, a folder, or a hub id.
+        model: A causal language model: a shipped policy, a download, a folder, or a hub id.
         revision: Commit of a hub id; required for one.
         batch_size: Texts per forward pass.
 
     Raises:
-        AssetError: The asset is not installed.
-        MetricError: The model is not causal, or a hub id comes without its revision.
+        AssetError: The download is not installed.
+        MetricError: The model is not causal, or a hub id has no revision.
         PolicyError: Unknown model.
     """
 
@@ -93,7 +92,7 @@ class Perplexity(Metric):
 
     @property
     def signature(self) -> str:
-        """The model's weights, what is scored, and the library that runs it."""
+        """Model fingerprint, scored tokens and library version."""
         return (
             f"perplexity|model:{self._model.identity}|scored:response (eos if empty)|given:prompt"
             f"|transformers:{version('transformers')}"
@@ -131,7 +130,7 @@ class Perplexity(Metric):
         return ids
 
     def _windows(self, prompt: list[int], response: list[int]) -> list[_Window]:
-        """One window, or several where the response alone is longer than the model's positions."""
+        """Returns one window, or several if the completion exceeds the model's context."""
         tokenizer, positions = self._model.tokenizer, self._model.positions
         scored = response or [tokenizer.eos_token_id]
         opening = _opening(tokenizer) or ([] if prompt else [_start(tokenizer)])
@@ -146,7 +145,7 @@ class Perplexity(Metric):
         return windows
 
     def _negative_log_likelihoods(self, windows: Sequence[_Window]) -> FloatArray:
-        """Sums over the scored tokens of each window, in nats; batches hold similar lengths."""
+        """Returns each window's negative log-likelihood in nats; batches by length."""
         sums = np.empty(len(windows), dtype=np.float64)
         order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
         for start in range(0, len(order), self._batch_size):
@@ -156,7 +155,7 @@ class Perplexity(Metric):
 
 
 def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
-    """`(B,)` negative log-likelihoods; padding on the right, where no scored token sees it."""
+    """Returns negative log-likelihoods, `(B,)`; right padding is invisible to causal attention."""
     import torch
     import torch.nn.functional as F
 
@@ -180,14 +179,15 @@ def _sums(network: Any, windows: Sequence[_Window]) -> Tensor:
 
 @contextmanager
 def _head_sees(head: nn.Module, chosen: Tensor) -> Iterator[None]:
-    """Lets only the states before the chosen tokens `(B, L - 1)` into the output layer, as one row.
+    """Passes only the hidden states that predict chosen tokens `(B, L - 1)` to the output layer.
 
-    Logits of prompt and padding would cost more than all the rest of a small model.
+    Logits of prompt and padding would cost more than the rest of a small model.
     """
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (args[0][:, :-1][chosen].unsqueeze(0),)
 
+    # A pre-hook on the output layer works for any architecture; the states arrive as one flat row.
     handle = head.register_forward_pre_hook(hook)
     try:
         yield
@@ -218,7 +218,8 @@ def _load(source: str, revision: str | None) -> _FrozenModel:
         raise MetricError(f"metric 'perplexity': the tokenizer of '{source}' has no EOS token")
     if not isinstance(network.get_output_embeddings(), nn.Linear):
         raise MetricError(
-            f"metric 'perplexity': {type(network).__name__} has no linear output layer; choose another model"
+            f"metric 'perplexity': {type(network).__name__} has no linear output layer; "
+            "choose another model"
         )
     read_as_text(tokenizer, f"metric 'perplexity': model '{source}'", MetricError)
     use_fast_kernels(network)
@@ -229,13 +230,13 @@ def _load(source: str, revision: str | None) -> _FrozenModel:
 
 
 def _opening(tokenizer: Any) -> list[int]:
-    """The token that the tokenizer itself puts before a text, as Llama's does."""
+    """Returns the BOS token if the tokenizer adds it to texts itself, as Llama's does."""
     ids = tokenizer("a")["input_ids"]
     opens = tokenizer.bos_token_id is not None and ids[:1] == [tokenizer.bos_token_id]
     return [tokenizer.bos_token_id] if opens else []
 
 
 def _start(tokenizer: Any) -> int:
-    """What an empty prompt stands for: something must come before the first scored token."""
+    """Returns the token that replaces an empty prompt: scoring needs a preceding token."""
     start = tokenizer.bos_token_id
     return int(tokenizer.eos_token_id if start is None else start)

@@ -1,14 +1,14 @@
-"""Plain functions as metrics and rewards: how they are recognised, bound, called and identified.
+"""Plain functions as metrics and rewards: how they are recognized, bound, called and identified.
 
-A function takes a batch and returns one number for each response:
+A function takes a batch and returns one number per completion:
 
     def json_valid(completions, samples): ...
 
-Its parameters are filled by name: `completions` (or `responses`) with the texts, `samples` with the
-`Sample` of each, `prompts` and `references` with theirs, any other parameter with `args` of
-task.yaml or, if it is required and not among them, with a field of `data.meta`, a list with one
-value for each response. `**kwargs` gets all of `data.meta`. Without these names the first parameter
-gets the completions and the second the samples.
+Parameters are filled by name. `completions` (or `responses`) gets the texts, `samples` their
+`Sample` objects, `prompts` and `references` those of the samples. Other parameters come from `args`
+in task.yaml; required ones that are not in `args` get the field of `data.meta` with their name, as
+a list with one value per completion. `**kwargs` gets all of `data.meta`. If none of these names
+occur, the first parameter gets the completions and the second one the samples.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 READS = ("prompt", "references", "meta")
-"""What of a sample a metric or a reward may say that it needs."""
+"""Fields of a sample that a metric or reward may declare in `needs`."""
 
 _FILLED = {
     "completions": "completions",
@@ -49,7 +49,7 @@ _DECLARED = "__lmrl_bench__"
 
 @dataclass(frozen=True)
 class Declared:
-    """What a decorator says of a function."""
+    """Declaration of a function, written by a decorator."""
 
     bounds: tuple[float, float] | None = None
     higher_is_better: bool | None = True
@@ -57,23 +57,23 @@ class Declared:
 
 
 def declare(function: F, declared: Declared) -> F:
-    """Writes a declaration to a function."""
+    """Attaches a declaration to a function."""
     setattr(function, _DECLARED, declared)
     return function
 
 
 def declaration(function: Callable[..., Any]) -> Declared:
-    """Returns a function's declaration, or the default one."""
+    """Returns a function's declaration, or the default."""
     found = getattr(function, _DECLARED, getattr(_bare(function), _DECLARED, Declared()))
     assert isinstance(found, Declared)
     return found
 
 
 def checked_needs(needs: Iterable[str], raised: type[LmrlBenchError]) -> frozenset[str]:
-    """Returns what a metric or reward reads of a sample.
+    """Checks the declared fields of a sample.
 
     Raises:
-        LmrlBenchError: It names something else.
+        LmrlBenchError: An unknown field.
     """
     found = frozenset([needs] if isinstance(needs, str) else needs)
     if unknown := sorted(map(str, found - set(READS))):
@@ -82,7 +82,7 @@ def checked_needs(needs: Iterable[str], raised: type[LmrlBenchError]) -> frozens
 
 
 def function_needs(function: Callable[..., Any]) -> frozenset[str]:
-    """Returns what a function reads of a sample, by its declaration and the names of its parameters."""
+    """Returns the fields of a sample that a function reads, as declared or named as parameters."""
     try:
         parameters = set(inspect.signature(function).parameters)
     except (TypeError, ValueError):
@@ -92,14 +92,14 @@ def function_needs(function: Callable[..., Any]) -> frozenset[str]:
 
 
 def is_function(value: object) -> bool:
-    """Whether a value is a function, a bound method or a `functools.partial` of one."""
+    """Returns whether a value is a function, a bound method or a `functools.partial` of one."""
     return inspect.isroutine(value) or (
         isinstance(value, functools.partial) and is_function(value.func)
     )
 
 
 def returns(function: object, kind: type) -> bool:
-    """Whether a function is annotated to return an object of `kind`, so is a factory of them."""
+    """Returns whether a function is annotated to return `kind`, that is, is a factory."""
     if not inspect.isfunction(function):
         return False
     hint = hints_of(function).get("return")
@@ -107,17 +107,17 @@ def returns(function: object, kind: type) -> bool:
 
 
 class PlainFunction:
-    """A function with its arguments, ready to score batches.
+    """A function bound to its arguments, ready to score batches.
 
     Args:
         kind: "metric" or "reward", for messages.
-        name: Its name in task.yaml.
+        name: Name in task.yaml.
         function: The function.
         args: Arguments by name.
-        raised: The error of its kind.
+        raised: Exception type for all errors.
 
     Attributes:
-        needs: What it reads of a sample, by its parameters and its declaration.
+        needs: Fields of a sample that it reads, from its parameters and its declaration.
         where: Kind, name, file and line, for messages.
 
     Raises:
@@ -161,7 +161,7 @@ class PlainFunction:
         """Returns `(B,)` numbers, which may be NaN or infinite.
 
         Raises:
-            LmrlBenchError: The function raises, or returns anything else.
+            LmrlBenchError: The function raises, or does not return one number per completion.
         """
         return self.call(responses, samples, self._numbers)
 
@@ -220,7 +220,7 @@ def _parameters(
     function: Callable[..., Any], where: str, raised: type[LmrlBenchError]
 ) -> Mapping[str, inspect.Parameter]:
     if inspect.iscoroutinefunction(_bare(function)):
-        raise raised(f"{where}: is an async function; give a plain one")
+        raise raised(f"{where}: is an async function; give a plain function")
     try:
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
@@ -233,7 +233,7 @@ def _fill(
     where: str,
     raised: type[LmrlBenchError],
 ) -> dict[str, str]:
-    """Returns what fills which parameter: a part of the batch, or "meta" for a field of its name."""
+    """Returns the source of each parameter: a part of the batch, or "meta" for a field."""
     named = {n: p for n, p in parameters.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     filled = {name: _FILLED[name] for name in named if name in _FILLED and name not in args}
     required = [n for n, p in named.items() if p.default is p.empty and n not in args]
@@ -274,7 +274,7 @@ def _partial_arguments(function: Callable[..., Any]) -> list[Any]:
 
 
 def _source_digest(function: Callable[..., Any]) -> str:
-    """Digest of the file that defines a function; without a file, of its source or its code."""
+    """Returns a digest of the file that defines a function, or else of its source or bytecode."""
     code = getattr(function, "__code__", None)
     if code is None:
         return f"{getattr(function, '__module__', None)}"

@@ -1,8 +1,8 @@
-"""ROUGE-1, ROUGE-2 and ROUGE-L, F1, as rouge-score computes them (Lin 2004).
+"""ROUGE-1, ROUGE-2 and ROUGE-L (F1), as computed by rouge-score (Lin 2004).
 
-Tokens are the library's: its tokenizer is asked once for each different word, as white space always separates tokens.
-The counting is done for all responses at once (`ngrams`); its values are the library's on every text that was tried
-(tests/oracle).
+Tokens come from the library's tokenizer, called once per distinct word: white space always
+separates tokens. Matches are counted for all completions at once (`ngrams`). Values equal
+rouge-score's on every text tried (tests/oracle).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class _Rouge(Metric):
     """One ROUGE variant, 0 to 1; the corpus value is the mean over samples.
 
     Args:
-        stemmer: Compare Porter stems, as `ROUGE-1.5.5 -m` and most work on summarisation do; for
-            English only.
-        references: With several references, take the best one's F1 or the mean over them.
+        stemmer: Compare Porter stems, like `ROUGE-1.5.5 -m` and most work on summarization
+            (English only).
+        references: With several references, use the best F1 or the mean over references.
     """
 
     bounds = (0.0, 1.0)
@@ -54,7 +54,7 @@ class _Rouge(Metric):
         )
 
     def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses; texts without a Latin letter or digit have no tokens and score 0.
+        """Scores `B` completions; texts without Latin letters or digits have no tokens and score 0.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
@@ -75,15 +75,15 @@ class _Rouge(Metric):
         return MetricResult(float(f1), rows[:, 2], details)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Prepares the references; the most recent ones are remembered."""
+        """Encodes the references ahead of time; the most recent ones are cached."""
         self._tokens.prepare(text for sample in samples for text in sample.references)
 
     def _shared(self, pairs: Pairs) -> Integers:
-        """Returns what each pair shares, `(pairs,)`."""
+        """Returns the size of each pair's overlap, `(pairs,)`."""
         return shared_ngrams(pairs, self._order)[:, -1]
 
     def _over_references(self, scores: FloatArray, counts: Integers) -> FloatArray:
-        """Returns each sample's best or mean row of `(pairs, 3)`; samples have `counts` pairs."""
+        """Returns each sample's best or mean scores of its `counts` rows of `(pairs, 3)`."""
         if len(scores) == len(counts):
             return scores
         parts = np.split(scores, np.cumsum(counts)[:-1])
@@ -121,7 +121,7 @@ class RougeL(_Rouge):
 
 
 def _precision_recall_f1(shared: Integers, ours: Integers, theirs: Integers) -> FloatArray:
-    """Returns `(pairs, 3)`."""
+    """Returns precision, recall and F1, `(pairs, 3)`."""
     precision = shared / np.maximum(ours, 1)
     recall = shared / np.maximum(theirs, 1)
     both = precision + recall
@@ -139,4 +139,4 @@ def _stems(word: str) -> list[Any]:
     return tokens
 
 
-_WORDS, _STEMS = Tokens(_words), Tokens(_stems)  # one memory for all variants
+_WORDS, _STEMS = Tokens(_words), Tokens(_stems)  # module-level, so that all variants share a cache

@@ -1,4 +1,4 @@
-"""One way to score: foreign metrics raise one message, and what they return is checked."""
+"""Calls any metric: errors of foreign metrics become one message, and their results are checked."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def score(
     metric: Metric, responses: Sequence[str], samples: Sequence[Sample], *, finite: bool = True
 ) -> MetricResult:
-    """Scores `B` responses with any metric.
+    """Scores `B` completions with any metric.
 
     Args:
         metric: The metric.
-        responses: The texts.
+        responses: The completions.
         samples: Their samples.
-        finite: Refuse NaN and infinite values, which a mean would hide or spread.
+        finite: Reject NaN and infinite values, which a mean would hide or spread.
 
     Raises:
-        MetricError: The metric refuses the batch, raises, or returns something else than a
-            `MetricResult` with `B` values, or None, per sample.
+        MetricError: The metric rejects the batch, raises, or does not return a `MetricResult` with
+            `B` values per sample (or None).
     """
     if is_foreign(type(metric)):
         result = _checked(metric, _foreign(metric, responses, samples), samples)
@@ -61,7 +61,7 @@ def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricRe
     try:
         value = float(result.value)
     except (TypeError, ValueError):
-        raise MetricError(f"{where}: its value is {result.value!r}, expected a number") from None
+        raise MetricError(f"{where}: value is {result.value!r}, expected a number") from None
     info = checked_info(result.info, samples, where, MetricError)
     return MetricResult(value, values, result.details, info)
 

@@ -1,4 +1,4 @@
-"""Porter's stemmer with a memory: words come again, and stemming is what costs ROUGE its time."""
+"""Porter's stemmer with a cache: words repeat, and stemming dominates the cost of ROUGE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PORTER = PorterStemmer()
 
 
 class MemoisedStemmer:
-    """nltk's `PorterStemmer` with a bounded cache of words; stands wherever an nltk stemmer may."""
+    """nltk's `PorterStemmer` with a bounded cache; usable wherever nltk takes a stemmer."""
 
     @staticmethod
     @functools.lru_cache(maxsize=2**16)

@@ -1,4 +1,4 @@
-"""What foreign code returns for a batch, checked: one number, and one fact of each name, per response."""
+"""Checks what foreign code returns: per completion one number, and one fact of each name."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 def per_response(
     returned: Any, samples: Sequence[Sample], where: str, raised: type[LmrlBenchError]
 ) -> FloatArray:
-    """Returns `(B,)` numbers; they may still be NaN or infinite.
+    """Returns `(B,)` numbers, which may still be NaN or infinite.
 
-    Lists, tuples, iterators, NumPy arrays and tensors of numbers or booleans are taken. None, which
-    other libraries read as "not scored", is refused: every response needs a number.
+    Accepts lists, tuples, iterators, NumPy arrays and tensors of numbers or booleans. Rejects None,
+    which other libraries read as "not scored": every completion needs a number.
 
     Args:
-        returned: What the function returned.
+        returned: The function's return value.
         samples: The `B` samples.
         where: Kind, name, file and line of the function, for messages.
-        raised: The error for everything else.
+        raised: Exception type for invalid values.
     """
     values = _listed(returned, len(samples), where, raised)
     if len(values) != len(samples):
-        first = f", the first of which is '{samples[0].id}'" if samples else ""
+        first = f", the first for sample '{samples[0].id}'" if samples else ""
         raise raised(
             f"{where}: returned {len(values)} values for {len(samples)} responses{first}; "
             "return one number for each"
@@ -45,7 +45,7 @@ def per_response(
     for row, (value, sample) in enumerate(zip(values, samples, strict=True)):
         number = as_number(value)
         if number is None:
-            hint = "; give a response that earns nothing 0.0" if value is None else ""
+            hint = "; use 0.0 for a response that earns nothing" if value is None else ""
             raise raised(
                 f"{where}: returned {short_repr(value)} for sample '{sample.id}'; "
                 f"return one number for each response{hint}"
@@ -56,18 +56,18 @@ def per_response(
 
 def _listed(returned: Any, count: int, where: str, raised: type[LmrlBenchError]) -> Sequence[Any]:
     values = returned
-    if hasattr(values, "detach"):  # a tensor, of whatever device
+    if hasattr(values, "detach"):  # a tensor on any device
         values = values.detach().cpu().tolist()
     elif isinstance(values, np.ndarray):
         values = values.tolist()
     if _is_coroutine(values):
-        raise raised(f"{where}: is an async function; give a plain one")
+        raise raised(f"{where}: is an async function; give a plain function")
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(
         values, Iterable
     ):
         raise raised(
-            f"{where}: returned {short_repr(returned)}; return a list with one number for each of the "
-            f"{count} responses"
+            f"{where}: returned {short_repr(returned)}; return a list with one number for each of "
+            f"the {count} responses"
         )
     return list(values)
 
@@ -146,7 +146,7 @@ def _fact(value: Any, where: str, sample: Sample, raised: type[LmrlBenchError]) 
 
 
 def _is_coroutine(value: Any) -> bool:
-    """Whether a value is a coroutine; it is closed, so that Python does not warn."""
+    """Returns whether a value is a coroutine, and closes it to avoid Python's warning."""
     if not hasattr(value, "__await__"):
         return False
     if hasattr(value, "close"):
@@ -155,7 +155,7 @@ def _is_coroutine(value: Any) -> bool:
 
 
 def as_number(value: Any) -> float | None:
-    """The value as a number, or None if it is none."""
+    """Returns the value as a number, or None if it is not a number."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if value.numel() != 1 or value.is_complex():
@@ -167,5 +167,5 @@ def as_number(value: Any) -> float | None:
         try:
             return float(value)
         except OverflowError:
-            return math.inf  # refused either way
+            return math.inf  # too large for a float; rejected later, like any infinite value
     return None

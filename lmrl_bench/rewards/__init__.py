@@ -1,9 +1,11 @@
-"""Rewards: finished episodes in, numbers out.
+"""Rewards score finished episodes: one call per batch, numbers out.
 
-`REWARDS` names those that are not metrics; any metric can be one too.
+Start with `base.RewardFunction`, the interface, and `composite.CompositeReward`, the weighted sum
+that every task uses. `REWARDS` lists the rewards that are not metrics (plug-ins register in the
+entry-point group `lmrl_bench.rewards`); `from_metric` turns any metric into a reward, `functions`
+any plain function. `shaping` has the penalties, `calling` checks rewards from other packages.
 
-Plug-ins come in through the entry-point group `lmrl_bench.rewards`. Importing this package loads no
-torch.
+Importing this package does not import torch.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ REWARDS: Registry[Any] = Registry(
 
 
 class TermLike(Protocol):
-    """What is read of a term; `tasks.spec.RewardTerm`, in a layer above, is one."""
+    """Attributes read from a term; `tasks.spec.RewardTerm`, in a higher layer, implements it."""
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class TermLike(Protocol):
 
     @property
     def args(self) -> Mapping[str, Any]:
-        """Arguments of its constructor; for a metric also `scale`."""
+        """Arguments of its constructor, and `scale` for a metric."""
 
     @property
     def weight(self) -> float:
@@ -70,15 +72,15 @@ class TermLike(Protocol):
 
     @property
     def clip(self) -> tuple[float, float] | None:
-        """Bounds before the weight."""
+        """Bounds, applied before the weight."""
 
 
 class SpecLike(Protocol):
-    """What is read of a reward's definition; `tasks.spec.RewardSpec` is one."""
+    """Attributes read from a reward definition; `tasks.spec.RewardSpec` implements it."""
 
     @property
     def terms(self) -> Sequence[TermLike]:
-        """At least one."""
+        """The terms; at least one."""
 
     @property
     def clip(self) -> tuple[float, float] | None:
@@ -93,18 +95,18 @@ def make_reward(
 ) -> CompositeReward:
     """Builds a task's reward.
 
-    A term is a reward of `REWARDS` or, failing that, a metric of `METRICS`, whose arguments may
-    then hold `scale` (see `MetricReward`).
+    A term names a reward from `REWARDS` or, failing that, a metric from `METRICS`. Arguments of a
+    metric may include `scale` (see `MetricReward`).
 
     Args:
         reward: The `reward` section of `task.yaml`, or a function
             `(completions, samples) -> list[float]`.
         folder: The task folder, for relative paths in arguments.
-        own: Further rewards by name: those of the task's plug-in.
-        own_metrics: Its metrics.
+        own: Additional rewards by name, from the task's plug-in.
+        own_metrics: Additional metrics by name, from the task's plug-in.
 
     Raises:
-        RewardError: Unknown name, wrong argument of a reward, or bounds that do not fit.
+        RewardError: Unknown name, wrong argument of a reward, or invalid bounds.
         MetricError: Wrong argument of a metric.
     """
     if callable(reward):
@@ -141,7 +143,7 @@ def _make_term(
 
 
 def _build_reward(name: str, value: Any, args: Mapping[str, Any]) -> RewardFunction:
-    """Makes a reward of what its name stands for: a subclass, a factory or a plain function."""
+    """Builds a reward from its registered value: a subclass, a factory or a plain function."""
     if reason := wrong_kind("reward", value, RewardFunction):
         raise RewardError(f"reward '{name}' {reason}")
     if is_function(value) and not returns(value, RewardFunction):

@@ -1,4 +1,4 @@
-"""The contract of a reward: one call per batch of finished episodes, texts in, numbers out."""
+"""Interface of rewards: one call per batch of finished episodes, texts in, numbers out."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class RewardBatch:
     """`B` finished episodes.
 
     Attributes:
-        samples: the `B` samples.
-        responses: the `B` decoded responses, without EOS.
-        lengths: `(B,)` int, response tokens, EOS included.
-        terminated: `(B,)` bool, the response ended with EOS (false: cut at the length cap).
+        samples: The `B` samples.
+        responses: The `B` decoded completions, without EOS.
+        lengths: Completion tokens including EOS, int `(B,)`.
+        terminated: Bool `(B,)`; true if the completion ended with EOS, false if the length cap
+            truncated it.
     """
 
     samples: Sequence[Sample]
@@ -42,11 +43,10 @@ class RewardOutput:
     """Rewards of `B` episodes.
 
     Attributes:
-        scores: `(B,)`, the whole reward of each episode.
-        components: name to `(B,)`, each already weighted; they sum to `scores` before clipping.
-        token_rewards: `(B, T)` or None; given at the tokens instead of at the end, on top of
-            `scores` (dense rewards).
-        info: Name to one fact for each episode, such as the class of an error or a count of passed
+        scores: Total reward of each episode, `(B,)`.
+        components: Weighted terms by name, `(B,)` each; they sum to `scores` before clipping.
+        token_rewards: Dense rewards `(B, T)` given at each token, in addition to `scores`, or None.
+        info: Name to one fact per episode, such as the class of an error or the number of passed
             tests: texts, finite numbers, booleans or None. Stored with the completion in
             samples.parquet. Scoring again must give the same facts.
     """
@@ -61,10 +61,10 @@ class RewardFunction(ABC):
     """Maps finished episodes to rewards.
 
     Attributes:
-        name: as in the registry; the component's name in logs and records.
-        needs: what it cannot do without in a sample: "prompt", "references", "meta"; a task whose
-            metrics and rewards do not need references may have rows without any. Default: nothing,
-            as in a reward that checks answers; a reward made of a metric needs what the metric does.
+        name: Registered name; names the component in logs and records.
+        needs: Fields of a sample that it requires: "prompt", "references", "meta". If no metric or
+            reward of a task needs references, its samples may lack them. Empty by default; a reward
+            built from a metric needs what the metric needs.
     """
 
     name: str
@@ -73,11 +73,11 @@ class RewardFunction(ABC):
     @property
     @abstractmethod
     def signature(self) -> str:
-        """Everything that can move a value, in one line."""
+        """Everything that affects the reward, in one line."""
 
     @abstractmethod
     def __call__(self, batch: RewardBatch) -> RewardOutput:
-        """Scores `B` episodes; each row is independent of its batch mates.
+        """Scores `B` episodes; each score is independent of the rest of the batch.
 
         Raises:
             RewardError: A value is not finite.

@@ -1,4 +1,4 @@
-"""Calls a reward: foreign ones raise one message, and what they return is checked."""
+"""Calls rewards: errors of foreign rewards become one message, and their results are checked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def call_reward(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
     """Scores a batch with any reward.
 
     Raises:
-        RewardError: The reward raises, or returns something else than a `RewardOutput` of numbers.
+        RewardError: The reward raises, or does not return a `RewardOutput` of numbers.
     """
     if not is_foreign(type(reward)):
         return reward(batch)

@@ -1,4 +1,4 @@
-"""A weighted sum of rewards, each clipped before its weight, the sum clipped at the end."""
+"""Weighted sum of rewards: each term is clipped before weighting, the sum at the end."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class Term(NamedTuple):
-    """One summand: `weight * clip(reward)`.
+    """One term of the sum: `weight * clip(reward)`.
 
     Attributes:
-        reward: the reward.
-        weight: its factor; negative to punish.
-        clip: smallest and largest value before the weight.
+        reward: The reward.
+        weight: Factor; negative for a penalty.
+        clip: Smallest and largest value before weighting.
     """
 
     reward: RewardFunction
@@ -40,18 +40,18 @@ class Term(NamedTuple):
 
 
 class CompositeReward(RewardFunction):
-    """`scores = clip(sum of weight * clip(term))`; `components` holds each weighted term.
+    """Computes `scores = clip(sum of weight * clip(term))`; `components` holds the weighted terms.
 
-    Token rewards of a term are weighted and summed too; clipping is for whole episodes, so a
-    clipped term may not have any, and the clip of the sum does not touch them. A term's info is
-    named `<term>/<name>`. A second term of the same name is called `name-2`, and so on.
+    Token rewards are weighted and summed too. Clipping applies to whole episodes: a clipped term
+    must not return token rewards, and the clip of the sum ignores them. The info of a term is named
+    `<term>/<name>`. Repeated names are numbered ("name-2", …).
 
     Args:
-        terms: At least one.
+        terms: The terms; at least one.
         clip: Bounds of the sum.
 
     Raises:
-        RewardError: No term, a weight that is not finite, or bounds in the wrong order.
+        RewardError: No terms, a weight that is not finite, or bounds in the wrong order.
     """
 
     name = "reward"
@@ -61,7 +61,9 @@ class CompositeReward(RewardFunction):
             raise RewardError("a reward needs at least one term")
         for term in terms:
             if not math.isfinite(term.weight):
-                raise RewardError(f"reward '{term.reward.name}': weight is {term.weight}")
+                raise RewardError(
+                    f"reward '{term.reward.name}': weight is {term.weight}; it must be finite"
+                )
             _check_bounds(f"reward '{term.reward.name}'", term.clip)
         _check_bounds("the whole reward", clip)
         self.terms = dict(zip(numbered([term.reward.name for term in terms]), terms, strict=True))
@@ -70,7 +72,7 @@ class CompositeReward(RewardFunction):
 
     @property
     def signature(self) -> str:
-        """Each term's signature with its weight and bounds, then the bounds of the sum."""
+        """Each term's signature with weight and bounds, then the bounds of the sum."""
         terms = [
             f"{term.weight:g}*[{term.reward.signature}{_bounds_text(term.clip)}]"
             for term in self.terms.values()
@@ -78,7 +80,7 @@ class CompositeReward(RewardFunction):
         return " + ".join(terms) + _bounds_text(self.clip)
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Hands the samples to every term."""
+        """Passes the samples to every term."""
         for term in self.terms.values():
             with border(
                 f"while reward '{term.reward.name}' was prepared", term.reward, RewardError
@@ -89,8 +91,8 @@ class CompositeReward(RewardFunction):
         """Scores `B` episodes; `B` may be 0.
 
         Raises:
-            RewardError: The batch is ragged, or a term's values have the wrong shape or are not
-                finite.
+            RewardError: The batch is inconsistent, or a term's values have the wrong shape or are
+                not finite.
         """
         _check_batch(batch)
         if not len(batch):
@@ -106,13 +108,13 @@ class CompositeReward(RewardFunction):
                 dense = term.weight * _dense(name, term, output.token_rewards, batch)
                 token_rewards = dense if token_rewards is None else token_rewards + dense
         total = np.sum(list(components.values()), axis=0)
-        check_finite(self.name, total, batch)  # before a clip, which would hide it
+        check_finite(self.name, total, batch)  # before clipping, which would hide infinite values
         scores = total if self.clip is None else np.clip(total, *self.clip)
         return RewardOutput(scores, components, token_rewards, info)
 
     @staticmethod
     def _term_scores(name: str, term: Term, output: RewardOutput, batch: RewardBatch) -> FloatArray:
-        """`(B,)` scores of one term, checked and clipped."""
+        """Returns the checked and clipped scores of one term, `(B,)`."""
         scores = np.asarray(output.scores, dtype=np.float64)
         if scores.shape != (len(batch),):
             raise RewardError(
@@ -123,10 +125,10 @@ class CompositeReward(RewardFunction):
 
 
 def _dense(name: str, term: Term, token_rewards: FloatArray, batch: RewardBatch) -> FloatArray:
-    """`(B, T)` token rewards of one term, checked."""
+    """Returns the checked token rewards of one term, `(B, T)`."""
     if term.clip is not None:
         raise RewardError(
-            f"reward '{name}' gives token rewards, which `clip` does not cover; remove its clip"
+            f"reward '{name}' returns token rewards, which `clip` does not cover; remove the clip"
         )
     dense = np.asarray(token_rewards, dtype=np.float64)
     if dense.ndim != 2 or len(dense) != len(batch):
@@ -146,15 +148,15 @@ def _check_batch(batch: RewardBatch) -> None:
     }
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{size} {name}" for name, size in sizes.items())
-        raise RewardError(f"a reward batch has {listed}; all must be equally many")
+        raise RewardError(f"a reward batch has {listed}; the numbers must be equal")
 
 
 def _check_bounds(place: str, bounds: tuple[float, float] | None) -> None:
-    # Written so that NaN fails too.
+    # Negated, so that NaN fails too.
     if bounds is not None and not bounds[0] <= bounds[1]:
         raise RewardError(
             f"{place}: clip is [{bounds[0]:g}, {bounds[1]:g}]; "
-            "the first number must not be the larger"
+            "the first number must not exceed the second"
         )
 
 

@@ -1,4 +1,4 @@
-"""Any metric as a reward: its value for each response, in [0, 1], more is better."""
+"""Uses any metric as a reward: its value per completion, mapped to [0, 1] with higher better."""
 
 from __future__ import annotations
 
@@ -20,32 +20,28 @@ Scale = bool | tuple[float, float]
 
 USUAL_RANGES: Final[dict[str, tuple[float, float]]] = {
     "bertscore": (0.0, 1.0),  # cosines of real encoders are positive
-    "ter": (
-        0.0,
-        100.0,
-    ),  # 100 edits per 100 words is as bad as an empty response; worse earns no less
+    # 100 edits per 100 words is as bad as an empty completion; worse must not cost more.
+    "ter": (0.0, 100.0),
 }
-"""Ranges of metrics whose bounds are infinite or never met."""
+"""Ranges for metrics whose bounds are infinite or not reached in practice."""
 
 
 class MetricReward(RewardFunction):
-    """The per-sample value of a metric, scaled.
+    """Scaled per-sample value of a metric.
 
-    With `scale` true the value is mapped linearly from the metric's range to [0, 1] and clipped
-    there, and turned round where lower is better: BLEU and chrF become `x / 100`, TER becomes
-    `max(0, 1 - x / 100)`. The range is the metric's bounds, or `USUAL_RANGES`; metrics without
-    finite bounds need it given. A metric without a direction (`length`) is not turned round: to
-    use it as a reward says that more is better. Note that the per-sample value of `perplexity` is
-    in nats per token.
+    With `scale: true` the metric's range is mapped linearly to [0, 1], clipped, and reversed if
+    lower is better: BLEU and chrF become `x / 100`, TER becomes `max(0, 1 - x / 100)`. The range is
+    the metric's bounds or `USUAL_RANGES`; metrics without finite bounds need an explicit range. A
+    metric without a direction (`length`) is not reversed: as a reward, more is better. The
+    per-sample value of `perplexity` is in nats per token.
 
     Args:
-        metric: The metric; it must give per-sample values.
-        scale: True, false (the raw value, negated where lower is better), or the range `(low,
-            high)`.
+        metric: A metric with per-sample values.
+        scale: True, false (the raw value, negated if lower is better), or the range `(low, high)`.
 
     Raises:
-        RewardError: The metric exists for a corpus only, has no finite range and none is given, or the range
-            is empty.
+        RewardError: The metric exists only for a corpus, has no finite range and none is given, or
+            the range is empty.
     """
 
     def __init__(self, metric: Metric, scale: Scale = True) -> None:
@@ -58,20 +54,20 @@ class MetricReward(RewardFunction):
 
     @property
     def signature(self) -> str:
-        """The metric's signature, the range and the direction."""
+        """Signature of the metric, range and direction."""
         scale = "no" if self._range is None else f"{self._range[0]:g}..{self._range[1]:g}"
         sign = "-" if self.metric.higher_is_better is False else "+"
         return f"{self.metric.signature}|scale:{scale}|sign:{sign}"
 
     def prepare(self, samples: Sequence[Sample]) -> None:
-        """Hands the samples to the metric."""
+        """Passes the samples to the metric."""
         self.metric.prepare(samples)
 
     def __call__(self, batch: RewardBatch) -> RewardOutput:
         """Scores `B` episodes.
 
         Raises:
-            RewardError: A value is not finite, or the metric exists for a corpus only.
+            RewardError: A value is not finite, or the metric exists only for a corpus.
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
@@ -93,7 +89,7 @@ class MetricReward(RewardFunction):
 
 def _corpus_only(name: str) -> str:
     return (
-        f"metric '{name}' exists for a corpus only and cannot be a reward; "
+        f"metric '{name}' exists only for a corpus and cannot be a reward; "
         "choose one with per-sample values"
     )
 
@@ -104,13 +100,12 @@ def _range(metric: Metric, scale: Scale) -> tuple[float, float] | None:
     low, high = USUAL_RANGES.get(metric.name, metric.bounds) if scale is True else scale
     if not (math.isfinite(low) and math.isfinite(high)):
         raise RewardError(
-            f"reward '{metric.name}': the metric's values have no finite bounds "
-            f"({low:g} to {high:g}); give the range that counts as `scale: [low, high]`, "
-            "or `scale: false` for the raw value"
+            f"reward '{metric.name}': the metric has no finite bounds ({low:g} to {high:g}); "
+            "give a range as `scale: [low, high]`, or `scale: false` for the raw value"
         )
     if low >= high:
         raise RewardError(
             f"reward '{metric.name}': scale is [{low:g}, {high:g}]; "
-            "the first number must be the smaller"
+            "the first number must be smaller than the second"
         )
     return low, high

@@ -1,4 +1,4 @@
-"""A plain function as a reward: its values as they are."""
+"""Wraps a plain function as a reward, without scaling."""
 
 from __future__ import annotations
 
@@ -23,23 +23,26 @@ if TYPE_CHECKING:
 
 
 def reward(*, needs: Iterable[str] = ()) -> Callable[[F], F]:
-    """Declares what a reward function reads of a sample: "prompt", "references", "meta".
+    """Declares the fields of a sample that a reward function reads.
+
+    Args:
+        needs: Any of "prompt", "references", "meta".
 
     Raises:
-        RewardError: `needs` names something else.
+        RewardError: `needs` names an unknown field.
     """
     declared = Declared(needs=checked_needs(needs, RewardError))
     return lambda function: declare(function, declared)
 
 
 class FunctionReward(RewardFunction):
-    """The values of a plain function, as they are.
+    """Uses the values of a plain function as rewards, unchanged.
 
     Args:
-        name: Its name in task.yaml.
+        name: Name in task.yaml.
         function: `(completions, samples) -> list[float]`; see `lmrl_bench.metrics.plain`. It may
             return a `RewardOutput` instead, to add components, token rewards or info.
-        args: Its further arguments.
+        args: Additional arguments of the function.
 
     Raises:
         RewardError: Unknown or wrong arguments.
@@ -54,14 +57,14 @@ class FunctionReward(RewardFunction):
 
     @property
     def signature(self) -> str:
-        """Name, function, digest of its file, and arguments."""
+        """Name, function, digest of the function's file, and arguments."""
         return f"{self.name}|{self._function.signature}"
 
     def __call__(self, batch: RewardBatch) -> RewardOutput:
         """Scores `B` episodes.
 
         Raises:
-            RewardError: The function raises, or returns anything but one number for each response.
+            RewardError: The function raises, or does not return one number per completion.
             RewardNotFiniteError: A number is NaN or infinite.
         """
         if not len(batch):

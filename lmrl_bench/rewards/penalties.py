@@ -1,6 +1,6 @@
-"""Penalties that are part of a task's reward, in training and evaluation; each is 0 or negative.
+"""Penalties in a task's reward, for training and evaluation; all are 0 or negative.
 
-Penalties of training alone, such as the one on a missing EOS, are reward transforms.
+Penalties that apply only in training, such as the one for a missing EOS, are reward transforms.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
 
 class LengthPenalty(RewardFunction):
-    """Subtracts a constant for each token too many, or for each token away from a wanted length.
+    """Subtracts a constant per token beyond a target length, or per token of distance from it.
 
-    `beyond`: `-per_token * max(0, length - target)`. `distance`: `-per_token * |length - target|`.
-    The length counts EOS.
+    "beyond": `-per_token * max(0, length - target)`; "distance": `-per_token * |length - target|`.
+    The length includes EOS.
 
     Args:
-        target: Wanted length in tokens, EOS included.
-        per_token: What is subtracted per token; not negative.
-        mode: Which of the two.
+        target: Target length in tokens, including EOS.
+        per_token: Amount to subtract per token; at least 0.
+        mode: "beyond" or "distance".
     """
 
     name = "length-penalty"
@@ -43,22 +43,23 @@ class LengthPenalty(RewardFunction):
         return f"{self.name}|{self._mode}:{self._target}|per_token:{self._per_token:g}"
 
     def __call__(self, batch: RewardBatch) -> RewardOutput:
-        """Returns the penalty of each response."""
+        """Returns the penalty of each completion."""
         excess = batch.lengths.astype(np.float64) - self._target
         tokens = np.maximum(excess, 0.0) if self._mode == "beyond" else np.abs(excess)
         return RewardOutput(0.0 - self._per_token * tokens)
 
 
 class RepetitionPenalty(RewardFunction):
-    """Subtracts up to a constant where the response repeats itself.
+    """Subtracts up to a constant if the completion repeats itself.
 
-    `-value * max(0, repeated - allowed) / (1 - allowed)`, where `repeated` is the share of the response's
-    n-grams that stand in it before (seq-rep-n of Welleck et al. 2020, arXiv 1908.04319): 0 for ordinary
-    text, `-value` for one word over and over. A response of fewer than two n-grams cannot repeat itself.
+    `-value * max(0, repeated - allowed) / (1 - allowed)`, where `repeated` is the share of the
+    completion's n-grams that occurred earlier in it (seq-rep-n of Welleck et al. 2020, arXiv
+    1908.04319): 0 for ordinary text, `-value` for a single repeated word. A completion with fewer
+    than two n-grams cannot repeat itself.
 
     Args:
-        value: What is subtracted from a response of nothing but repetition; not negative.
-        allowed: Share that costs nothing; at least 0 and below 1.
+        value: Penalty of a completion that only repeats; at least 0.
+        allowed: Share of repetition without penalty; at least 0 and below 1.
         n: Length of the n-grams, in words.
     """
 

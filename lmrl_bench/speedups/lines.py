@@ -1,4 +1,4 @@
-"""Texts as lines of numbers, for many pairs of response and reference at once."""
+"""Encodes texts as integer sequences, for many pairs of completion and reference at once."""
 
 from __future__ import annotations
 
@@ -16,37 +16,36 @@ from numpy.typing import NDArray
 Integers = NDArray[np.int64]
 _Made = TypeVar("_Made")
 
-_MEMORY = (
-    2**23
-)  # characters that are remembered, of tokens, words and references each; every text counts 100 more
-_EACH = 100
-_LONGEST_WORD, _LONGEST = 64, 1024  # characters of a word and of a reference that are remembered
-_CELLS = 2**20  # of the table of references and their tokens, 8 MiB; larger for long texts only
+# Cache sizes, in characters, separately for tokens, words and references; each entry adds _EACH.
+_MEMORY = 2**23
+_EACH = 100  # overhead of an entry: objects and hash table
+_LONGEST_WORD, _LONGEST = 64, 1024  # longer words and references are not cached
+_CELLS = 2**20  # entries of the table reference × token, 8 MiB; exceeded only by long texts
 
-END = 0  # closes a text; in a response it is made UNKNOWN
-UNKNOWN = 1  # is in no reference
+END = 0  # ends a text; in a completion it becomes UNKNOWN
+UNKNOWN = 1  # occurs in no reference
 FIRST = 2
 _CLOSE = np.int64(END).tobytes()
 _BREAK = ord("\n")
 
 
 class Line(NamedTuple):
-    """Texts in a line.
+    """A batch of texts as one flat sequence.
 
     Attributes:
-        numbers: the numbers of their symbols, one more behind each text `(N + B,)`.
-        lengths: how many symbols each text has `(B,)`.
+        numbers: Symbol numbers, with one end marker after each text, `(N + B,)`.
+        lengths: Symbols per text, `(B,)`.
     """
 
     numbers: Integers
     lengths: Integers
 
     def rows(self) -> Integers:
-        """Returns the text that each number belongs to, `(N + B,)`."""
+        """Returns the index of the text that each number belongs to, `(N + B,)`."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths + 1)
 
     def part(self, start: int, stop: int) -> Line:
-        """Returns the texts `start` to `stop`."""
+        """Returns the texts from `start` up to `stop`."""
         first = int(self.lengths[:start].sum()) + start
         part = self.lengths[start:stop]
         return Line(self.numbers[first : first + int(part.sum()) + len(part)], part)
@@ -58,14 +57,14 @@ class Line(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """`B` responses and their references as lines of numbers.
+    """`B` completions and their references as integer sequences.
 
-    Within a pair a number is one symbol; in another pair it may be another one.
+    Numbers identify symbols within a pair only; another pair may use the same number differently.
 
     Attributes:
-        responses: with `UNKNOWN` for what the reference does not have, and behind each text.
-        references: with `END` behind each text.
-        symbols: larger than every number.
+        responses: `UNKNOWN` marks symbols that the reference lacks, and the end of each text.
+        references: `END` marks the end of each text.
+        symbols: Upper bound (exclusive) of all numbers.
     """
 
     responses: Line
@@ -74,11 +73,11 @@ class Pairs(NamedTuple):
 
     @property
     def sides(self) -> tuple[Line, Line]:
-        """Returns responses and references."""
+        """Completions and references."""
         return self.responses, self.references
 
     def part(self, start: int, stop: int) -> Pairs:
-        """Returns the pairs `start` to `stop`."""
+        """Returns the pairs from `start` up to `stop`."""
         if start == 0 and stop >= len(self.references.lengths):
             return self
         responses, references = (side.part(start, stop) for side in self.sides)
@@ -86,17 +85,17 @@ class Pairs(NamedTuple):
 
 
 class _Reference(NamedTuple):
-    """A reference as the bytes of integers: the numbers of its different tokens, and which of them stands where."""
+    """A reference as int64 bytes: its distinct tokens, and the sequence as indices into them."""
 
     tokens: bytes
     numbers: bytes
 
 
 class Tokens:
-    """Texts as tokens, word by word, with a bounded memory of words and of prepared references.
+    """Tokenizes texts word by word, with bounded caches of words and references.
 
     Args:
-        tokenize: Splits a word (a stretch without white space) into tokens.
+        tokenize: Splits a word (a run without white space) into tokens.
     """
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
@@ -104,19 +103,19 @@ class Tokens:
         self._memory = _Memory(tokenize)
 
     def prepare(self, references: Iterable[str]) -> None:
-        """Prepares references; short ones are remembered."""
+        """Encodes references ahead of time; short ones are cached."""
         memory = self._begin()
         for reference in references:
-            memory.references[reference]  # makes it
+            memory.references[reference]  # encodes it
 
     def _begin(self) -> _Memory:
-        """Returns the memory, a new one if it is full; who has the old one goes on with it, threads too."""
+        """Returns the cache, replacing it when full; threads holding the old one keep using it."""
         if self._memory.numbers.size > _MEMORY:
             self._memory = _Memory(self._tokenize)
         return self._memory
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
-        """Returns `B` responses and their `B` references; a number is the same token in a pair, not in all of them."""
+        """Encodes `B` completions and their `B` references; numbers are local to each pair."""
         memory = self._begin()
         words = memory.words.__getitem__
         ours = _line([b"".join(map(words, text.split())) for text in responses])
@@ -134,14 +133,15 @@ class Tokens:
 
 
 class _Memory:
-    """The numbers of tokens, and what was made with them.
+    """Token numbers and everything encoded with them.
 
-    Nothing in it refers back to it, so that an old one goes at once and does not wait for the search for cycles.
+    Holds no reference cycle, so that a replaced cache is freed at once, without the cyclic garbage
+    collector.
 
     Attributes:
-        numbers: token to number.
-        words: word to the numbers of its tokens, as bytes.
-        references: reference, prepared.
+        numbers: Token to number.
+        words: Word to the numbers of its tokens, as bytes.
+        references: Reference to its encoding.
     """
 
     def __init__(self, tokenize: Callable[[str], Sequence[str]]) -> None:
@@ -153,10 +153,10 @@ class _Memory:
 
 
 class _Numbers(dict[str, int]):
-    """Tokens, numbered as they come.
+    """Numbers tokens in order of appearance.
 
     Attributes:
-        size: its size, as `_MEMORY` counts.
+        size: Memory used, in the units of `_MEMORY`.
     """
 
     def __init__(self) -> None:
@@ -166,16 +166,16 @@ class _Numbers(dict[str, int]):
 
     def __missing__(self, token: str) -> int:
         self.size += len(token) + _EACH
-        # Threads may ask at once for one that is new: all get the first's number, and the others are left out.
+        # Threads may add the same token at once: setdefault keeps the first number for all of them.
         return self.setdefault(token, next(self._next))
 
 
 class _Remembered(dict[str, _Made]):
-    """What was made of texts; long ones are made each time, and the memory begins anew when it is full.
+    """Caches what is computed from a text; skips long texts, and starts over when full.
 
     Args:
-        make: What makes it.
-        longest: Characters of a text that is remembered.
+        make: Computes the value.
+        longest: Longest text that is cached, in characters.
     """
 
     def __init__(self, make: Callable[[str], _Made], longest: int) -> None:
@@ -210,14 +210,14 @@ def _line(texts: Sequence[bytes]) -> Line:
 
 
 class _Scratch(threading.local):
-    """Two tables, kept from call to call; what a call writes it takes back."""
+    """Two lookup tables that are reused between calls; each call resets the entries it wrote."""
 
     def __init__(self) -> None:
         self.places = np.zeros(0, dtype=np.int64)
         self.numbers = np.zeros(0, dtype=np.int64)
 
     def grow(self, places: int, numbers: int) -> None:
-        """Makes the tables so large, at least."""
+        """Enlarges the tables to at least these sizes."""
         if len(self.places) < places:
             self.places = np.zeros(2 * places, dtype=np.int64)
         if len(self.numbers) < numbers:
@@ -228,10 +228,11 @@ _SCRATCH = _Scratch()
 
 
 def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> Integers:
-    """Returns the responses' tokens by their numbers in their references.
+    """Renumbers the completions' tokens by their index in their reference.
 
-    The references' different tokens, `each` of them, are all put in a row. First each token is given a place in it,
-    then each pair of a reference and such a place the number that the reference has for the token.
+    Concatenates the distinct tokens of all references (`each` counts them per reference). A first
+    table maps a token to its position in that list, a second one maps (reference, position) to the
+    number that the reference uses.
     """
     theirs = np.frombuffer(b"".join(references), dtype=np.int64)
     largest = max(int(responses.numbers.max()), int(theirs.max(initial=0)))
@@ -247,11 +248,12 @@ def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> I
         numbers: Integers = number_of[place_of[responses.numbers] + responses.rows() * width]
         return numbers
     finally:
+        # Resets only what was written: clearing the whole table would cost more than the lookup.
         place_of[theirs], number_of[keys] = 0, UNKNOWN
 
 
 class Characters:
-    """Texts as characters without white space, with a bounded memory of prepared references.
+    """Encodes texts as characters without white space, with a bounded cache of references.
 
     Args:
         lowercase: Compare in lower case.
@@ -262,12 +264,12 @@ class Characters:
         self._references = _Remembered(partial(_characters, lowercase), _LONGEST)
 
     def prepare(self, references: Iterable[str]) -> None:
-        """Prepares references; short ones are remembered."""
+        """Encodes references ahead of time; short ones are cached."""
         for reference in references:
-            self._references[reference]  # makes it
+            self._references[reference]  # encodes it
 
     def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
-        """Returns `B` responses and their `B` references; of all pairs a number is the same character."""
+        """Encodes `B` completions and their `B` references; numbers are shared by all pairs."""
         ours = [_characters(self._lowercase, text) for text in responses]
         theirs = list(map(self._references.__getitem__, references))
         our_points, their_points = _code_points(ours), _code_points(theirs)
@@ -286,11 +288,11 @@ class Characters:
 
 def _characters(lowercase: bool, text: str) -> str:
     text = text.lower() if lowercase else text
-    return "".join(text.replace(" ", "").split())  # faster than split alone
+    return "".join(text.replace(" ", "").split())  # replace first: faster than split alone
 
 
 def _code_points(texts: Sequence[str]) -> Integers:
-    """Returns the code points of texts without white space, `_BREAK` behind each."""
+    """Returns the code points of texts without white space, with `_BREAK` after each text."""
     encoded = chr(_BREAK).join([*texts, ""]).encode("utf-32-le", "surrogatepass")
     return np.frombuffer(encoded, dtype="<u4").astype(np.int64)
 

@@ -1,17 +1,18 @@
-"""The longest common subsequence of token numbers, with the rows of its table as bits of integers.
+"""Length of the longest common subsequence, with the rows of the table as bits of integers.
 
-Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem".
+Crochemore et al. 2001, "A fast and practical bit-vector algorithm for the longest common
+subsequence problem".
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-_BLOCK = 1024  # tokens whose places are bits of one integer: as many integers of as many bits
+_BLOCK = 1024  # reference tokens per integer; longer ones would make each addition expensive
 
 
 def common_subsequence(response: Sequence[int], reference: Sequence[int]) -> int:
-    """Returns the length of the longest common subsequence."""
+    """Returns the length of the longest common subsequence of two token sequences."""
     size = len(reference)
     if size > _BLOCK:
         carries = [0] * len(response)
@@ -22,12 +23,12 @@ def common_subsequence(response: Sequence[int], reference: Sequence[int]) -> int
     for number in response:
         if number in places:
             match = row & places[number]
-            row = (row + match) | (row - match)  # what grows beyond `full` changes nothing below
+            row = (row + match) | (row - match)  # carries above `full` do not affect lower bits
     return size - (row & full).bit_count()
 
 
 def _added(response: Sequence[int], reference: Sequence[int], carries: list[int]) -> int:
-    """Returns what a block of a reference adds; `carries` are the bits carried into it, then out of it."""
+    """Returns a block's contribution; `carries` (a bit per step) link it to the next block."""
     places, size = _places(reference), len(reference)
     row = full = (1 << size) - 1
     for step, number in enumerate(response):
@@ -39,7 +40,7 @@ def _added(response: Sequence[int], reference: Sequence[int], carries: list[int]
 
 
 def _places(numbers: Sequence[int]) -> dict[int, int]:
-    """Returns the places of each number, as bits."""
+    """Returns the positions of each number as a bit mask."""
     places: dict[int, int] = {}
     bit = 1
     for number in numbers:

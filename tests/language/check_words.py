@@ -55,87 +55,21 @@ class Rule(NamedTuple):
     case_sensitive: bool = False
 
 
-_IZE = [
-    "apolog",
-    "atom",
-    "author",
-    "canonical",
-    "categor",
-    "central",
-    "character",
-    "critic",
-    "custom",
-    "digit",
-    "discret",
-    "emphas",
-    "equal",
-    "factor",
-    "final",
-    "formal",
-    "general",
-    "harmon",
-    "homogen",
-    "initial",
-    "item",
-    "linear",
-    "local",
-    "material",
-    "maxim",
-    "memor",
-    "minim",
-    "modern",
-    "neutral",
-    "normal",
-    "optim",
-    "organ",
-    "parallel",
-    "parameter",
-    "parametr",
-    "penal",
-    "pessim",
-    "polar",
-    "prior",
-    "quant",
-    "random",
-    "rational",
-    "real",
-    "recogn",
-    "regular",
-    "serial",
-    "special",
-    "stabil",
-    "standard",
-    "subsid",
-    "summar",
-    "symbol",
-    "synchron",
-    "token",
-    "util",
-    "vector",
-    "visual",
-]
-_OUR = [
-    "behavi",
-    "col",
-    "fav",
-    "flav",
-    "hon",
-    "hum",
-    "lab",
-    "neighb",
-    "harb",
-    "endeav",
-    "rum",
-    "vap",
-    "arm",
-]
+_IZE = (
+    r"apolog|atom|author|canonical|categor|central|character|critic|custom|digit|discret|emphas|equal"
+    r"|factor|final|formal|general|harmon|homogen|initial|item|linear|local|material|maxim|memor|minim"
+    r"|modern|neutral|normal|optim|organ|parallel|parameter|parametr|penal|pessim|polar|prior|quant"
+    r"|random|rational|real|recogn|regular|serial|special|stabil|standard|subsid|summar|symbol"
+    r"|synchron|token|util|vector|visual"
+)
+_OUR = r"behavi|col|fav|flav|hon|hum|lab|neighb|harb|endeav|rum|vap|arm"
 
 SPELLING = (
     Rule(
-        rf"(?:de|un|re)?(?:{'|'.join(_IZE)})is(?:e[drs]?|ers|ing|ation|ations|able)",
+        rf"(?:de|un|re)?(?:{_IZE})is(?:e[drs]?|ers|ing|ation|ations|able)",
         "-ize, -ization",
     ),
-    Rule(rf"(?:{'|'.join(_OUR)})our(?:s|ed|ing|able|ite|al|ally|less|ful|hood|s')?", "-or"),
+    Rule(rf"(?:{_OUR})our(?:s|ed|ing|able|ite|al|ally|less|ful|hood|s')?", "-or"),
     Rule(r"analys(?:e|ed|er|ers|ing)", "analyze"),
     Rule(r"(?:licence|defence|offence|pretence)[sd]?", "-ense: license, defense"),
     Rule(r"(?:centre|fibre|theatre)[sd]?", "center, fiber, theater"),

@@ -62,7 +62,7 @@ def test_refuses_ragged_and_empty_batches(make, name):
     metric = make(name)
     with pytest.raises(MetricError, match=f"'{name}': 2 responses for 1 samples"):
         metric.score(["a", "b"], [sample("a")])
-    with pytest.raises(MetricError, match="no response"):
+    with pytest.raises(MetricError, match="no completions"):
         metric.score([], [])
 
 
