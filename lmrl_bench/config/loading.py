@@ -1,6 +1,6 @@
-"""Reading and validating configuration.
+"""Loads and validates configuration.
 
-YAML file in, pydantic model out, or every problem at once in one error.
+A YAML file becomes a pydantic model, or one error that lists all problems.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def load_yaml(path: Path) -> Located:
-    """Reads a YAML file that holds one mapping, keeping line and column of every key.
+    """Reads a YAML file that contains one mapping, keeping line and column of every key.
 
     Raises:
         ConfigError: The file is missing, not UTF-8, not YAML (1.2 core schema), repeats a key, or
-            is no mapping.
+            is not a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -44,26 +44,28 @@ def load_yaml(path: Path) -> Located:
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> str:
-    """Names the line that is not UTF-8, and what the file may be instead."""
+    """Describes the first line that is not UTF-8, with a guess at the encoding."""
     content, found = error.object, error.object[error.start]
     line = content.count(b"\n", 0, error.start) + 1
     guess = "Windows-1252" if 0x80 <= found < 0xA0 else "Latin-1 or Windows-1252"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         guess = "UTF-16"
-    return f"{path}:{line}: not UTF-8 (byte {found:#04x}); it looks like {guess}; save the file as UTF-8"
+    return (
+        f"{path}:{line}: not UTF-8 (byte {found:#04x}), looks like {guess}; save the file as UTF-8"
+    )
 
 
 def validate(model_class: type[M], located: Located | Mapping[str, Any], prefix: str = "") -> M:
     """Builds the model, or raises one error with a line for every problem.
 
-    Types are strict, as in JSON: text is not a number, `true` is not 1; a whole number is a number
-    and a list a tuple.
+    Types are strict, as in JSON: text is not a number, and `true` is not 1; whole numbers are
+    accepted as numbers, and lists as tuples.
 
     Args:
-        model_class: Any pydantic model: TaskSpec, RunConfig, BoardSpec, an algorithm's settings.
-        located: The data with places, or plain data.
-        prefix: Put before every key in messages (`algorithm.`); a part taken with `Located.sub`
-            knows its own.
+        model_class: Any pydantic model, such as TaskSpec or RunConfig.
+        located: Data with places, or plain data.
+        prefix: Prefix of every key in messages (`algorithm.`); parts obtained with `Located.sub`
+            have theirs already.
 
     Raises:
         ConfigError: Lines `file:line: key.path: what is wrong (allowed …); did you mean 'x'?`.
@@ -77,7 +79,7 @@ def validate(model_class: type[M], located: Located | Mapping[str, Any], prefix:
 def find_problems(
     model_class: type[BaseModel], located: Located | Mapping[str, Any], prefix: str = ""
 ) -> list[str]:
-    """Returns the lines that `validate` would raise, for a caller that joins several models'."""
+    """Returns the lines that `validate` would raise, to combine problems of several models."""
     result = _attempt(model_class, located, prefix)
     return result if isinstance(result, list) else []
 

@@ -1,6 +1,6 @@
 """Configuration data that remembers where each key was written.
 
-So that an error about a key can name the file and the line.
+Errors about a key can therefore name the file and line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ KeyPath = tuple[Key, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a key was written: a file with line and column (from 1), or an override."""
+    """Place of a key: a file with line and column (from 1), or a `--set` option."""
 
     source: str
     line: int | None = None
@@ -27,12 +27,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Located:
-    """Plain data (mappings, lists, scalars) and the place of each key.
+    """Plain data (mappings, lists, scalars) with the place of each key.
 
     Attributes:
         data: Mappings with text keys, lists and scalars.
         places: Key path to place; `()` is the whole document.
-        prefix: Key path of `data` inside the document that it was taken from.
+        prefix: Key path of `data` within its original document.
     """
 
     data: Any
@@ -41,18 +41,18 @@ class Located:
 
     @classmethod
     def plain(cls, data: Any, source: str = "") -> Located:
-        """Wraps plain data; every key stands at `source`."""
+        """Wraps plain data; all keys have the place `source`."""
         return cls(data, {(): Place(source)} if source else {})
 
     def place(self, path: KeyPath) -> Place | None:
-        """Returns the place of the key path, or of the nearest enclosing one that has a place."""
+        """Returns the place of a key path, or of the nearest enclosing path that has one."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.places:
                 return self.places[path[:end]]
         return None
 
     def sub(self, *keys: Key) -> Located:
-        """Returns the part under `keys`, which keeps its places and its full key path in messages.
+        """Returns the part under `keys` with its places and its full key path for messages.
 
         Raises:
             KeyError: A key of a mapping does not exist.
@@ -69,14 +69,14 @@ class Located:
         return Located(data, places, (*self.prefix, *keys))
 
     def without(self, *keys: str) -> Located:
-        """Returns the mapping without some of its keys (for example `name` of an algorithm)."""
+        """Returns the mapping without some keys (for example the `name` of an algorithm)."""
         data = {key: value for key, value in self.data.items() if key not in keys}
         places = {path: at for path, at in self.places.items() if not path or path[0] not in keys}
         return Located(data, places, self.prefix)
 
 
 def key_text(path: KeyPath) -> str:
-    """Returns `budget.tokens`, `terms[0].weight` for a key path."""
+    """Formats a key path, as in `budget.tokens` or `terms[0].weight`."""
     text = ""
     for key in path:
         if isinstance(key, int):
@@ -89,9 +89,9 @@ def key_text(path: KeyPath) -> str:
 
 
 def merge(base: Located | Mapping[str, Any], update: Located | Mapping[str, Any]) -> Located:
-    """Returns `base` with the keys of `update` laid over it; mappings merge, all else is replaced.
+    """Overlays `update` on `base`: mappings are merged, other values replaced.
 
-    Each key keeps the place where its final value was written.
+    Each key keeps the place of its final value.
     """
     lower = base if isinstance(base, Located) else Located.plain(base)
     upper = update if isinstance(update, Located) else Located.plain(update)
@@ -102,7 +102,7 @@ def merge(base: Located | Mapping[str, Any], update: Located | Mapping[str, Any]
             places[path] = at
         else:
             places.setdefault(path, at)
-    for path in replaced:  # data without places of its own must not inherit the lower file's line
+    for path in replaced:  # data without places must not inherit a line of the lower file
         if path not in places and (enclosing := upper.place(path)) is not None:
             places[path] = enclosing
     return Located(_merged(lower.data, upper.data), places, lower.prefix)
@@ -118,7 +118,7 @@ def _merged(base: Any, update: Any) -> Any:
 
 
 def _replaced(base: Any, update: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
-    """Yields the key paths at which the update takes the place of the base."""
+    """Yields the key paths at which `update` replaces a value of `base`."""
     if isinstance(base, Mapping) and isinstance(update, Mapping):
         for key, value in update.items():
             if key in base:

@@ -1,6 +1,6 @@
-"""Overrides from the command line: `--set budget.tokens=1000`.
+"""Overrides from the command line, such as `--set budget.tokens=1000`.
 
-They reach every field, nested ones by dots and list items by index.
+They can set any field: nested fields with dots, list items by index.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["apply_overrides", "merge"]
 
 
 def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str]) -> Located:
-    """Returns `data` with each `key.path=value` set, in their order.
+    """Applies each `key.path=value` to `data`, in order.
 
-    The value is YAML (`0.1`, `true`, `[1, 2]`, `{a: 1}`, text); nothing after `=` is null. List
-    items are addressed by index (`reward.terms.0.weight=2`). Whether a key exists is for
-    `validate` to say, which then names the override.
+    Values are YAML (`0.1`, `true`, `[1, 2]`, `{a: 1}`, text); an empty value is null. List items
+    are addressed by index (`reward.terms.0.weight=2`). Unknown keys are reported later, by
+    `validate`, with the name of the override.
 
     Raises:
-        ConfigError: No `=`, an empty key, a value that is not YAML, an index beyond a list, a key
-            inside a scalar, a key that is given twice, or one that would undo an earlier override.
+        ConfigError: Missing `=`, an empty key, invalid YAML, an index out of range, a key inside a
+            scalar, a repeated key, or a key that would undo an earlier override.
     """
     located = data if isinstance(data, Located) else Located.plain(data)
     given: list[list[str]] = []
@@ -40,14 +40,14 @@ def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str])
         for earlier in given:
             if earlier[: len(keys)] == keys:
                 raise ConfigError(
-                    f"{source}: given after --set {_short('.'.join(earlier))}, which it would undo; give "
-                    "each key once, the whole before its parts"
+                    f"{source}: would undo the earlier --set {_short('.'.join(earlier))}; give each key "
+                    "once, and a whole before its parts"
                 )
         given.append(keys)
         parsed = parse_yaml(value, source).data
         if re.search(r"(^|\s)#", value) and "#" not in str(parsed):
             raise ConfigError(
-                f"{source}: YAML reads what follows # as a comment; quote the value: '{_short(value)}'"
+                f"{source}: YAML treats text after # as a comment; quote the value: '{_short(value)}'"
             )
         located = _set(located, keys, parsed, source)
     return located
@@ -65,7 +65,7 @@ def _set(located: Located, keys: list[str], value: Any, source: str) -> Located:
             data[key] = value
         else:
             inner = data.get(key) if isinstance(data, dict) else data[key]
-            if inner is None:  # it comes to be by this override
+            if inner is None:  # this override creates the enclosing mapping
                 new.append(path)
             data[key] = _copied({} if inner is None else inner)
             data = data[key]
@@ -75,7 +75,7 @@ def _set(located: Located, keys: list[str], value: Any, source: str) -> Located:
 
 
 def _copied(data: Any) -> Any:
-    """A copy of one level, so that the caller's data stays as it is."""
+    """Copies one level, so that the caller's data is not modified."""
     if isinstance(data, Mapping):
         return dict(data)
     return list(data) if isinstance(data, (list, tuple)) else data

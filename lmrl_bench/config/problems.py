@@ -1,6 +1,6 @@
-"""Pydantic's errors in the user's words.
+"""Turns pydantic's errors into messages for users.
 
-File and line, key, what is wrong, what is allowed, and the nearest match.
+Each message has file and line, the key, what is wrong, what is allowed, and the nearest match.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _BOUNDS = {
 
 
 def describe(error: ValidationError, model_class: type[BaseModel], located: Located) -> list[str]:
-    """Returns one line for every key that is wrong, in the order of the document."""
+    """Returns one line for every invalid key, in document order."""
     found: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         found.setdefault(_path(detail, located.data), []).append(detail)
@@ -54,7 +54,7 @@ def describe(error: ValidationError, model_class: type[BaseModel], located: Loca
 
 
 def _path(detail: ErrorDetails, data: Any) -> KeyPath:
-    """The key path in the data: pydantic's location without the names of union branches."""
+    """Returns pydantic's location as a key path, without the names of union branches."""
     path: list[str | int] = []
     for part in detail["loc"]:
         if isinstance(data, Mapping) and part in data:
@@ -87,7 +87,7 @@ def _line(
 
 
 def _where(path: KeyPath, message: str, located: Located) -> str:
-    """The place of a key. What is wrong with a mapping stands where the fields that the message names were set."""
+    """Returns the place of a key; for a mapping, the overrides that the message refers to."""
     if isinstance(_at(located.data, path), Mapping):
         named = [
             str(place)
@@ -170,7 +170,7 @@ def _names(model: type[BaseModel]) -> list[str]:
 
 
 def _models_at(model_class: type[BaseModel], path: KeyPath) -> list[type[BaseModel]]:
-    """The models that may stand at a key path; several where a field is a union."""
+    """Returns the models at a key path; several if a field is a union."""
     models = [model_class]
     for key in path:
         if isinstance(key, int):

@@ -1,4 +1,4 @@
-"""The reference of all run settings, read from the configuration's own classes."""
+"""Writes the reference of all run settings from the configuration classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BOUNDS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
 class Setting(NamedTuple):
-    """A field of a run's configuration, as `--set` and a run's YAML name it."""
+    """A field of the run configuration, as named by `--set` and in YAML."""
 
     name: str
     type: str
@@ -29,17 +29,17 @@ class Setting(NamedTuple):
 
 
 def settings() -> list[Setting]:
-    """Returns every setting that all runs have; those of an algorithm are its own (`lmrl-bench algorithm show`)."""
+    """Returns the settings of all runs; for an algorithm's, see `lmrl-bench algorithm show`."""
     return settings_of(RunConfig)
 
 
 def settings_of(model: type[BaseModel]) -> list[Setting]:
-    """Returns the settings of one configuration class, those of its parts by their full names."""
+    """Returns the settings of one configuration class, with full names for nested ones."""
     return list(_settings(model, ""))
 
 
 def settings_markdown() -> str:
-    """Returns the table for documentation."""
+    """Returns the Markdown table of all settings."""
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for name, kind, default, words in settings():
         lines.append(
@@ -59,7 +59,7 @@ def _settings(model: type[BaseModel], prefix: str) -> Iterator[Setting]:
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:
-    """The configuration class of a nested part, which may be optional."""
+    """Returns the configuration class of a nested, possibly optional, part."""
     for kind in get_args(annotation) or (annotation,):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -88,7 +88,7 @@ def _words(annotation: Any) -> str:
 
 
 def _default(field: FieldInfo) -> str:
-    """The default as YAML has it; empty for a setting that must be given."""
+    """Returns the default in YAML; empty for a required setting."""
     value = field.get_default(call_default_factory=True)
     if value is PydanticUndefined:
         return ""

@@ -1,6 +1,6 @@
 """The configuration of one run.
 
-The scientific part has a digest; the seed, the label and `runtime` take no part in it.
+Its scientific part has a digest, which excludes the seed, the label and `runtime`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class _Strict(BaseModel):
 class AlgorithmChoice(BaseModel):
     """The algorithm's registered name and its own fields.
 
-    The algorithm's configuration class validates the fields.
+    The algorithm's configuration class validates these fields.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
@@ -32,28 +32,30 @@ class AlgorithmChoice(BaseModel):
 
 
 class AdapterConfig(_Strict):
-    """Small matrices that learn beside a frozen model (extra 'peft')."""
+    """Low-rank adapters that are trained while the model's weights stay frozen (extra 'peft')."""
 
     kind: Literal["lora"] = Field("lora", description="low-rank adapters, arXiv 2106.09685")
     rank: int = Field(8, gt=0, description="rank of the matrices")
-    alpha: int = Field(16, gt=0, description="their product is scaled by alpha / rank")
+    alpha: int = Field(
+        16, gt=0, description="scale: the product of the matrices times alpha / rank"
+    )
     targets: list[str] | None = Field(
         None,
-        description="names of the linear layers; default: what PEFT takes for the architecture",
+        description="names of the adapted linear layers; default: PEFT's choice for the architecture",
     )
 
 
 LARGEST: Final = 2**63 - 1
-"""Of whole numbers that other programs read from records, in 64 bits."""
+"""Largest integer that other programs can read from records (64 bits)."""
 
 
 class PolicyConfig(_Strict):
-    """The policy and where it starts."""
+    """The policy and its initial weights."""
 
     model: str | None = Field(
         None,
         min_length=1,
-        description="shipped policy, asset, folder or hub id; default: the task's",
+        description="shipped policy, download, folder or hub id; default: the task's",
     )
     revision: str | None = Field(None, description="pinned revision of a hub id")
     start: Literal["supervised", "base"] = Field(
@@ -64,12 +66,12 @@ class PolicyConfig(_Strict):
         description="value head on the policy's trunk, on a copy of it, or on the detached trunk",
     )
     adapter: AdapterConfig | None = Field(
-        None, description="train an adapter on the frozen start instead of all its weights"
+        None, description="train an adapter on the frozen initial policy instead of all weights"
     )
 
 
 class BudgetConfig(_Strict):
-    """How much a run may generate while training."""
+    """Training budget of a run."""
 
     tokens: int = Field(
         60_000, gt=0, description="generated response tokens; the last iteration is completed"
@@ -94,47 +96,51 @@ class RewardConfig(_Strict):
 
 
 class EvaluationConfig(_Strict):
-    """What is evaluated, and when."""
+    """Samples and schedule of evaluations."""
 
     every: int = Field(
         5, gt=0, description="iterations between evaluations on the validation split"
     )
-    validation_samples: int = Field(128, gt=0, description="first rows of the validation split")
-    test_samples: int = Field(
-        256, ge=0, description="first rows of the test split; 0: no test, while settings are tuned"
+    validation_samples: int = Field(
+        128, gt=0, description="number of rows, from the start of the validation split"
     )
-    greedy: bool = Field(True, description="report greedy decoding on the test split as well")
+    test_samples: int = Field(
+        256,
+        ge=0,
+        description="number of rows, from the start of the test split; 0: no test, while tuning",
+    )
+    greedy: bool = Field(True, description="also report greedy decoding on the test split")
     temperature: float | None = Field(
         None,
         gt=0.0,
-        description="sample the responses of every evaluation at this temperature; default: the task's decoding",
+        description="sampling temperature of every evaluation; default: the task's decoding",
     )
-    batch_size: int = Field(128, gt=0, description="prompts decoded together")
+    batch_size: int = Field(128, gt=0, description="prompts per decoding batch")
 
     def sampling(self, task: SamplingConfig) -> SamplingConfig:
-        """Returns the decoding of an evaluation: the task's, or sampling at the given temperature."""
+        """Returns the decoding of evaluations: the task's, or sampling at `temperature`."""
         if self.temperature is None:
             return task
         return SamplingConfig(temperature=self.temperature)
 
 
 class RuntimeConfig(_Strict):
-    """Where and how it runs; cannot change a result on one CPU thread."""
+    """Device and output of a run; does not affect results on one CPU thread."""
 
     output: Path | None = Field(
         None,
-        description="folder of the run; default: results/runs/<task>/<row>/<seed>, and for other settings than the "
-        "default ones <row>-<8 digits of their digest>",
+        description="folder of the run; default: results/runs/<task>/<row>/<seed>, or "
+        "<row>-<first 8 digits of the digest> for settings other than the defaults",
     )
-    device: str = Field("cpu", description="where to compute, for example cuda")
-    threads: int = Field(1, gt=0, le=1024, description="torch threads")
+    device: str = Field("cpu", description="torch device, for example cuda")
+    threads: int = Field(1, gt=0, le=1024, description="number of torch threads")
     checkpoint_every: int = Field(5, gt=0, description="iterations between checkpoints")
     tensorboard: bool = Field(False, description="also write TensorBoard files (extra 'trackers')")
     keep_policy: bool = Field(False, description="keep the trained policy as a Hugging Face folder")
 
 
 class RunConfig(_Strict):
-    """One training run: task × algorithm × policy × budget × seed."""
+    """One training run: task, algorithm, policy, budget and seed."""
 
     task: str = Field(description="task name or folder")
     algorithm: AlgorithmChoice
@@ -153,19 +159,19 @@ class RunConfig(_Strict):
     )
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
-    seed: int = Field(0, ge=0, le=LARGEST, description="root of every random stream of the run")
+    seed: int = Field(0, ge=0, le=LARGEST, description="root of all random streams of the run")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @property
     def row(self) -> str:
-        """The row name: the label, or the algorithm's name."""
+        """Row name: the label, or else the algorithm's name."""
         return self.label or self.algorithm.name
 
     def scientific(self) -> dict[str, Any]:
-        """The part that defines the experiment: all but the seed, the label and the runtime.
+        """Returns the part that defines the experiment: all but the seed, the label and `runtime`.
 
-        It is published, so a model's folder is named by its last part; which weights lie in it, a
-        record says by digest.
+        Because it is published, model folders are reduced to their last path component; records
+        identify the weights by digest.
         """
         part = self.model_dump(mode="json", exclude={"seed", "runtime", "label"})
         model = self.policy.model
@@ -179,16 +185,16 @@ class RunConfig(_Strict):
         return part
 
     def digest(self) -> str:
-        """sha256 (hex) of the scientific part; equal for all seeds of one experiment."""
+        """Returns the sha256 (hex) of the scientific part, equal for all seeds of an experiment."""
         return digest(self.scientific())
 
 
 def training_digest(scientific: Mapping[str, Any]) -> str:
-    """Returns the sha256 (hex) of the settings that decide what supervised learning learns.
+    """Returns the sha256 (hex) of the settings that determine the result of supervised training.
 
-    How it is evaluated and how rewards are transformed (it reads none) is left out. So are precision
-    and micro-batches: they move the weights by rounding only, as another machine does, and an
-    initial policy may be trained anywhere.
+    Excludes evaluation and reward transforms, which supervised training does not use, and precision
+    and micro-batch size, which affect the weights only through rounding, like a change of machine;
+    a supervised policy may be trained anywhere.
 
     Args:
         scientific: `RunConfig.scientific()`, or a record's `config`.

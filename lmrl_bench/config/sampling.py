@@ -1,4 +1,4 @@
-"""How tokens are drawn: one description shared by rollouts, updates and evaluation. No torch."""
+"""Decoding parameters, shared by rollouts, updates and evaluation. No torch."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class SamplingConfig(BaseModel):
-    """The decoding of one phase.
+    """Decoding of one phase.
 
-    Truncated sampling (top-k, top-p) is deliberately absent: a policy that acts through a filter
+    Truncated sampling (top-k, top-p) is deliberately missing: completions drawn through a filter
     must be scored through it, which only NLPO does, as part of its policy.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     temperature: float = Field(
-        1.0, gt=0.0, description="logits are divided by it, in sampling and in scoring"
+        1.0, gt=0.0, description="divides the logits, in sampling and in scoring"
     )
-    greedy: bool = Field(False, description="take the most probable token; refused while training")
+    greedy: bool = Field(False, description="take the most probable token; rejected in training")

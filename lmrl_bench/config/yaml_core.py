@@ -1,7 +1,7 @@
-"""YAML with the 1.2 core schema: `no` and `on` are text, `1e-6` is a number.
+"""Parses YAML with the 1.2 core schema: `no` and `on` are text, `1e-6` is a number.
 
-PyYAML parses; only its YAML 1.1 guesses about scalars are replaced. Keys are text and never
-repeated. Nothing but mappings, lists, text, numbers, booleans and null can come out.
+PyYAML parses; only its YAML 1.1 rules for scalars are replaced. Keys are text and unique. The
+result contains only mappings, lists, text, numbers, booleans and null.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from lmrl_bench.config.located import Key, KeyPath, Located, Place
 from lmrl_bench.core.errors import ConfigError
 
 MAX_NODES = 100_000
-MAX_DEPTH = 50  # mappings and lists inside each other; what reads the data goes down by recursion
-MAX_DIGITS = 1000  # of a whole number
+MAX_DEPTH = 50  # nesting of mappings and lists; code that reads the data is recursive
+MAX_DIGITS = 1000  # of an integer; converting more is quadratic in time
 _TAG = "tag:yaml.org,2002:"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SCALARS = (
@@ -40,7 +40,7 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own shape
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - a value used twice is written twice
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - write repeated values in full
         return True
 
 
@@ -54,8 +54,8 @@ def parse_yaml(text: str, source: str) -> Located:
     """Parses one YAML document; `source` names it in messages.
 
     Raises:
-        ConfigError: Not YAML, a key given twice, a tag or key that configuration does not use, or a
-            document that grows beyond `MAX_NODES` values through aliases.
+        ConfigError: Invalid YAML, a repeated key, an unsupported tag or key, or a document that
+            expands beyond `MAX_NODES` values through aliases.
     """
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -77,12 +77,12 @@ def parse_yaml(text: str, source: str) -> Located:
 
 
 def dump_yaml(data: Any) -> str:
-    """Returns YAML text that `parse_yaml` reads back as the same data; keys keep their order."""
+    """Returns YAML text that `parse_yaml` reads back unchanged; keys keep their order."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Builder:
-    """Turns composed nodes into data and remembers the place of each key."""
+    """Converts composed nodes to data and records the place of each key."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -93,13 +93,13 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            raise self._error(node, f"more than {MAX_NODES} values (aliases of aliases?)")
+            raise self._error(node, f"more than {MAX_NODES} values (nested aliases?)")
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
         if len(path) > MAX_DEPTH:
             raise self._error(node, f"nested deeper than {MAX_DEPTH} levels")
         if id(node) in self._open:
-            raise self._error(node, "an alias refers to the value that it stands in")
+            raise self._error(node, "the alias refers to a value that contains it")
         self._open.add(id(node))
         collect = self._mapping if isinstance(node, yaml.MappingNode) else self._list
         value = collect(node, path)
@@ -147,19 +147,18 @@ class _Builder:
                 case "float":
                     return _number(text)
         except (ValueError, KeyError) as error:
-            raise self._error(node, f"'{text:.60}' is not of the type {kind}") from error
+            raise self._error(node, f"'{text:.60}' is not a valid {kind}") from error
         raise self._error(node, f"the tag '{node.tag}' is not allowed")
 
     def _text(self, node: yaml.ScalarNode) -> str:
         text = str(node.value)
-        if _SURROGATE.search(
-            text
-        ):  # two of them, as JSON writes "\\ud83d\\ude00", are one character
+        # A surrogate pair, as JSON writes "\\ud83d\\ude00", is one character.
+        if _SURROGATE.search(text):
             text = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
         if _SURROGATE.search(text):
             raise self._error(node, "half of a surrogate pair is not a character")
         if "\0" in text:
-            raise self._error(node, "a NUL character; no name, path or text has one")
+            raise self._error(node, "contains a NUL character")
         return text
 
     def _check_tag(self, node: yaml.Node, allowed: str) -> None:

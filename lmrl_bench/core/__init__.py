@@ -1,1 +1,1 @@
-"""The smallest building blocks: errors, registry, seeds, digests, paths, strict JSON. No torch."""
+"""Basic building blocks: errors, registry, seeding, digests, paths, strict JSON. No torch."""

@@ -16,10 +16,10 @@ _CANONICAL = json.JSONEncoder(
 
 
 def canonical_json(value: Any) -> str:
-    """Returns the one JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
+    """Returns the canonical JSON text of a value: sorted keys, no spaces, UTF-8, no NaN.
 
     Raises:
-        ValueError: The value holds NaN or infinity.
+        ValueError: The value contains NaN or infinity.
     """
     return _CANONICAL.encode(value)
 
@@ -30,20 +30,20 @@ def digest(value: Any) -> str:
 
 
 def require_finite(value: Any) -> None:
-    """Proves that JSON data holds neither NaN nor infinity, which a number that overflows is read as.
+    """Rejects NaN and infinity in JSON data; numbers out of range are parsed as infinity.
 
     Raises:
-        ValueError: It does.
+        ValueError: The value contains one of them.
     """
     text = to_json(value, inf_nan_mode="constants")
     if b"Infinity" in text or b"NaN" in text:
-        json.dumps(value, allow_nan=False)  # unless a text has the word
+        json.dumps(value, allow_nan=False)  # slow, but exact: a text may contain the word
 
 
 def file_sha256(path: Path) -> str:
     """Returns the sha256 (hex) of a file's bytes."""
     found = hashlib.sha256()
-    with path.open("rb", buffering=0) as stream:  # boards hash many small files
+    with path.open("rb", buffering=0) as stream:  # unbuffered: leaderboards hash many small files
         while chunk := stream.read(_CHUNK):
             found.update(chunk)
     return found.hexdigest()

@@ -1,7 +1,7 @@
-"""The errors that users meet.
+"""Errors that users see.
 
-Every message says what is wrong, where it stands (file, line, key), what is allowed and what to do. The command line
-prints the message without a traceback and exits with `exit_code`.
+Every message says what is wrong, where (file, line, key), what is allowed, and what to do. The
+command line prints it without a traceback and exits with `exit_code`.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ _ELSEWHERE: Final = {
     "max_new_tokens": "max_tokens", "n_epochs": "epochs", "num_generations": "group_size",
     "num_train_epochs": "epochs", "vf_coef": "value_coefficient", "wd": "weight_decay",
 }  # fmt: skip
-"""What other libraries call our settings."""
+"""Names of our settings in other libraries, for hints."""
 
 
 class LmrlBenchError(Exception):
-    """Base of all errors that the user can fix; `exit_code` is the command line's."""
+    """Base class for errors a user can fix; `exit_code` is that of the command line."""
 
     exit_code = 2
 
 
 class ConfigError(LmrlBenchError):
-    """A configuration (YAML file, override, board) is wrong; several problems are shown together."""
+    """A configuration (YAML file, override, board) is invalid; all problems are listed."""
 
 
 class TaskError(LmrlBenchError):
-    """A task folder or its definition is wrong."""
+    """A task folder or its definition is invalid."""
 
 
 class DataError(LmrlBenchError):
-    """A data file is missing, corrupt, has the wrong digest, or holds an unusable row."""
+    """A data file is missing, corrupt, has the wrong digest, or contains an unusable row."""
 
 
 class AssetError(LmrlBenchError):
-    """A model or data set that lives outside the repository is not installed."""
+    """A model or data set outside the repository is not installed."""
 
 
 class MetricError(LmrlBenchError):
-    """A metric was asked for something it cannot compute."""
+    """A metric cannot compute what was requested."""
 
 
 class RewardError(LmrlBenchError):
@@ -50,7 +50,7 @@ class RewardError(LmrlBenchError):
 
 
 class RewardNotFiniteError(RewardError):
-    """A reward is NaN or infinite; in training the run is recorded as `diverged`."""
+    """A reward is NaN or infinite; a training run is recorded as `diverged`."""
 
 
 class PolicyError(LmrlBenchError):
@@ -58,7 +58,7 @@ class PolicyError(LmrlBenchError):
 
 
 class AlgorithmError(LmrlBenchError):
-    """An algorithm's settings do not fit together."""
+    """An algorithm's settings contradict each other."""
 
 
 class RecordError(LmrlBenchError):
@@ -66,17 +66,17 @@ class RecordError(LmrlBenchError):
 
 
 class VerificationError(LmrlBenchError):
-    """A check of committed files or records failed."""
+    """A check of committed files or records has failed."""
 
     exit_code = 3
 
 
 class DivergedError(Exception):
-    """Training met a value that is not finite; the run is recorded as `diverged`."""
+    """Training produced a value that is not finite; the run is recorded as `diverged`."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Returns the hint "; did you mean 'x'?" for the nearest allowed name, or an empty string."""
+    """Returns "; did you mean 'x'?" for the nearest allowed name, or an empty string."""
     names = list(allowed)
     known = _ELSEWHERE.get(name.lower())
     if known in names:

@@ -1,10 +1,10 @@
-"""Parquet files of others, read first in a process of their own. No torch.
+"""Validates Parquet files from users in a separate process. No torch.
 
-A damaged or crafted file can end the process that reads it from inside Arrow's C++ code, where no exception
-can be caught. A child process reads it first: only its own life is at stake. One child reads many files
-(0.3 s to start, then as fast as here), so that a board's check costs one.
+A damaged or malicious file can crash its reader inside Arrow's C++ code, where no exception can be
+caught. A child process therefore reads it first. One child reads many files (0.3 s to start, then
+at full speed), so a check of a whole leaderboard starts only one.
 
-This file is also that child's script, so it imports nothing of the package.
+This file is also the child's script, so it imports nothing from the package.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Final
 
 MAX_BYTES: Final = 8 * 2**30
-"""Size of a file's values in memory; a small file can hold the same text a billion times."""
+"""Largest size of a file's values in memory; a small file can repeat a text a billion times."""
 
-_SECONDS = 60.0  # for one child; and one more for each MB
+_SECONDS = 60.0  # time limit per child, plus one second per MB
 _BATCH_ROWS = 4096
 _FINE: set[tuple[int, ...]] = set()
-"""States of files that were read in this process's time, and are fine."""
+"""States of files that this process has found to be valid."""
 
 
 def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
-    """Reads Parquet files in a child process, every value of them.
+    """Reads every value of Parquet files in a child process.
 
     Returns:
-        What is wrong, for each file that cannot be read or holds text that is not UTF-8; nothing for the others.
+        The problem of each file that cannot be read or contains text that is not UTF-8.
     """
     problems: dict[Path, str] = {}
     states = {path: _state(path) for path in paths}
@@ -46,7 +46,7 @@ def unreadable(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Returns what changes whenever the content of a file does; nothing for no file."""
+    """Returns values that change with the content of a file; empty without a file."""
     try:
         found = path.stat()
     except OSError:
@@ -55,7 +55,7 @@ def _state(path: Path) -> tuple[int, ...]:
 
 
 def _ask(paths: Sequence[Path]) -> tuple[list[str], str]:
-    """Returns one answer for each file that the child got to, empty if it is fine, and how the child ended."""
+    """Returns an answer per file that the child reached (empty if valid), and how it ended."""
     seconds = _SECONDS + sum(path.stat().st_size for path in paths if path.is_file()) / 1e6
     question = json.dumps([MAX_BYTES, *map(str, paths)])
     try:
@@ -75,9 +75,9 @@ def _ask(paths: Sequence[Path]) -> tuple[list[str], str]:
 
 def _end(code: int) -> str:
     if code >= 0:
-        return f"the process that read it ended with {code}"
+        return f"the process that read it exited with {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"the process that read it was ended by {name}"
+    return f"the process that read it was killed by {name}"
 
 
 def _problem(path: str, max_bytes: int) -> str:
@@ -103,7 +103,7 @@ def _problem(path: str, max_bytes: int) -> str:
 
 def _twice(names: Sequence[str]) -> str:
     twice = [name for number, name in enumerate(names) if name in names[:number]]
-    return f"the column '{twice[0]}' is there twice; rename one" if twice else ""
+    return f"the column '{twice[0]}' occurs twice; rename one" if twice else ""
 
 
 def _main() -> None:

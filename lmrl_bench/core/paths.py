@@ -1,4 +1,4 @@
-"""Where bundled folders (tasks, leaderboards) lie, and how paths are named where others read them."""
+"""Locations of bundled folders (tasks, leaderboards), and paths in published files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _STEP = r"(?:/|\\{1,2})[^\s'\"`<>|()\[\]{},;/\\:]+"
 _PATH = re.compile(
     rf"(?<![\w./\\~-])(?:~[\w.-]*(?:{_STEP})+|(?:[A-Za-z]:)?(?:{_STEP}){{2,}})[/\\]*"
 )
-"""An absolute path in a text; URLs, shares of two words (and/or) and relative paths are none."""
+"""An absolute path in a text, but not a URL, a pair of words (and/or), or a relative path."""
 
 
 def bundled(name: str) -> Path:
     """Returns the bundled top-level folder `name` ("tasks" or "leaderboards").
 
-    In a checkout it lies beside the package, in a wheel inside it.
+    In a checkout it is next to the package, in a wheel inside it.
     """
     packaged = PACKAGE / "_bundled" / name
     return packaged if packaged.is_dir() else PACKAGE.parent / name
@@ -26,10 +26,11 @@ def bundled(name: str) -> Path:
 
 @lru_cache(maxsize=1024)
 def public_name(name: str) -> str:
-    """Returns the name of a model or folder as it is published: without a folder of the user's.
+    """Returns the published name of a model or folder, without a private folder.
 
-    Names and relative paths stay; an absolute path, one below a home folder and one that climbs
-    (`..`) become their last part. Only the text decides, so that digests are the same everywhere.
+    Names and relative paths stay. Absolute paths, paths in a home folder and paths that climb
+    (`..`) are reduced to their last component. The result depends only on the text, so that digests
+    are the same on every machine.
     """
     for kind in (PurePosixPath, PureWindowsPath):
         path = kind(name)
@@ -39,15 +40,15 @@ def public_name(name: str) -> str:
 
 
 def is_plain_name(name: str) -> bool:
-    """True if a text names something inside a folder, and nothing above or below it."""
+    """Returns whether a text names something directly inside a folder."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def without_folders(text: str) -> str:
-    """Returns a text that others may read: paths relative to the work or reduced to their last part.
+    """Removes private folders from a text that will be published.
 
-    Paths below the working folder and below the checkout become relative; of any other absolute
-    path the last part stays.
+    Paths below the working directory and below the checkout become relative; other absolute paths
+    are reduced to their last component.
     """
     text = text.replace("file:///", "/")
     roots = dict.fromkeys([Path.cwd(), PACKAGE.parent])
@@ -63,5 +64,5 @@ def without_folders(text: str) -> str:
 
 def _last_part(found: re.Match[str]) -> str:
     parts = re.split(r"[/\\]+", found[0].rstrip("/\\"))
-    home_of_somebody = len(parts) == 3 and parts[1] in ("home", "Users")
-    return "~" if home_of_somebody else parts[-1]
+    home_of_user = len(parts) == 3 and parts[1] in ("home", "Users")
+    return "~" if home_of_user else parts[-1]

@@ -1,4 +1,4 @@
-"""Names to things, imported only when asked for; plug-ins come in through entry points."""
+"""Maps names to objects that are imported on demand; plug-ins register through entry points."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ def _article(word: str) -> str:
 
 
 class Registry(Generic[T]):
-    """Maps a name to a lazily imported object `"module:attribute"`.
+    """Maps names to lazily imported objects, `"module:attribute"`.
 
     Args:
-        kind: What is registered, in the singular, for messages ("algorithm").
+        kind: Kind of object, for messages ("algorithm").
         builtin: Name to `"module:attribute"`.
-        group: Entry-point group of plug-ins (`lmrl_bench.algorithms`); a plug-in may not take a built-in name.
+        group: Entry-point group of plug-ins (`lmrl_bench.algorithms`); a plug-in cannot replace a
+            built-in name.
     """
 
     def __init__(self, kind: str, builtin: dict[str, str], group: str | None = None) -> None:
@@ -33,7 +34,7 @@ class Registry(Generic[T]):
         self._plugins: dict[str, EntryPoint] | None = None
 
     def names(self) -> list[str]:
-        """All names, sorted; plug-ins are listed without being imported."""
+        """Returns all names, sorted; plug-ins are listed without being imported."""
         return sorted({*self._targets, *self._objects, *self._entry_points()})
 
     def __contains__(self, name: str) -> bool:
@@ -43,20 +44,21 @@ class Registry(Generic[T]):
         return iter(self.names())
 
     def add(self, name: str, value: T) -> None:
-        """Registers an object under a free name (for notebooks and tests).
+        """Registers an object under an unused name (for notebooks and tests).
 
         Raises:
-            ConfigError: The name is taken.
+            ConfigError: The name is in use.
         """
         if name in self:
-            raise ConfigError(f"the {self.kind} name '{name}' is taken; choose another one")
+            raise ConfigError(f"the {self.kind} name '{name}' is already used; choose another one")
         self._objects[name] = value
 
     def get(self, name: str) -> T:
-        """Imports and returns what `name` stands for.
+        """Imports and returns the object called `name`.
 
         Raises:
-            ConfigError: Unknown name (lists the names and the nearest one), or a plug-in that does not import.
+            ConfigError: Unknown name (the message lists all names and the nearest one), or a
+                plug-in that cannot be imported.
         """
         if name in self._objects:
             return self._objects[name]
@@ -69,12 +71,12 @@ class Registry(Generic[T]):
             known = ", ".join(self.names())
             raise ConfigError(
                 f"unknown {self.kind} '{name}'{nearest(name, self.names())} (known: {known}; "
-                f"{_article(self.kind)} {self.kind} of a plug-in is known once its package is installed here)"
+                f"{_article(self.kind)} {self.kind} of a plug-in is known once its package is installed)"
             )
         return self._objects[name]
 
     def module(self, name: str) -> str | None:
-        """Returns the module of a built-in name, without importing it; None for any other name."""
+        """Returns the module of a built-in name without importing it; None for other names."""
         target = self._targets.get(name)
         return target.partition(":")[0] if target else None
 
@@ -84,7 +86,7 @@ class Registry(Generic[T]):
         except Exception as error:
             distribution = entry.dist.name if entry.dist else "an unknown distribution"
             raise ConfigError(
-                f"the {self.kind} '{entry.name}' of {distribution} ({entry.value}) does not import: {error!r}"
+                f"the {self.kind} '{entry.name}' of {distribution} ({entry.value}) cannot be imported: {error!r}"
             ) from error
 
     def _entry_points(self) -> dict[str, EntryPoint]:

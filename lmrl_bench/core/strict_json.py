@@ -1,7 +1,7 @@
-"""JSON as its standard has it: what Python's parser lets through in silence is an error here. No torch.
+"""Parses JSON strictly: everything that Python silently accepts beyond the standard is an error.
 
-Python keeps the last of two equal keys, reads `NaN`, turns `1e999` into infinity and half of a surrogate
-pair into a text that no file can hold.
+Python keeps the last of two equal keys, accepts `NaN`, converts `1e999` to infinity, and half of a
+surrogate pair to a string that cannot be encoded. No torch.
 """
 
 from __future__ import annotations
@@ -16,20 +16,21 @@ Fact = str | int | float | bool | None
 """One JSON scalar: a thing to know about one completion, such as the class of an error."""
 
 MAX_DEPTH: Final = 64
-"""Lists and mappings inside each other; deeper values end no recursion of ours."""
+"""Limit on nested lists and mappings, so that recursive code cannot overflow the stack."""
 
 MAX_DIGITS: Final = 1000
-"""Digits of a whole number."""
+"""Limit on digits of an integer."""
 
 
 def parse_json(text: str) -> Any:
-    """Returns the value of one JSON text, itself decoded from UTF-8.
+    """Returns the value of one JSON text, which was decoded from UTF-8.
 
     Raises:
-        ValueError: Not JSON, a key given twice, a number that is not finite or has more than `MAX_DIGITS`
-            digits, a value nested deeper than `MAX_DEPTH`, or text that UTF-8 cannot hold; says which.
+        ValueError: Invalid JSON, a repeated key, a number that is not finite or has more than
+            `MAX_DIGITS` digits, nesting deeper than `MAX_DEPTH`, or text that UTF-8 cannot encode.
     """
     try:
+        # scan_once skips the white-space handling of `decode`; most lines have nothing around them.
         value, end = _DECODER.scan_once(text, 0)  # type: ignore[attr-defined] # in no stub
         if text[end:].strip(" \t\r\n"):
             value = _DECODER.decode(text)
@@ -45,14 +46,14 @@ def parse_json(text: str) -> Any:
 
 
 def require_encodable(value: Any) -> None:
-    """Checks that every text of a value, keys included, can be written as UTF-8 and holds no NUL.
+    """Checks that all texts of a value, keys included, can be encoded as UTF-8 and have no NUL.
 
     Raises:
-        ValueError: Names the text and the character.
+        ValueError: An invalid text; the message names the character.
     """
     for text in _texts(value):
         if "\0" in text:
-            raise ValueError(f"{text[:60]!r} holds a NUL character (\\u0000); remove it")
+            raise ValueError(f"{text[:60]!r} contains a NUL character (\\u0000); remove it")
         if text.isascii():
             continue
         try:
@@ -66,7 +67,7 @@ def require_encodable(value: Any) -> None:
 
 
 def depth(value: Any) -> int:
-    """Returns how many lists and mappings lie inside each other; the count stops above `MAX_DEPTH`."""
+    """Returns the nesting depth of lists and mappings; stops counting above `MAX_DEPTH`."""
     found, level = 0, [value]
     while level := [part for part in level if isinstance(part, list | tuple | dict)]:
         found += 1
@@ -105,10 +106,10 @@ def _too_deep() -> str:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Makes an object of its pairs; for `object_pairs_hook`.
+    """Builds an object from pairs, for `object_pairs_hook`.
 
     Raises:
-        ValueError: A key is given twice.
+        ValueError: A repeated key.
     """
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
@@ -120,7 +121,7 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _whole(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
         raise ValueError(
-            f"a number of {len(digits)} digits; at most {MAX_DIGITS} are read (quote it to make it text)"
+            f"a number of {len(digits)} digits; at most {MAX_DIGITS} are supported (quote it to make it text)"
         )
     return int(digits)
 
@@ -133,7 +134,7 @@ def _finite(digits: str) -> float:
 
 
 def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON; write null, or leave the key out")
+    raise ValueError(f"{name} is not JSON; write null, or omit the key")
 
 
 _DECODER = json.JSONDecoder(

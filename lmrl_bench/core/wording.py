@@ -1,4 +1,4 @@
-"""Small parts of messages that many modules write."""
+"""Helpers for error messages."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ def reason_of(error: BaseException) -> str:
 
 
 def short_repr(value: Any, width: int = 60) -> str:
-    """Returns `repr(value)`, cut to `width` characters."""
+    """Returns `repr(value)`, truncated to `width` characters."""
     text = repr(value)
     return text if len(text) <= width else f"{text[: width - 3]}..."

@@ -1,4 +1,4 @@
-"""Chats as prompts: the tokenizer's own chat template writes the turns, and what the messages say stays text."""
+"""Encodes chats with the tokenizer's chat template, while the content of messages stays text."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from lmrl_bench.core.wording import reason_of
 from lmrl_bench.data.encoding import TextEncoder
 
 Messages = Sequence[tuple[str, str]]
-"""Role and content."""
+"""Pairs of role and content."""
 
 _ANSWER = "Answer"
 
 
 def encode_chat(encoder: TextEncoder, messages: Messages) -> list[int]:
-    """Returns the ids of a chat up to where the answer begins.
+    """Returns the ids of a chat up to the start of the answer.
 
-    Control tokens that a message spells become characters: a stand-in takes their place while the template is rendered.
+    Control tokens spelled in a message are encoded as characters: a placeholder replaces them while
+    the template is rendered.
 
     Raises:
-        DataError: The tokenizer cannot write a message without a control token.
-        PolicyError: The tokenizer has no chat template, or that refuses or changes the messages, or does not open the
-            answer's turn.
+        DataError: The tokenizer cannot encode a message without a control token.
+        PolicyError: The tokenizer has no chat template; or the template rejects or changes the
+            messages, or does not open the answer's turn.
     """
     stand_in = _unused_character(messages)
     marked, spelled = [], []
@@ -39,8 +40,8 @@ def encode_chat(encoder: TextEncoder, messages: Messages) -> list[int]:
     pieces = rendered.split(stand_in)
     if len(pieces) != len(spelled) + 1:
         raise PolicyError(
-            f"the chat template of '{encoder.tokenizer.name_or_path}' leaves out or repeats a message "
-            f"that spells a control token ({spelled[0]}); use prompt.template in task.yaml"
+            f"the chat template of '{encoder.tokenizer.name_or_path}' drops or repeats a message "
+            f"that contains a control token ({spelled[0]}); use prompt.template in task.yaml"
         )
     text, written = pieces[0], [(0, len(pieces[0]))]
     for control, piece in zip(spelled, pieces[1:], strict=True):
@@ -54,7 +55,7 @@ def answer_lead(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     """Returns the white space that the chat template puts before an answer.
 
     Raises:
-        PolicyError: The tokenizer has no chat template, or that refuses the messages.
+        PolicyError: The tokenizer has no chat template, or the template rejects the messages.
     """
     prompt = _render(tokenizer, messages)
     found = _answer_after(tokenizer, messages, prompt)
@@ -62,7 +63,7 @@ def answer_lead(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
 
 
 def _unused_character(messages: Messages) -> str:
-    """Returns a character for private use that no message contains."""
+    """Returns a private-use character that no message contains."""
     used = set("".join(content for _, content in messages))
     return next(mark for mark in map(chr, range(0xE002, 0x10FFFF)) if mark not in used)
 
@@ -71,14 +72,14 @@ def _check_complete(tokenizer: PreTrainedTokenizerBase, messages: Messages, rend
     for role, content in messages:
         if content.strip() not in rendered:
             raise PolicyError(
-                f"the chat template of '{tokenizer.name_or_path}' leaves out or changes the {role} message "
-                f"({content.strip()!r:.60}); change prompt.messages in task.yaml, for example put a system message "
-                "into the user's"
+                f"the chat template of '{tokenizer.name_or_path}' drops or changes the {role} message "
+                f"({content.strip()!r:.60}); change prompt.messages in task.yaml, for example move a system "
+                "message into the user's"
             )
 
 
 def _check_open(tokenizer: PreTrainedTokenizerBase, messages: Messages, rendered: str) -> None:
-    """A template that ignores `add_generation_prompt` may end before the line that opens the answer's turn."""
+    """Rejects templates that ignore `add_generation_prompt`: they do not open the answer's turn."""
     if rendered != _render(tokenizer, messages, open_answer=False):
         return
     chat = _render(tokenizer, [*messages, ("assistant", _ANSWER)], open_answer=False)
@@ -86,14 +87,14 @@ def _check_open(tokenizer: PreTrainedTokenizerBase, messages: Messages, rendered
         opening = chat[len(rendered) :].split(_ANSWER)[0]
         raise PolicyError(
             f"the chat template of '{tokenizer.name_or_path}' ignores add_generation_prompt: it ends before "
-            f"{opening!r:.60}, which opens an answer; write it there under {{% if add_generation_prompt %}}"
+            f"{opening!r:.60}, which opens an answer; add it there under {{% if add_generation_prompt %}}"
         )
 
 
 def _answer_after(
     tokenizer: PreTrainedTokenizerBase, messages: Messages, prompt: str
 ) -> re.Match[str] | None:
-    """Finds an answer that follows a rendered prompt after no more than white space."""
+    """Finds an answer that follows a rendered prompt, separated at most by white space."""
     chat = _render(tokenizer, [*messages, ("assistant", _ANSWER)], open_answer=False)
     return re.match(rf"(\s*){_ANSWER}", chat[len(prompt) :]) if chat.startswith(prompt) else None
 
@@ -103,7 +104,7 @@ def _render(
 ) -> str:
     if not tokenizer.chat_template:
         raise PolicyError(
-            f"the task's prompts are chats (prompt.messages in task.yaml), and the tokenizer "
+            f"the task's prompts are chats (prompt.messages in task.yaml), but the tokenizer "
             f"'{tokenizer.name_or_path}' has no chat template; choose a chat model with --policy or "
             "policies.default, or use "
             "prompt.template"
@@ -114,8 +115,8 @@ def _render(
         return str(
             tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=open_answer)
         )
-    except Exception as error:  # a template is a program, which raises what it likes
+    except Exception as error:  # a template is a program and may raise anything
         raise PolicyError(
-            f"the chat template of '{tokenizer.name_or_path}' refuses the task's messages ({roles}): "
+            f"the chat template of '{tokenizer.name_or_path}' rejects the task's messages ({roles}): "
             f"{reason_of(error)}; change prompt.messages in task.yaml"
         ) from error

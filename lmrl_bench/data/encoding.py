@@ -1,11 +1,12 @@
-"""Text to ids such that only a template can write control tokens.
+"""Encodes text such that only templates can produce control tokens.
 
-A tokenizer of Transformers turns "</s>" inside a text into the end token, wherever the text comes from. Here every text
-is data unless a template wrote it: what data spell becomes the tokens of its characters.
+Tokenizers of Transformers turn "</s>" in any text into the end token, wherever the text comes from.
+Here text is data unless a template wrote it: control tokens spelled in data are encoded as
+characters.
 
-Texts that spell nothing are encoded by the tokenizer itself. For the others there is a copy of it in which the control
-tokens have secret names: same pipeline, same ids, but no text contains a secret name; a template's control tokens are
-given theirs before the text is encoded.
+Texts that spell no control token are encoded by the tokenizer itself. For all others there is a
+copy of the tokenizer in which control tokens have secret random names. It has the same pipeline and
+ids, but no data can contain a secret name; a template's control tokens get theirs before encoding.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from lmrl_bench.core.errors import DataError
 from lmrl_bench.data.vocabulary import control_tokens
 
 Spans = Sequence[tuple[int, int]]
-"""Stretches of a text, `(start, stop)` in characters, ascending."""
+"""Spans of a text, `(start, stop)` in characters, ascending."""
 
 
 class TextEncoder:
@@ -34,9 +35,9 @@ class TextEncoder:
         tokenizer: The tokenizer.
 
     Attributes:
-        control: The control tokens by spelling. Added tokens that the tokenizer's chat template writes are among them,
-            whether or not they are marked as special.
-        before, after: What the tokenizer itself puts before and after a text.
+        control: Control tokens by spelling, including added tokens that the chat template uses,
+            even if they are not marked as special.
+        before, after: Ids that the tokenizer itself puts before and after a text.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -48,18 +49,19 @@ class TextEncoder:
         self._spelling = re.compile("|".join(map(re.escape, spellings)) or r"(?!)")
 
     def encode(self, text: str, written: Spans = ()) -> list[int]:
-        """Returns the ids of a text, without what the tokenizer puts around texts.
+        """Returns the ids of a text, without those that the tokenizer puts around texts.
 
         Args:
             text: The text.
-            written: What a template wrote; control tokens are read there only.
+            written: Spans written by a template; control tokens are recognized only there.
 
         Raises:
-            DataError: The tokenizer cannot write the text without a control token.
+            DataError: The tokenizer cannot encode the text without a control token.
         """
         places = list(self._control_places(text, written))
         expected = self._counted([self.control[text[start:stop]] for start, stop in places])
         ids: list[int] = self._plain(text)
+        # Fast path: the plain encoding has exactly the expected control tokens.
         unknown = self.tokenizer.unk_token
         if self._counted(ids) == expected and (unknown is None or unknown not in text):
             return ids
@@ -69,13 +71,13 @@ class TextEncoder:
             strays = self.tokenizer.convert_ids_to_tokens(found)
             raise DataError(
                 f"the text {text!r:.80} contains the control token {strays[0]}, which the tokenizer "
-                f"'{self.tokenizer.name_or_path}' cannot write as characters; change the text, or "
+                f"'{self.tokenizer.name_or_path}' cannot encode as characters; change the text, or "
                 "choose a policy with a fast tokenizer (tokenizer.json)"
             )
         return ids
 
     def spelled(self, text: str, written: Spans = ()) -> list[str]:
-        """Returns the control tokens that the data in a text spell; the unknown token only if it is written out."""
+        """Returns the control tokens that the data in a text spell."""
         written_places = set(self._control_places(text, written))
         found = [
             match for match in self._spelling.finditer(text) if match.span() not in written_places
@@ -83,11 +85,11 @@ class TextEncoder:
         return [match.group() for match in found]
 
     def mark(self, text: str, stand_in: str) -> tuple[str, list[str]]:
-        """Puts a stand-in where a text spells control tokens; returns the text and what stood there."""
+        """Replaces spelled control tokens by a placeholder; returns the text and the tokens."""
         return self._spelling.sub(stand_in, text), self._spelling.findall(text)
 
     def _counted(self, ids: Sequence[int]) -> list[int]:
-        """Returns the control ids but the unknown token, which stands for characters too."""
+        """Returns the control ids except the unknown token, which also stands for characters."""
         unknown = self.tokenizer.unk_token_id
         return [number for number in ids if number in self._ids and number != unknown]
 
@@ -100,7 +102,7 @@ class TextEncoder:
                 yield match.span()
 
     def _apart(self, text: str, places: Spans) -> list[int]:
-        """Encodes a text in which exactly the control tokens at some places are control tokens."""
+        """Encodes a text in which exactly the given places are control tokens."""
         backend = self._secret_backend
         pieces: list[str] = []
         last = 0
@@ -131,7 +133,7 @@ class TextEncoder:
 
     @cached_property
     def _secret_backend(self) -> Tokenizer | None:
-        """The tokenizer under secret names; None if it is not of the library `tokenizers`."""
+        """The tokenizer with secret names; None if it is not based on the library `tokenizers`."""
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if backend is None:
             return None
@@ -145,7 +147,7 @@ class TextEncoder:
 
 
 def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
-    """Renames tokens in the state of a model of the library `tokenizers`, whatever its kind."""
+    """Renames tokens in the serialized model of a `tokenizers` tokenizer of any kind."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, dict):
         model["vocab"] = {names.get(token, token): number for token, number in vocabulary.items()}
@@ -163,7 +165,7 @@ def _rename(model: dict[str, Any], names: Mapping[str, str]) -> None:
 
 
 def _written_by_chats(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Returns the added tokens that the chat template contains; some checkpoints do not mark them as special."""
+    """Returns added tokens in the chat template; some checkpoints do not mark them as special."""
     template = tokenizer.chat_template
     source = "\n".join(template.values()) if isinstance(template, dict) else template or ""
     return {

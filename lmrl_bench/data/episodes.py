@@ -1,6 +1,6 @@
-"""The data that flows from the sampler to the update: whole episodes, one row each.
+"""Batches that flow from the sampler to the update: whole episodes, one row each.
 
-Shapes: `B` episodes, `P` prompt tokens (padded on the left), `T` response tokens (padded on the right).
+Shapes: `B` episodes, `P` prompt tokens (left-padded), `T` response tokens (right-padded).
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ class Prompts:
     """Encoded prompts.
 
     Attributes:
-        ids: `(B, P)` int64, padded on the left.
-        mask: `(B, P)` bool, true at real tokens; never rebuilt from the ids.
-        sample_ids: the `B` sample identifiers.
-        group_ids: `(B,)` int64; rows with equal numbers answer the same prompt (group baselines).
+        ids: `(B, P)` int64, left-padded.
+        mask: `(B, P)` bool, true for tokens; never derived from the ids, because the padding id may
+            be a real token.
+        sample_ids: The `B` sample identifiers.
+        group_ids: `(B,)` int64; rows with equal numbers share a prompt (group baselines).
     """
 
     ids: Tensor
@@ -47,18 +48,19 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Completions:
-    """What the sampler drew; ids are never decoded and encoded again.
+    """Completions drawn by the sampler; the ids are never decoded and encoded again.
 
     Attributes:
-        ids: `(B, T)` int64, padded on the right with the pad token; EOS included where it was drawn.
-        mask: `(B, T)` bool, true at the tokens that the policy chose, EOS included.
-        logprobs: `(B, T)` float32, nats, of the behaviour distribution; 0 where the mask is false.
+        ids: `(B, T)` int64, right-padded with the pad token, including EOS if drawn.
+        mask: `(B, T)` bool, true for tokens that the policy chose, including EOS.
+        logprobs: `(B, T)` float32, nats, under the behaviour distribution; 0 outside the mask.
         terminated: `(B,)` bool, EOS was drawn.
-        truncated: `(B,)` bool, the length cap was met without EOS.
-        values: `(B, T)` float32 or None; the critic's estimate of the state before each token, where
-            the value head sits on the trunk that sampled and so costs nothing.
-        allowed: `(B, T, ceil(V / 8))` uint8 or None; the set of tokens that an action mask let pass at each
-            token, as bits. What acted is scored with these very sets: computed again, rounding would move their edges.
+        truncated: `(B,)` bool, the length cap was reached without EOS.
+        values: `(B, T)` float32 or None; the critic's estimate of the state before each token, if
+            the value head sits on the sampling trunk and is therefore free.
+        allowed: `(B, T, ceil(V / 8))` uint8 or None; tokens that an action mask allowed at each
+            position, as bits. Scoring uses these stored sets: recomputed ones could differ at their
+            edges because of rounding.
     """
 
     ids: Tensor
@@ -81,7 +83,7 @@ class Completions:
 
     @property
     def lengths(self) -> Tensor:
-        """`(B,)` int64, response tokens."""
+        """Completion lengths in tokens, `(B,)` int64."""
         return self.mask.sum(dim=1)
 
 
@@ -90,20 +92,21 @@ class EpisodeBatch:
     """Finished episodes with everything that an update needs.
 
     Attributes:
-        prompt_ids, prompt_mask: `(B, P)`, padded on the left.
-        response_ids: `(B, T)`, padded on the right.
-        action_mask: `(B, T)` bool, tokens that the policy chose (environment text inside a response is false).
-        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform; the latter NaN
-            where training does not read the reference.
-        values: `(B, T)`, rollout-time estimates of the state before each token.
-        rewards: `(B, T)`, the task's reward and the KL charge, per token.
+        prompt_ids, prompt_mask: `(B, P)`, left-padded.
+        response_ids: `(B, T)`, right-padded.
+        action_mask: `(B, T)` bool, tokens that the policy chose (false for environment text inside
+            a response).
+        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform;
+            the latter is NaN if training does not need it.
+        values: `(B, T)`, estimates of the state before each token at rollout time.
+        rewards: `(B, T)`, the task's reward and the KL penalty, per token.
         advantages, returns: `(B, T)`.
-        scores: `(B,)`, the task's reward of the episode, without any KL charge.
+        scores: `(B,)`, the task's reward of the episode, without the KL penalty.
         terminated, truncated: `(B,)` bool.
         group_ids: `(B,)` int64.
         sample_ids, texts: `B` strings each.
-        components: reward component name to `(B,)` float32.
-        allowed: `(B, T, ceil(V / 8))` uint8 or None, as in `Completions`: the sets through which tokens are scored.
+        components: Reward component name to `(B,)` float32.
+        allowed: `(B, T, ceil(V / 8))` uint8 or None, as in `Completions`.
     """
 
     prompt_ids: Tensor
@@ -144,7 +147,7 @@ class EpisodeBatch:
 
     @property
     def lengths(self) -> Tensor:
-        """`(B,)` int64, response tokens up to and including the last one that is not padding."""
+        """Completion lengths up to the last token that is not padding, `(B,)` int64."""
         positions = torch.arange(1, self.response_ids.shape[1] + 1, device=self.response_ids.device)
         return (self.action_mask * positions).amax(dim=1)
 
@@ -158,7 +161,7 @@ class EpisodeBatch:
         return dataclasses.replace(self, **changes)
 
     def to(self, device: torch.device) -> EpisodeBatch:
-        """Returns the batch with all its tensors on a device."""
+        """Returns the batch with all tensors on a device."""
         moved = {
             field.name: _moved(getattr(self, field.name), device)
             for field in dataclasses.fields(self)
@@ -166,7 +169,7 @@ class EpisodeBatch:
         return dataclasses.replace(self, **moved)
 
     def select(self, rows: Tensor | Sequence[int], *, trim: bool = True) -> EpisodeBatch:
-        """Returns the rows `(N,)`, in that order; with `trim`, without columns that are padding in all of them."""
+        """Returns the rows `(N,)` in that order; `trim` drops columns with only padding."""
         numbers = torch.as_tensor(rows, dtype=torch.long).tolist()
         index = torch.tensor(numbers, dtype=torch.long, device=self.response_ids.device)
         start, stop = 0, self.response_ids.shape[1]
@@ -195,6 +198,6 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def _check(name: str, value: Tensor, shape: torch.Size) -> None:
-    """One place for shape checks, so that nothing is broadcast or cut in silence."""
+    """Checks a shape, so that nothing is silently broadcast or truncated."""
     if value.shape != shape:
         raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")

@@ -1,4 +1,4 @@
-"""One row of a task. Text only, frozen."""
+"""One row of a task. Text only, immutable."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ class Sample:
     """A prompt with its references.
 
     Attributes:
-        id: unique within the task, stable across versions of the data.
-        prompt: the text the policy sees (template applied).
-        references: good responses; never empty strings. None where no reward and no metric reads them.
-        meta: further fields of the row (label, source text, …).
-        written: the stretches `(start, stop)` of the prompt that the task's template wrote; only there
-            are control tokens read. The rest is data.
-        messages: role and content of a chat, for the tokenizer's chat template; `prompt` then shows
-            them to people and metrics. Empty for other prompts.
+        id: Unique within the task, stable across versions of the data.
+        prompt: The text that the policy reads (template applied).
+        references: Reference texts, never empty strings; may be empty if no reward or metric needs
+            them.
+        meta: Additional fields of the row (label, source text, …).
+        written: Spans `(start, stop)` of the prompt that the task's template wrote; control tokens
+            are recognized only there, the rest is data.
+        messages: Role and content of each message of a chat, for the tokenizer's chat template;
+            `prompt` then holds their plain text. Empty for other prompts.
     """
 
     id: str
@@ -31,7 +32,7 @@ class Sample:
     messages: tuple[tuple[str, str], ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Python cannot pickle a mappingproxy, and samples travel to worker processes.
+        # A mappingproxy cannot be pickled, but samples are sent to worker processes.
         fields = (self.id, self.prompt, self.references, dict(self.meta))
         return _restore, (*fields, self.written, self.messages)
 

@@ -1,7 +1,7 @@
-"""The only place where text becomes token ids and ids become text.
+"""The only place where text becomes token ids, and ids become text.
 
-Padding, EOS and truncation are decided here once. Ids that a policy drew are decoded for rewards
-and metrics and never encoded again, because `encode(decode(ids))` need not give `ids` back.
+Padding, EOS and truncation are decided here once. Ids drawn by a policy are decoded for rewards and
+metrics and never encoded again, because `encode(decode(ids))` may differ from `ids`.
 """
 
 from __future__ import annotations
@@ -23,46 +23,48 @@ from lmrl_bench.data.vocabulary import Vocabulary
 Truncation = Literal["error", "left", "right"]
 Kind = Literal["causal", "seq2seq"]
 _SPACES = " Ġ▁"
-"""How vocabularies write a space."""
+"""Spellings of a space in vocabularies."""
 
 
 class TextCodec:
-    """Encodes prompts and references, decodes responses.
+    """Encodes prompts and references, decodes completions.
 
-    **Control tokens.** Data are text: what they spell is encoded as characters (`TextEncoder`). A task's template, a
-    chat template and the tokenizer itself can write control tokens. Where template and tokenizer both write BOS, it
-    stands once. An end token that the tokenizer puts after a causal prompt is left out: the response would begin
-    after the end.
+    **Control tokens.** Data are text: control tokens spelled in them are encoded as characters
+    (`TextEncoder`). A task's template, a chat template and the tokenizer itself can write control
+    tokens. If template and tokenizer both add BOS, it appears once. An end token that the tokenizer
+    appends to a causal prompt is dropped; otherwise the completion would begin after the end.
 
-    **The border between prompt and response.** A prompt is encoded with what the tokenizer itself puts around it
-    (Llama's BOS, the EOS that T5 and BART put at the encoder's end). Response ids of a causal policy follow prompt ids
-    directly. A reference begins with a space where the tokenizer joins a space with the word after it (" word" is one
-    token in byte-level BPE); where a space is a token of its own (characters, bytes), or the tokenizer sets it itself
-    (SentencePiece), or a decoder starts by itself (T5), it begins with its first letter. `decode` strips outer white
-    space: texts are what metrics and rewards want, and whoever shows prompt and response as one text joins them with
-    one space. In a chat, the reference begins as the chat template begins an answer.
+    **Border between prompt and completion.** A prompt is encoded with the tokens that the tokenizer
+    adds (BOS for Llama, EOS at the end of the encoder's input for T5 and BART). Completion ids of a
+    causal policy directly follow prompt ids. A reference starts with a space if the tokenizer joins
+    a space with the following word (" word" is one token in byte-level BPE). It starts with its
+    first letter if a space is a token of its own (characters, bytes), if the tokenizer adds the
+    space (SentencePiece), or if a decoder starts separately (T5). `decode` strips outer white
+    space; to display prompt and completion as one text, join them with one space. In a chat, the
+    reference starts the way the chat template starts an answer.
 
-    **End tokens** are tokens like any other that the policy chose: masks include them, texts do not. Padding
-    may have the same id; masks are carried along and never rebuilt from ids. Other control tokens that a policy draws
-    are left out of texts, too.
+    **End tokens** are ordinary choices of the policy: masks include them, texts do not. Padding may
+    have the same id, so masks are passed along and never derived from ids. Other control tokens
+    drawn by a policy are not part of texts either.
 
     Args:
-        tokenizer: A Hugging Face tokenizer with an EOS token. Without a pad token EOS pads, as is
-            usual for GPT-2.
-        max_prompt_tokens: Longest prompt, special tokens included.
-        truncate: What happens to a longer prompt: an error, or its text is cut on that side
-            (special tokens stay) and counted.
-        max_response_tokens: Longest response, EOS included.
-        vocabulary: That of the policy; default: made from the tokenizer and the settings next to its files.
-        kind: "causal" or "seq2seq"; default: seq2seq if the tokenizer ends texts with an end token.
+        tokenizer: A Hugging Face tokenizer with an EOS token. Without a pad token, EOS is used for
+            padding, as is usual for GPT-2.
+        max_prompt_tokens: Longest prompt, including special tokens.
+        truncate: Treatment of longer prompts: an error, or their text is cut on that side (special
+            tokens stay) and counted.
+        max_response_tokens: Longest completion, including EOS.
+        vocabulary: Vocabulary of the policy; by default derived from the tokenizer and the
+            configuration next to its files.
+        kind: "causal" or "seq2seq"; by default seq2seq if the tokenizer appends an end token.
 
     Attributes:
         vocabulary: Legal ids and end tokens.
         eos_id: Id that ends a reference.
-        pad_id: Id at padded places.
-        vocabulary_size: The tokenizer's largest id plus one; a model's output may be wider.
-        truncated_prompts: Samples whose prompt was cut so far.
-        truncated_references: Samples whose reference was cut so far.
+        pad_id: Padding id.
+        vocabulary_size: The tokenizer's largest id plus one; a model may have more outputs.
+        truncated_prompts: Number of samples with a truncated prompt so far.
+        truncated_references: Number of samples with a truncated reference so far.
 
     Raises:
         PolicyError: The tokenizer has no EOS token.
@@ -98,28 +100,28 @@ class TextCodec:
 
     @property
     def truncated_prompts(self) -> int:
-        """Number of samples whose prompt was cut."""
+        """Number of samples with a truncated prompt."""
         return len(self._truncated_prompts)
 
     @property
     def truncated_references(self) -> int:
-        """Number of samples whose reference was cut."""
+        """Number of samples with a truncated reference."""
         return len(self._truncated_references)
 
     def state_dict(self) -> dict[str, list[str]]:
-        """Returns which samples were cut so far, for a run that is resumed in another process."""
+        """Returns the samples truncated so far, for a run that is resumed in another process."""
         return {
             "prompts": sorted(self._truncated_prompts),
             "references": sorted(self._truncated_references),
         }
 
     def load_state_dict(self, state: Mapping[str, Sequence[str]]) -> None:
-        """Adds what was cut before; the sets only grow."""
+        """Adds the samples truncated before; the sets only grow."""
         self._truncated_prompts.update(state["prompts"])
         self._truncated_references.update(state["references"])
 
     def encode(self, sample: Sample) -> list[int]:
-        """Returns the prompt's ids, special tokens included; encoded once per sample id.
+        """Returns the prompt's ids, including special tokens; encoded once per sample id.
 
         Raises:
             DataError: The prompt is empty, or longer than the limit with `truncate: error`.
@@ -135,11 +137,11 @@ class TextCodec:
         *,
         width: int | None = None,
     ) -> Prompts:
-        """Encodes `B` samples, padded on the left to the longest of them.
+        """Encodes `B` samples, left-padded to the longest.
 
         Args:
-            samples: The samples; the same one may occur several times.
-            group_ids: `B` numbers, equal where rows answer the same prompt; default all different.
+            samples: The samples; repetitions are allowed.
+            group_ids: `B` numbers, equal for rows that share a prompt; all different by default.
             width: Pad to this many tokens instead.
         """
         rows = [self.encode(sample) for sample in samples]
@@ -154,14 +156,14 @@ class TextCodec:
         return Prompts(ids, mask, names, torch.tensor(list(groups), dtype=torch.long))
 
     def decode(self, ids: Tensor, mask: Tensor) -> list[str]:
-        """Returns the `B` texts at the true places of the mask.
+        """Decodes the tokens inside the mask to `B` texts.
 
         Args:
             ids: `(B, T)` int64.
             mask: `(B, T)` bool.
 
         Returns:
-            Texts without end tokens and other control tokens, and without outer white space.
+            Texts without end tokens, other control tokens and outer white space.
         """
         rows = [
             self.text_ids(row[keep].tolist())
@@ -173,25 +175,25 @@ class TextCodec:
         return [text.strip() for text in texts]
 
     def count_control(self, ids: Tensor, mask: Tensor) -> int:
-        """Returns how many control tokens other than end tokens responses `(B, T)` contain."""
+        """Returns the number of control tokens other than end tokens in completions `(B, T)`."""
         inside = sorted(self.vocabulary.control_ids - set(self.vocabulary.eos_ids))
         return int((torch.isin(ids, torch.tensor(inside, device=ids.device)) & mask).sum())
 
     def text_ids(self, ids: Sequence[int]) -> list[int]:
-        """Returns those of a response's ids that are text: no end token and no other control tokens."""
+        """Returns the ids of a completion that are text, without end and control tokens."""
         kept = ids[:-1] if ids and ids[-1] in self.vocabulary.eos_ids else ids
         return [number for number in kept if number not in self.vocabulary.control_ids]
 
     def encode_reference(self, sample: Sample, index: int = 0) -> list[int]:
-        """Returns a reference's ids for supervised training, EOS at the end.
+        """Returns a reference's ids for supervised training, with EOS at the end.
 
-        A reference that does not fit is cut at `max_response_tokens`, counted, and has no EOS: the
+        A reference longer than `max_response_tokens` is truncated, counted, and has no EOS: the
         policy must not learn to stop in the middle of a sentence.
         """
         text = self._lead(sample) + sample.references[index].strip()
         ids = [*self.encoder.encode(text), self.eos_id]
         end = next(place for place, number in enumerate(ids) if number in self.vocabulary.eos_ids)
-        if end + 1 < len(ids):  # a token of ordinary text that ends responses
+        if end + 1 < len(ids):  # a token of ordinary text is also an end token
             self._truncated_references.add(sample.id)
             ids = ids[: end + 1]
         if len(ids) > self.max_response_tokens:
@@ -207,7 +209,7 @@ class TextCodec:
         if not before + ids + after:
             raise DataError(
                 f"sample '{sample.id}' has an empty prompt, from which the policy cannot start; "
-                "give it text or drop the row"
+                "add text or remove the row"
             )
         excess = len(before) + len(ids) + len(after) - self.max_prompt_tokens
         if excess <= 0:
@@ -223,16 +225,17 @@ class TextCodec:
         return before + ids + after
 
     def _parts(self, sample: Sample) -> tuple[list[int], list[int], list[int]]:
-        """Returns what stands before the prompt's text, its text, and what stands after it."""
+        """Returns the ids before the prompt's text, of its text, and after it."""
         if sample.messages:
             return [], encode_chat(self.encoder, sample.messages), []
         ids, before = self.encoder.encode(sample.prompt, sample.written), self.encoder.before
+        # A template that writes BOS itself must not get a second one from the tokenizer.
         if before and ids[:1] == before[-1:] == [self.tokenizer.bos_token_id]:
             ids = ids[1:]
         return before, ids, self._after
 
     def _lead(self, sample: Sample) -> str:
-        """Returns what stands between prompt and reference: a space, what a chat template puts there, or nothing."""
+        """Returns what separates prompt and reference: a space, a template's white space, or nothing."""
         if sample.messages:
             lead = answer_lead(self.tokenizer, sample.messages)
             return lead if self._separator or lead.strip(" ") else ""
@@ -247,7 +250,7 @@ class TextCodec:
 
 
 def _joins_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether some token is a space together with what follows it."""
+    """Returns whether some tokens are a space together with the following text."""
     return any(
         token[0] in _SPACES and token.strip(_SPACES) for token in tokenizer.get_vocab() if token
     )

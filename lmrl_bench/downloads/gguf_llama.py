@@ -1,7 +1,7 @@
-"""Converter of SmolLM2 from its GGUF file (4-bit, llama.cpp's layout) to a Hugging Face folder.
+"""Converts SmolLM2 from its GGUF file (4-bit, llama.cpp's layout) to a Hugging Face folder.
 
-Needs the module `gguf` (extra `assets`). The weights are dequantised; nothing is trained or rounded
-beyond half precision.
+Needs the module `gguf` (optional dependency `assets`). The weights are dequantized; nothing is
+trained or rounded beyond half precision.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LAYER_NAMES: Final = {
 
 
 def convert(folder: Path) -> None:
-    """Replace `model.gguf` in `folder` by config, weights and tokenizer."""
+    """Replaces `model.gguf` in `folder` by config, weights and tokenizer."""
     import gguf
     from safetensors.numpy import save_file
 
@@ -51,7 +51,7 @@ def convert(folder: Path) -> None:
 
 
 def hugging_face_name(name: str) -> str:
-    """The name of a Llama weight in Transformers, from its name in GGUF."""
+    """Returns the Transformers name of a Llama weight from its GGUF name."""
     outer = {
         "token_embd.weight": "model.embed_tokens.weight",
         "output_norm.weight": "model.norm.weight",
@@ -63,9 +63,9 @@ def hugging_face_name(name: str) -> str:
 
 
 def undo_rotary_permutation(weight: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
-    """Rows of a query or key projection `(heads * D, in)` in Transformers' order.
+    """Reorders the rows of a query or key projection `(heads * D, in)` for Transformers.
 
-    llama.cpp interleaves the two halves that a rotation mixes; Transformers keeps them apart.
+    llama.cpp interleaves the two halves mixed by a rotation; Transformers keeps them separate.
     """
     rows, columns = weight.shape
     halves = weight.reshape(n_heads, rows // n_heads // 2, 2, columns)

@@ -1,7 +1,7 @@
-"""Converter of MiniLM: the published folder, with a tokenizer that fits batches of any length.
+"""Converts MiniLM: the published folder, with a tokenizer that supports batches of any length.
 
-Like every converter it is called with the folder of unpacked members and changes it in place; the
-folder is moved into the cache only when it succeeds.
+Like every converter, it modifies the folder of unpacked members in place; the folder is moved to
+the cache only if it succeeds.
 """
 
 from __future__ import annotations
@@ -11,11 +11,10 @@ from pathlib import Path
 
 
 def convert(folder: Path) -> None:
-    """Remove the padding and truncation that are baked into the tokenizer.
+    """Removes padding and truncation from the tokenizer's file.
 
-    The published `tokenizer.json` truncates to 128 tokens and pads *every* text to 128, which
-    survives into `AutoTokenizer` calls that ask for neither. The limit becomes the model's 512
-    positions.
+    The published `tokenizer.json` truncates to 128 tokens and pads *every* text to 128, even in
+    `AutoTokenizer` calls that request neither. The limit becomes the model's 512 positions.
     """
     tokenizer_file = folder / "tokenizer.json"
     tokenizer = json.loads(tokenizer_file.read_text(encoding="utf-8"))

@@ -1,7 +1,8 @@
-"""Converter of flan-t5-small from two quantised ONNX graphs to a Hugging Face folder.
+"""Converts flan-t5-small from two quantized ONNX graphs to a Hugging Face folder.
 
-Needs the module `onnx` (extra `assets`). Matrices are 8-bit integers with one scale per tensor, so
-they dequantise without loss; each is found through the graph node that uses it.
+Needs the module `onnx` (optional dependency `assets`). Matrices are 8-bit integers with one scale
+per tensor, which can be dequantized without loss; each is found through the graph node that uses
+it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Weights = dict[str, NDArray[np.float16]]
 
 
 def convert(folder: Path) -> None:
-    """Replace both graphs in `folder` by config, weights and tokenizer settings."""
+    """Replaces both graphs in `folder` by config, weights and tokenizer settings."""
     from safetensors.numpy import save_file
 
     weights: Weights = {}
@@ -63,7 +64,7 @@ def convert(folder: Path) -> None:
 
 
 def graph_weights(path: Path) -> Weights:
-    """All weights of one graph under the names that Transformers gives them."""
+    """Returns all weights of one graph under their Transformers names."""
     import onnx
     from onnx import numpy_helper
 
@@ -72,10 +73,10 @@ def graph_weights(path: Path) -> Weights:
     weights: Weights = {}
     for node in graph.node:
         if node.op_type == "MatMulInteger" and node.input[1] in values:
-            weights[matrix_name(node.name)] = _half(_dequantise(values, node.input[1]).T)
+            weights[matrix_name(node.name)] = _half(_dequantize(values, node.input[1]).T)
         elif node.op_type == "Gather" and node.input[0].endswith("weight_quantized"):
             name = parameter_name(node.input[0].removesuffix("_quantized"))
-            weights[name] = _half(_dequantise(values, node.input[0]))
+            weights[name] = _half(_dequantize(values, node.input[0]))
     for name, value in values.items():
         if name.endswith("layer_norm.weight"):
             weights[parameter_name(name)] = _half(value)
@@ -83,21 +84,21 @@ def graph_weights(path: Path) -> Weights:
 
 
 def matrix_name(node: str) -> str:
-    """`/enc/block.0/layer.0/SelfAttention/q/MatMul_quant` -> `encoder.block.0…q.weight`."""
+    """Maps `/enc/block.0/layer.0/SelfAttention/q/MatMul_quant` to `encoder.block.0…q.weight`."""
     path = node.strip("/").removesuffix("/MatMul_quant")
     return parameter_name(path.replace("/", ".") + ".weight")
 
 
 def parameter_name(name: str) -> str:
-    """The name in Transformers of a parameter of either graph."""
+    """Returns the Transformers name of a parameter in either graph."""
     name = re.sub(r"^enc\.", "encoder.", name).removeprefix("m.")
     return "shared.weight" if name == "encoder.embed_tokens.weight" else name
 
 
-def _dequantise(values: dict[str, Any], quantised: str) -> NDArray[np.float32]:
-    stem = quantised.removesuffix("_quantized")
+def _dequantize(values: dict[str, Any], quantized: str) -> NDArray[np.float32]:
+    stem = quantized.removesuffix("_quantized")
     zero_point = values[f"{stem}_zero_point"].astype(np.int32)
-    integers = values[quantised].astype(np.int32) - zero_point
+    integers = values[quantized].astype(np.int32) - zero_point
     return np.asarray(integers * values[f"{stem}_scale"], dtype=np.float32)
 
 

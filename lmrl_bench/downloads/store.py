@@ -1,7 +1,8 @@
-"""The cache of installed assets: where they lie, whether they are whole, and how they get there.
+"""The cache of installed downloads: location, completeness and installation.
 
-One folder per asset and version. It is built in a temporary folder beside its final place, its
-marker is written last, and one rename publishes it; a folder without a fitting marker is no asset.
+One folder per download and version. It is built in a temporary folder next to its final place, its
+marker is written last, and a rename publishes it; a folder without a matching marker does not
+count.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ MARKER = "asset.json"
 
 @dataclass(frozen=True)
 class AssetStatus:
-    """Whether one asset is installed.
+    """Installation state of one download.
 
     Attributes:
-        asset: The catalogue entry.
-        path: Its folder in the cache, there or not.
-        installed: True if the folder is complete and of the catalogue's version and revision.
-        detail: "installed", or what is missing or wrong, in a few words.
+        asset: The entry of the catalog.
+        path: Its folder in the cache, which may not exist.
+        installed: The folder is complete and matches the catalog's version and revision.
+        detail: "installed", or a short description of the problem.
     """
 
     asset: Asset
@@ -45,7 +46,7 @@ class AssetStatus:
 
 
 def cache_root() -> Path:
-    """Folder that holds all assets: `$LMRL_BENCH_CACHE`, or the platform's cache folder."""
+    """Returns the folder of all downloads: `$LMRL_BENCH_CACHE`, or the platform's cache folder."""
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -59,18 +60,18 @@ def cache_root() -> Path:
 
 
 def status() -> list[AssetStatus]:
-    """The state of every asset of the catalogue; reads markers and file sizes only."""
+    """Returns the state of every download; reads only markers and file sizes."""
     return [_status(asset) for asset in catalog().values()]
 
 
 def asset_path(name: str) -> Path:
-    """Folder of an installed asset.
+    """Returns the folder of an installed download.
 
     Args:
-        name: Name in the catalogue.
+        name: Name in the catalog.
 
     Raises:
-        AssetError: Unknown name, or the asset is not (wholly) installed.
+        AssetError: Unknown name, or the download is not (completely) installed.
     """
     asset = _lookup(name)
     state = _status(asset)
@@ -85,18 +86,18 @@ def asset_path(name: str) -> Path:
 
 
 def install(names: Sequence[str] | None, *, progress: Callable[[str], None]) -> list[AssetStatus]:
-    """Install assets into the cache; what is there already is left alone.
+    """Installs downloads into the cache; existing ones are left alone.
 
     Args:
-        names: Names in the catalogue; None means all of them.
+        names: Names in the catalog; None for all.
         progress: Called with one line per step.
 
     Returns:
-        The status of each asset asked for, in the order asked.
+        The state of each requested download, in the requested order.
 
     Raises:
-        AssetError: Some asset could not be installed. The others were still installed, and the
-            message gives the reason of each failure.
+        AssetError: A download could not be installed. The others are installed nevertheless, and
+            the message has the reason of each failure.
     """
     wanted = [_lookup(name) for name in (catalog() if names is None else names)]
     failures: list[str] = []
@@ -132,7 +133,7 @@ def _status(asset: Asset) -> AssetStatus:
 
 
 def _problem(asset: Asset, folder: Path) -> str | None:
-    """Why the folder is not the asset, or None if it is."""
+    """Returns why the folder is not usable, or None if it is."""
     try:
         marker: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,7 +145,7 @@ def _problem(asset: Asset, folder: Path) -> str | None:
     for name, facts in marker["files"].items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != facts["bytes"]:
-            return f"its file {name} is missing or has changed size"
+            return f"its file {name} is missing or its size has changed"
     return None
 
 
@@ -204,7 +205,7 @@ def _write_marker(asset: Asset, content: Path) -> None:
 
 
 def _publish(asset: Asset, content: Path) -> None:
-    """Move the finished folder to its place; a whole one that came first is kept."""
+    """Moves the finished folder to its place, unless another process was faster."""
     folder = _folder(asset)
     if _problem(asset, folder) is None:
         return

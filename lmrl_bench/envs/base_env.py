@@ -1,4 +1,4 @@
-"""What the token view and the completion view share: construction, reset, rendering."""
+"""Base class of the token view and the completion view: construction, reset and rendering."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
-    """One episode at a time over a core of its own; the views add their actions and `step`.
+    """Runs one episode at a time over its own core; the views add action space and `step`.
 
     Args:
-        task: A task, or the name or folder of one.
-        tokenizer: A tokenizer, or the name or folder of a model; default: the one of the task's
-            default policy. With names the environment's `EnvSpec` can be written as JSON.
-        split: Which split the prompts come from.
-        vocabulary_size: Width of the action space; default: the tokenizer's largest id plus one. Larger only
-            for a model whose output is wider; its further ids stay illegal.
+        task: A task, or its name or folder.
+        tokenizer: A tokenizer, or the name or folder of a model; by default the tokenizer of the
+            task's default policy. With names, the environment's `EnvSpec` is JSON-serializable.
+        split: Split that the prompts come from.
+        vocabulary_size: Size of the action space; by default the tokenizer's largest id plus one.
+            Set it for a model with more outputs; the additional ids are illegal.
         render_mode: None or "ansi".
 
     Raises:
-        LmrlBenchError: Task, tokenizer or data are not usable.
+        LmrlBenchError: Task, tokenizer or data are unusable.
         ValueError: `vocabulary_size` is smaller than the tokenizer.
     """
 
@@ -63,7 +63,7 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
     @abstractmethod
     def make_action_space(self) -> spaces.Space[Any]:
-        """Returns what `step` takes."""
+        """Returns the space of actions for `step`."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -71,9 +71,9 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
         """Starts an episode.
 
         Args:
-            seed: Starts the order of prompts anew. Without any seed so far, it is random.
-            options: `{"sample_id": "…"}` or `{"index": 3}` (row of the split) choose the prompt,
-                which leaves the order as it is.
+            seed: Restarts the order of prompts. Without any seed so far, the order is random.
+            options: `{"sample_id": "…"}` or `{"index": 3}` (row of the split) select the prompt
+                and leave the order unchanged.
 
         Returns:
             The observation, and `sample_id` and `prompt` (text).
@@ -91,12 +91,12 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
         return self._rows.observe_row(0), self._rows.start_info(0)
 
     def render(self) -> str | None:
-        """Returns prompt, response so far and reward as text."""
+        """Returns prompt, completion so far and reward as text."""
         if self.render_mode is None:
-            gymnasium.logger.warn("render() needs an environment made with render_mode='ansi'")
+            gymnasium.logger.warn("render() requires render_mode='ansi'")
             return None
         if not self._started:
-            raise ResetNeeded("reset() must come before render()")
+            raise ResetNeeded("call reset() before render()")
         return render_text(self._rows, 0, self._reward, done=not self._running)
 
     def _choose(self, options: dict[str, Any]) -> Sample:
@@ -109,12 +109,12 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
     def _require_running(self) -> None:
         if not self._running:
-            raise ResetNeeded("the episode has ended or not begun; call reset() before step()")
+            raise ResetNeeded("no episode is running; call reset() before step()")
 
     def _result(
         self, terminated: np.bool_, truncated: np.bool_
     ) -> tuple[Observation, float, bool, bool, Info]:
-        """Scores the episode if it has ended, and packs what `step` returns."""
+        """Scores the episode if it has ended, and builds the return value of `step`."""
         info: Info = {}
         if terminated or truncated:
             rewards, infos = self._rows.finish([0], np.array([terminated]))
@@ -125,19 +125,19 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
 
 def require_vocabulary(n_tokens: int, vocabulary_size: int | None) -> int:
-    """Returns the width of the action space; room for the tokenizer's ids at least."""
+    """Returns the size of the action space, which must cover the tokenizer's ids."""
     if vocabulary_size is None:
         return n_tokens
     if vocabulary_size < n_tokens:
         raise ValueError(
-            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's length "
-            f"({n_tokens}: its largest id plus one); give the width of the model's output"
+            f"vocabulary_size ({vocabulary_size}) is below the tokenizer's size "
+            f"({n_tokens}: its largest id plus one); use the size of the model's output"
         )
     return vocabulary_size
 
 
 def require_options(options: dict[str, Any], allowed: tuple[str, ...]) -> None:
-    """Refuses unknown reset options and more than one at a time."""
+    """Rejects unknown reset options, and more than one at a time."""
     for name in options:
         if name not in allowed:
             raise ValueError(

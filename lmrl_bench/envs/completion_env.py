@@ -1,6 +1,6 @@
-"""The same episode as one step: the action is the whole response.
+"""The completion view: an episode is a single step whose action is the whole completion.
 
-A contextual bandit with the rewards, flags and final observations of the token view.
+A contextual bandit with the same rewards, flags and final observations as the token view.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from lmrl_bench.envs.rules import EpisodeRules
 
 
 class ResponseSpace(spaces.MultiDiscrete[np.int64]):
-    """Padded responses `(T,)`, as a `MultiDiscrete` whose samples end.
+    """Padded completions `(T,)`: a `MultiDiscrete` space whose samples contain an EOS.
 
-    Uniform tokens hardly ever hold an EOS, so samples of the parent class would nearly all be
-    capped. Here a legal length is drawn first, then legal tokens that end nothing; EOS and padding follow.
-    Every array that the parent contains is contained.
+    Uniformly drawn tokens rarely include EOS, so nearly all samples of the parent class would
+    reach the cap. This class draws a legal length, then legal tokens other than EOS, then EOS and
+    padding. It contains every array that the parent contains.
 
     Args:
         rules: The task's rules.
-        vocabulary_size: Width of the space at each place.
+        vocabulary_size: Number of actions per position.
         seed: Seed of `sample`.
     """
 
@@ -34,7 +34,7 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
         self.rules = rules
 
     def sample(self, mask: Any = None, probability: Any = None) -> NDArray[np.int64]:
-        """Draws a response; with `mask` or `probability`, as the parent class does."""
+        """Draws a completion; with `mask` or `probability`, like the parent class."""
         if mask is not None or probability is not None:
             return super().sample(mask, probability)
         rules = self.rules
@@ -48,25 +48,25 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
 
 
 class CompletionEnv(SingleEpisodeEnv):
-    """A text is written in one step; see `SingleEpisodeEnv` for the arguments.
+    """Writes a completion in one step; see `SingleEpisodeEnv` for the arguments.
 
-    Observation: as in the token view; the response is empty after `reset` and whole after `step`.
-    Action: response ids `(T,)`, `T` the task's length cap. Everything after the first EOS is
-    ignored; without EOS all `T` ids count and the episode is truncated.
+    Observation: as in the token view; the completion is empty after `reset` and complete after
+    `step`. Action: token ids `(T,)`, where `T` is the task's length cap. Tokens after the first EOS
+    are ignored; without EOS all `T` tokens count and the episode is truncated.
     """
 
     def make_action_space(self) -> ResponseSpace:
-        """Returns the padded responses `(T,)`."""
+        """Returns the space of padded completions `(T,)`."""
         return ResponseSpace(self.core.rules, self.vocabulary_size)
 
     def step(self, action: NDArray[np.int64]) -> tuple[Observation, float, bool, bool, Info]:
-        """Takes the response; the episode is over then.
+        """Takes the completion and ends the episode.
 
         Returns:
-            As the token view's last step.
+            The same as the last step of the token view.
 
         Raises:
-            ValueError: Wrong shape, or an id before the end that the tokenizer does not know.
+            ValueError: Wrong shape, or an unknown token id before the end.
             ResetNeeded: `reset` has not been called.
         """
         self._require_running()

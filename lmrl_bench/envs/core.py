@@ -1,7 +1,7 @@
-"""The batched core: prompts out, finished episodes in, scores back. No gymnasium.
+"""The batched core: prompts out, finished episodes in, scores back. Independent of Gymnasium.
 
-The collector of the training algorithms and both Gymnasium views stand on it, so there is one
-order of prompts, one decoding and one reward call per batch.
+Collectors of the training algorithms and both Gymnasium views use it, so there is one order of
+prompts, one decoding step and one reward call per batch.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What `B` finished episodes came to.
+    """Texts and rewards of `B` finished episodes.
 
     Attributes:
-        texts: The decoded responses, without EOS.
-        scores: `(B,)` float32, the task's reward of the episode, given at its last token.
+        texts: Decoded completions, without EOS.
+        scores: `(B,)` float32, the task's reward of each episode, given at its last token.
         components: Component name to `(B,)` float32.
-        token_rewards: `(B, T)` float32 or None; on top of `scores`, at the tokens, 0 after the end.
-        info: Name to one fact for each episode, as the reward gave it.
+        token_rewards: `(B, T)` float32 or None; added at the tokens, 0 after the end.
+        info: Name to one fact per episode, as returned by the reward.
     """
 
     texts: tuple[str, ...]
@@ -51,7 +51,7 @@ class Outcome:
 
     @property
     def totals(self) -> Tensor:
-        """`(B,)` float32, the undiscounted return: the score and the sum of the token rewards."""
+        """`(B,)` float32, undiscounted return: the score plus the sum of token rewards."""
         if self.token_rewards is None:
             return self.scores
         return self.scores + self.token_rewards.sum(dim=1)
@@ -59,15 +59,15 @@ class Outcome:
 
 @dataclass
 class Counters:
-    """Events since the core was made.
+    """Counts events since the core was created.
 
     Attributes:
         episodes: Finished episodes.
-        tokens: Tokens that policies chose in them, EOS included.
-        terminated: Episodes that EOS ended.
-        truncated: Episodes that the cap ended.
-        early_eos: Episodes that an illegal EOS (before `min_tokens`) ended.
-        control_tokens: Control tokens that policies drew inside responses; they are not in the texts.
+        tokens: Tokens chosen by policies, including EOS.
+        terminated: Episodes ended by EOS.
+        truncated: Episodes ended by the length cap.
+        early_eos: Episodes ended by an illegal EOS, before `min_tokens`.
+        control_tokens: Control tokens drawn inside completions; they are not part of the texts.
     """
 
     episodes: int = 0
@@ -79,22 +79,22 @@ class Counters:
 
 
 class EpisodeCore:
-    """Draws prompts of one split and scores what policies answered.
+    """Draws prompts of one split and scores completions.
 
-    Prompts come in a random order without replacement; each epoch has an order of its own, drawn
-    from a stream that nothing else consumes (`lmrl_bench.core.seeding`).
+    Prompts come in random order without replacement. Each epoch has its own order, drawn from a
+    random stream that nothing else uses (`lmrl_bench.core.seeding`).
 
     Args:
         task: The task.
-        codec: Its codec, made with the policy's tokenizer and the task's limits.
-        split: Which split.
+        codec: Codec with the policy's tokenizer and the task's limits.
+        split: The split.
         seed: Seed of the order.
         transforms: Reward transforms of training; `outcome` never applies them.
 
     Attributes:
-        rules: When an episode ends.
+        rules: Rules for the end of an episode.
         samples: The split's samples, in file order.
-        counters: Events so far.
+        counters: Event counts so far.
 
     Raises:
         TaskError: The split is empty.
@@ -131,7 +131,7 @@ class EpisodeCore:
         self.reseed(seed)
 
     def reseed(self, seed: int) -> None:
-        """Starts the order of prompts anew, from another seed."""
+        """Restarts the order of prompts with another seed."""
         self._seed, self._epoch, self._position = seed, 0, 0
         self._order = self._epoch_order()
 
@@ -140,10 +140,11 @@ class EpisodeCore:
 
         Args:
             n_prompts: Number of prompts.
-            group_size: Rows per prompt; they are adjacent and have the same group id.
+            group_size: Completions per prompt; their rows are adjacent and share a group id.
 
         Returns:
-            `n_prompts * group_size` rows, padded to the longest, group ids 0 to `n_prompts - 1`.
+            `n_prompts * group_size` rows, padded to the longest, with group ids 0 to
+            `n_prompts - 1`.
         """
         if n_prompts < 1 or group_size < 1:
             raise ValueError(f"n_prompts ({n_prompts}) and group_size ({group_size}) must be >= 1")
@@ -152,7 +153,7 @@ class EpisodeCore:
         return self.codec.prompts(samples, np.repeat(np.arange(n_prompts), group_size).tolist())
 
     def draw(self) -> Sample:
-        """Draws the next sample of the order."""
+        """Draws the next sample."""
         if self._position == len(self._order):
             self._epoch, self._position = self._epoch + 1, 0
             self._order = self._epoch_order()
@@ -163,7 +164,7 @@ class EpisodeCore:
         """Returns a sample of the split by its id.
 
         Raises:
-            ValueError: There is no such sample; names the nearest.
+            ValueError: Unknown id; the message names the nearest one.
         """
         if sample_id not in self._rows:
             raise ValueError(
@@ -176,26 +177,26 @@ class EpisodeCore:
         """Returns the sample in row `index` of the split.
 
         Raises:
-            ValueError: There are fewer rows.
+            ValueError: The split has fewer rows.
         """
         if not 0 <= index < len(self.samples):
             raise ValueError(
-                f"no row {index} in the split '{self.split}' of task '{self.task.name}', which has "
-                f"rows 0 to {len(self.samples) - 1}"
+                f"no row {index} in the split '{self.split}' of task '{self.task.name}' (allowed: 0 to "
+                f"{len(self.samples) - 1})"
             )
         return self.samples[index]
 
     def samples_of(self, prompts: Prompts) -> list[Sample]:
-        """Returns the `B` samples behind prompts."""
+        """Returns the `B` samples of encoded prompts."""
         return [self.sample(name) for name in prompts.sample_ids]
 
     def completions(self, ids: IntegerArray) -> Completions:
-        """Reads `(B, T)` response ids by the rules: what stands after EOS becomes padding.
+        """Applies the rules to completion ids `(B, T)`; tokens after EOS become padding.
 
-        The log-probabilities are unknown here and 0.
+        Log-probabilities are unknown here and set to 0.
 
         Raises:
-            ValueError: Wrong width, or an id that the tokenizer does not know.
+            ValueError: Wrong width, or an unknown token id.
         """
         ends = self.rules.ends_of(ids)
         return Completions(
@@ -207,11 +208,11 @@ class EpisodeCore:
         )
 
     def outcome(self, prompts: Prompts, completions: Completions) -> Outcome:
-        """Scores `B` finished episodes: one decoding and one reward call.
+        """Scores `B` finished episodes with one decoding step and one reward call.
 
         Raises:
             RewardError: A reward is not finite or has the wrong shape.
-            ValueError: An episode has no token, or ended both ways or neither.
+            ValueError: An episode has no token, or is not exactly one of terminated and truncated.
         """
         samples = self.samples_of(prompts)
         _check_ends(completions)
@@ -275,7 +276,7 @@ class EpisodeCore:
         return torch.from_numpy(transformed.scores).to(batch.scores), transformed.means
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a checkpoint needs to go on with the same prompts; plain numbers."""
+        """Returns the state that a checkpoint needs to continue with the same prompts."""
         return {
             "split": self.split,
             "n_samples": len(self.samples),
@@ -286,23 +287,23 @@ class EpisodeCore:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken.
+        """Continues from a state returned by `state_dict`.
 
         Raises:
-            RecordError: The state is of another split or of other data.
+            RecordError: The state belongs to another split or to other data.
         """
         here, there = (self.split, len(self.samples)), (state["split"], state["n_samples"])
         if here != there:
             raise RecordError(
-                f"the checkpoint has {there[1]} samples of '{there[0]}', task '{self.task.name}' "
-                f"has {here[1]} of '{here[0]}'; resume with the data that the run began with"
+                f"the checkpoint has {there[1]} samples of '{there[0]}', but task '{self.task.name}' "
+                f"has {here[1]} of '{here[0]}'; resume with the data that the run started with"
             )
         self._seed, self._epoch, self._position = state["seed"], state["epoch"], state["position"]
         self._order = self._epoch_order()
         self.counters = Counters(**state["counters"])
 
     def __getstate__(self) -> dict[str, Any]:
-        # A reward may hold models and files; a copy in another process opens its own.
+        # Rewards may hold models and open files: a copy in another process builds its own.
         return self.__dict__ | {"_reward": None}
 
     def _epoch_order(self) -> IntegerArray:
@@ -331,7 +332,7 @@ def _float32(values: NDArray[np.float64]) -> Tensor:
 
 
 def _check_single_precision(name: str, outcome: Outcome, batch: RewardBatch) -> None:
-    """Refuses numbers that are finite as float64 and infinite as the float32 of training."""
+    """Rejects values that are finite in float64 but infinite in float32, which training uses."""
     check_finite(name, outcome.scores.double().numpy(), batch)
     for part, values in outcome.components.items():
         check_finite(part, values.double().numpy(), batch)
@@ -343,7 +344,7 @@ def _check_ends(completions: Completions) -> None:
         row = int((~once).nonzero()[0])
         raise ValueError(f"row {row} must be either terminated or truncated")
     if not bool(completions.mask.any(dim=1).all()):
-        raise ValueError("an episode has no token; even an empty response has its EOS")
+        raise ValueError("an episode has no token; an empty completion still has its EOS")
 
 
 def _check_output(name: str, output: RewardOutput, batch: RewardBatch) -> None:
@@ -356,7 +357,7 @@ def _check_output(name: str, output: RewardOutput, batch: RewardBatch) -> None:
 
 
 def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | None:
-    """Brings token rewards to the width of the responses; refuses any after the end of a row."""
+    """Pads token rewards to the width of the completions; rejects rewards after the end."""
     if output.token_rewards is None:
         return None
     given = _float32(output.token_rewards)
@@ -371,7 +372,7 @@ def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | No
     wide[:, :width] = given[:, :width]
     if not bool(given.isfinite().all()) or bool(wide[~mask].any()) or bool(given[:, width:].any()):
         raise RewardError(
-            f"reward '{name}' gave token rewards that are not finite or stand after the end of a "
-            "response; they must be 0 there"
+            f"reward '{name}' gave token rewards that are not finite, or not 0 after the end of a "
+            "response"
         )
     return wide

@@ -1,4 +1,4 @@
-"""Which prompt a row of a vector environment gets next, with groups that stay together."""
+"""Assigns prompts to the rows of a vector environment, keeping groups together."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lmrl_bench.envs.core import EpisodeCore
 
 
 class PromptQueue:
-    """Hands out samples to `N` rows in groups of `G` neighbours.
+    """Hands out samples to `N` rows in groups of `G` adjacent rows.
 
-    Rows of a group end at different times in the token view, so each drawing of a group waits until
-    all `G` rows have answered it.
+    In the token view, rows of a group end at different times, so a drawn sample is kept until all
+    `G` rows have received it.
 
     Args:
-        core: Where samples are drawn.
+        core: Source of the samples.
         n_rows: `N`.
         group_size: `G`.
 
@@ -36,17 +36,17 @@ class PromptQueue:
         self._forced: dict[int, Sample] = {}
 
     def force(self, sample_ids: Sequence[str]) -> None:
-        """Sets the samples of the rows' next episodes, one per row.
+        """Sets the samples of the next episodes, one per row.
 
         Raises:
-            ValueError: Wrong number, or an unknown sample.
+            ValueError: Wrong number of samples, or an unknown sample.
         """
         if len(sample_ids) != len(self._turns):
             raise ValueError(f"{len(sample_ids)} sample ids for {len(self._turns)} environments")
         self._forced = {row: self._core.sample(name) for row, name in enumerate(sample_ids)}
 
     def next(self, row: int) -> tuple[Sample, int]:
-        """Returns the row's next sample and the number of its drawing."""
+        """Returns the row's next sample and the number of the draw."""
         if row in self._forced:
             return self._forced.pop(row), self._number()
         key = (row // self._group_size, self._turns[row])

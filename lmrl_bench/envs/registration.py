@@ -1,8 +1,8 @@
 """Registers both views of every task with Gymnasium.
 
 `LMRL/<task>-v<version>` is the token view, `LMRL/<task>-completion-v<version>` the completion view;
-the version is the task's. Only `task.yaml` files are read here: data, tokenizers and rewards wait
-until an environment is made.
+the version is the task's. Only `task.yaml` files are read here; data, tokenizers and rewards are
+loaded when an environment is created.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _VIEWS = {
 def register_tasks() -> list[str]:
     """Registers the tasks of the catalog that are not registered yet; returns the new ids.
 
-    A task whose definition is wrong is left out with a warning that quotes the error, so that it
-    does not take the others with it.
+    A task with an invalid definition is skipped with a warning, so that the other tasks stay
+    usable.
     """
     try:
         known = folders()
@@ -51,14 +51,14 @@ def register_tasks() -> list[str]:
 
 
 def register_task(task: str | Path, version: int | None = None) -> list[str]:
-    """Registers the two views of one task; returns the ids that are new.
+    """Registers the two views of one task; returns the new ids.
 
     Args:
-        task: A task of the catalog by name, or the folder of a task of your own.
-        version: Its version, if it is known; then `task` must be a name, and nothing is read.
+        task: Name of a task in the catalog, or a task folder.
+        version: The task's version, if known. Then `task` must be a name, and no file is read.
 
     Raises:
-        LmrlBenchError: There is no such task, or its definition is wrong.
+        LmrlBenchError: The task does not exist, or its definition is invalid.
     """
     new = []
     name, source = str(task), str(task)

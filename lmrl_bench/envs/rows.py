@@ -1,6 +1,6 @@
-"""`N` running episodes as arrays: what both views observe, push tokens into, and score.
+"""State of `N` running episodes as arrays, shared by both views.
 
-The single environments are the case `N = 1`.
+Single environments are the case `N = 1`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Info = dict[str, Any]
 
 
 def observation_space(core: EpisodeCore, vocabulary_size: int) -> spaces.Space[Observation]:
-    """Returns the space of one row.
+    """Returns the observation space of one row.
 
-    Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, padded on the left to the task's limit;
-    `response_ids` and `response_mask` `(T,)`, padded on the right to its cap.
+    Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, left-padded to the task's limit;
+    `response_ids` and `response_mask` `(T,)`, right-padded to its cap.
     """
 
     def box(length: int, high: int) -> spaces.Box:
@@ -45,14 +45,14 @@ def observation_space(core: EpisodeCore, vocabulary_size: int) -> spaces.Space[O
 
 
 class EpisodeRows:
-    """`N` episodes in progress over one core.
+    """Holds `N` running episodes over one core.
 
     Args:
         core: The core.
         n_rows: `N`.
 
     Attributes:
-        lengths: `(N,)` int64, tokens chosen so far.
+        lengths: Tokens chosen so far, int64 `(N,)`.
     """
 
     def __init__(self, core: EpisodeCore, n_rows: int) -> None:
@@ -84,7 +84,7 @@ class EpisodeRows:
             Terminated and truncated, both `(M,)`.
 
         Raises:
-            ValueError: A token is not in the tokenizer; nothing has changed then.
+            ValueError: Unknown token; the rows are unchanged.
         """
         self.core.rules.require_tokens(tokens)
         chosen = np.arange(len(self.lengths)) if rows is None else rows
@@ -96,13 +96,13 @@ class EpisodeRows:
     def write(
         self, responses: IntegerArray, rows: IntegerArray | None = None
     ) -> tuple[BooleanArray, BooleanArray]:
-        """Sets whole responses `(M, T)` of `M` rows, by default all.
+        """Sets the complete responses `(M, T)` of `M` rows, by default all.
 
         Returns:
             Terminated and truncated, both `(M,)`.
 
         Raises:
-            ValueError: Wrong width, or an id that the tokenizer does not know.
+            ValueError: Wrong width, or an unknown token id.
         """
         completions = self.core.completions(responses)
         chosen = np.arange(len(self.lengths)) if rows is None else rows
@@ -116,12 +116,12 @@ class EpisodeRows:
         """Scores the finished episodes in `rows` with one reward call.
 
         Args:
-            rows: Which rows, `M` of them.
-            terminated: `(M,)`; the others are truncated.
+            rows: Indices of the `M` rows.
+            terminated: `(M,)`; the other rows are truncated.
 
         Returns:
-            The rewards `(M,)` and one info each: those of the start, and `text`, `length` (tokens),
-            `early_eos`, `reward_components`.
+            Rewards `(M,)` and one info per row: those of the start, plus `text`, `length` (tokens),
+            `early_eos` and `reward_components`.
         """
         index = np.asarray(rows, dtype=np.int64)
         ended = torch.from_numpy(np.asarray(terminated, dtype=np.bool_))
@@ -165,11 +165,11 @@ class EpisodeRows:
     def sample(self, row: int) -> Sample:
         """Returns the sample of a row's episode."""
         sample = self._samples[row]
-        assert sample is not None, "begin() comes first"
+        assert sample is not None, "begin() must be called first"
         return sample
 
     def text(self, row: int) -> str:
-        """Returns the response so far as text."""
+        """Returns the completion so far as text."""
         mask = self._response_mask()[row : row + 1].astype(np.bool_)
         ids = torch.from_numpy(self._response_ids[row : row + 1])
         return self.core.codec.decode(ids, torch.from_numpy(mask))[0]

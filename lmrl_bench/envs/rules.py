@@ -1,15 +1,15 @@
-"""When an episode ends and what counts, as pure functions on ids.
+"""The rules of an episode, as pure functions on token ids.
 
-The one statement of the rules that the token view, the completion view and the batched core share:
+The token view, the completion view and the batched core share these rules:
 
-* EOS ends the episode (**terminated**) and is itself a token that the policy chose.
-* The `max_tokens`-th token without EOS ends it too (**truncated**); EOS at that place terminates.
-* Whatever stands after the end does not exist.
+* EOS ends the episode (**terminated**) and counts as a token chosen by the policy.
+* The `max_tokens`-th token ends it too (**truncated**), unless it is EOS.
+* Tokens after the end are ignored.
 * EOS before `min_tokens` tokens is illegal. Policies of this package cannot draw it, because their
-  distribution masks it. An environment, which anybody may step, ends the episode there as at any
-  EOS, reports it (`early_eos`) and counts it; so all views agree, and random agents do not crash.
-* Each of the checkpoint's end tokens counts as EOS.
-* An id outside the tokenizer has no text: a `ValueError`.
+  distribution masks it. An environment, which any agent may step, ends the episode as at any other
+  EOS, reports `early_eos` and counts it; so all views agree, and random agents do not crash.
+* Every end token of the checkpoint counts as EOS.
+* An id that the tokenizer does not know raises a `ValueError`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ BooleanArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Ends:
-    """How `B` responses ended.
+    """Ends of `B` completions.
 
     Attributes:
         mask: `(B, T)`, true up to and including the last token of the episode.
-        terminated: `(B,)`, by EOS.
-        truncated: `(B,)`, by the cap.
-        early_eos: `(B,)`, by EOS before the minimum length.
+        terminated: `(B,)`, ended by EOS.
+        truncated: `(B,)`, ended by the length cap.
+        early_eos: `(B,)`, ended by EOS before the minimum length.
     """
 
     mask: BooleanArray
@@ -43,19 +43,19 @@ class Ends:
 
     @property
     def lengths(self) -> IntegerArray:
-        """`(B,)`, tokens, EOS included."""
+        """Lengths in tokens, including EOS, `(B,)`."""
         lengths: IntegerArray = self.mask.sum(axis=1, dtype=np.int64)
         return lengths
 
 
 @dataclass(frozen=True)
 class EpisodeRules:
-    """The rules of one task under one tokenizer.
+    """The rules of one task with one tokenizer.
 
     Attributes:
-        vocabulary: Legal ids, end tokens and the id at padded places.
-        max_tokens: Cap of a response, EOS included.
-        min_tokens: EOS is illegal before so many tokens.
+        vocabulary: Legal ids, end tokens and the padding id.
+        max_tokens: Length cap, including EOS.
+        min_tokens: EOS is illegal before this many tokens.
     """
 
     vocabulary: Vocabulary
@@ -66,18 +66,20 @@ class EpisodeRules:
         """Checks that the tokenizer knows all ids.
 
         Raises:
-            ValueError: Names the first unknown id.
+            ValueError: An unknown id; the message names the first one.
         """
         vocabulary = self.vocabulary
         known = vocabulary.known(vocabulary.width)
+        # Fast path for the normal case, as this runs at every step of an environment.
         if not ids.size or (ids.min() >= 0 and ids.max() < len(known) and known[ids].all()):
             return
         inside = (ids >= 0) & (ids < vocabulary.width)
         unknown = ids[~(inside & known[np.where(inside, ids, 0)])]
         if unknown.size:
             raise ValueError(
-                f"token {int(unknown.flat[0])} is not in the tokenizer, whose ids are {vocabulary.described}; "
-                "give the other outputs of the model probability 0 before sampling"
+                f"token {int(unknown.flat[0])} is not in the tokenizer, whose ids are "
+                f"{vocabulary.described}; set the probability of the model's other outputs to 0 "
+                "before sampling"
             )
 
     def ends_after(
@@ -88,20 +90,21 @@ class EpisodeRules:
         return terminated, ~terminated & (positions + 1 >= self.max_tokens)
 
     def ends_of(self, ids: IntegerArray) -> Ends:
-        """Finds the ends of whole responses.
+        """Finds the ends of complete responses.
 
         Args:
-            ids: `(B, T)`, `T` the cap; everything after a row's first EOS is ignored.
+            ids: `(B, T)`, where `T` is the cap; tokens after a row's first EOS are ignored.
 
         Raises:
-            ValueError: The width is not the cap, or an id inside an episode is unknown.
+            ValueError: The width is not the cap, or an id before the end is unknown.
         """
         if ids.ndim != 2 or ids.shape[1] != self.max_tokens:
             raise ValueError(
-                f"responses have shape {ids.shape}, expected (B, {self.max_tokens}): pad them on "
-                "the right, after EOS, to the length cap"
+                f"responses have shape {ids.shape}, expected (B, {self.max_tokens}): right-pad them "
+                "after EOS to the length cap"
             )
         is_eos = self._is_end(ids).astype(np.int64)
+        # Exclusive cumulative sum: the EOS itself still belongs to the episode.
         eos_before = np.cumsum(is_eos, axis=1) - is_eos
         mask = eos_before == 0
         self.require_tokens(ids[mask])
@@ -110,7 +113,7 @@ class EpisodeRules:
         return Ends(mask, terminated, ~terminated, early)
 
     def legal_tokens(self, positions: IntegerArray, width: int) -> BooleanArray:
-        """Returns `(N, width)`, true at the ids that may be drawn at `positions` (from 0)."""
+        """Returns `(N, width)`, true for ids that may be drawn at `positions` (from 0)."""
         legal = np.tile(self.vocabulary.known(width), (len(positions), 1))
         for eos_id in self.vocabulary.eos_ids:
             legal[positions < self.min_tokens, eos_id] = False

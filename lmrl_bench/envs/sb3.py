@@ -1,8 +1,9 @@
-"""Adapter from our vector environments to Stable-Baselines3's `VecEnv`.
+"""Adapts the vector environments to Stable-Baselines3's `VecEnv`.
 
-SB3's contract differs from Gymnasium's: flags collapse into `dones`, with `TimeLimit.truncated` and
-`terminal_observation` in a list of infos. Note that SB3's on-policy algorithms bootstrap the value
-of truncated episodes; for episode statistics in its log, wrap the adapter in SB3's `VecMonitor`.
+SB3's interface differs from Gymnasium's: terminated and truncated are merged into `dones`, and a
+list of infos contains `TimeLimit.truncated` and `terminal_observation`. SB3's on-policy algorithms
+bootstrap the value of truncated episodes. For episode statistics in SB3's log, wrap the adapter in
+SB3's `VecMonitor`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from lmrl_bench.envs.vector import EpisodeVectorEnv
 
 
 class TextVecEnv(VecEnv):
-    """A token or completion vector environment as SB3 wants it.
+    """A token or completion vector environment with SB3's interface.
 
     Args:
-        venv: The environment; its rows share one core, so attributes belong to all of them.
+        venv: The environment; its rows share one core, and therefore all attributes.
 
     Raises:
-        ValueError: The environment resets rows in the next step.
+        ValueError: The environment resets rows in the following step.
     """
 
     actions: NDArray[np.int64]
@@ -36,16 +37,16 @@ class TextVecEnv(VecEnv):
     def __init__(self, venv: EpisodeVectorEnv) -> None:
         if venv.autoreset_mode != AutoresetMode.SAME_STEP:
             raise ValueError(
-                f"autoreset_mode is {venv.autoreset_mode.value}, but Stable-Baselines3 resets rows in "
-                "the step in which they end; make the environment with SameStep"
+                f"autoreset_mode is {venv.autoreset_mode.value}, but Stable-Baselines3 requires SameStep: "
+                "it resets rows in the step in which they end"
             )
         self.venv = venv
         self._listed = DictInfoToList(venv)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> Observation:
-        """Starts all episodes; uses up what `seed` and `set_options` have set."""
-        # SB3 numbers the rows' seeds from the one that it was given; one core needs only that.
+        """Starts all episodes, using up the values of `seed` and `set_options`."""
+        # SB3 derives one seed per row from the given one; the shared core needs only the first.
         observation, self.reset_infos = self._listed.reset(
             seed=self._seeds[0], options=self._reset_options_of_all()
         )
@@ -54,11 +55,11 @@ class TextVecEnv(VecEnv):
         return observation
 
     def step_async(self, actions: NDArray[np.int64]) -> None:
-        """Keeps the actions for `step_wait`."""
+        """Stores the actions for `step_wait`."""
         self.actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Steps; the info of an ended row is that of its last step."""
+        """Steps all rows; the info of an ended row is that of its last step."""
         observation, rewards, terminated, truncated, given = self._listed.step(self.actions)
         infos: list[dict[str, Any]] = []
         for row, info in enumerate(given):
@@ -75,7 +76,7 @@ class TextVecEnv(VecEnv):
         self.venv.close()
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
-        """Returns the shared attribute, once per row asked for."""
+        """Returns the shared attribute, once per requested row."""
         value = getattr(self.venv, attr_name)
         return [value for _ in self._get_indices(indices)]
 
@@ -83,7 +84,7 @@ class TextVecEnv(VecEnv):
         """Sets the shared attribute.
 
         Raises:
-            ValueError: Only some rows were asked for; they have no attributes of their own.
+            ValueError: Only some rows are requested, but they have no attributes of their own.
         """
         if len(list(self._get_indices(indices))) != self.num_envs:
             raise ValueError("rows share their attributes; set them for all rows")
@@ -105,15 +106,15 @@ class TextVecEnv(VecEnv):
         wrapper_class: type[gymnasium.Wrapper[Any, Any, Any, Any]],  # noqa: ARG002 - SB3's
         indices: VecEnvIndices = None,
     ) -> list[bool]:
-        """Returns false for each row; rows are no environments that could be wrapped."""
+        """Returns false for each row, because rows are not environments that could be wrapped."""
         return [False for _ in self._get_indices(indices)]
 
     def get_images(self) -> Sequence[NDArray[np.uint8] | None]:
-        """Returns no images: text is rendered as text."""
+        """Returns no images: episodes are rendered as text."""
         return [None] * self.num_envs
 
     def _reset_options_of_all(self) -> dict[str, Any] | None:
-        """Turns SB3's options per row into the vector environment's."""
+        """Converts SB3's options per row to options of the vector environment."""
         options = self._options
         if not any(options):
             return None

@@ -1,4 +1,4 @@
-"""From the names in `gymnasium.make` to a core: opens the task and the tokenizer."""
+"""Builds the core of an environment from the names given to `gymnasium.make`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmrl_bench.data.tokenization import Kind, TextCodec
-from lmrl_bench.data.vocabulary import kind_beside
+from lmrl_bench.data.vocabulary import stored_kind
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.tasks.catalog import load_task
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 def open_core(
     task: Task | str, tokenizer: PreTrainedTokenizerBase | str | None, split: Split
 ) -> EpisodeCore:
-    """Opens the core behind an environment.
+    """Builds the core of an environment.
 
     Args:
-        task: A task, or the name or folder of one.
-        tokenizer: A tokenizer, or the name or folder of a model (see `lmrl_bench.models.names`);
-            default: the tokenizer of the task's default policy.
-        split: Which split.
+        task: A task, or its name or folder.
+        tokenizer: A tokenizer, or the name or folder of a model (see `lmrl_bench.models.names`); by
+            default the tokenizer of the task's default policy.
+        split: The split.
 
     Raises:
-        LmrlBenchError: Unknown name, missing file or asset, tokenizer without EOS.
+        LmrlBenchError: Unknown name, missing file or download, or a tokenizer without EOS.
     """
     opened = load_task(task) if isinstance(task, str) else task
     if tokenizer is None:
@@ -44,7 +44,7 @@ def open_core(
         max_prompt_tokens=prompt.max_tokens,
         truncate=prompt.truncate,
         max_response_tokens=response.max_tokens,
-        kind=kind_beside(tokenizer) or _only(opened.spec.policies.kinds),
+        kind=stored_kind(tokenizer) or _only(opened.spec.policies.kinds),
     )
     return EpisodeCore(opened, codec, split=split)
 

@@ -1,9 +1,9 @@
-"""Both views as native `VectorEnv`s: `N` episodes over one core, one reward call per step.
+"""Vectorized versions of both views: `N` episodes over one core, one reward call per step.
 
-By default rows that end are reset in the same step (`AutoresetMode.SAME_STEP`), so a completion
-environment gives new prompts with every step. With `autoreset_mode="NextStep"` they are reset by the
-step after, whose action for them is ignored; Gymnasium's vector observation wrappers and other
-libraries ask for that. All rows draw from one order of prompts.
+By default, rows that end are reset in the same step (`AutoresetMode.SAME_STEP`), so a completion
+environment returns new prompts with every step. With `autoreset_mode="NextStep"` they are reset in
+the following step, which ignores their action; Gymnasium's vector observation wrappers and some
+libraries require this. All rows draw from the same order of prompts.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ StepResult = tuple[Observation, NDArray[np.float64], BooleanArray, BooleanArray,
 
 
 class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
-    """`N` episodes side by side; the views add their actions and what a step does to the rows.
+    """Runs `N` parallel episodes; the views add action space and `apply`.
 
     Args:
-        task: A task, or the name or folder of one.
-        tokenizer: A tokenizer, or the name or folder of a model; default: the one of the task's
-            default policy.
+        task: A task, or its name or folder.
+        tokenizer: A tokenizer, or the name or folder of a model; by default the tokenizer of the
+            task's default policy.
         num_envs: `N`.
-        split: Which split the prompts come from.
-        vocabulary_size: Width of the action space; default: the tokenizer's largest id plus one.
+        split: Split that the prompts come from.
+        vocabulary_size: Size of the action space; by default the tokenizer's largest id plus one.
         render_mode: None or "ansi".
-        autoreset_mode: `AutoresetMode.SAME_STEP` or `NEXT_STEP`, or its value as a text.
+        autoreset_mode: `AutoresetMode.SAME_STEP` or `NEXT_STEP`, or the value as a string.
 
     Raises:
-        LmrlBenchError: Task, tokenizer or data are not usable.
-        ValueError: `num_envs` is not positive, `vocabulary_size` is too small, or there is no such
-            mode.
+        LmrlBenchError: Task, tokenizer or data are unusable.
+        ValueError: `num_envs` is not positive, `vocabulary_size` is too small, or the mode is
+            unknown.
     """
 
     def __init__(
@@ -91,13 +91,13 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
 
     @abstractmethod
     def make_single_action_space(self) -> spaces.Space[Any]:
-        """Returns what one row of `step`'s actions is."""
+        """Returns the action space of one row."""
 
     @abstractmethod
     def apply(
         self, actions: NDArray[np.int64], rows: IntegerArray
     ) -> tuple[BooleanArray, BooleanArray]:
-        """Changes `M` of the `N` rows; returns terminated and truncated, both `(M,)`."""
+        """Applies the actions of `M` rows; returns terminated and truncated, both `(M,)`."""
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -105,13 +105,13 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         """Starts `N` episodes.
 
         Args:
-            seed: Starts the order of prompts anew. Without any seed so far, it is random.
-            options: `{"group_size": G}`: adjacent rows in groups of `G` answer the same prompt,
-                also after they end and go on (until the next `reset`; default 1).
+            seed: Restarts the order of prompts. Without any seed so far, the order is random.
+            options: `{"group_size": G}`: adjacent rows in groups of `G` get the same prompt, in
+                later episodes too (until the next `reset`; default 1).
                 `{"sample_ids": [...]}`: the `N` prompts of the first episodes.
 
         Returns:
-            Observations `(N, …)`, and `sample_id`, `prompt`, `group_id` (equal for one drawing).
+            Observations `(N, …)`, and `sample_id`, `prompt`, `group_id` (one number per draw).
 
         Raises:
             ValueError: Unknown option or sample, or `G` does not divide `N`.
@@ -131,18 +131,17 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         return self._rows.observe(), infos
 
     def step(self, actions: NDArray[np.int64]) -> StepResult:
-        """Steps all rows; those that end are scored together and start again.
+        """Steps all rows; rows that end are scored together and start again.
 
         Returns:
             Observations `(N, …)`, rewards, terminated, truncated `(N,)`, and infos in Gymnasium's
-            vector form. With `SAME_STEP` the observations of ended rows are those of their new
-            episodes; `final_obs` and `final_info` are of the old ones, and `sample_id`, `prompt`,
-            `group_id` of the new ones. With `NEXT_STEP` observations and infos are of the old
-            episodes, and the next step, which ignores the row's action, returns those of the new
-            ones with reward 0.
+            vector form. With `SAME_STEP`, ended rows return the observation, `sample_id`, `prompt`
+            and `group_id` of their new episode, and `final_obs` and `final_info` of the old one.
+            With `NEXT_STEP`, they return those of the old episode; the next step, which ignores
+            their action, returns those of the new one with reward 0.
 
         Raises:
-            ValueError: Wrong shape, or a token that the tokenizer does not know.
+            ValueError: Wrong shape, or an unknown token.
             ResetNeeded: `reset` has not been called.
         """
         if not self._started:
@@ -169,7 +168,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         return self._rows.observe(), rewards, terminated, truncated, infos
 
     def _final(self, ended: Sequence[int], final_infos: Sequence[Info]) -> Info:
-        """Packs the infos of rows that have ended."""
+        """Collects the infos of rows that have ended."""
         infos: Info = {}
         last = self._rows.observe()
         for row, info in zip(ended, final_infos, strict=True):
@@ -180,12 +179,12 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         return infos
 
     def render(self) -> tuple[str, ...] | None:
-        """Returns prompt and response so far of every row as text."""
+        """Returns prompt and completion so far of every row as text."""
         if self.render_mode is None:
-            gymnasium.logger.warn("render() needs an environment made with render_mode='ansi'")
+            gymnasium.logger.warn("render() requires render_mode='ansi'")
             return None
         if not self._started:
-            raise ResetNeeded("reset() must come before render()")
+            raise ResetNeeded("call reset() before render()")
         rows = range(self.num_envs)
         return tuple(render_text(self._rows, row, 0.0, done=False) for row in rows)
 
@@ -202,32 +201,32 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
 
 
 class TextGenerationVectorEnv(EpisodeVectorEnv):
-    """The token view, `N` rows: one step is one token in each row; see `EpisodeVectorEnv`."""
+    """The token view with `N` rows: one step is one token per row; see `EpisodeVectorEnv`."""
 
     def make_single_action_space(self) -> spaces.Discrete[np.int64]:
-        """Returns the tokens."""
+        """Returns the space of tokens."""
         return spaces.Discrete(self.vocabulary_size)
 
     def apply(self, actions: IntegerArray, rows: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Appends one token of `(N,)` to each of the rows."""
+        """Appends one token to each of the rows; actions are `(N,)`."""
         if actions.shape != (self.num_envs,):
             raise ValueError(f"actions have shape {actions.shape}, expected ({self.num_envs},)")
         return self._rows.push(actions[rows], rows)
 
     def action_masks(self) -> BooleanArray:
-        """Returns `(N, vocabulary_size)`, true at the legal next tokens (sb3-contrib's name)."""
+        """Returns `(N, vocabulary_size)`, true for legal next tokens (name from sb3-contrib)."""
         return self.core.rules.legal_tokens(self._rows.lengths, self.vocabulary_size)
 
 
 class CompletionVectorEnv(EpisodeVectorEnv):
-    """The completion view, `N` rows: one step is one response in each; see `EpisodeVectorEnv`."""
+    """The completion view with `N` rows: one step is one completion per row."""
 
     def make_single_action_space(self) -> ResponseSpace:
-        """Returns the padded responses `(T,)`."""
+        """Returns the space of padded completions `(T,)`."""
         return ResponseSpace(self.core.rules, self.vocabulary_size)
 
     def apply(self, actions: IntegerArray, rows: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
-        """Sets the responses of the rows, of `(N, T)`."""
+        """Sets the completions of the rows; actions are `(N, T)`."""
         if actions.shape[:1] != (self.num_envs,):
             raise ValueError(f"{len(actions)} responses for {self.num_envs} rows")
         return self._rows.write(actions[rows], rows)

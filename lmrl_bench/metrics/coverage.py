@@ -71,7 +71,7 @@ class ConceptCoverage(Metric):
         ):
             raise MetricError(
                 f"metric '{self.name}': meta '{self._field}' of sample '{sample.id}' is not a list "
-                f"of single words ({concepts!r});  list the column in data.meta of task.yaml"
+                f"of single words ({concepts!r}); list the column in data.meta of task.yaml"
             )
         return concepts
 

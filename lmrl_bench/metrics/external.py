@@ -135,7 +135,7 @@ class EvaluateMetric(Metric):
         if np.shape(value)[:1] != (len(responses),) or isinstance(value, str | Mapping):
             raise MetricError(
                 f"metric '{self.name}': '{self._key}' of the module's result is neither a number "
-                f"nor a list of  {len(responses)} numbers, one per completion"
+                f"nor a list of {len(responses)} numbers, one per completion"
             )
         return per_response(value, samples, f"metric '{self.name}'", MetricError)
 

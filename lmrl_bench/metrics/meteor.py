@@ -53,7 +53,7 @@ class MeteorExactStem(Metric):
         if not (0 <= alpha <= 1 and beta >= 0 and 0 <= gamma <= 1):
             raise MetricError(
                 "metric 'meteor-exact-stem': alpha and gamma must be in [0, 1], and beta at "
-                f"least 0; got  alpha {alpha}, beta {beta}, gamma {gamma}"
+                f"least 0; got alpha {alpha}, beta {beta}, gamma {gamma}"
             )
         self._parameters = {"alpha": alpha, "beta": beta, "gamma": gamma}
 

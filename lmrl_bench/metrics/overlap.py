@@ -5,7 +5,7 @@ effective order (otherwise completions shorter than four words would always scor
 
 BLEU and chrF also serve as rewards. In the usual cases the matches of all completions are therefore
 counted at once (`ngrams`) and all sentence scores computed together; otherwise sacrebleu counts.
-Values equal sacrebleu's  on every text tried (tests/oracle).
+Values equal sacrebleu's on every text tried (tests/oracle).
 
 Papers: Papineni et al. 2002 (BLEU), Popović 2015 and 2017 (chrF, chrF++), Snover et al. 2006 (TER),
 Post 2018 (sacrebleu).

@@ -1,8 +1,8 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) through PEFT, the extra `peft`.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) through PEFT, the optional dependency `peft`.
 
-The base model is frozen and small matrices beside its linear layers learn. A new adapter changes
-nothing until it has learnt, so the base model is the start of a run: its reference is the same
-model with the adapter switched off, and no second copy of the weights is needed.
+The base model stays frozen, and small matrices added to its linear layers are trained. A new
+adapter does not change the output, so a run can start from the base model, and the reference policy
+is the same model with the adapter disabled: no second copy of the weights is needed.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from lmrl_bench.models.adapters import require_peft
 
 
 def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
-    """Freezes the model and adds a new adapter, which is all that learns.
+    """Freezes the model and adds a new adapter, the only part that is trained.
 
-    The first matrix of each pair is drawn from torch's global random numbers, the second is zero.
+    The first matrix of each pair is drawn from torch's global random generator, the second is zero.
 
     Raises:
-        PolicyError: PEFT is not installed, or the model has no such layers.
+        PolicyError: PEFT is not installed, or the model lacks the target layers.
     """
     require_peft()
     from peft import LoraConfig
@@ -39,7 +39,7 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
     )
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees GPT-2's layers itself
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT corrects it for GPT-2 itself
             model.add_adapter(lora)
     except ValueError as error:
         raise PolicyError(
@@ -49,13 +49,13 @@ def add_adapter(model: PreTrainedModel, config: AdapterConfig) -> None:
 
 
 def has_adapter(model: PreTrainedModel) -> bool:
-    """True if the model carries an adapter."""
+    """Returns whether the model has an adapter."""
     return bool(getattr(model, "_hf_peft_config_loaded", False))
 
 
 @contextmanager
 def without_adapter(model: PreTrainedModel) -> Iterator[None]:
-    """Inside, the model is its base model."""
+    """Disables the adapter inside the context, which leaves the base model."""
     model.disable_adapters()
     try:
         yield

@@ -1,7 +1,7 @@
-"""Adapters of PEFT on their base model: each weight of the file is in the model afterwards, or the folder is refused.
+"""Loads PEFT adapters onto their base model, completely or not at all.
 
-PEFT's own loader is used (Transformers' drops the magnitudes of DoRA), and then asked to write what it has read: that
-must be the file again.
+It uses PEFT's own loader (that of Transformers drops the magnitudes of DoRA), and then lets PEFT
+write the state it has read, which must equal the file.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ _MERGE: Final = "merge the adapter into its base (PEFT's merge_and_unload), save
 
 
 def require_peft() -> None:
-    """Checks that adapters can be read and made.
+    """Checks that adapters can be used.
 
     Raises:
         PolicyError: PEFT is not installed.
     """
     if importlib.util.find_spec("peft") is None:
         raise PolicyError(
-            "adapters need PEFT, which is not installed; install it: pip install 'lmrl-bench[peft]'"
+            "adapters require PEFT, which is not installed; run: pip install 'lmrl-bench[peft]'"
         )
 
 
 def put_adapter(model: PreTrainedModel, folder: Path) -> None:
-    """Puts a saved adapter on its base model, to be trained on, in evaluation mode.
+    """Loads a saved adapter onto its base model, trainable and in evaluation mode.
 
     Raises:
-        PolicyError: PEFT is not installed, or cannot read the adapter whole; or the adapter does what a policy
-            cannot do: it adds tokens to the prompt, or changes the output layer.
+        PolicyError: PEFT is not installed or cannot read the whole adapter, or the adapter adds
+            tokens to the prompt or changes the output layer, which policies do not support.
     """
     require_peft()
     what = f"the adapter '{folder}'"
@@ -57,8 +57,8 @@ def put_adapter(model: PreTrainedModel, folder: Path) -> None:
         config = PeftConfig.from_pretrained(str(folder))
         if config.is_prompt_learning or config.is_adaption_prompt:
             raise PolicyError(
-                f"{what} is of the kind {kind}, which adds trained positions to every prompt, and a policy reads its "
-                "prompts as they are; choose an adapter that changes the model's layers, such as LoRA"
+                f"{what} is of the type {kind}, which adds trained positions to every prompt, but policies "
+                "cannot change their prompts; choose an adapter that changes the model's layers, such as LoRA"
             )
         _check_settings(settings, config, what)
         config.inference_mode = False
@@ -74,18 +74,18 @@ def put_adapter(model: PreTrainedModel, folder: Path) -> None:
 
 
 def _check_settings(settings: dict[str, Any], config: Any, what: str) -> None:
-    """PEFT drops settings that it does not know, and recomputes a base that was split at random."""
+    """Rejects settings that PEFT would drop, and bases that it would split at random."""
     known = {field.name for field in dataclasses.fields(config)}
     unknown = sorted(name for name, value in settings.items() if value and name not in known)
     if unknown:
         raise PolicyError(
             f"{what}: {ADAPTER_CONFIG} sets {', '.join(unknown)}, which the installed PEFT does not know and would "
-            "ignore; update PEFT, or remove what does not change the adapter's output"
+            "ignore; update PEFT, or remove settings that do not affect the adapter's output"
         )
     start = str(settings.get("init_lora_weights"))
     if start.startswith("pissa_niter"):
         raise PolicyError(
-            f"{what}: init_lora_weights is {start}, which splits the base at random, so that no two loads are equal; "
+            f"{what}: init_lora_weights is {start}, which splits the base at random, so no two loads are equal; "
             "save it with PEFT's path_initial_model_for_weight_conversion, or use 'pissa'"
         )
 
@@ -97,12 +97,12 @@ def _check_output_layer(model: PreTrainedModel, what: str) -> None:
     name = next((name for name, part in model.named_modules() if part is head), "output layer")
     raise PolicyError(
         f"{what} changes the output layer ({name}, by modules_to_save, target_modules or trainable tokens), which "
-        f"scoring reads as one matrix; {_MERGE}"
+        f"scoring requires as a single matrix; {_MERGE}"
     )
 
 
 def _check_complete(model: PreTrainedModel, file: dict[str, Tensor], what: str) -> None:
-    """Compares the file with what PEFT would write now."""
+    """Compares the file with the state that PEFT would write now."""
     from peft import get_peft_model_state_dict
 
     with reported(what, PolicyError), warnings.catch_warnings():
@@ -114,20 +114,20 @@ def _check_complete(model: PreTrainedModel, file: dict[str, Tensor], what: str) 
     missing = sorted(present.keys() - file.keys())
     if missing:
         raise PolicyError(
-            f"{what} lacks {len(missing)} of its weights, the first is '{missing[0]}'; they would be random. "
+            f"{what} lacks {len(missing)} of its weights, such as '{missing[0]}'; they would be random. "
             "Save the adapter again"
         )
     present |= {name: value for name, value in model.state_dict().items() if name in file}
     left_over = sorted(file.keys() - present.keys())
     if left_over:
         raise PolicyError(
-            f"{what} has {len(left_over)} weights that its model does not take, the first is '{left_over[0]}'; "
+            f"{what} has {len(left_over)} weights that its model does not use, such as '{left_over[0]}'; "
             f"they would be lost. Check base_model_name_or_path and target_modules in {ADAPTER_CONFIG}, or {_MERGE}"
         )
     other = sorted(name for name, value in file.items() if not _equal(value, present[name]))
     if other:
         raise PolicyError(
-            f"{what}: {len(other)} weights are not what the file holds after loading, the first is '{other[0]}'; "
+            f"{what}: {len(other)} weights differ from the file after loading, such as '{other[0]}'; "
             f"{_MERGE}"
         )
 

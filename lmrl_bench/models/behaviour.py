@@ -1,7 +1,7 @@
-"""The distribution that acts: one function from raw logits to behaviour logits.
+"""The behaviour distribution: one function from the model's logits to the logits that act.
 
-Sampling, update and reference scoring all go through `Behaviour`, so that the ratio before the
-first update is exactly 1.
+Sampling, updates and reference scoring all use `Behaviour`, so that the ratio before the first
+update is exactly 1.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Behaviour:
     """Temperature, vocabulary and minimum length.
 
     Attributes:
-        temperature: the logits are divided by it.
-        vocabulary: the tokenizer's ids; all other outputs of the model have probability 0.
-        min_tokens: every end token has probability 0 at the response positions below it.
+        temperature: Divides the logits.
+        vocabulary: The tokenizer's ids; all other outputs of the model have probability 0.
+        min_tokens: End tokens have probability 0 at response positions below this.
     """
 
     temperature: float
@@ -33,7 +33,7 @@ class Behaviour:
 
     @property
     def vocabulary_size(self) -> int:
-        """The tokenizer's largest id plus one; outputs beyond it are impossible, and so are gaps below it."""
+        """The tokenizer's largest id plus one; ids beyond it, and gaps below it, are impossible."""
         return self.vocabulary.width
 
     @property
@@ -45,9 +45,9 @@ class Behaviour:
         """Returns the behaviour logits `(..., V)`, float32; impossible tokens are -inf.
 
         Args:
-            logits: `(..., V)`, of the model.
-            positions: `(...)` int64, response position of the token that is drawn, from 0.
-            allowed: `(..., V)` bool, the tokens that an action mask lets pass, or None for all.
+            logits: Logits of the model, `(..., V)`.
+            positions: Response position of the next token, from 0, int64 `(...)`.
+            allowed: Tokens that an action mask allows, bool `(..., V)`; None for all.
         """
         logits = logits.float()
         if self.temperature != 1.0:
@@ -63,7 +63,7 @@ class Behaviour:
         return logits
 
     def _forbidden(self, logits: Tensor, allowed: Tensor | None) -> Tensor | None:
-        """Returns a mask that broadcasts to the logits, or None where every token is possible."""
+        """Returns a mask that broadcasts to the logits, or None if every token is possible."""
         forbidden = None if allowed is None else ~allowed
         illegal = self.vocabulary.illegal(logits.shape[-1], logits.device)
         if illegal is not None:
@@ -74,16 +74,16 @@ class Behaviour:
 class TopPMask(nn.Module):
     """NLPO's action mask: the top-p set of a lagged copy of the policy.
 
-    As in arXiv 2210.01241, section 4. The set is taken from the copy's behaviour distribution, at
-    every state; the masked distribution is renormalised by the softmax that follows. A module, so
-    that the copy is saved with a checkpoint.
+    As in arXiv 2210.01241, section 4. The set is computed from the copy's behaviour distribution at
+    every state; the softmax that follows renormalizes the masked distribution. A module, so that
+    checkpoints include the copy.
 
     Args:
-        network: the policy's network; its model is copied and frozen.
-        eos_ids: the end tokens, always allowed, so that a response can end.
-        top_p: the smallest set of tokens whose probability reaches it is allowed; at 1 every token
-            is.
-        min_tokens_to_keep: so many of the most probable tokens are always allowed.
+        network: The policy's network; its model is copied and frozen.
+        eos_ids: End tokens, which are always allowed, so that a response can end.
+        top_p: The smallest set of tokens with at least this total probability is allowed; 1 allows
+            every token.
+        min_tokens_to_keep: Minimum number of most probable tokens that are always allowed.
     """
 
     def __init__(
@@ -112,33 +112,35 @@ class TopPMask(nn.Module):
             kept.copy_(moved)
 
     def allowed(self, logits: Tensor) -> Tensor:
-        """Returns the allowed tokens `(..., V)`, bool.
+        """Returns the allowed tokens, bool `(..., V)`.
 
         Args:
-            logits: `(..., V)`, behaviour logits of the lagged copy.
+            logits: Behaviour logits of the lagged copy, `(..., V)`.
         """
         if self.top_p >= 1.0:
             return torch.ones_like(logits, dtype=torch.bool)
         probabilities = logits.softmax(dim=-1)
         ordered = _descending(probabilities)
+        # Exclusive cumulative sum: the token that crosses top_p still belongs to the set.
         mass_before = ordered.cumsum(dim=-1) - ordered
         n_kept = (mass_before < self.top_p).sum(dim=-1, keepdim=True)
         n_kept = n_kept.clamp(min=min(self.min_tokens_to_keep, logits.shape[-1]))
         least = ordered.gather(-1, n_kept - 1)
         allowed = probabilities >= least
+        # Equal probabilities at the threshold would enlarge the set: keep the lowest ids.
         if bool((allowed.sum(dim=-1, keepdim=True) > n_kept).any()):
             allowed = _first_of_ties(probabilities, least, n_kept)
         allowed[..., self.eos_ids] = True
         return allowed
 
     def train(self, mode: bool = True) -> TopPMask:
-        """Does nothing: the copy never trains and its dropout is always off."""
+        """Does nothing: the copy is never trained, and its dropout is always off."""
         del mode
         return self
 
 
 def pack_sets(allowed: Tensor) -> Tensor:
-    """Returns sets of tokens `(..., V)`, bool, as bits: `(..., ceil(V / 8))`, uint8."""
+    """Packs token sets, bool `(..., V)`, into bits: uint8 `(..., ceil(V / 8))`."""
     width = allowed.shape[-1]
     padded = nn.functional.pad(allowed, (0, -width % 8))
     eights = padded.view(*allowed.shape[:-1], padded.shape[-1] // 8, 8)
@@ -146,7 +148,7 @@ def pack_sets(allowed: Tensor) -> Tensor:
 
 
 def unpack_sets(packed: Tensor, width: int) -> Tensor:
-    """Returns the sets `(..., V)`, bool, that `pack_sets` packed; `width` is V."""
+    """Unpacks the result of `pack_sets` to token sets, bool `(..., V)`; `width` is V."""
     return (packed.unsqueeze(-1) & _bits(packed.device)).ne(0).flatten(-2)[..., :width]
 
 
@@ -155,15 +157,15 @@ def _bits(device: torch.device) -> Tensor:
 
 
 def _descending(values: Tensor) -> Tensor:
-    """Returns `(..., V)` from large to small, without the order, which is what costs."""
+    """Sorts `(..., V)` in descending order, without computing the permutation, the costly part."""
     if values.device.type != "cpu":
         return values.sort(dim=-1, descending=True).values
-    # numpy sorts bare numbers with vector instructions, thirty times as fast as torch.
+    # numpy sorts plain numbers with vector instructions, thirty times as fast as torch.
     return torch.from_numpy(np.sort(values.detach().numpy(), axis=-1)).flip(-1)
 
 
 def _first_of_ties(probabilities: Tensor, least: Tensor, n_kept: Tensor) -> Tensor:
-    """Of the tokens that are as probable as the last one kept, lets only the first ones pass."""
+    """Keeps only as many of the tokens tied at the threshold as the set has room for."""
     above = probabilities > least
     ties = probabilities == least
     places = n_kept - above.sum(dim=-1, keepdim=True)

@@ -1,7 +1,7 @@
-"""The border to the libraries that read checkpoints: what they raise becomes one message, what they print is checked.
+"""Calls libraries that read checkpoints: errors become one message, and noise is suppressed.
 
-Their exceptions are of no one kind: a tokenizer, a config of an unknown package, a torn file and a gated repository
-raise what they like.
+Their exceptions have no common type: tokenizers, configurations of unknown packages, truncated
+files and gated repositories all raise their own.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from lmrl_bench.core.errors import LmrlBenchError
 
 _REMEDIES: Final = (
     (r"trust_remote_code|custom code|execute code|dynamic module",
-     "it needs Python code of its own repository, which is never run; choose an architecture that Transformers has"),
+     "it requires Python code from its repository, which is never run; choose an architecture of Transformers"),
     (r"Unrecognized configuration class",
      "choose a model of another architecture: Transformers has no such head for this one"),
     (r"does not recognize this architecture|Unrecognized model|model_type",
-     "choose an architecture that the installed Transformers has, or update it"),
+     "choose an architecture that the installed Transformers supports, or update it"),
     (r"flash.?attn|flash.?attention|attn_implementation",
      "remove attn_implementation from config.json; it changes speed only"),
     (r"gated|401|403|authorized", "accept the model's terms on its hub, log in with `hf auth login`, and try again"),
     (r"No module named|requires the|pip install|is not installed|not found in your environment",
-     "install the package that it names, or choose another model"),
+     "install the package named in the message, or choose another model"),
     (r"header|incomplete|deseriali|unpickl|pickle|EOF|torn|corrupt|zip archive|JSON|Expecting|utf-8|codec",
      "a file is damaged; copy or download it again"),
     (r"[Cc]ouldn't instantiate the backend tokenizer|tokenizer",
-     "put the tokenizer's files (tokenizer.json, tokenizer_config.json) into the folder"),
+     "add the tokenizer's files (tokenizer.json, tokenizer_config.json) to the folder"),
 )  # fmt: skip
 _NOISE: Final = re.compile(r"LOAD REPORT|tied weights mapping|checkpoint seem corrupted")
-"""Warnings about weights that are missing, left over or tied; `lmrl_bench.models.checkpoint` checks all three."""
+"""Warnings about missing, unused or tied weights, all of which `models.checkpoint` checks."""
 
 
 @contextmanager
@@ -48,17 +48,17 @@ def reported(
     failure: str = "cannot be read",
     remedy: str = "check the files of the folder, or choose another checkpoint",
 ) -> Iterator[None]:
-    """Turns whatever a library raises inside it into one message.
+    """Turns any exception from a library into one message.
 
     Args:
-        what: What is read, with its place.
-        kind: The error to raise.
-        folder: Where its files are; a damaged one among them is named.
-        failure: What it cannot do.
-        remedy: What to do where the error is of no known kind.
+        what: What is read, and from where.
+        kind: Exception type to raise.
+        folder: Folder of the files; the message names a damaged one.
+        failure: What failed.
+        remedy: Remedy for unknown errors.
 
     Raises:
-        LmrlBenchError: A library raised something.
+        LmrlBenchError: A library raised an exception.
     """
     try:
         yield
@@ -74,7 +74,7 @@ def reported(
 
 
 def first_line(error: BaseException) -> str:
-    """Returns the first line of an error, with the next one where it only announces it; or the error's kind."""
+    """Returns an error's first line, plus the next if it ends in a colon, or the error's type."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     count = 1 + next((n for n, line in enumerate(lines[:3]) if not line.endswith(":")), 0)
     text = " ".join(lines[:count]).rstrip(":;,. ")
@@ -83,7 +83,7 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps the library's progress bars and its reports on weights out of the program's output."""
+    """Suppresses progress bars and reports on weights from the libraries."""
     shown = library.is_progress_bar_enabled()
     library.disable_progress_bar()  # type: ignore[no-untyped-call]
     loggers = [logging.getLogger(name) for name in _SPEAKERS]
@@ -106,7 +106,7 @@ def _is_no_noise(record: logging.LogRecord) -> bool:
 
 
 def _damaged_file(folder: Path | None) -> str | None:
-    """Names the first file of a folder that cannot be read at all, with the reason."""
+    """Returns the first unreadable file of a folder, with the reason."""
     if folder is None:
         return None
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.safetensors")]):
@@ -116,6 +116,6 @@ def _damaged_file(folder: Path | None) -> str | None:
             else:
                 with safe_open(file, framework="pt"):
                     pass
-        except Exception as error:  # safetensors' reader raises errors of its own kinds
+        except Exception as error:  # safetensors has exception types of its own
             return f"{file.name} is damaged ({first_line(error)})"
     return None

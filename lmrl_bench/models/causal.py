@@ -17,8 +17,8 @@ from lmrl_bench.speedups.narrowing import is_narrowable, last_feed_forward, narr
 class CausalNetwork(Network):
     """A causal language model.
 
-    While decoding, positions are counted from the attention mask, so that left padding shifts nothing, whether the
-    model has learned or rotary positions; while scoring there is no left padding.
+    In decoding, positions are computed from the attention mask, so that left padding does not shift
+    learned or rotary positions. In scoring there is no left padding.
     """
 
     kind = "causal"
@@ -27,6 +27,7 @@ class CausalNetwork(Network):
         self._takes_positions = "position_ids" in inspect.signature(model.forward).parameters
         for module in model.modules():
             if hasattr(module, "warn_if_padding_and_no_attention_mask"):
+                # The check would run at every forward; padding is never attended to here.
                 module.warn_if_padding_and_no_attention_mask = _nothing  # type: ignore[assignment]
         super().__init__(model, pad_id)
         self._feed_forward = last_feed_forward(model)
@@ -34,14 +35,15 @@ class CausalNetwork(Network):
             self._feed_forward = None
 
     def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
-        """See `Network.states`; prompts that occur several times are read once."""
+        """See `Network.states`; repeated prompts are computed once."""
         ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
         if len(ids) < len(prompt_ids) and response_ids.shape[1] > 0:
             decoder = CausalDecoder(self, ids, mask, response_ids.shape[1])
             decoder.keep(rows)
             first = decoder.states.unsqueeze(1)
             return torch.cat([first, decoder.extend(response_ids)], dim=1)
-        # Each row moves to the left edge: positions start at 0, and padding is right of everything that is looked at.
+        # Each row is rotated to the left edge, so that positions start at 0 and the causal mask
+        # hides the padding, which is now on the right of all tokens that matter.
         ids = torch.cat([prompt_ids, response_ids], dim=1)
         columns = torch.arange(ids.shape[1], device=ids.device)
         padding = (~prompt_mask).sum(dim=1, keepdim=True)
@@ -56,18 +58,19 @@ class CausalNetwork(Network):
         return CausalDecoder(self, prompt_ids, prompt_mask, max_tokens)
 
     def wanted_from(self, column: int) -> AbstractContextManager[None]:
-        """Spares forwards inside it work whose results only the states before that column would show.
+        """Skips work in forwards whose results only affect the states before `column`.
 
-        Not if a backward, which comes later, computes blocks a second time: with Transformers, in training mode only.
+        Does nothing if a later backward would recompute blocks (gradient checkpointing in training
+        mode), because the recomputation happens outside this context.
         """
         if self.model.training and _recomputes(self.model):
             return nullcontext()
         return narrowed(self._feed_forward, column)
 
     def inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
-        """Returns the model's arguments for ids `(B, L)`, the last columns of the mask `(B, S)`; None for a full one.
+        """Returns the model's arguments for ids `(B, L)` at the end of the mask `(B, S)`.
 
-        Attention is faster without a mask.
+        A mask of None means that there is no padding, which makes attention faster.
         """
         if mask is None:
             return {"input_ids": ids}
@@ -78,7 +81,7 @@ class CausalNetwork(Network):
         return inputs
 
     def _few(self, column: int) -> Tensor:
-        """Returns the states of three tokens, of which those from a column on are wanted."""
+        """Returns the states of three tokens, computed with narrowing from a column on."""
         ids = torch.arange(3, device=self.head.weight.device).unsqueeze(0) % self.width
         with self.wanted_from(column):
             return self.run(slice(0, 1), input_ids=ids)[0]
@@ -89,7 +92,7 @@ class CausalNetwork(Network):
 
 
 class CausalDecoder(Decoder):
-    """Decoding with the key-value cache of a causal model."""
+    """Decodes with the key-value cache of a causal model."""
 
     def __init__(
         self, network: CausalNetwork, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int
@@ -129,4 +132,4 @@ def _recomputes(model: nn.Module) -> bool:
 
 
 def _nothing(*_: object) -> None:
-    """In the place of a warning about padding without a mask: here it stands where nothing looks at it."""
+    """Replaces a warning about padding without a mask, which cannot be seen by any token here."""

@@ -1,11 +1,13 @@
-"""The one place that loads a model: complete, in float32 and evaluation mode, with its tokenizer, or refused.
+"""The only place that loads a model: complete, in float32 and evaluation mode, with its tokenizer.
 
-What may be missing or left over is decided here, by rule:
+Models that do not load completely are rejected. Only the following may be missing or unused:
 
-* Weights that the library ties to others, and buffers that it computes, are not missing.
-* Buffers that older releases wrote (`position_ids`, rotary frequencies, causal masks) may be left over.
-* A pooler may be missing where it is not read (encoders), and left over where the model has none.
-* The head of another task may be left over where a classifier or an encoder is loaded; their trunk must be whole.
+* Weights that the library ties to others, and buffers that it computes, may be missing.
+* Buffers written by older releases (`position_ids`, rotary frequencies, causal masks) may be
+  unused.
+* A pooler may be missing if it is not read (encoders), and unused if the model has none.
+* The head of another task may be unused when loading a classifier or an encoder; the trunk must be
+  complete.
 * Everything else is an error that names the weights.
 """
 
@@ -48,21 +50,21 @@ from lmrl_bench.models.stored import check_finite, check_stored
 _BUFFERS: Final = re.compile(
     r"(^|\.)(position_ids|inv_freq|original_inv_freq|masked_bias|num_batches_tracked)$|(^|\.)attn(\.attention)?\.bias$"
 )
-"""Constants that older releases wrote and today's compute."""
+"""Constants stored by older releases, now computed by the library."""
 _POOLER: Final = re.compile(r"(^|\.)pooler\.")
 _LAYER: Final = re.compile(r"\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a model is loaded for.
+    """Purpose of loading a model.
 
     Attributes:
-        noun: how messages call it.
-        error: what is raised when it cannot be loaded.
-        advice: what to take where weights are missing.
-        other_heads: whether heads of other tasks may be left over.
-        pooler: whether a pooler is read.
+        noun: Name in messages.
+        error: Exception type if it cannot be loaded.
+        advice: Remedy if weights are missing.
+        other_heads: Heads of other tasks may be unused.
+        pooler: A pooler is read.
     """
 
     noun: str
@@ -93,10 +95,10 @@ class Checkpoint:
     """A loaded model.
 
     Attributes:
-        model: in evaluation mode, float32, on the processor; its `generation_config` is what the checkpoint says.
-        tokenizer: its own.
-        identity: its name and a digest of the files that were read.
-        folder: its folder, or None for a hub id.
+        model: In evaluation mode, float32, on the CPU; its `generation_config` is the checkpoint's.
+        tokenizer: Its tokenizer.
+        identity: Its name and a digest of the files read.
+        folder: Its folder, or None for a hub id.
     """
 
     model: PreTrainedModel
@@ -111,15 +113,15 @@ def load_checkpoint(
     """Loads a model and its tokenizer.
 
     Args:
-        name: A shipped policy, an asset, a folder, or a hub id.
-        role: What for.
+        name: A shipped policy, a download, a folder, or a hub id.
+        role: Purpose of the model.
         revision: Commit of a hub id.
-        layers: Number of an encoder's layers to build; the first ones.
+        layers: Number of an encoder's lowest layers to load.
 
     Raises:
-        AssetError: The asset is not installed.
-        PolicyError: There is no such model; or, for a policy, it cannot be loaded whole.
-        MetricError: A metric's model cannot be loaded whole.
+        AssetError: The download is not installed.
+        PolicyError: The model does not exist, or a policy cannot be loaded completely.
+        MetricError: A metric's model cannot be loaded completely.
     """
     place = resolve_model(name, revision)
     what = f"the {role.noun} '{name}' ({place})" if place != name else f"the {role.noun} '{name}'"
@@ -138,21 +140,21 @@ def load_checkpoint(
 
 
 def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenizerBase:
-    """Loads a model's tokenizer alone.
+    """Loads only a model's tokenizer.
 
     Raises:
-        AssetError: The asset is not installed.
-        PolicyError: There is no such model, or its tokenizer cannot be read.
+        AssetError: The download is not installed.
+        PolicyError: The model does not exist, or its tokenizer cannot be read.
     """
     place = resolve_model(name, revision)
     return _read_tokenizer(place, revision, f"the tokenizer of '{name}' ({place})", PolicyError)
 
 
 def load_part(folder: Path, kind: type[PreTrainedModel]) -> PreTrainedModel:
-    """Loads a part of a policy that was saved as a model of its own, such as the critic's trunk.
+    """Loads a part of a policy that was saved as a separate model, such as the critic's trunk.
 
     Raises:
-        PolicyError: It cannot be loaded whole.
+        PolicyError: It cannot be loaded completely.
     """
     return _from_files(kind, str(folder), None, {}, POLICY, f"the folder '{folder}'", None)
 
@@ -161,15 +163,15 @@ def read_config(name: str, role: Role, revision: str | None = None) -> Any:
     """Returns the configuration of a model.
 
     Raises:
-        LmrlBenchError: There is no such model, or its configuration cannot be read or
-            asks for something that is not installed.
+        LmrlBenchError: The model does not exist, or its configuration cannot be read or requires
+            something that is not installed.
     """
     place = resolve_model(name, revision)
     return _read_config(place, revision, role, f"the {role.noun} '{name}' ({place})")
 
 
 def _refuse_adapter_on_hub(place: str, revision: str | None, what: str, role: Role) -> None:
-    """The library would load it on its base in its own way, which drops weights of some kinds."""
+    """Rejects adapters on a hub: the library's own loader drops weights of some kinds."""
     with reported(what, role.error):
         found = cached_file(
             place,
@@ -180,7 +182,7 @@ def _refuse_adapter_on_hub(place: str, revision: str | None, what: str, role: Ro
         )
     if found is not None:
         raise role.error(
-            f"{what} is an adapter on a hub; download it (hf download {place} --local-dir FOLDER) and give the folder"
+            f"{what} is an adapter on a hub; download it (hf download {place} --local-dir FOLDER) and use the folder"
         )
 
 
@@ -238,7 +240,7 @@ def _read_config(place: str, revision: str | None, role: Role, what: str) -> Any
 
 
 def _refused_fact(config: Any) -> tuple[str, str] | None:
-    """Returns name and value of the first fact of a configuration that cannot be honored."""
+    """Returns name and value of the first setting of a configuration that cannot be honored."""
     quantization = getattr(config, "quantization_config", None)
     if quantization:
         settings = quantization if isinstance(quantization, dict) else vars(quantization)
@@ -258,7 +260,7 @@ def _from_files(
     what: str,
     layers: int | None,
 ) -> PreTrainedModel:
-    """Reads the weights and checks them; `ignore_mismatched_sizes` only so that they can be named."""
+    """Reads and checks the weights; `ignore_mismatched_sizes` lets the check name mismatches."""
     folder = Path(place) if Path(place).is_dir() else None
     if folder is not None:
         weight_files(folder)
@@ -291,14 +293,14 @@ def _check_complete(
         missing = [key for key in missing if not _POOLER.search(key)]
     if missing:
         raise role.error(
-            f"{what} lacks {len(missing)} weights of {name}, the first is '{missing[0]}'{_more(missing)}; they would "
+            f"{what} lacks {len(missing)} weights of {name}, such as '{missing[0]}'{_more(missing)}; they would "
             f"be random. {role.advice}"
         )
     mismatched = sorted(report["mismatched_keys"])
     if mismatched:
         key, stored, wanted = mismatched[0]
         raise role.error(
-            f"{what} has {len(mismatched)} weights of another shape than config.json says, the first is '{key}' "
+            f"{what} has {len(mismatched)} weights whose shape differs from config.json, such as '{key}' "
             f"({tuple(stored)} in the file, {tuple(wanted)} in {name}); restore the config.json of these weights"
         )
     left_over = sorted(
@@ -306,7 +308,7 @@ def _check_complete(
     )
     if left_over:
         raise role.error(
-            f"{what} has {len(left_over)} weights that {name} does not take, the first is '{left_over[0]}'"
+            f"{what} has {len(left_over)} weights that {name} does not use, such as '{left_over[0]}'"
             f"{_more(left_over)}; they would be dropped. Restore the config.json of these weights, or save the model "
             "without them"
         )
@@ -318,7 +320,7 @@ def _more(names: Iterable[str]) -> str:
 
 
 def _may_be_left(key: str, model: PreTrainedModel, role: Role, layers: int | None) -> bool:
-    """Whether a weight of the file may go unread; see the module."""
+    """Returns whether a weight of the file may be unused; see the module docstring."""
     if _BUFFERS.search(key) or _POOLER.search(key):
         return True
     number = _LAYER.search(key)
@@ -330,7 +332,7 @@ def _may_be_left(key: str, model: PreTrainedModel, role: Role, layers: int | Non
 
 @torch.no_grad()
 def _check_causal(model: Any, what: str, role: Role) -> None:
-    """A masked language model under a causal head looks to the right; its probabilities are no policy's."""
+    """Rejects models that see tokens to their right, such as masked ones under a causal head."""
     width = model.config.get_text_config().vocab_size
     ids = (torch.arange(8) + width // 2).unsqueeze(0) % width
     other = ids.clone()
@@ -338,7 +340,7 @@ def _check_causal(model: Any, what: str, role: Role) -> None:
     before, after = (model(input_ids=row, use_cache=False).logits[:, :4] for row in (ids, other))
     if not bool((before - after).abs().max() <= 1e-4 * before.abs().max()):
         raise role.error(
-            f"{what}: {type(model).__name__} reads tokens to the right of the one it predicts, so it is not a causal "
+            f"{what}: {type(model).__name__} uses tokens to the right of the one it predicts, so it is not a causal "
             "language model; choose one that is (a BERT needs is_decoder: true and training for it)"
         )
 
@@ -346,7 +348,7 @@ def _check_causal(model: Any, what: str, role: Role) -> None:
 def _read_tokenizer(
     place: str, revision: str | None, what: str, kind: type[LmrlBenchError]
 ) -> PreTrainedTokenizerBase:
-    """Reads the tokenizer of a folder or hub id; an adapter without one has its base's."""
+    """Reads the tokenizer of a folder or hub id; an adapter without one uses its base's."""
     folder = Path(place) if Path(place).is_dir() else None
     if folder is not None and not tokenizer_files(folder):
         base = adapter_base(folder)
@@ -357,10 +359,10 @@ def _read_tokenizer(
             place, revision=revision, trust_remote_code=False
         )
         needed = sorted({"tokenizer.json", *type(tokenizer).vocab_files_names.values()})
-        made_of_files = bool(type(tokenizer).vocab_files_names)  # ByT5's is made of bytes
+        made_of_files = bool(type(tokenizer).vocab_files_names)  # ByT5 needs no files
     if folder is not None and made_of_files and not _any_file(folder, needed):
         raise kind(
-            f"{what} has no tokenizer: none of {', '.join(needed)} is in the folder; put them there"
+            f"{what} has no tokenizer: none of {', '.join(needed)} is in the folder; add them"
         )
     return tokenizer
 

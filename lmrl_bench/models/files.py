@@ -1,4 +1,4 @@
-"""The files of a checkpoint's folder that a load reads, in Transformers' and PEFT's own order. No torch."""
+"""The files of a checkpoint folder, in the order in which libraries look for them. No torch."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """Reads one JSON object.
 
     Raises:
-        PolicyError: The file cannot be read, or holds something else.
+        PolicyError: The file cannot be read, or is not a JSON object.
     """
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
@@ -43,16 +43,16 @@ def read_json(file: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise PolicyError(
-            f"{file}: holds {type(found).__name__} where a JSON object is needed; restore the file"
+            f"{file}: expected a JSON object, found {type(found).__name__}; restore the file"
         )
     return found
 
 
 def adapter_base(folder: Path) -> tuple[str, str | None] | None:
-    """Returns the base model that an adapter's folder names and its revision; None for a whole model's folder.
+    """Returns base model and revision of an adapter's folder; None for a whole model's.
 
     Raises:
-        PolicyError: The file that says so is damaged, or the folder holds a whole model too.
+        PolicyError: The adapter's configuration is damaged, or the folder also has a whole model.
     """
     file = folder / ADAPTER_CONFIG
     if not file.is_file():
@@ -61,12 +61,12 @@ def adapter_base(folder: Path) -> tuple[str, str | None] | None:
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise PolicyError(
-            f"{file}: names no base model; set base_model_name_or_path to a folder or a hub id"
+            f"{file}: no base model; set base_model_name_or_path to a folder or a hub id"
         )
     whole = _first_there(folder, _WEIGHTS)
     if whole is not None:
         raise PolicyError(
-            f"folder '{folder}' holds an adapter ({ADAPTER_CONFIG}) and a whole model ({whole.name}); "
+            f"folder '{folder}' contains an adapter ({ADAPTER_CONFIG}) and a whole model ({whole.name}); "
             "remove one of them"
         )
     revision = settings.get("revision")
@@ -79,24 +79,25 @@ def check_base(folder: Path, base: str) -> None:
     """Checks that an adapter's base is a whole model.
 
     Args:
-        folder: The adapter's.
-        base: What `resolve_model` returned for its base.
+        folder: Folder of the adapter.
+        base: Result of `resolve_model` for its base.
 
     Raises:
         PolicyError: The base is an adapter itself.
     """
     if (Path(base) / ADAPTER_CONFIG).is_file():
         raise PolicyError(
-            f"{folder / ADAPTER_CONFIG}: the base model '{base}' is an adapter itself; merge that one "
+            f"{folder / ADAPTER_CONFIG}: the base model '{base}' is itself an adapter; merge it "
             "into its base (PEFT's merge_and_unload), save it, and name the result"
         )
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """Returns the files from which the weights in a folder are read: an index and its shards, or one file.
+    """Returns the files with the weights of a folder: an index and its shards, or a single file.
 
     Raises:
-        PolicyError: There are none, a shard is missing or lies outside the folder, or an index is damaged.
+        PolicyError: There are none, a shard is missing or outside the folder, or an index is
+            damaged.
     """
     if (folder / ADAPTER_CONFIG).is_file():
         return [_required(folder, _ADAPTER_WEIGHTS, "an adapter")]
@@ -107,12 +108,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """Returns the files from which a tokenizer may be read, in order of their names."""
+    """Returns the files that a tokenizer may be read from, sorted by name."""
     return sorted({file for pattern in _TOKENIZER for file in folder.glob(pattern)})
 
 
 def critic_files(folder: Path) -> list[Path]:
-    """Returns the files of the critic of a policy: its head, and its own trunk if it has one."""
+    """Returns the files of a policy's critic: its head, and its separate trunk if it has one."""
     head, trunk = folder / HEAD_FILE, folder / TRUNK_FOLDER
     found = [head] if head.is_file() else []
     return found + ([trunk / CONFIG, *weight_files(trunk)] if trunk.is_dir() else [])
@@ -122,7 +123,7 @@ def _required(folder: Path, names: tuple[str, ...], what: str) -> Path:
     found = _first_there(folder, names)
     if found is None:
         raise PolicyError(
-            f"folder '{folder}' holds no weights ({', '.join(names)}); give the folder of {what}"
+            f"folder '{folder}' has no weights ({', '.join(names)}); give the folder of {what}"
         )
     return found
 
@@ -140,14 +141,14 @@ def _shards(folder: Path, index: Path) -> list[Path]:
 
 
 def _inside(folder: Path, name: object, named_by: str) -> Path:
-    """A file that another file names. A link may lead outside, as in the hub's cache; a name may not."""
+    """Resolves a file named in another one. Links may lead outside (hub cache); names may not."""
     place = folder / named_by
     if not isinstance(name, str) or not name:
         raise PolicyError(f"{place}: names no file of weights; restore the file")
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise PolicyError(
-            f"{place}: '{name}' lies outside the folder; put the file into it and name it there"
+            f"{place}: '{name}' is outside the folder; move the file into it and correct the name"
         )
     if not (folder / path).is_file():
         raise PolicyError(

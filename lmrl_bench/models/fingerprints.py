@@ -1,4 +1,4 @@
-"""Fingerprints: which weights and which tokenizer, by the content of the files that a load reads. No torch."""
+"""Fingerprints of weights and tokenizers, from the content of their files. No torch."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ _IDENTITIES: Final = {
     "3c6b383391f6": "3e28ac65843c",  # judge
     "780326b44da2": "fb4a9a70d5e5",  # reward
 }
-"""Identities that records contain, by today's formula. An older one left out some of the files."""
+"""Identities in records by their current formula; an earlier formula omitted some of the files."""
 
 
 @dataclass(frozen=True)
 class ModelDigests:
-    """Which weights and which tokenizer, by content (sha256, hex)."""
+    """Digests of weights and tokenizer, by content (sha256, hex)."""
 
     weights: str
     tokenizer: str
 
 
 def model_identity(resolved: str, revision: str | None = None) -> str:
-    """Names a model for signatures: the same on every machine, whatever the folder's place.
+    """Returns a model's name for signatures, which does not depend on its location.
 
     Args:
-        resolved: What `resolve_model` returned.
+        resolved: Result of `resolve_model`.
         revision: Commit of a hub id.
 
     Raises:
-        PolicyError: The folder has no weights, or a file of it is damaged.
-        AssetError: The asset below it is not installed.
+        PolicyError: The folder has no weights, or a file is damaged.
+        AssetError: The base download is not installed.
     """
     folder = Path(resolved)
     if not folder.is_dir():
@@ -72,24 +72,24 @@ def model_digests(name: str, revision: str | None = None) -> ModelDigests:
     """Returns the digests of a model's files, or of a hub id's commit.
 
     Args:
-        name: A shipped policy, an asset, a folder, or a hub id.
+        name: A shipped policy, a download, a folder, or a hub id.
         revision: Commit, tag or branch of a hub id.
 
     Raises:
-        AssetError: The asset is not installed.
-        PolicyError: There is no such model, it has no weights, or a file of it is damaged.
+        AssetError: The download is not installed.
+        PolicyError: The model does not exist, has no weights, or has a damaged file.
     """
     place = Path(resolve_model(name, revision))
     if place.is_dir():
         return _folder_digests(place)
     found = _hub_digests(name, revision)
     if found is None:
-        raise PolicyError(unknown_model(name, "the hub cache does not say of which commit it is"))
+        raise PolicyError(unknown_model(name, "its commit is missing from the hub cache"))
     return found
 
 
 def local_digests(name: str, revision: str | None = None) -> ModelDigests | None:
-    """As `model_digests`, but asks no hub; None if the model is not on this machine. No torch."""
+    """Like `model_digests`, without network access; None if the model is not on this machine."""
     known = name in shipped_policies() or name in catalog() or Path(name).expanduser().is_dir()
     if not known:
         return _hub_digests(name, revision) if is_hub_id(name) else None
@@ -100,7 +100,7 @@ def local_digests(name: str, revision: str | None = None) -> ModelDigests | None
 
 
 def _folder_digests(folder: Path) -> ModelDigests:
-    """Digests over names and contents of the files that loading a model and its critic reads."""
+    """Returns digests over names and contents of all files read with a model and its critic."""
     files = [*weight_files(folder), *critic_files(folder)]
     files += [file for file in (folder / CONFIG, folder / ADAPTER_CONFIG) if file.is_file()]
     if _says_more(folder):
@@ -116,7 +116,7 @@ def _folder_digests(folder: Path) -> ModelDigests:
 
 
 def _base_digests(folder: Path) -> ModelDigests | None:
-    """Digests of the model below an adapter."""
+    """Returns the digests of an adapter's base model."""
     named = adapter_base(folder)
     if named is None:
         return None
@@ -125,7 +125,7 @@ def _base_digests(folder: Path) -> ModelDigests | None:
 
 
 def _says_more(folder: Path) -> bool:
-    """Whether the settings for generation hold a fact that counts and that config.json does not state."""
+    """Returns whether generation_config.json has a relevant fact that config.json lacks."""
     if not (folder / GENERATION_CONFIG).is_file():
         return False
     config = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
@@ -135,10 +135,10 @@ def _says_more(folder: Path) -> bool:
 
 
 def _sha256(file: Path) -> str:
-    """The digest of a file's content, computed once per process while the file stays as it is.
+    """Returns the digest of a file's content, cached until the file changes.
 
     Raises:
-        PolicyError: It cannot be read, or a folder has its name.
+        PolicyError: The file cannot be read, or is a folder.
     """
     try:
         found = file.stat()
@@ -151,12 +151,12 @@ def _sha256(file: Path) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _content(file: Path, size: int, modified_ns: int, inode: int) -> str:
-    del size, modified_ns, inode  # the cache's key
+    del size, modified_ns, inode  # only part of the cache key
     return file_sha256(file)
 
 
 def _hub_digests(name: str, revision: str | None) -> ModelDigests | None:
-    """A hub id's commit fixes its files, whichever of them are in the cache."""
+    """Returns digests of a hub id's commit, which determines all its files, cached or not."""
     from transformers.utils.hub import cached_file, extract_commit_hash
 
     file = cached_file(

@@ -1,4 +1,4 @@
-"""How many tokens a model can read, whatever its configuration calls the limit."""
+"""Maximum number of tokens of a model, under the various names in configurations."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _UNBOUNDED: Final = {
     "longt5": "relative positions", "switch_transformers": "relative positions",
     "bloom": "ALiBi, computed for every length",
 }  # fmt: skip
-"""Architectures without a limit, though their configurations have a field of such a name."""
+"""Architectures without a limit, although their configurations have such a field."""
 
 
 class Limits(NamedTuple):
-    """Largest numbers of tokens; None without a limit.
+    """Maximum numbers of tokens; None without a limit.
 
     Attributes:
-        prompt: of the encoder, or of a causal model as a whole.
-        response: of the decoder, or of a causal model as a whole.
+        prompt: Of the encoder, or of a causal model in total.
+        response: Of the decoder, or of a causal model in total.
     """
 
     prompt: int | None
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 
 
 def position_limits(model: Any) -> Limits:
-    """Returns how many tokens a model can read."""
+    """Returns the maximum number of tokens that a model can read."""
     config = model.config
     prompt = _limit(getattr(config, "encoder", config), _PROMPT)
     response = _limit(getattr(config, "decoder", config), _RESPONSE)
@@ -45,7 +45,7 @@ def position_limits(model: Any) -> Limits:
 
 
 def _limit(config: Any, own: tuple[str, ...]) -> int | None:
-    """The fields of one side come before those of both."""
+    """Returns the limit in a configuration; fields specific to one side take precedence."""
     text = _text_config(config)
     if text.model_type in _UNBOUNDED:
         return None
@@ -58,12 +58,12 @@ def _limit(config: Any, own: tuple[str, ...]) -> int | None:
 
 
 def _text_config(config: Any) -> Any:
-    """The part of a composite configuration that is about text."""
+    """Returns the text part of a composite configuration."""
     return config.get_text_config() if hasattr(config, "get_text_config") else config
 
 
 def _table_rows(model: nn.Module) -> int | None:
-    """The smallest table of positions whose first rows are padding, as RoBERTa's: fewer positions than rows."""
+    """Returns the positions of the smallest table that reserves padding rows, as RoBERTa's does."""
     rows = [
         part.num_embeddings - part.padding_idx - 1
         for name, part in model.named_modules()
@@ -76,7 +76,7 @@ def _table_rows(model: nn.Module) -> int | None:
 
 
 def _whole_windows(config: Any, limit: int | None) -> int | None:
-    """Local attention pads a text to whole windows, which must fit too."""
+    """Rounds down to whole windows, to which local attention pads a text."""
     windows = getattr(config, "attention_window", None)
     if limit is None or not windows:
         return limit

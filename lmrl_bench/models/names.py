@@ -1,6 +1,6 @@
-"""From the name of a model to its place: one rule for policies, frozen judges and reference models. No torch.
+"""Resolves model names, with one rule for policies, frozen judges and reference models. No torch.
 
-A name is a shipped policy, an asset, a folder, or a hub id `owner/name`, tried in this order.
+A name is a shipped policy, a download, a folder, or a hub id `owner/name`, tried in this order.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ SHIPPED = PACKAGE / "policies" / "weights"
 
 
 def shipped_policies() -> list[str]:
-    """Names of the policies whose weights lie in the package."""
+    """Returns the names of the policies whose weights are part of the package."""
     return sorted(file.parent.name for file in SHIPPED.glob(f"*/{CONFIG}"))
 
 
 def resolve_model(name: str, revision: str | None = None) -> str:
-    """Returns what `from_pretrained` can load: a folder, or a hub id that is known to exist.
+    """Returns an argument for `from_pretrained`: a folder, or a hub id that exists.
 
     Args:
-        name: A shipped policy, an asset, a folder, or a hub id `owner/name`.
+        name: A shipped policy, a download, a folder, or a hub id `owner/name`.
         revision: Commit, tag or branch of a hub id.
 
     Raises:
-        AssetError: The asset of this name is not installed.
-        PolicyError: The name is none of the four, or its hub is out of reach.
+        AssetError: The download of this name is not installed.
+        PolicyError: The name is none of the four, or the hub is not reachable.
     """
     if name in shipped_policies():
         return str(SHIPPED / name)
@@ -39,44 +39,44 @@ def resolve_model(name: str, revision: str | None = None) -> str:
     try:
         folder = Path(name).expanduser()
         there = folder.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long for a file; ~nobody
+    except (OSError, RuntimeError, ValueError) as error:  # such as a too long name, or ~nobody
         raise PolicyError(
             unknown_model(name[:80], f"the name cannot be a folder: {reason_of(error)}")
         ) from error
     if there:
         if not any((folder / file).is_file() for file in (CONFIG, ADAPTER_CONFIG)):
-            raise PolicyError(f"folder '{folder}' holds no model: it has no {CONFIG}")
+            raise PolicyError(f"folder '{folder}' is not a model: it has no {CONFIG}")
         return str(folder.resolve())
     if not is_hub_id(name):
-        raise PolicyError(unknown_model(name, f"no folder {folder.absolute()}, and no hub id"))
+        raise PolicyError(unknown_model(name, f"no folder {folder.absolute()}, and not a hub id"))
     _check_on_hub(name, revision)
     return name
 
 
 def is_hub_id(name: str) -> bool:
-    """True if the name has the form `owner/name`."""
+    """Returns whether the name has the form `owner/name`."""
     owner, _, rest = name.partition("/")
     return bool(owner.strip(".~")) and bool(rest) and "/" not in rest and "\\" not in name
 
 
 def _check_on_hub(name: str, revision: str | None) -> None:
-    # The smallest file of a model tells whether it is in the cache or on the hub.
+    # The smallest file shows whether the model is in the cache or on the hub.
     from transformers.utils.hub import cached_file
 
     try:
         cached_file(name, CONFIG, revision=revision)
     except (OSError, ValueError) as error:
         raise PolicyError(
-            unknown_model(name, f"not in the hub cache; the hub says: {reason_of(error)}")
+            unknown_model(name, f"not in the hub cache; the hub reports: {reason_of(error)}")
         ) from error
 
 
 def unknown_model(name: str, reason: str) -> str:
-    """Returns the message for a name that leads to no model."""
+    """Returns the error message for an unknown model name."""
     shipped = shipped_policies()
     return (
         f"no model '{name}' ({reason}){nearest(name, [*shipped, *catalog()])}. "
         f"Give a shipped policy ({', '.join(shipped) or 'none in this installation'}), "
-        f"an asset ({', '.join(catalog())}), a folder with a {CONFIG}, "
-        "or a hub id `owner/name` (needs the network or a filled cache)"
+        f"a download ({', '.join(catalog())}), a folder with a {CONFIG}, "
+        "or a hub id `owner/name` (requires the network or a cached copy)"
     )

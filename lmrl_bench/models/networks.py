@@ -1,8 +1,8 @@
-"""What causal and encoder-decoder models have in common: states, logits, cached decoding.
+"""Base of causal and encoder-decoder networks: states, logits and cached decoding.
 
-A *state* is the vector that goes into the output layer. It is read off by a hook in front of that
-layer while the model's own forward runs, so every architecture's own scaling and normalisation is
-kept; the logits, which are large, are then computed only where a token was chosen.
+A *state* is the input of the output layer. A hook in front of that layer captures it while the
+model runs its own forward, which preserves every architecture's scaling and normalization. Logits,
+which are large, are then computed only for tokens that matter.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ Kind = Literal["causal", "seq2seq"]
 
 
 class Decoder(ABC):
-    """Cached decoding of a batch: what the model says about the next token of each row.
+    """Cached decoding of a batch: the distribution of the next token of each row.
 
     Attributes:
-        states: `(B, D)`, the states before the next tokens.
+        states: States before the next tokens, `(B, D)`.
         logits: `(B, V)`, float32.
     """
 
@@ -37,20 +37,19 @@ class Decoder(ABC):
 
     @abstractmethod
     def advance(self, tokens: Tensor) -> None:
-        """Appends one token `(B,)` to each row; one forward."""
+        """Appends one token per row, `(B,)`, with one forward pass."""
 
     @abstractmethod
     def keep(self, rows: Tensor) -> None:
-        """Keeps the rows `(N,)` int64, in that order; a row may be repeated."""
+        """Keeps the rows `(N,)` int64 in that order; rows may be repeated."""
 
 
 class Network(ABC):
-    """A language model seen as a map from prompt and response to states and logits.
+    """A language model as a function from prompt and response to states and logits.
 
     Args:
-        model: a Hugging Face model with a language-model head.
-        pad_id: what stands at padded positions; any valid id, it is never looked at.
-
+        model: A Hugging Face model with a language-model head.
+        pad_id: Padding id; any valid id, as it is never attended to.
     """
 
     kind: ClassVar[Kind]
@@ -81,25 +80,25 @@ class Network(ABC):
 
     @abstractmethod
     def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
-        """Returns the states `(B, T + 1, D)`: before each response token, and after the last.
+        """Returns the states `(B, T + 1, D)` before each response token and after the last one.
 
         Args:
-            prompt_ids: `(B, P)` int64, padded on the left.
-            prompt_mask: `(B, P)` bool; in each row one stretch of true values, which ends at the right.
-            response_ids: `(B, T)`, padded on the right. Padding needs no mask: nothing that counts
-                looks to its right.
+            prompt_ids: `(B, P)` int64, left-padded.
+            prompt_mask: `(B, P)` bool; one run of true values per row, which ends at the right.
+            response_ids: `(B, T)`, right-padded. The padding needs no mask, because attention is
+                causal.
         """
 
     @abstractmethod
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> Decoder:
-        """Reads the prompts `(B, P)`; the decoder takes up to `max_tokens` response tokens."""
+        """Reads the prompts `(B, P)`; the decoder accepts up to `max_tokens` response tokens."""
 
     @abstractmethod
     def _one_token(self) -> dict[str, Any]:
-        """Returns the arguments of the smallest forward."""
+        """Returns the arguments of a minimal forward pass."""
 
     def logits(self, states: Tensor) -> Tensor:
-        """Returns the logits `(N, V)`, float32, of the states `(N, D)`."""
+        """Returns the logits `(N, V)`, float32, of states `(N, D)`."""
         if not self._plain_head:
             return self._model_head(states)
         logits: Tensor = self.head(states)
@@ -108,7 +107,9 @@ class Network(ABC):
         return logits.float()
 
     def _model_head(self, states: Tensor) -> Tensor:
-        """As `logits`, through the model's own code, which may cap or scale the logits."""
+        """Like `logits`, through the model's own code, which may cap or scale the logits."""
+        # The hook replaces the head's input by our states, so the rest of the forward is
+        # minimal."""
         handle = self.head.register_forward_pre_hook(lambda _module, _args: (states.unsqueeze(0),))
         try:
             logits: Tensor = self.model(**self._one_token()).logits
@@ -118,36 +119,37 @@ class Network(ABC):
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
-        """Whether output layer and bias are all there is between states and logits."""
+        """Returns whether logits are just the output layer and bias applied to states."""
         self._plain_head = True
         noise = torch.Generator().manual_seed(0)
-        # Large enough that a cap on the logits shows.
+        # Large enough to exceed a cap on the logits.
         states = 10 * torch.randn(4, self.state_size, generator=noise).to(self.head.weight)
         plain, own = self.logits(states), self._model_head(states)
         return bool(torch.allclose(plain, own, rtol=1e-4, atol=1e-4))
 
     def frozen_copy(self) -> Self:
-        """Returns a deep copy that takes no gradients and stays in evaluation mode."""
+        """Returns a deep copy without gradients, always in evaluation mode."""
         duplicate = copy.deepcopy(self)
         duplicate.model.requires_grad_(False).train(False)
         duplicate.model.zero_grad(set_to_none=True)
         return duplicate
 
     def run(self, columns: slice, **inputs: Any) -> tuple[Tensor, Any]:
-        """Runs the model without a cache; its own head sees only the given columns.
+        """Runs the model without a cache; its head computes only the given columns.
 
         Returns:
-            All states `(B, L, D)` and the model's output.
+            All states `(B, L, D)`, and the model's output.
         """
         with _head_input(self.head, columns) as seen:
             output = self.model(**inputs, use_cache=False)
         return seen[0], output
 
     def run_cached(self, cache: Any, **inputs: Any) -> tuple[Tensor, Tensor, Any]:
-        """Runs the model on further tokens of rows whose earlier ones are in the cache (None at first).
+        """Runs the model on new tokens, given the cache of the previous ones (None at first).
 
         Returns:
-            All states `(B, L, D)`, the logits after the last token `(B, V)`, float32, and the cache.
+            All states `(B, L, D)`, the logits after the last token `(B, V)`, float32, and the
+            cache.
 
         Raises:
             PolicyError: The model has no cache.
@@ -157,20 +159,20 @@ class Network(ABC):
         grown = getattr(output, self._cache_name, None)
         if grown is None:
             raise PolicyError(
-                f"{type(self.model).__name__} keeps no key-value cache, so it cannot generate; "
+                f"{type(self.model).__name__} has no key-value cache, so it cannot generate; "
                 "choose a causal or an encoder-decoder language model"
             )
         return seen[0], output.logits[:, -1].float(), grown
 
 
 def _cache_name(model: PreTrainedModel) -> str:
-    """What the model calls its cache: newer versions of Transformers renamed it, model by model."""
+    """Returns the cache's argument name, which newer versions of Transformers change by model."""
     return "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
 
 @contextmanager
 def _head_input(head: nn.Module, columns: slice) -> Iterator[list[Tensor]]:
-    """Collects what goes into the output layer, and lets only some columns of it through."""
+    """Captures the input of the output layer, and passes only some columns on to it."""
     seen: list[Tensor] = []
 
     def hook(_module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -185,10 +187,10 @@ def _head_input(head: nn.Module, columns: slice) -> Iterator[list[Tensor]]:
 
 
 def distinct_prompts(ids: Tensor, mask: Tensor, pad_id: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns distinct prompts `(U, P)`, their mask, and each row's number `(B,)` among them.
+    """Returns distinct prompts `(U, P)`, their mask, and each row's index `(B,)` among them.
 
-    The episodes of a group answer one prompt, which is then read once. Without repetition the rows
-    come back as they are.
+    Episodes of a group share a prompt, which is then computed once. Without repetition the input is
+    returned unchanged.
     """
     keys, numbers = torch.unique(ids.masked_fill(~mask, -1), dim=0, return_inverse=True)
     if len(keys) == len(ids):

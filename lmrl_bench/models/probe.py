@@ -1,10 +1,10 @@
-"""Checks, when a model is loaded, that it is scored and decoded as its own plain forward says.
+"""Checks that a loaded model scores and decodes like its own plain forward pass.
 
-Padding, positions, caches and masks differ between architectures and releases of the library; a few
-short forwards at the start are cheaper than a run that trains another policy than the one that
-acts. Some models compute otherwise from a length on (a sliding window, attention in chunks, rotary
-positions with a second set of frequencies): where a task reaches such a threshold, rows on both sides
-of it are scored and decoded across it.
+Padding, positions, caches and masks differ between architectures and releases of the library. A few
+short forward passes at the start are cheaper than a run that trains a different policy than the one
+that acts. Some models change their computation at a certain length (sliding windows, chunked
+attention, rotary positions with a second set of frequencies): if a task reaches such a threshold,
+rows on both sides of it are scored and decoded across it.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from lmrl_bench.models.networks import Network
 from lmrl_bench.models.seq2seq import Seq2SeqNetwork
 
 TOLERANCE = 1e-3
-"""Largest difference in a log-probability, nats; float32 rounding stays far below it."""
+"""Largest difference of a log-probability, in nats; float32 rounding stays far below it."""
 
 _THRESHOLD = re.compile(
     r"window|chunk|block|radius|local|max_distance|position_embeddings|seq_len|capacity"
 )
-"""Names of settings that say from which length on a model computes otherwise."""
+"""Names of settings with a length at which the computation changes."""
 
 
 class Threshold(NamedTuple):
-    """A length from which on a model computes otherwise, and the setting that says so."""
+    """A length at which a model changes its computation, and the name of the setting."""
 
     name: str
     length: int
 
 
 class _Lengths(NamedTuple):
-    """Two rows: their prompts, and the response of both; `decoded` if they are decoded too."""
+    """Lengths of two prompts and of both responses; `decoded` if the rows are also decoded."""
 
     prompts: tuple[int, int]
     response: int
@@ -50,13 +50,13 @@ class _Lengths(NamedTuple):
 def check_network(
     network: Network, max_prompt_tokens: int = 5, max_response_tokens: int = 3
 ) -> None:
-    """Compares what training and sampling read with the plain forward of each row alone.
+    """Compares the paths of training and sampling with the plain forward of each row alone.
 
-    That is a padded batch, a batch in which prompts repeat, which are then read once, and cached decoding; a few
-    tokens each, within the limits of the task.
+    Tests a padded batch, a batch with repeated prompts (which are computed once), and cached
+    decoding, with a few tokens each, within the limits of the task.
 
     Raises:
-        PolicyError: They differ, are not finite, or cannot be computed.
+        PolicyError: The results differ, are not finite, or cannot be computed.
     """
     prompts = (min(5, max_prompt_tokens), min(3, max_prompt_tokens))
     _check(network, _Lengths(prompts, min(3, max_response_tokens), decoded=True), "")
@@ -64,7 +64,7 @@ def check_network(
 
 @torch.no_grad()
 def check_lengths(network: Network, max_prompt_tokens: int, max_response_tokens: int) -> None:
-    """Does the same at the longest rows of a task, and on both sides of each threshold that they pass.
+    """Repeats the comparison at the longest rows of a task, and around each threshold they pass.
 
     Raises:
         PolicyError: The results differ, or are not finite.
@@ -85,7 +85,7 @@ def check_lengths(network: Network, max_prompt_tokens: int, max_response_tokens:
 
 
 def thresholds(settings: Mapping[str, Any]) -> list[Threshold]:
-    """Returns the thresholds that a configuration names at any depth, ascending, one for each length."""
+    """Returns the thresholds in a configuration, at any depth, ascending, one per length."""
     found = {length: name for name, length in _named_lengths("", settings) if length > 1}
     return [Threshold(found[length], length) for length in sorted(found)]
 
@@ -104,7 +104,7 @@ def _named_lengths(name: str, value: Any) -> Iterator[tuple[str, int]]:
 def _around(
     network: Network, length: int, max_prompt: int, max_response: int
 ) -> Iterator[_Lengths]:
-    """Yields rows on both sides of a threshold that cross it in the response, and in the prompt if it can."""
+    """Yields rows that cross a threshold in the response and, if possible, in the prompt."""
     if network.kind == "seq2seq":
         prompt = min(max_prompt, length + 2)
         yield _Lengths((prompt, (prompt + 1) // 2), min(max_response, length + 2), decoded=True)
@@ -118,12 +118,13 @@ def _around(
 
 
 def _check(network: Network, rows: _Lengths, where: str) -> None:
-    """Compares two rows in a padded batch, repeated and decoded with the plain forward of each alone."""
+    """Compares rows in a padded batch, repeated, and decoded, with the plain forward of each."""
     noise = torch.Generator().manual_seed(0)
     device = network.head.weight.device
     width = max(rows.prompts)
     tokens = torch.randint(0, network.width, (2, width + rows.response), generator=noise).to(device)
-    # A padding id that a text contains, or that was drawn, is a token; some models take it for padding.
+    # The padding id may also be an ordinary token of a text, which some models mistake for
+    # padding.
     tokens[0, width // 2] = tokens[0, width] = network.pad_id
     prompt_ids, response_ids = tokens[:, :width], tokens[:, width:]
     columns = torch.arange(width, device=device)
@@ -149,12 +150,12 @@ def _check(network: Network, rows: _Lengths, where: str) -> None:
 
 @contextmanager
 def _computed(network: Network, what: str) -> Iterator[None]:
-    """Turns whatever the library raises while it computes something into one message."""
+    """Turns any exception of the library during a computation into one message."""
     try:
         yield
     except LmrlBenchError:
         raise
-    except Exception as error:  # of the model's own code, whose kind is not known
+    except Exception as error:  # the model's own code may raise anything
         raise PolicyError(
             f"{type(network.model).__name__}: {what} fails ({first_line(error)}); choose another "
             "architecture, or lower prompt.max_tokens and response.max_tokens in task.yaml"
@@ -162,7 +163,7 @@ def _computed(network: Network, what: str) -> Iterator[None]:
 
 
 def _plain(network: Network, prompt: Tensor, response: Tensor) -> Tensor:
-    """Returns the logits `(T + 1, V)` of the model's own forward on one unpadded row."""
+    """Returns the logits `(T + 1, V)` of the model's own forward pass on one unpadded row."""
     if network.kind == "causal":
         ids = torch.cat([prompt, response]).unsqueeze(0)
         logits: Tensor = network.model(input_ids=ids, use_cache=False).logits
@@ -179,7 +180,7 @@ def _plain(network: Network, prompt: Tensor, response: Tensor) -> Tensor:
 def _scored(
     network: Network, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor
 ) -> Tensor:
-    """Returns log-probabilities `(B, T + 1, V)` as training computes them."""
+    """Returns log-probabilities `(B, T + 1, V)` as computed in training."""
     states = network.states(prompt_ids, prompt_mask, response_ids)
     return network.logits(states.flatten(0, 1)).view(*states.shape[:2], -1).log_softmax(-1)
 
@@ -187,7 +188,7 @@ def _scored(
 def _decoded(
     network: Network, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor
 ) -> Tensor:
-    """Returns log-probabilities `(B, T + 1, V)` of cached decoding, in which rows change places."""
+    """Returns log-probabilities `(B, T + 1, V)` of cached decoding, with reordered rows."""
     decoder = network.decoder(prompt_ids, prompt_mask, response_ids.shape[1])
     decoder.keep(torch.tensor([1, 0], device=prompt_ids.device))
     steps = [decoder.logits]
@@ -198,9 +199,8 @@ def _decoded(
 
 
 def _require_equal(network: Network, what: str, got: Tensor, expected: Tensor) -> None:
-    same_shape = (
-        got.shape == expected.shape
-    )  # several streams of states may come out of one forward
+    # Some models return several streams of states from one forward.
+    same_shape = got.shape == expected.shape
     difference = float((got - expected).abs().max()) if same_shape else float("inf")
     if not difference <= TOLERANCE:
         remedy = "Choose another architecture or a checkpoint with finite weights"
@@ -211,5 +211,5 @@ def _require_equal(network: Network, what: str, got: Tensor, expected: Tensor) -
         raise PolicyError(
             f"{type(network.model).__name__}: {what} gives other log-probabilities than the plain "
             f"forward (difference {difference:.2g} nats, allowed {TOLERANCE:g}); its probabilities "
-            f"while sampling and while training would differ. {remedy}"
+            f"in sampling and in training would differ. {remedy}"
         )

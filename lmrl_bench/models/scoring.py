@@ -55,7 +55,8 @@ class Rows:
         prompt_ids, prompt_mask: `(B, P)`, padded on the left.
         response_ids: `(B, T)`, padded on the right.
         mask: `(B, T)` bool, the tokens to score.
-        allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass (`pack_sets`), or None for all.
+        allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass (`pack_sets`),
+            or None for all.
     """
 
     prompt_ids: Tensor

@@ -16,11 +16,12 @@ from lmrl_bench.models.networks import Decoder, Network, distinct_prompts
 class Seq2SeqNetwork(Network):
     """An encoder-decoder model.
 
-    Its decoder starts with the configuration's `decoder_start_token_id`, and with `forced_bos_token_id` after it where
-    the checkpoint forces one (BART's BOS, mBART's language): the policy chooses what follows.
+    Its decoder starts with `decoder_start_token_id` from the configuration, followed by
+    `forced_bos_token_id` if the checkpoint forces one (BART's BOS, mBART's language); the policy
+    chooses the tokens after that.
 
     Raises:
-        PolicyError: The configuration names no start token.
+        PolicyError: The configuration has no start token.
     """
 
     kind = "seq2seq"
@@ -43,8 +44,8 @@ class Seq2SeqNetwork(Network):
     def encode(self, prompt_ids: Tensor, prompt_mask: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns the encoder's output `(B, L, D)` and its mask `(B, L)` (None if full).
 
-        The padding is moved to the right: encoders with learned positions count from the first
-            column.
+        Padding is moved to the right, because encoders with learned positions count from the first
+        column.
         """
         ids, mask = _padded_right(prompt_ids, prompt_mask)
         attention = None if bool(mask.all()) else mask.long()
@@ -53,7 +54,7 @@ class Seq2SeqNetwork(Network):
         return output, attention
 
     def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
-        """See `Network.states`; prompts that occur several times are encoded once."""
+        """See `Network.states`; repeated prompts are encoded once."""
         ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
         encoded, attention = self.encode(ids, mask)
         if len(ids) < len(prompt_ids):
@@ -69,12 +70,12 @@ class Seq2SeqNetwork(Network):
         return states[:, len(self.start_ids) - 1 :]
 
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> Seq2SeqDecoder:
-        """See `Network.decoder`; the length is open, the cache grows."""
+        """See `Network.decoder`; the length is unlimited, as the cache grows."""
         del max_tokens
         return Seq2SeqDecoder(self, *self.encode(prompt_ids, prompt_mask))
 
     def start_tokens(self, rows: int) -> Tensor:
-        """Returns the tokens with which the decoder starts, `(rows, S)`."""
+        """Returns the first tokens of the decoder, `(rows, S)`."""
         return torch.tensor(self.start_ids, device=self.head.weight.device).repeat(rows, 1)
 
     def _one_token(self) -> dict[str, Any]:
@@ -83,7 +84,7 @@ class Seq2SeqNetwork(Network):
 
 
 class Seq2SeqDecoder(Decoder):
-    """Decoding with the self- and cross-attention cache of an encoder-decoder model."""
+    """Decodes with the self- and cross-attention cache of an encoder-decoder model."""
 
     def __init__(self, network: Seq2SeqNetwork, encoded: Tensor, attention: Tensor | None) -> None:
         self._network = network
@@ -115,14 +116,14 @@ class Seq2SeqDecoder(Decoder):
 
 
 def _encoder_output(states: Tensor) -> BaseModelOutput:
-    """Returns the encoder's states as models take them; those with experts ask for a router's logits, too."""
+    """Wraps encoder states for the model; mixtures of experts also expect router logits."""
     output = BaseModelOutput(last_hidden_state=states)
     output.router_logits = None
     return output
 
 
 def _padded_right(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Moves the padding of `(B, P)` to the right and cuts columns that are only padding."""
+    """Moves the padding of `(B, P)` to the right and drops columns with only padding."""
     longest = int(mask.sum(dim=1).max())
     order = (~mask).int().argsort(dim=1, stable=True)[:, :longest]
     return ids.gather(1, order), mask.gather(1, order)

@@ -1,6 +1,7 @@
-"""Reading and writing policies: a plain Hugging Face folder with the critic beside it.
+"""Reads and writes policies: a Hugging Face folder, plus files for the critic.
 
-`from_pretrained` reads the folder as it is; `value_head.safetensors` and `value_trunk/` are ours.
+`from_pretrained` can read the folder; `value_head.safetensors` and `value_trunk/` are specific to
+this package.
 """
 
 from __future__ import annotations
@@ -34,18 +35,19 @@ ValueTrunk = Literal["shared", "separate", "frozen"]
 def read_model(
     name: str, revision: str | None = None
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, Path | None]:
-    """Loads model and tokenizer, weights as float32.
+    """Loads model and tokenizer, with float32 weights.
 
     Args:
-        name: A shipped policy, an asset, a folder, or a hub id.
+        name: A shipped policy, a download, a folder, or a hub id.
         revision: Commit of a hub id.
 
     Returns:
-        Model, with its generation settings as they were read; tokenizer; and the folder (None for a hub id).
+        The model with its original generation settings, the tokenizer, and the folder (None for a
+        hub id).
 
     Raises:
-        AssetError: The asset is not installed.
-        PolicyError: There is no such model, or it cannot be read.
+        AssetError: The download is not installed.
+        PolicyError: The model does not exist or cannot be read.
     """
     loaded = load_checkpoint(name, POLICY, revision)
     refused = refused_generation_fact(
@@ -57,7 +59,7 @@ def read_model(
         field, reason = refused
         raise PolicyError(
             f"the policy '{name}': its generation settings have {field}: {reason}. Correct the field in "
-            "generation_config.json, or remove it if the policy may do without it"
+            "generation_config.json, or remove it if the policy works without it"
         )
     return loaded.model, loaded.tokenizer, loaded.folder
 
@@ -80,10 +82,10 @@ def output_width(model: PreTrainedModel) -> int:
 def make_network(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> Network:
-    """Returns the model as a network; `policies.probe` checks it at the lengths of a task.
+    """Wraps the model as a network; `models.probe` checks it at the lengths of a task.
 
     Raises:
-        PolicyError: Model and tokenizer do not fit together.
+        PolicyError: Model and tokenizer do not match.
     """
     output_width(model)
     kind = Seq2SeqNetwork if model.config.is_encoder_decoder else CausalNetwork
@@ -91,8 +93,8 @@ def make_network(
         network = kind(model, vocabulary.pad_id)
     if vocabulary.width > network.width:
         raise PolicyError(
-            f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens and the model only "
-            f"{network.width} outputs (the largest id is {vocabulary.width - 1}); take the tokenizer that "
+            f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens, but the model has only "
+            f"{network.width} outputs (the largest id is {vocabulary.width - 1}); use the tokenizer that "
             "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
         )
     _check_tokens(model, network, vocabulary)
@@ -101,14 +103,14 @@ def make_network(
 
 
 def _check_tokens(model: PreTrainedModel, network: Network, vocabulary: Vocabulary) -> None:
-    """Checks that model and tokenizer agree on the tokens with which responses begin and end."""
+    """Checks that model and tokenizer agree on the first and last tokens of responses."""
     name = type(model).__name__
     named = end_tokens((model.generation_config, model.config))
     unknown = [end for end in named if 0 <= end < network.width and end not in vocabulary.ids]
     if unknown:
         raise PolicyError(
-            f"{name} ends responses with the token {unknown[0]} (eos_token_id), which its tokenizer does not have, so "
-            "that a policy could never write it; take the tokenizer that belongs to the model, or correct the field"
+            f"{name} ends responses with the token {unknown[0]} (eos_token_id), which its tokenizer lacks, so "
+            "a policy could never generate it; use the tokenizer that belongs to the model, or correct the field"
         )
     if not isinstance(network, Seq2SeqNetwork):
         return
@@ -118,13 +120,13 @@ def _check_tokens(model: PreTrainedModel, network: Network, vocabulary: Vocabula
     ]
     if None not in starts and starts[0] != starts[1]:
         raise PolicyError(
-            f"{name} begins responses with the token {starts[0]} by config.json and with {starts[1]} by "
+            f"{name} starts responses with the token {starts[0]} in config.json, but with {starts[1]} in "
             "generation_config.json (decoder_start_token_id); correct one of them"
         )
     forced = network.start_ids[1:]
     if set(forced) & set(vocabulary.eos_ids):
         raise PolicyError(
-            f"{name} forces the first token {forced[0]} (forced_bos_token_id), which ends a response, so that every "
+            f"{name} forces the first token {forced[0]} (forced_bos_token_id), which ends a response, so every "
             "response would be empty; correct the field in generation_config.json"
         )
 
@@ -133,13 +135,13 @@ def check_positions(network: Network, max_prompt_tokens: int, max_response_token
     """Checks that prompt and response fit the model's positions.
 
     Raises:
-        PolicyError: They do not, or the model cannot read so many tokens for another reason.
+        PolicyError: They do not, or the model cannot read that many tokens for another reason.
     """
     limits = position_limits(network.model)
     sides = [("prompts", max_prompt_tokens, limits.prompt)]
     if network.kind == "causal":
         sides = [("prompts and responses", max_prompt_tokens + max_response_tokens, limits.prompt)]
-    else:  # the decoder reads its start token, too
+    else:  # the decoder also reads its start token
         sides.append(("responses", max_response_tokens + 1, limits.response))
     for what, needed, limit in sides:
         if limit is not None and needed > limit:
@@ -158,11 +160,12 @@ def write_policy(
     value_mode: ValueTrunk,
     value_trunk: PreTrainedModel | None,
 ) -> None:
-    """Writes the policy's folder; an older folder of that name is replaced when all is written."""
+    """Writes the policy's folder; an existing one is replaced once everything is written."""
 
     def write(place: Path) -> None:
         with quiet():
-            # Of a model with an adapter, only the adapter: with a config.json the library would look for whole weights.
+            # With an adapter, saves only the adapter: if there were a config.json, the library
+            # would expect the full weights.
             model.save_pretrained(place)
             if value_trunk is not None:
                 value_trunk.save_pretrained(place / TRUNK_FOLDER)
@@ -174,7 +177,7 @@ def write_policy(
 
 
 def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> None:
-    """Fills the value head from the folder, if it has one.
+    """Loads the value head from the folder, if it has one.
 
     Raises:
         PolicyError: The head was trained on another trunk.
@@ -183,7 +186,7 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
     if not file.is_file():
         if (folder / TRUNK_FOLDER).is_dir():
             raise PolicyError(
-                f"folder '{folder}' holds the critic's trunk ({TRUNK_FOLDER}) without its head ({HEAD_FILE}); copy the "
+                f"folder '{folder}' has the critic's trunk ({TRUNK_FOLDER}) without its head ({HEAD_FILE}); copy the "
                 "folder again, or delete the trunk to start with an untrained critic"
             )
         return
@@ -193,12 +196,12 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
         state = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
     if trunk is None:
         raise PolicyError(
-            f"{what} does not say on which trunk it was trained; delete it or save it again"
+            f"{what} does not name the trunk it was trained on; delete it or save it again"
         )
     if trunk != _trunk_of(value_mode):
         fitting = "separate" if trunk == "separate" else "shared"
         raise PolicyError(
-            f"{file}: the value head was trained on the {trunk} trunk, and value_trunk is "
+            f"{file}: the value head was trained on the {trunk} trunk, but value_trunk is "
             f"'{value_mode}'; use policy.value_trunk={fitting}, or delete the file to start "
             "with an untrained critic"
         )
@@ -208,17 +211,17 @@ def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> No
 
 
 def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
-    """Fills the separate value trunk from the folder, if it has one.
+    """Loads the separate value trunk from the folder, if it has one.
 
     Raises:
-        PolicyError: It is missing though its head is there, cannot be loaded whole, or computes otherwise than
-            the policy's.
+        PolicyError: The trunk is missing although its head exists, cannot be loaded completely, or
+            has other settings than the policy's.
     """
     place = folder / TRUNK_FOLDER
     if not place.is_dir():
         if (folder / HEAD_FILE).is_file():
             raise PolicyError(
-                f"folder '{folder}' holds the critic's head ({HEAD_FILE}) without the trunk on which it was trained "
+                f"folder '{folder}' has the critic's head ({HEAD_FILE}) without the trunk it was trained on "
                 f"({TRUNK_FOLDER}); copy the folder again, or delete the head to start with an untrained critic"
             )
         return
@@ -227,14 +230,14 @@ def read_value_trunk(folder: Path, trunk: PreTrainedModel) -> None:
     if other:
         raise PolicyError(
             f"the value trunk '{place}' was saved with other settings than the policy ({', '.join(other[:3])} in "
-            f"config.json), so it would compute other values; restore its {CONFIG}"
+            f"config.json), so it would compute different values; restore its {CONFIG}"
         )
     with reported(f"the value trunk '{place}'", PolicyError):
         trunk.load_state_dict(stored.state_dict())
 
 
 def _other_settings(stored: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    """Names of settings that differ and may change what a model computes."""
+    """Returns the names of settings that differ and may affect the computation."""
     return sorted(
         name
         for name in stored.keys() & own.keys()
@@ -245,12 +248,12 @@ def _other_settings(stored: dict[str, Any], own: dict[str, Any]) -> list[str]:
 
 
 def _trunk_of(value_mode: ValueTrunk) -> str:
-    """Shared and frozen heads sit on the same trunk."""
+    """Returns the trunk of a value head; shared and frozen heads use the policy's."""
     return "separate" if value_mode == "separate" else "policy's"
 
 
 def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) -> None:
-    """Drops what the checkpoint says about generation (penalties, top-k, …) but the tokens."""
+    """Drops the checkpoint's generation settings (penalties, top-k, …) except its tokens."""
     start = getattr(model.config, "decoder_start_token_id", None)
     if start is None:
         start = model.generation_config.decoder_start_token_id
@@ -267,7 +270,7 @@ def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) 
 
 
 def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder next to its place and then moves it there, in place of an older one."""
+    """Writes a folder in a temporary place and then moves it, replacing an existing one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -275,7 +278,7 @@ def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
         place.chmod(0o755)
         for file in place.iterdir():
             if file.is_file():
-                file.chmod(0o644)  # safetensors writes files that only their owner can read
+                file.chmod(0o644)  # safetensors creates files readable only by their owner
         if folder.exists():
             old = place.with_name(f"{place.name}-old")
             folder.replace(old)

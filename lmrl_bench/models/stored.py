@@ -1,7 +1,7 @@
-"""What the files of a checkpoint hold, before a library reads them: each weight once, in floating point.
+"""Checks a checkpoint's files before a library reads them: unique weights, in floating point.
 
-The library keeps one of two weights that lead to the same place, and turns whole numbers into floating point, both
-without a word.
+The library silently keeps one of two weights for the same parameter, and silently converts integers
+to floating point.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from torch import Tensor, nn
 from lmrl_bench.core.errors import LmrlBenchError
 
 _LEGACY: Final = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
-"""Names of old TensorFlow checkpoints, which the library renames."""
+"""Names in old TensorFlow checkpoints, which the library renames."""
 _WHOLE_NUMBERS: Final = re.compile(r"^(U?I(8|16|32|64)|BOOL)$")
 
 
 def check_stored(
     files: list[Path], model: nn.Module, prefix: str, what: str, kind: type[LmrlBenchError]
 ) -> None:
-    """Checks the files from which a model was read.
+    """Checks the files that a model was read from.
 
     Args:
-        files: Weights and, where there are shards, their index.
+        files: Weights and, with shards, their index.
         model: The loaded model.
-        prefix: The library's name of the model's trunk, which may stand before a name or not.
-        what: What is read, with its place.
-        kind: The error to raise.
+        prefix: The library's name of the trunk, an optional prefix of names.
+        what: What is read, and from where.
+        kind: Exception type to raise.
 
     Raises:
-        LmrlBenchError: Two weights lead to one place, or a parameter is stored as whole numbers.
+        LmrlBenchError: Two weights belong to one parameter, or a parameter is stored as integers.
     """
     parameters = {_place(name, prefix) for name, _ in model.named_parameters()}
     seen: dict[str, tuple[str, str]] = {}
@@ -47,22 +47,22 @@ def check_stored(
             if place in seen:
                 other, elsewhere = seen[place]
                 raise kind(
-                    f"{what} holds two weights for one place: '{other}' in {elsewhere} and '{name}' in {file.name}; "
-                    "one would be dropped. Save the model again"
+                    f"{what} has two weights for the same parameter: '{other}' in {elsewhere} and '{name}' in "
+                    f"{file.name}; one would be dropped. Save the model again"
                 )
             if whole_numbers and place in parameters:
                 raise kind(
-                    f"{what} stores the weight '{name}' as whole numbers ({file.name}): it is quantized, and "
-                    "nothing says how; give the checkpoint that is not quantized"
+                    f"{what} stores the weight '{name}' as integers ({file.name}): it is quantized in an "
+                    "unknown way; use the checkpoint that is not quantized"
                 )
             seen[place] = name, file.name
 
 
 def check_finite(tensors: Mapping[str, Tensor], what: str, kind: type[LmrlBenchError]) -> None:
-    """Checks that weights are numbers.
+    """Checks that all weights are finite.
 
     Raises:
-        LmrlBenchError: Some are infinite or not a number.
+        LmrlBenchError: A weight is infinite or not a number.
     """
     broken = [
         name
@@ -71,8 +71,8 @@ def check_finite(tensors: Mapping[str, Tensor], what: str, kind: type[LmrlBenchE
     ]
     if broken:
         raise kind(
-            f"{what}: {len(broken)} weights hold values that are not finite, the first is '{broken[0]}'; "
-            "take a checkpoint with finite weights"
+            f"{what}: {len(broken)} weights have values that are not finite, such as '{broken[0]}'; "
+            "choose a checkpoint with finite weights"
         )
 
 
@@ -83,7 +83,7 @@ def _place(name: str, prefix: str) -> str:
 
 
 def _stored(file: Path) -> Iterator[tuple[str, bool]]:
-    """Yields the names of a file's weights and whether they are whole numbers; no weight is read."""
+    """Yields the names of a file's weights and whether they are integers, without reading them."""
     if file.suffix == ".safetensors":
         with safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118

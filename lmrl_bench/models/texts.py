@@ -1,4 +1,4 @@
-"""Tokenizers that read data as text: what spells a control token in it does not become one."""
+"""Makes tokenizers read data as text, including text that spells a control token."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from tokenizers import Tokenizer, normalizers
 from lmrl_bench.core.errors import LmrlBenchError
 
 _UNREACHABLE: Final = -1e6
-"""Score of a piece that no best segmentation has."""
+"""Score of a piece that the best segmentation never contains."""
 
 
 def read_as_text(tokenizer: Any, what: str, kind: type[LmrlBenchError]) -> None:
-    """Makes a tokenizer split the names of its control tokens like any other text, for good.
+    """Makes a tokenizer split the names of its control tokens like any other text, permanently.
 
     Args:
-        tokenizer: A tokenizer of Transformers; changed in place.
-        what: Whose it is.
-        kind: The error to raise.
+        tokenizer: A tokenizer of Transformers; modified in place.
+        what: Its owner, for messages.
+        kind: Exception type to raise.
 
     Raises:
-        LmrlBenchError: It reads one of them as a control token whatever is set.
+        LmrlBenchError: The tokenizer still reads one of them as a control token.
     """
     tokenizer.split_special_tokens = True
     names = _control_tokens(tokenizer)
@@ -33,13 +33,13 @@ def read_as_text(tokenizer: Any, what: str, kind: type[LmrlBenchError]) -> None:
     spelled = _spelled(tokenizer, names)
     if spelled:
         raise kind(
-            f"{what}: its tokenizer reads the text '{spelled[0]}' as a control token, so that data could spell it; "
+            f"{what}: its tokenizer reads the text '{spelled[0]}' as a control token, so data could inject it; "
             "choose another model"
         )
 
 
 def _control_tokens(tokenizer: Any) -> dict[str, int]:
-    """Names and ids of the control tokens, but the unknown one, which any unknown text becomes."""
+    """Returns names and ids of control tokens except the unknown one, which any text may become."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     names = dict.fromkeys([*tokenizer.all_special_tokens, *added])
     return {
@@ -50,7 +50,7 @@ def _control_tokens(tokenizer: Any) -> dict[str, int]:
 
 
 def _spelled(tokenizer: Any, names: dict[str, int]) -> list[str]:
-    """Names that become their token when they stand in a text."""
+    """Returns the names that become their token when they occur in a text."""
     texts = [text for name in names for text in (name, f"a{name}b", f"a {name} b")]
     rows = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
     found = [
@@ -61,7 +61,7 @@ def _spelled(tokenizer: Any, names: dict[str, int]) -> list[str]:
 
 
 def _hide_pieces(tokenizer: Any, names: dict[str, int]) -> None:
-    """A Unigram model holds its control tokens as pieces of the best score; no text may choose them."""
+    """Lowers the scores of control tokens in a Unigram model, so that no text contains them."""
     settings = _settings(tokenizer)
     if settings is None or settings["model"].get("type") != "Unigram":
         return
@@ -73,9 +73,9 @@ def _hide_pieces(tokenizer: Any, names: dict[str, int]) -> None:
 
 
 def _break_names(tokenizer: Any, names: dict[str, int]) -> None:
-    """Where a name is a word of the vocabulary, an invisible character inside it keeps it from being found.
+    """Inserts an invisible character into names that are words of the vocabulary.
 
-    Before the tokenizer's own normalizer, and after it: "</S>" may become "</s>" there.
+    Applied before and after the tokenizer's own normalizer, which may turn "</S>" into "</s>".
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer):

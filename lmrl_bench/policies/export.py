@@ -1,7 +1,7 @@
-"""Trained policies as ordinary Hugging Face folders, for use without this package.
+"""Exports trained policies as ordinary Hugging Face folders, for use without this package.
 
-A policy that was trained with an adapter keeps only the adapter and the place of its base model. Merged, it is a whole
-model that `from_pretrained` loads on any machine.
+A policy trained with an adapter stores only the adapter and the location of its base model. Merged,
+it becomes a full model that `from_pretrained` loads on any machine.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> N
 
     Args:
         source: Folder of a policy.
-        target: Folder to write; it must not exist, or be empty.
+        target: Folder to write; must not exist or be empty.
         merge: Merge an adapter into its base model.
 
     Raises:
-        PolicyError: `target` has content; the policy cannot be read; it has no adapter to merge; or it is an adapter
-            whose base model is a folder, which nobody else has, and is not merged.
+        PolicyError: `target` is not empty; the policy cannot be read; there is no adapter to merge;
+            or it is an unmerged adapter whose base model is a local folder.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise PolicyError(f"{target}: already there and not empty; name another folder with --out")
+        raise PolicyError(f"{target}: exists and is not empty; name another folder with --out")
     folder = Path(resolve_model(str(source)))
     base = adapter_base(folder)
     if base is None and merge:
-        raise PolicyError(f"{folder}: has no adapter to merge; leave --merge-adapter out")
+        raise PolicyError(f"{folder}: has no adapter to merge; omit --merge-adapter")
     if base is not None and not merge:
         _copy_adapter(folder, base[0], target)
         return
@@ -44,7 +44,7 @@ def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> N
 
 
 def merge_adapter(source: Path, target: Path) -> None:
-    """Writes the whole model of an adapter's folder, with the critic, in place of an older `target`."""
+    """Writes the merged model of an adapter folder, with the critic, replacing `target`."""
     model, tokenizer = _whole_model(str(source))
 
     def write(place: Path) -> None:
@@ -62,7 +62,7 @@ def _write(place: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
 
 
 def _whole_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Loads a model; an adapter is checked as ever and then merged by PEFT."""
+    """Loads a model; an adapter is checked as usual and then merged by PEFT."""
     model, tokenizer, folder = read_model(name)
     base = None if folder is None else adapter_base(folder)
     if folder is None or base is None:
@@ -76,15 +76,15 @@ def _whole_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _copy_adapter(folder: Path, base: str, target: Path) -> None:
-    """Copies an adapter's own files; without config.json, with which the library would look for whole weights.
+    """Copies the files of an adapter, without config.json, which would promise full weights.
 
     Raises:
-        PolicyError: The base model is none that others can load by its name.
+        PolicyError: Others cannot load the base model by its name.
     """
     if Path(base).is_dir() or not is_hub_id(base):
         raise PolicyError(
-            f"{folder}: an adapter of the base model '{Path(base).name}', which is a folder of this machine, so the "
-            "adapter alone cannot be loaded elsewhere; write a whole model with --merge-adapter"
+            f"{folder}: the base model '{Path(base).name}' of this adapter is a local folder, so the adapter "
+            "cannot be loaded elsewhere; write a whole model with --merge-adapter"
         )
     left_out = (CONFIG, HEAD_FILE)
 

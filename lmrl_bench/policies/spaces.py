@@ -1,4 +1,4 @@
-"""Observations and actions of the token view, as the policy needs them."""
+"""Observation and action spaces of the token view, from the policy's side."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_spaces(
     network: Network,
     vocabulary_size: int,
 ) -> None:
-    """Checks that the spaces are the token view's and fit the model.
+    """Checks that the spaces belong to the token view and fit the model.
 
     Raises:
         PolicyError: They do not.
@@ -50,7 +50,7 @@ def check_spaces(
     if not fits:
         raise PolicyError(
             f"the policy acts in Discrete(n), n from {vocabulary_size} (the tokenizer's ids) to "
-            f"{network.width} (the model's outputs), not in {actions}; make the environment with "
+            f"{network.width} (the model's outputs), not in {actions}; create the environment with "
             "this policy's tokenizer"
         )
     prompt, response = (observations[key].shape for key in ("prompt_ids", "response_ids"))

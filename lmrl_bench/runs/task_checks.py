@@ -12,7 +12,7 @@ import numpy as np
 
 from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.data.tokenization import TextCodec
-from lmrl_bench.data.vocabulary import kind_beside
+from lmrl_bench.data.vocabulary import stored_kind
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.models.checkpoint import load_tokenizer
@@ -35,7 +35,7 @@ def token_counters(task: Task) -> tuple[TokenCounter, PromptCounter]:
     tokenizer: Any = load_tokenizer(task.spec.policies.default)
     codec = TextCodec(
         tokenizer, max_prompt_tokens=sys.maxsize, max_response_tokens=sys.maxsize,
-        kind=kind_beside(tokenizer),
+        kind=stored_kind(tokenizer),
     )  # fmt: skip
     around = len(codec.encoder.before) + len(codec.encoder.after)
 

@@ -1,4 +1,4 @@
-"""Keeps memory that tensors free inside the process, instead of taking it from the system anew each time."""
+"""Keeps memory freed by tensors in the process instead of returning it to the system each time."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 LARGEST_REUSED = 2**27
-"""Bytes; larger blocks go back to the system at once, as blocks of 32 MiB do by default."""
+"""Bytes; larger blocks are returned to the system at once, as blocks of 32 MiB are by default."""
 
 
 def reuse_freed_memory() -> None:
-    """Gives back what earlier runs left, and from now on lets the C library reuse freed blocks.
+    """Returns unused memory to the system once, then lets the C library reuse freed blocks.
 
-    The logits of a small policy are larger than what glibc keeps by default, so each of them is
-    made of pages that the system has to clear first: a tenth of a training run's CPU time. Where
-    the C library is another one, nothing happens.
+    The logits of a small policy exceed what glibc keeps by default, so each of them is built from
+    pages that the system must clear first: a tenth of a training run's CPU time. Does nothing with
+    other C libraries.
     """
     if sys.platform != "linux":
         return

@@ -1,4 +1,4 @@
-"""Pauses of Python's search for garbage cycles."""
+"""Temporarily disables Python's cyclic garbage collector."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Pauses the search while millions of objects are made that stay, and no cycles among them.
+    """Disables the collector while millions of lasting objects without cycles are created.
 
-    On a board of 10,000 records the search takes a third of the time and finds nothing.
+    On a leaderboard of 10,000 records the collector takes a third of the time and finds nothing.
     """
     was_on = gc.isenabled()
     gc.disable()

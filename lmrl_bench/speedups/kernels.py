@@ -1,10 +1,10 @@
-"""Faster kernels for modules of Transformers; values and both derivatives differ by rounding only (tested).
+"""Faster kernels for modules of Transformers; results and derivatives differ only by rounding.
 
-Linear layers on processors: torch hands their products to MKL, which on other makers' processors leaves out AVX-512.
-oneDNN, which torch ships too, does not; it is faster but for the weight's gradient, where it copies a factor first.
-It reads weights in an order of its own, in which they are kept while a response is decoded.
+Linear layers on CPUs: torch calls MKL, which does not use AVX-512 on processors of other vendors.
+oneDNN, which is part of torch, does; it is faster except for the weight's gradient, where it copies
+a factor first. It reads weights in its own layout, which is cached while responses are decoded.
 
-GELU by tanh (GPT-2, T5): Transformers spells it out in eight operations, torch has it as one.
+Tanh-approximated GELU (GPT-2, T5): Transformers uses eight operations, torch has a single one.
 """
 
 from __future__ import annotations
@@ -21,24 +21,25 @@ from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
 SMALLEST = 2**21
-"""Multiplications from which the faster kernel makes up for its longer call."""
+"""Number of multiplications above which the faster kernel outweighs its longer call."""
 
 
 def use_fast_kernels(model: nn.Module) -> None:
-    """Gives the modules of a model their faster kernels, in place.
+    """Switches the modules of a model to the faster kernels, in place.
 
-    Weights, names and what `save_pretrained` writes stay as they are. Without oneDNN or AVX-512
-    the linear layers are left alone.
+    Weights, names and the output of `save_pretrained` do not change. Without oneDNN or AVX-512 the
+    linear layers are left alone.
     """
     faster: dict[type, type] = {NewGELUActivation: FastGELU}
     if _available():
         faster |= {nn.Linear: FastLinear, Conv1D: FastConv1D}
+    # Changing the class keeps weights, hooks and state-dict names; wrapping would rename them.
     for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
 
 
 class FastGELU(NewGELUActivation):
-    """GELU by tanh, in one operation."""
+    """Tanh-approximated GELU in one operation."""
 
     def forward(self, input: Tensor) -> Tensor:
         """See `NewGELUActivation.forward`."""
@@ -46,7 +47,7 @@ class FastGELU(NewGELUActivation):
 
 
 class FastLinear(nn.Linear):
-    """`nn.Linear`, through `linear`."""
+    """`nn.Linear` computed by `linear`."""
 
     packed: Tensor | None = None
 
@@ -58,7 +59,7 @@ class FastLinear(nn.Linear):
 
 
 class FastConv1D(Conv1D):
-    """The linear layer of GPT-2, whose weight is stored the other way round."""
+    """The linear layer of GPT-2, whose weight is stored transposed."""
 
     packed: Tensor | None = None
 
@@ -71,11 +72,11 @@ class FastConv1D(Conv1D):
 
 @contextmanager
 def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
-    """Keeps, while open, a copy of the fast layers' weights in the order in which oneDNN reads them.
+    """Caches a copy of the fast layers' weights in oneDNN's layout, inside the context.
 
-    Products of few rows, which take as long as reading the weights does, are 1.2 to 1.8 times as fast. Nothing may
-    change the weights meanwhile. The copy is not used where gradients are recorded, nor where the weight is
-    parametrized, which gives the layer another class (PEFT's `target_parameters`).
+    Products of few rows, whose time is dominated by reading the weights, become 1.2 to 1.8 times as
+    fast. The weights must not change meanwhile. The copy is not used when gradients are recorded,
+    nor for parametrized weights, which give the layer another class (PEFT's `target_parameters`).
     """
     layers = {
         layer: layer.weight if isinstance(layer, FastLinear) else layer.weight.t()
@@ -95,7 +96,7 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Returns `input weightᵀ + bias`, `(..., N)`.
 
-    Differentiable by autograd any number of times, and forward; not by the transforms of `torch.func`.
+    Differentiable any number of times with autograd, and in forward mode; not with `torch.func`.
 
     Args:
         input: `(..., K)`.
@@ -111,14 +112,14 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 Autocast = Literal["none", "bfloat16"]
-"""Precision of a training forward; weights, sums, values and losses stay float32, on processors attention too."""
+"""Precision of training forwards; weights, sums, losses and, on CPUs, attention stay float32."""
 
 
 @contextmanager
 def autocast(device: torch.device, precision: Autocast) -> Iterator[None]:
-    """Makes forwards inside it compute their products in that precision, whatever surrounds it.
+    """Makes forward passes inside the context use the given precision for products.
 
-    Processors without instructions for bfloat16 are ten times slower with it than with float32.
+    On processors without bfloat16 instructions it is ten times slower than float32.
     """
     on = precision == "bfloat16"
     attention = _Float32Attention() if on and device.type == "cpu" else nullcontext()
@@ -127,7 +128,7 @@ def autocast(device: torch.device, precision: Autocast) -> Iterator[None]:
 
 
 class _Float32Attention(TorchFunctionMode):
-    """Attention on processors in float32: backward, torch's kernel is three times slower in bfloat16."""
+    """Attention on CPUs in float32: torch's backward kernel is three times slower in bfloat16."""
 
     def __torch_function__(
         self,
@@ -158,7 +159,7 @@ def _available() -> bool:
 
 
 def _is_recorded() -> bool:
-    """Whether somebody may ask for a derivative."""
+    """Returns whether a derivative may be requested."""
     return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
@@ -168,7 +169,7 @@ def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
 
 
 def _is_plain(weight: Tensor) -> bool:
-    """Whether products with the weight are of single precision and on a processor."""
+    """Returns whether products with the weight are computed in float32 on a CPU."""
     here = weight.device.type == "cpu" and weight.dtype == torch.float32
     return here and not torch.is_autocast_enabled("cpu")
 
@@ -179,7 +180,7 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 class _Product(torch.autograd.Function):
-    """`input weightᵀ + bias`: bilinear but for the bias, so that its derivatives are such products too."""
+    """`input weightᵀ + bias`; bilinear up to the bias, so its derivatives are such products."""
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -194,7 +195,7 @@ class _Product(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_input = linear(gradient, weight.t())
         if ctx.needs_input_grad[1]:
-            # Both factors lie the other way round, which MKL takes as they are and oneDNN copies first.
+            # Both factors are transposed, which MKL takes directly and oneDNN would copy first.
             of_weight = gradient.flatten(0, -2).t() @ input.flatten(0, -2)
         if ctx.needs_input_grad[2]:
             of_bias = gradient.flatten(0, -2).sum(dim=0)

@@ -1,7 +1,8 @@
-"""The last block's feed-forward layer, only where its output is looked at.
+"""Skips the last block's feed-forward layer where its output is not used.
 
-What it makes of a prompt's tokens nobody reads: later tokens attend to what lies before it, and only the states in
-front of response tokens go into the output layer. It is two thirds of a block's weights.
+Its output for prompt tokens is never read: later tokens attend to the block's input, and only
+states before response tokens go into the output layer. The layer has two thirds of a block's
+weights.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn.functional import pad
 
 
 def last_feed_forward(model: nn.Module) -> nn.Module | None:
-    """Returns the `mlp` of the last block; None if the model has no such blocks, or several lists of them."""
+    """Returns the `mlp` of the last block; None if there is none, or several lists of blocks."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     found = [getattr(blocks[-1], "mlp", None) for blocks in lists if len(blocks)]
     layers = [layer for layer in found if isinstance(layer, nn.Module)]
@@ -25,11 +26,12 @@ def last_feed_forward(model: nn.Module) -> nn.Module | None:
 
 @contextmanager
 def narrowed(layer: nn.Module | None, start: int) -> Iterator[None]:
-    """Makes a layer that maps `(B, L, D)` to `(B, L, D)` skip the columns before `start`: zeros come out there."""
+    """Makes a layer on `(B, L, D)` skip columns before `start`, where it returns zeros."""
     if layer is None or start <= 0:
         yield
         return
 
+    # Two hooks, before and after the layer, so that the model's own forward stays untouched.
     def cut(_layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
         return (args[0][:, start:].contiguous(),)
 
@@ -46,12 +48,12 @@ def narrowed(layer: nn.Module | None, start: int) -> Iterator[None]:
 
 @torch.no_grad()
 def is_narrowable(layer: nn.Module, states: Callable[[int], Tensor]) -> bool:
-    """Whether narrowing the layer changes nothing that is looked at.
+    """Returns whether narrowing the layer leaves all relevant states unchanged.
 
     Args:
         layer: Any module of a model.
-        states: Runs the model on a few tokens, the layer narrowed to the columns from the argument on, and returns the
-            states `(B, L, D)`.
+        states: Runs the model on a few tokens, with the layer narrowed to the columns from the
+            argument on, and returns the states `(B, L, D)`.
     """
     suits = []
 

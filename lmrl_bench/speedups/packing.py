@@ -1,4 +1,4 @@
-"""Which rows are read together: so that little is padding, and a prompt with several responses is read once."""
+"""Groups rows into batches with little padding, and with shared prompts computed once."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from torch import Tensor
 Numbers = NDArray[np.int64]
 
 CALL_TOKENS = 128
-"""What it takes to start a forward and its backward, in tokens that a processor could read meanwhile."""
+"""Cost of starting a forward and backward, in tokens that a CPU could process meanwhile."""
 CALL_TOKENS_OF_A_GPU = 4096
-"""The same on other devices, which fewer tokens leave idle."""
+"""The same on other devices, which few tokens leave idle."""
 
 
 def pack_rows(
     prompt_ids: Tensor, prompt_mask: Tensor, response_lengths: Tensor, token_budget: int
 ) -> list[Tensor]:
-    """Cuts the rows, sorted by length or by prompt, into the groups that are read with the least work.
+    """Splits the rows, sorted by length or by prompt, into the groups with the least total work.
 
-    A group's work is its distinct prompts × the longest of them, its rows × the longest response, and a call.
+    The work of a group is its distinct prompts × the longest of them, plus its rows × the longest
+    response, plus a call.
 
     Args:
-        prompt_ids: `(B, P)`, padded on the left.
+        prompt_ids: `(B, P)`, left-padded.
         prompt_mask: `(B, P)` bool.
         response_lengths: `(B,)` int64.
-        token_budget: Bound of a group's rows × (longest prompt + longest response); a longer row stands alone.
+        token_budget: Limit of rows × (longest prompt + longest response) per group; a longer row
+            forms its own group.
 
     Returns:
-        Index tensors `(N,)` int64 on the processor; together each row once. A function of the arguments.
+        Index tensors `(N,)` int64 on the CPU, which contain each row once. Deterministic.
     """
     if len(prompt_ids) == 0:
         return []
@@ -43,7 +45,7 @@ def pack_rows(
 
 
 def _orders(rows: Numbers) -> list[Numbers]:
-    """Returns the rows' numbers from long to short, and, where prompts repeat, the same prompt by prompt."""
+    """Returns the order from long to short and, if prompts repeat, the same order by prompt."""
     length, same = rows[:, 0] + rows[:, 1], rows[:, 2]
     longest = np.zeros(same.max() + 1, dtype=np.int64)
     np.maximum.at(longest, same, length)
@@ -54,18 +56,25 @@ def _orders(rows: Numbers) -> list[Numbers]:
 
 
 def _cut(rows: Numbers, token_budget: int, call: int) -> tuple[float, list[int]]:
-    """Returns the least work, in tokens, in which stretches of the rows can be read, and where stretches end.
+    """Finds the partition of the rows into contiguous groups with the least work.
+
+    Dynamic programming over the end of the last group.
 
     Args:
-        rows: `(N, 3)`: tokens of the prompt, tokens of the response, and the prompt's number among the distinct ones.
+        rows: `(N, 3)`: prompt tokens, response tokens, and the prompt's index among the distinct
+            ones.
         token_budget: See `pack_rows`.
-        call: What a stretch costs beside its tokens.
+        call: Fixed cost of a group, in tokens.
+
+    Returns:
+        The work in tokens, and the ends of the groups.
     """
     most = max(token_budget // max(int(rows[:, :2].sum(axis=1).min()), 1), 1)
     following = _following(rows[:, 2])
     least, begins = np.zeros(len(rows) + 1), [0] * (len(rows) + 1)
     for stop in range(1, len(rows) + 1):
-        # Backwards, from the stretch of the last row alone to the longest that the budget may allow.
+        # Backwards: the last group starts at `stop - 1`, `stop - 2`, …, as far as the budget
+        # allows.
         back = slice(stop - 1, stop - 1 - most if stop > most else None, -1)
         prompt, response = np.maximum.accumulate(rows[back, :2], axis=0).T
         count = np.arange(1, len(prompt) + 1)
@@ -83,7 +92,7 @@ def _cut(rows: Numbers, token_budget: int, call: int) -> tuple[float, list[int]]
 
 
 def _following(prompts: Numbers) -> Numbers:
-    """Returns for each row the next one with the same prompt, or a number that is larger than all rows'."""
+    """Returns for each row the next one with the same prompt, or a number beyond all rows."""
     following = np.full(len(prompts), len(prompts) + 1)
     seen: dict[int, int] = {}
     for row, prompt in reversed(list(enumerate(prompts.tolist()))):

@@ -1,7 +1,7 @@
-"""Which tasks there are: bundled ones, those of `LMRL_BENCH_TASKS`, those of packages.
+"""Finds tasks: bundled ones, those in the folders of `LMRL_BENCH_TASKS`, and those of packages.
 
-A package offers its tasks with an entry point in the group `lmrl_bench.tasks` whose value names a
-folder of task folders: `my_tasks = "my_package:TASKS_DIR"`.
+A package provides tasks with an entry point in the group `lmrl_bench.tasks` that names a folder of
+task folders: `my_tasks = "my_package:TASKS_DIR"`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _log = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
-    """Returns the names of all known tasks, sorted; no `task.yaml` is parsed.
+    """Returns the sorted names of all known tasks, without parsing any `task.yaml`.
 
     Raises:
-        TaskError: Two folders have the same name, or a folder of `LMRL_BENCH_TASKS` does not exist.
+        TaskError: Two folders have the same name, or a folder in `LMRL_BENCH_TASKS` is missing.
     """
     return sorted(folders())
 
 
 def folders() -> dict[str, Path]:
-    """Returns the folder of every known task by name.
+    """Returns the folders of all known tasks by name.
 
     Raises:
-        TaskError: Two folders have the same name, or a folder of `LMRL_BENCH_TASKS` does not exist.
+        TaskError: Two folders have the same name, or a folder in `LMRL_BENCH_TASKS` is missing.
     """
     found: dict[str, Path] = {}
     for root in _roots():
@@ -50,14 +50,14 @@ def folders() -> dict[str, Path]:
 
 
 def load_task(name: str | Path) -> Task:
-    """Opens a task by name, or by the path of its folder.
+    """Loads a task by name or by folder path.
 
-    A known name wins; otherwise a text with a path separator, or the path of a folder that holds
-    `task.yaml`, is a path, and everything else is a name.
+    Known names take precedence. Otherwise a string with a path separator, or an existing folder, is
+    a path, and anything else is a name.
 
     Raises:
-        TaskError: Unknown name, or the folder holds no `task.yaml`.
-        ConfigError: `task.yaml` is wrong.
+        TaskError: Unknown name, or the folder has no `task.yaml`.
+        ConfigError: `task.yaml` is invalid.
     """
     text = str(name)
     known = folders()
@@ -68,23 +68,23 @@ def load_task(name: str | Path) -> Task:
         if (path / "task.yaml").is_file():
             return Task(path)
         is_path = isinstance(name, Path) or "/" in text or os.sep in text or path.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # a name too long for a file; ~nobody
+    except (OSError, RuntimeError, ValueError) as error:  # such as a too long name, or ~nobody
         reason = getattr(error, "strerror", None) or error
-        raise TaskError(f"{text[:80]!r} names no task and no folder ({reason})") from error
+        raise TaskError(f"{text[:80]!r} is not a task or a folder ({reason})") from error
     if is_path:
         raise TaskError(
-            f"{path}: no task folder (no file task.yaml in it); make one with: lmrl-bench task "
+            f"{path}: not a task folder (it has no task.yaml); create one with: lmrl-bench task "
             f"new {path.name}"
         )
     raise TaskError(
         f"unknown task {text[:80]!r}{nearest(text, known)} (known: "
-        f"{', '.join(sorted(known)) or 'none'}); a task of your own "
-        f"is named by the path of its folder, or found through {VARIABLE}{_without_definition(text)}{_failures()}"
+        f"{', '.join(sorted(known)) or 'none'}); refer to your own task by the path of its "
+        f"folder, or set {VARIABLE}{_without_definition(text)}{_failures()}"
     )
 
 
 def _without_definition(name: str) -> str:
-    """Names the folders that have the name and lack what would make them a task."""
+    """Describes folders with the right name that lack a readable `task.yaml`."""
     found = [root / name for root in _roots() if (root / name).is_dir()]
     return "".join(
         f"\nskipped: {folder} has no readable file task.yaml; restore {folder / 'task.yaml'}"
@@ -93,7 +93,7 @@ def _without_definition(name: str) -> str:
 
 
 def _definitions(root: Path) -> Iterator[Path]:
-    """The files `task.yaml` under a root; also a link to nothing, so that it is named and not left out."""
+    """Yields the `task.yaml` files under a root; broken links too, so that they are reported."""
     for entry in root.iterdir():
         if os.path.lexists(entry / "task.yaml"):
             yield entry / "task.yaml"
@@ -116,13 +116,13 @@ def _roots() -> list[Path]:
 
 
 def _entry_root(entry: EntryPoint) -> Path | str:
-    """Returns the folder that an entry point names, or the reason why it is unusable."""
+    """Returns the folder that an entry point names, or why it is unusable."""
     distribution = entry.dist.name if entry.dist else "an unknown distribution"
     place = f"the task folder '{entry.name}' of {distribution} ({entry.value})"
     try:
         root = Path(entry.load())
-    except Exception as error:  # a plug-in may fail in any way
-        return f"{place} does not import: {type(error).__name__}: {error}"
+    except Exception as error:  # importing a plug-in runs arbitrary code
+        return f"{place} cannot be imported: {type(error).__name__}: {error}"
     return root if root.is_dir() else f"{place} is not a folder: {root}"
 
 

@@ -1,4 +1,4 @@
-"""Where a task's data files lie, and the check that they are the files the task was written for."""
+"""Locates a task's data files and checks their digests."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
     """Returns the checked file of a split.
 
     Args:
-        folder: The task folder; files lie below it, or below the asset that the task names.
+        folder: The task folder; paths are relative to it, or to the download that the task names.
         data: The task's data section.
-        split: Which file.
+        split: The split.
 
     Raises:
-        AssetError: The asset is not installed.
-        DataError: The file is missing or has another sha256.
+        AssetError: The download is not installed.
+        DataError: The file is missing or its sha256 differs.
     """
     file = data.file(split)
     root = asset_path(data.asset) if data.asset else folder
@@ -35,13 +35,13 @@ def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
             f"{path}: sha256 is {found}, expected {file.sha256} (data.{split}.sha256 of "
             f"{folder / 'task.yaml'}); "
             + _remedy(data)
-            + ", or, if the change is meant, raise the task's version and write the new sha256"
+            + "; after an intended change, increase the task's version and update the sha256"
         )
     return path
 
 
 def file_digest(path: Path) -> str:
-    """Returns a file's sha256 (hex); computed once per process unless the file changes."""
+    """Returns a file's sha256 (hex), cached until its size or modification time changes."""
     state = path.stat()
     return _file_digest(path.resolve(), state.st_mtime_ns, state.st_size)
 

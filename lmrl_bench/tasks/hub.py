@@ -1,7 +1,7 @@
 """The reader `hf-datasets`: Hugging Face `datasets`, local or from the hub at a pinned revision.
 
-`datasets` is the extra `data`; it is imported only for tasks that use it, and honours
-HF_HUB_OFFLINE itself.
+`datasets` is the optional dependency `data`. It is imported only by tasks that use it, and honors
+HF_HUB_OFFLINE.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ def read_dataset(folder: Path, data: DataSpec, split: Split) -> Iterator[Row]:
     """Yields the rows of one split of a `datasets` data set.
 
     Args:
-        folder: The task folder; a relative local path starts there.
-        data: `dataset` is a folder written by `save_to_disk`, a folder of csv, json or
-            parquet files, or a hub id, which needs `revision`.
-        split: The task's split; `data.<split>.split` names the data set's.
+        folder: The task folder; local paths are relative to it.
+        data: `dataset` is a folder written by `save_to_disk`, a folder of csv, json or parquet
+            files, or a hub id with `revision`.
+        split: The task's split; `data.<split>.split` names the split of the data set.
 
     Raises:
-        DataError: `datasets` is not installed, the revision is missing, the data set does not load,
-            or it has no such split.
+        DataError: `datasets` is not installed, the revision is missing, the data set cannot be
+            loaded, or it has no such split.
     """
     _require_package(str(data.dataset))
     splits = _load(folder, data)
@@ -44,7 +44,7 @@ def read_dataset(folder: Path, data: DataSpec, split: Split) -> Iterator[Row]:
 
 
 def read_folder(folder: Path) -> dict[str, Iterator[Row]]:
-    """Returns the rows of each split of a folder that `save_to_disk` wrote; `{"": rows}` if it has no splits.
+    """Returns the rows of each split in a `save_to_disk` folder, or `{"": rows}` without splits.
 
     Raises:
         DataError: `datasets` is not installed, or the folder is not a data set.
@@ -52,8 +52,8 @@ def read_folder(folder: Path) -> dict[str, Iterator[Row]]:
     _require_package(str(folder))
     if not any((folder / name).is_file() for name in _SAVED):
         raise DataError(
-            f"{folder}: a folder, but not one that `datasets` wrote with save_to_disk; name a file, or "
-            "such a folder"
+            f"{folder}: not a folder written by `save_to_disk` of `datasets`; give a file, or such a "
+            "folder"
         )
     saved = _from_disk(folder)
     splits = saved if isinstance(saved, dict) else {"": saved}
@@ -65,8 +65,8 @@ def _from_disk(folder: Path) -> Any:
 
     try:
         return datasets.load_from_disk(str(folder))
-    except Exception as error:  # datasets raises errors of a dozen unrelated classes
-        raise DataError(f"{folder} does not load ({type(error).__name__}: {error})") from error
+    except Exception as error:  # datasets raises a dozen unrelated exception types
+        raise DataError(f"{folder} cannot be loaded ({type(error).__name__}: {error})") from error
 
 
 def _rows_of(split: Any, place: str) -> Iterator[Row]:
@@ -74,19 +74,19 @@ def _rows_of(split: Any, place: str) -> Iterator[Row]:
         for number, values in enumerate(split, start=1):
             yield Row(f"{place}, row {number}", values)
     except (UnicodeDecodeError, ValueError, OSError) as error:
-        raise DataError(f"{place}: a row cannot be read ({error})") from error
+        raise DataError(f"{place}: cannot read a row ({error})") from error
 
 
 def _require_package(name: str) -> None:
     if importlib.util.find_spec("datasets") is None:
         raise DataError(
-            f"data set '{name}': the reader hf-datasets needs the package `datasets`; "
+            f"data set '{name}': the reader hf-datasets requires the package `datasets`; "
             "install it with: pip install 'lmrl-bench[data]'"
         )
 
 
 def _load(folder: Path, data: DataSpec) -> Any:
-    """Loads all splits of a data set: a mapping of split name to rows."""
+    """Loads all splits of a data set, by name."""
     import datasets
 
     local = folder / str(data.dataset)
@@ -100,17 +100,15 @@ def _load(folder: Path, data: DataSpec) -> Any:
             raise DataError(f"{local}: no such folder (data.dataset)")
         if data.revision is None:
             raise DataError(
-                f"data set '{data.dataset}': a hub id needs data.revision, the commit (40 hex "
-                "digits) that was used; "
-                f"and there is no local folder {local}"
+                f"data set '{data.dataset}': a hub id requires data.revision, a commit (40 hex "
+                f"digits); there is no local folder {local}"
             )
         return datasets.load_dataset(str(data.dataset), revision=data.revision)
     except DataError:
         raise
-    except Exception as error:  # datasets raises errors of a dozen unrelated classes
+    except Exception as error:  # datasets raises a dozen unrelated exception types
         raise DataError(
-            f"data set '{data.dataset}' does not load ({type(error).__name__}: {error}); if this "
-            "machine has no "
-            "network (or HF_HUB_OFFLINE is set), save it elsewhere with `save_to_disk` and name "
-            "that folder in data.dataset"
+            f"data set '{data.dataset}' cannot be loaded ({type(error).__name__}: {error}); without a "
+            "network (or with HF_HUB_OFFLINE), save it elsewhere with `save_to_disk` and name that "
+            "folder in data.dataset"
         ) from error

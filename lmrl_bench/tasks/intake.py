@@ -1,4 +1,4 @@
-"""The user's rows as `lmrl-bench task new` writes them: columns chosen, nothing left out without a count."""
+"""Reads user data for `lmrl-bench task new`: chooses columns, and reports every dropped row."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _UNKEEPABLE = "<unkeepable>"
 
 @dataclass
 class Kept:
-    """The rows of one source, and what is to be said about them.
+    """The rows of one source, with remarks for the user.
 
     Attributes:
-        rows: each with `id`, `prompt`, `reference` (text or list of texts) and the further columns.
-        notes: what was left out or changed, each with its count.
-        columns: the further columns.
+        rows: Rows with `id`, `prompt`, `reference` (text or list of texts) and additional columns.
+        notes: What was dropped or changed, with counts.
+        columns: Names of the additional columns.
     """
 
     rows: Pairs
@@ -45,10 +45,10 @@ class Kept:
 
 
 def source_rows(path: Path) -> Mapping[str, Iterable[Row]]:
-    """Returns the rows of a file (`{"": rows}`), or those of each split of a folder of `save_to_disk`.
+    """Returns the rows of a file as `{"": rows}`, or of each split in a `save_to_disk` folder.
 
     Raises:
-        DataError: There is no such file or folder, or its format is unknown.
+        DataError: The file or folder does not exist, or its format is unknown.
     """
     if path.is_dir():
         return read_folder(path)
@@ -59,13 +59,13 @@ def source_rows(path: Path) -> Mapping[str, Iterable[Row]]:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that make a sample.
+    """Columns that make up a sample.
 
     Attributes:
-        prompt: with the prompt; None to guess it from its name.
-        references: with the good responses, texts or lists of texts; none at all to guess one, None if the rows
-            have no references.
-        source: split whose columns these are; the others' must have the same names.
+        prompt: Prompt column; None to infer it from the names.
+        references: Columns with reference texts (text or list of texts); empty to infer one, None
+            if the rows have no references.
+        source: Split that these columns come from; the other splits need the same names.
     """
 
     prompt: str | None
@@ -74,18 +74,18 @@ class Columns:
 
 
 def keep(path: Path, rows: Iterable[Row], wanted: Columns) -> tuple[Kept, Columns]:
-    """Chooses the columns and writes each row as JSON can hold it.
+    """Chooses the columns and converts each row to JSON-compatible data.
 
     Args:
-        path: Where the rows come from, for messages.
-        rows: Any reader's.
-        wanted: The columns as far as they are known.
+        path: Source of the rows, for messages.
+        rows: Rows from any reader.
+        wanted: The columns known so far.
 
     Returns:
-        The rows, and the columns that were chosen.
+        The rows, and the chosen columns.
 
     Raises:
-        TaskError: A column is not there, or cannot be guessed.
+        TaskError: A column does not exist or cannot be inferred.
         DataError: A row cannot be read, or has no prompt or reference.
     """
     found = list(rows)
@@ -102,13 +102,13 @@ def keep(path: Path, rows: Iterable[Row], wanted: Columns) -> tuple[Kept, Column
 
 def _choose(path: Path, rows: Sequence[Row], wanted: Columns) -> Columns:
     columns = _names_of(rows)
-    first = [str(column) for column in rows[0].values]  # a guess is among them
+    first = [str(column) for column in rows[0].values]  # infer only columns that the first row has
     if wanted.source and (
         missing := [c for c in (wanted.prompt, *(wanted.references or [])) if c not in columns]
     ):
         raise TaskError(
-            f"{path}: no column {_shown(str(missing[0]), quoted=True)}, which '{wanted.source}' has (columns: "
-            f"{', '.join(map(_shown, columns))}); all splits need the same names"
+            f"{path}: no column {_shown(str(missing[0]), quoted=True)}, unlike '{wanted.source}' "
+            f"(columns: {', '.join(map(_shown, columns))}); all splits need the same names"
         )
     prompt = _column(wanted.prompt, _PROMPT_NAMES, columns, first, path, "--prompt-column")
     others = [column for column in columns if column != prompt]
@@ -152,20 +152,21 @@ def _column(
             return name
         if name not in columns and len(same := alike.get(name, [])) == 1 and same[0] in first:
             return same[0]
-    without = "; if there is none: --no-references" if option == "--reference-column" else ""
+    without = "; without references: --no-references" if option == "--reference-column" else ""
     raise TaskError(
-        f"{path}: which column is meant? Say it with {option} (columns: {listed or 'no others'}){without}"
+        f"{path}: cannot infer the column; name it with {option} (columns: {listed or 'no others'})"
+        f"{without}"
     )
 
 
 def _shown(name: str, *, quoted: bool = False) -> str:
-    """A column's name for a message: quoted where its ends or characters cannot be seen."""
+    """Returns a column name for messages, quoted if it has invisible characters."""
     plain = name == name.strip() and name.isprintable() and name
     return (f"'{name}'" if quoted else name) if plain else repr(name)
 
 
 def _own_ids(rows: Sequence[Row]) -> bool:
-    """Whether the column `id` names each row: texts or whole numbers, each once."""
+    """Returns whether the column `id` holds unique texts or whole numbers."""
     values = [row.values.get("id") for row in rows]
     if not all(isinstance(value, str | int) and not isinstance(value, bool) for value in values):
         return False
@@ -174,7 +175,7 @@ def _own_ids(rows: Sequence[Row]) -> bool:
 
 
 class _Keeper:
-    """Turns rows into what is written, and counts what it changes."""
+    """Converts rows to the written form, and counts all changes."""
 
     def __init__(
         self, columns: Sequence[str], prompt: str, references: Sequence[str], own_ids: bool
@@ -198,11 +199,11 @@ class _Keeper:
         unique = list(_named(_without_repetitions(pairs), self._own_ids))
         if dropped := len(pairs) - len(unique):
             self._counts[
-                f"{counted(dropped, 'row')} left out: equal to an earlier row in every column"
+                f"{counted(dropped, 'row')} dropped: equal to an earlier row in every column"
             ] = 1
         notes = [text.replace("#", counted(count, "value")) for text, count in self._counts.items()]
         renamed = [
-            f"'{old}' is written as '{new}'" for old, new in self._names.items() if old != new
+            f"'{old}' is renamed to '{new}'" for old, new in self._names.items() if old != new
         ]
         columns = [name for name in self._names.values() if name not in left_out]
         return Kept(unique, [*renamed, *notes], columns)
@@ -211,7 +212,7 @@ class _Keeper:
         prompt = self._texts(row, self._prompt)
         if len(prompt) != 1:
             raise DataError(
-                f"{row.place}: the column '{self._prompt}' is a list; a prompt is one text"
+                f"{row.place}: the column '{self._prompt}' holds a list; a prompt must be one text"
             )
         references = [text for name in self._references for text in self._texts(row, name)]
         rest = {
@@ -221,7 +222,7 @@ class _Keeper:
         }
         for name in self._columns:
             if name not in row.values:
-                self._counts[f"column '{name}': # missing in rows that do not name it"] += 1
+                self._counts[f"column '{name}': # missing in rows without it"] += 1
         identifier = str(row.values["id"]) if self._own_ids else ""
         pair = {"id": identifier, "prompt": prompt[0], "reference": references, **rest}
         try:
@@ -231,7 +232,7 @@ class _Keeper:
         return pair
 
     def _texts(self, row: Row, column: str) -> list[str]:
-        """The texts of a column; a number or a truth value is the text that JSON has for it."""
+        """Returns the texts of a column; numbers and booleans are converted to their JSON text."""
         value = row.values.get(column)
         values = value if isinstance(value, list) else [value]
         texts = []
@@ -247,13 +248,13 @@ class _Keeper:
             texts.append(part)
         if not texts:
             raise DataError(
-                f"{row.place}: the column '{column}' is empty (a list without texts); complete or remove "
-                "the row"
+                f"{row.place}: the column '{column}' is empty (a list without texts); complete or "
+                "remove the row"
             )
         return texts
 
     def _plain(self, value: Any, column: str) -> Any:
-        """A further column as JSON holds it."""
+        """Returns the value of an additional column in JSON-compatible form."""
         if value is None or isinstance(value, str | bool | int):
             return value
         if isinstance(value, float):
@@ -268,11 +269,11 @@ class _Keeper:
             return [self._plain(part, column) for part in value]
         if isinstance(value, Mapping) and depth(value) <= MAX_DEPTH:
             return {str(key): self._plain(part, column) for key, part in value.items()}
-        self._counts[f"column '{column}' left out: # of the type {type(value).__name__}"] += 1
+        self._counts[f"column '{column}' dropped: # of type {type(value).__name__}"] += 1
         return _UNKEEPABLE
 
     def _left_out(self, pairs: Pairs) -> set[str]:
-        """Removes the columns that JSON cannot hold, from all rows."""
+        """Removes columns that JSON cannot represent from all rows."""
         bad = {
             name
             for pair in pairs
@@ -286,7 +287,7 @@ class _Keeper:
 
 
 def _new_names(columns: Sequence[str]) -> dict[str, str]:
-    """The further columns' names; one of ours (`id`, `prompt`, `reference`) becomes `own_id`, and so on."""
+    """Returns the names of additional columns; reserved ones (`id`, …) become `own_id`, …."""
     names: dict[str, str] = {}
     for column in columns:
         name = f"own_{column}" if column in _OURS else column
@@ -297,7 +298,7 @@ def _new_names(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str | None:
-    """A number, a truth value or a date as text; None for everything else."""
+    """Returns a number, boolean or date as text, or None for other values."""
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return json.dumps(value)
     if isinstance(value, decimal.Decimal) and value.is_finite():
@@ -309,9 +310,9 @@ def _as_text(value: Any) -> str | None:
 
 def _remedy(value: Any) -> str:
     if isinstance(value, bytes):
-        return "store the column as text in UTF-8"
+        return "store the column as UTF-8 text"
     if isinstance(value, Mapping | list | tuple):
-        return "store the text itself in a column"
+        return "store the plain text in a column"
     return "complete or remove the row"
 
 
@@ -336,7 +337,7 @@ def _without_repetitions(pairs: Pairs) -> Iterator[dict[str, Any]]:
 
 
 def _named(pairs: Iterable[dict[str, Any]], own_ids: bool) -> Iterator[dict[str, Any]]:
-    """Names rows by a hash of prompt and references; rows that differ only elsewhere get a number."""
+    """Sets ids to a hash of prompt and references; other rows with the same texts get a number."""
     known: Counter[str] = Counter()
     for pair in pairs:
         if not own_ids:

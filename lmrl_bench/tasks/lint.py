@@ -1,6 +1,6 @@
-"""`lmrl-bench task lint`: what can be checked about a task before anybody trains on it.
+"""`lmrl-bench task lint`: checks of a task before training.
 
-Each check is a function that yields findings. Layers above (environments, policies) bring their
+Each check is a function that yields findings. Higher layers (environments, policies) pass their
 checks as `extra_checks` and the tokenizer as `count_tokens`, because imports only go down.
 """
 
@@ -33,25 +33,24 @@ from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
 
 TokenCounter = Callable[[Sequence[str]], Sequence[int]]
-"""Texts to their numbers of tokens, special tokens included."""
+"""Maps texts to token counts, including special tokens."""
 PromptCounter = Callable[[Sequence[Sample]], Sequence[int]]
-"""Samples to the numbers of tokens that a policy reads: chats as its chat template writes them."""
+"""Maps samples to prompt token counts; chats are formatted with their chat template."""
 
-_TRUNCATED_SHARE = (
-    0.25  # of the prompts; more than that is a wrong limit rather than a few long rows
-)
+# Above this share of prompts the limit is wrong, rather than a few rows long.
+_TRUNCATED_SHARE = 0.25
 _TOO_LONG_SHARE = 0.10  # of the references
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that lint found.
+    """A problem found by lint.
 
     Attributes:
-        severity: an error must be fixed; a warning must be known.
-        place: file, split or part of the task.
-        message: what is wrong, with numbers.
-        remedy: what to do.
+        severity: Errors must be fixed; warnings should be known.
+        place: File, split or part of the task.
+        message: What is wrong, with numbers.
+        remedy: What to do.
     """
 
     severity: Literal["error", "warning"]
@@ -60,11 +59,11 @@ class Finding:
     remedy: str
 
     def as_dict(self) -> dict[str, str]:
-        """The finding as plain data, for JSON and tables."""
+        """Returns the finding as plain data, for JSON and tables."""
         return asdict(self)
 
     def text(self, width: int) -> str:
-        """The finding for people: severity and place, then message and remedy, wrapped to `width` columns."""
+        """Returns the finding as text, wrapped to `width` columns: place, message, remedy."""
         lines = [f"{self.severity:7}  {self.place}"]
         for start, words in (("         ", self.message), ("         -> ", self.remedy)):
             lines += textwrap.wrap(
@@ -87,14 +86,14 @@ def lint(
     extra_checks: Sequence[Check] = (),
     count_prompts: PromptCounter | None = None,
 ) -> list[Finding]:
-    """Runs all checks; a check that cannot run is itself a finding.
+    """Runs all checks; a check that fails to run becomes a finding itself.
 
     Args:
-        task: The task; its `task.yaml` has been validated by opening it.
-        count_tokens: Counts with the tokenizer of the task's default policy; without it, lengths
-            are not checked, which is itself a finding.
+        task: The task; loading it has validated `task.yaml`.
+        count_tokens: Token counter of the task's default policy. Without it lengths are not
+            checked, which becomes a finding.
         extra_checks: Checks of higher layers.
-        count_prompts: Counts whole prompts; default: their texts by `count_tokens`.
+        count_prompts: Token counter for whole prompts; by default `count_tokens` on their texts.
 
     Returns:
         Findings, errors first.
@@ -113,14 +112,14 @@ def lint(
             findings += check(task)
         except LmrlBenchError as error:
             findings.append(
-                Finding("error", str(task.folder), str(error), "fix this, then lint again")
+                Finding("error", str(task.folder), str(error), "fix this, then run lint again")
             )
     unique = list(dict.fromkeys(findings))
     return sorted(unique, key=lambda finding: finding.severity)
 
 
 def _digests(task: Task) -> Iterator[Finding]:
-    """Every file has its sha256 and its number of rows; reading checks them."""
+    """Checks that every file declares its sha256 and row count; reading verifies them."""
     for split in SPLITS:
         file = task.spec.data.file(split)
         place = f"{task.folder / 'task.yaml'}: data.{split}"
@@ -128,16 +127,16 @@ def _digests(task: Task) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 place,
-                "no sha256: a changed file would go unnoticed",
+                "no sha256: changes to the file would go unnoticed",
                 f"add `sha256: {task.data_info()[split]['sha256']}`",
             )
         if file.rows is None:
             rows = len(task.samples(split))
-            yield Finding("warning", place, "no number of rows", f"add `rows: {rows}`")
+            yield Finding("warning", place, "no row count", f"add `rows: {rows}`")
 
 
 def _rows(task: Task) -> Iterator[Finding]:
-    """All rows can be read; reading finds empty references, repeated ids, wrong row numbers."""
+    """Checks that all rows can be read: reading rejects empty references and repeated ids."""
     for split in SPLITS:
         samples = task.samples(split)
         if len(samples) < ROWS:
@@ -145,21 +144,21 @@ def _rows(task: Task) -> Iterator[Finding]:
                 "warning",
                 f"split '{split}'",
                 f"only {len(samples)} rows",
-                "differences between algorithms drown in noise; add data",
+                "differences between algorithms will drown in noise; add data",
             )
     without = [sample.id for sample in task.matching("train") if not sample.references]
     if without:
         yield Finding(
             "warning",
             "split 'train'",
-            f"{len(without)} rows have no reference, for example '{without[0]}': no supervised policy "
-            "can be trained",
+            f"{len(without)} rows have no reference, for example '{without[0]}': a supervised policy "
+            "cannot be trained",
             "start every run from the base model (policy.start: base), or add references",
         )
 
 
 def _leaks(task: Task) -> Iterator[Finding]:
-    """No prompt of an evaluation split is a training prompt."""
+    """Checks that prompts of evaluation splits are not training prompts."""
     for first, second in itertools.combinations(SPLITS, 2):
         prompts = {sample.prompt: sample for sample in task.samples(first)}
         shared = [sample for sample in task.samples(second) if sample.prompt in prompts]
@@ -181,7 +180,7 @@ def _leaks(task: Task) -> Iterator[Finding]:
 
 def _lengths(count_tokens: TokenCounter | None, count_prompts: PromptCounter | None) -> Check:
     def check(task: Task) -> Iterator[Finding]:
-        """Prompts and references fit the limits, counted in the default policy's tokens."""
+        """Checks that prompts and references fit the limits, in tokens of the default policy."""
         if count_tokens is None:
             yield Finding(
                 "warning",
@@ -215,7 +214,7 @@ def _prompt_lengths(task: Task, split: Split, count_prompts: PromptCounter) -> I
         if task.spec.prompt.messages
         else "raise prompt.max_tokens, or set prompt.truncate to left or right"
         if mode == "error"
-        else f"their {mode} end is cut off; raise prompt.max_tokens if what is cut matters",
+        else f"the {mode} end is truncated; raise prompt.max_tokens if it matters",
     )
 
 
@@ -231,8 +230,8 @@ def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> 
             "warning",
             f"references of '{split}'",
             f"{share:.1%} are longer than response.max_tokens {limit} (longest: {longest} "
-            "tokens): no response can equal them",
-            "raise response.max_tokens, or drop the long rows",
+            "tokens): no completion can equal them",
+            "raise response.max_tokens, or remove the long rows",
         )
 
 
@@ -242,7 +241,7 @@ def _share_above(limit: int, counts: Sequence[int]) -> tuple[float, int]:
 
 
 def _reward(task: Task) -> Iterator[Finding]:
-    """Rewards repeat, and ignore batch mates."""
+    """Checks that rewards are deterministic and independent of the rest of the batch."""
     samples = task.matching("validation")[:ROWS]
     answers = [sample.references[0] if sample.references else sample.prompt for sample in samples]
     together = rewards(task, samples, answers)
@@ -251,7 +250,7 @@ def _reward(task: Task) -> Iterator[Finding]:
             "error",
             "reward",
             "two calls on the same batch differ",
-            "take randomness (dropout, sampling) out of the reward",
+            "remove randomness (dropout, sampling) from the reward",
         )
     alone = np.concatenate(
         [rewards(task, [sample], [text]) for sample, text in zip(samples, answers, strict=True)]
@@ -261,20 +260,20 @@ def _reward(task: Task) -> Iterator[Finding]:
         yield Finding(
             "error",
             "reward",
-            f"a row's reward depends on its batch mates (largest difference {worst:.3g})",
-            "score each row by itself; no batch statistics in a reward",
+            f"a row's reward depends on the rest of its batch (largest difference {worst:.3g})",
+            "score each row on its own; do not use batch statistics in a reward",
         )
 
 
 def _gold(task: Task) -> Iterator[Finding]:
-    """The reference is at the ceiling of overlap metrics, and paid more than other and degenerate answers."""
+    """Checks that references reach the best metric values and earn more than degenerate answers."""
     result = self_test(task)
     if not result.rows:
         yield Finding(
             "warning",
             "gold self-test",
-            "no row of 'validation' has a reference, so nothing says that good answers are paid more",
-            "read answers and their rewards yourself: lmrl-bench task preview",
+            "no row of 'validation' has a reference, so lint cannot tell whether good answers earn more",
+            "inspect answers and their rewards with: lmrl-bench task preview",
         )
         return
     yield from _gold_metrics(task, result)
@@ -283,8 +282,8 @@ def _gold(task: Task) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "gold self-test",
-            f"the {len(samples)} rows that are looked at have one and the same reference, "
-            f"'{samples[0].references[0]:.60}': a constant answer is right everywhere",
+            f"all {len(samples)} rows checked have the same reference, "
+            f"'{samples[0].references[0]:.60}': a constant answer is always right",
             "add rows with other answers, or shuffle the validation split",
         )
     elif not set(result.blind_metrics) & {term.name for term in task.spec.reward.terms}:
@@ -292,12 +291,12 @@ def _gold(task: Task) -> Iterator[Finding]:
 
 
 def _gold_metrics(task: Task, result: SelfTest) -> Iterator[Finding]:
-    """Overlap metrics that give references less than their best: blind ones are errors, the others facts."""
+    """Yields overlap metrics that rate references below their best value; blind ones are errors."""
     for name, value in result.metrics.items():
         if value.at_ceiling:
             continue
         rewarded = name in {term.name for term in task.spec.reward.terms}
-        also = ", and so does the reward" if rewarded else ""
+        also = "; neither can the reward" if rewarded else ""
         scores = (
             f"{name}: the reference scores {value.gold:.4g}, the best value is {value.best:.4g} "
             f"(references of other rows: {value.shuffled:.4g})"
@@ -306,29 +305,29 @@ def _gold_metrics(task: Task, result: SelfTest) -> Iterator[Finding]:
             yield Finding(
                 "error",
                 "gold self-test",
-                f"{scores}: it cannot tell these references from others{also}",
-                "choose a metric that reads them: rouge and meteor read a-z and digits only, bleu and "
+                f"{scores}: it cannot distinguish these references from others{also}",
+                "choose a metric that reads them: rouge and meteor read only a-z and digits, bleu and "
                 "rouge-2 need several words; chrf reads every script",
             )
         else:
             yield Finding(
                 "warning",
                 "gold self-test",
-                f"{scores}: no answer can have the best value",
-                "short references have this in METEOR and BLEU; read the values against the reference's, "
-                "or choose another metric",
+                f"{scores}: no answer can reach the best value",
+                "usual for METEOR and BLEU on short references; compare values with the reference's, or "
+                "choose another metric",
             )
 
 
 def _paid_as_much(task: Task, samples: Sequence[Sample], result: SelfTest) -> Iterator[Finding]:
-    """What is paid as much as the references, on average, in one finding: it is one fact about the reward."""
+    """Yields one finding for everything that earns as much as the references on average."""
     paid = list(_canaries(task, samples))
     if result.tells_rows_apart and result.gold_reward <= result.shuffled_reward:
         yield Finding(
             "error",
             "gold self-test",
             "; ".join([result.reward_problem, *paid]),
-            "check that references belong to their prompts and that the reward measures the task",
+            "check that references match their prompts and that the reward measures the task",
         )
     elif paid:
         yield Finding(
@@ -342,7 +341,7 @@ def _paid_as_much(task: Task, samples: Sequence[Sample], result: SelfTest) -> It
 
 
 def _canaries(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
-    """Degenerate answers that are paid as much as the references; where one is a reference, it is not degenerate."""
+    """Yields degenerate answers that earn as much as the references, unless one is a reference."""
     for name, responses in canaries(samples).items():
         rows = degenerate(samples, responses)
         if not rows:
@@ -355,7 +354,7 @@ def _canaries(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
 
 
 def _best_paid_word(task: Task, samples: Sequence[Sample], gold: float) -> Iterator[Finding]:
-    """The worst of the repeated words: an error where the reward knows the references, else a fact to be known."""
+    """Yields the best-paid repeated word; an error only if the reward reads references."""
     word = best_paid_word(task, samples)
     if word is None:
         return
@@ -372,6 +371,6 @@ def _best_paid_word(task: Task, samples: Sequence[Sample], gold: float) -> Itera
     yield Finding(
         "warning",
         "reward canary",
-        f"{message}; the reward reads no reference, so it cannot tell",
-        f"keep the KL charge on, and read the reward together with the held-out metrics ({held_out})",
+        f"{message}; the reward does not read references, so it cannot tell",
+        f"keep the KL penalty on, and read the reward together with the held-out metrics ({held_out})",
     )

@@ -1,9 +1,9 @@
-"""`plugin.py` of a task folder: the Python that a task may bring, loaded only when needed.
+"""`plugin.py` of a task folder: Python code of a task, loaded only when needed.
 
-It may define `read(spec, split, path) -> Iterator[dict]` (the reader named "plugin") and the
-mappings `METRICS` and `REWARDS` (name to a function or a subclass), whose names the task's YAML may
-then use. The names are the task's own: another task may use the same ones. The file is read from
-the task's own folder and nowhere else; YAML never names a Python path.
+It may define `read(spec, split, path) -> Iterator[dict]` (the reader "plugin") and the mappings
+`METRICS` and `REWARDS` (name to a function or subclass), whose names may be used in `task.yaml`.
+The names are local to the task. Only the task's own folder is searched; YAML never names a Python
+path.
 """
 
 from __future__ import annotations
@@ -38,49 +38,47 @@ _announced: set[Path] = set()
 
 
 class Plugin:
-    """The loaded `plugin.py` of one task folder.
+    """The loaded `plugin.py` of a task folder.
 
     Args:
         folder: The task folder.
 
     Attributes:
         path: The file.
-        metrics: Its metrics by name: functions or subclasses of `Metric`.
-        rewards: Its rewards by name: functions or subclasses of `RewardFunction`.
+        metrics: Metrics by name: functions or subclasses of `Metric`.
+        rewards: Rewards by name: functions or subclasses of `RewardFunction`.
 
     Raises:
-        TaskError: There is no such file, it does not import, or it defines nothing or something
-            unusable.
+        TaskError: The file is missing, cannot be imported, or does not define anything usable.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / FILE
         if not self.path.is_file():
-            raise TaskError(f"{self.path}: no such file, but the task needs its plug-in")
+            raise TaskError(f"{self.path}: no such file, but the task requires a plug-in")
         self._module = _load(self.path, file_digest(self.path))
         if not any(hasattr(self._module, name) for name in _NAMES):
             defined = {name.upper(): name for name in vars(self._module)}
             near = [defined[n] for n in ("METRIC", "METRICS", "REWARD", "REWARDS") if n in defined]
             raise TaskError(
-                f"{self.path}: defines none of METRICS, REWARDS and the function `read(spec, split, "
+                f"{self.path}: must define METRICS, REWARDS or the function `read(spec, split, "
                 f"path)`; {f'rename {near[0]}' if near else 'define one, or delete the file'}"
             )
         self.metrics = self._named("METRICS", "metric", Metric, METRICS)
         self.rewards = self._named("REWARDS", "reward", RewardFunction, REWARDS)
 
     def read(self, spec: TaskSpec, split: Split, path: Path) -> Iterator[Row]:
-        """Yields the rows that the plugin reads from a checked data file.
+        """Yields the rows that the plug-in reads from a checked data file.
 
         Raises:
-            TaskError: The plugin has no function `read`, or it fails.
+            TaskError: The plug-in has no function `read`, or the function fails.
         """
         function: Callable[[TaskSpec, Split, Path], Iterator[Mapping[str, Any]]] | None
         function = getattr(self._module, "read", None)
         if not callable(function):
             raise TaskError(
-                f"{self.path}: data.reader is 'plugin', but there is no function `read(spec, "
-                "split, path)`; "
-                "define it, or name another reader"
+                f"{self.path}: data.reader is 'plugin', but the function `read(spec, split, path)` is "
+                "missing; define it, or choose another reader"
             )
         try:
             with quiet():
@@ -97,14 +95,14 @@ class Plugin:
             place = f"{path} (read by {self.path.name}), row {number}"
             if not isinstance(values, Mapping):
                 raise TaskError(
-                    f"{place}: read() gave {values!r:.60}; give a mapping from column to value"
+                    f"{place}: read() returned {values!r:.60}; return a mapping from column to value"
                 )
             yield Row(place, values)
 
     def _named(
         self, attribute: str, kind: str, base: type, builtin: Registry[Any]
     ) -> dict[str, Any]:
-        """Returns the plugin's `METRICS` or `REWARDS`, checked."""
+        """Returns the plug-in's `METRICS` or `REWARDS` after checking them."""
         found = getattr(self._module, attribute, {})
         if not isinstance(found, Mapping):
             raise TaskError(
@@ -115,22 +113,22 @@ class Plugin:
             place = f"{self.path}: {attribute}[{name!r}]"
             if not isinstance(name, str) or not _NAME.fullmatch(name):
                 raise TaskError(
-                    f"{place}: a name is letters, digits, hyphens, underscores and periods"
+                    f"{place}: names consist of letters, digits, hyphens, underscores and periods"
                 )
             if reason := wrong_kind(kind, value, base):
                 raise TaskError(f"{place} {reason}")
             if name in METRICS or name in builtin:
                 raise TaskError(
-                    f"{self.path}: {attribute} defines '{name}', which is taken by lmrl-bench "
-                    "itself or an installed plug-in; rename it"
+                    f"{self.path}: {attribute} defines '{name}', a name already used by lmrl-bench or "
+                    "an installed plug-in; rename it"
                 )
         return dict(found)
 
 
 def announce(folder: Path) -> None:
-    """Says once, on stderr, that a folder that is not bundled brings code which is run; `_load` calls it.
+    """Announces once, on stderr, that code from a folder that is not bundled will run.
 
-    A worker process leaves this to the process that started it.
+    Worker processes leave the announcement to their parent.
     """
     path = folder / FILE
     foreign = path.is_file() and not path.is_relative_to(bundled("tasks").resolve())
@@ -142,7 +140,7 @@ def announce(folder: Path) -> None:
 @functools.cache
 def _load(path: Path, file_sha256: str) -> ModuleType:
     announce(path.parent)
-    # A name of its own in `sys.modules`, where data classes and pickle look for it.
+    # Registered in `sys.modules` under a unique name, where dataclasses and pickle look it up.
     name = f"lmrl_bench_plugin_{digest([str(path), file_sha256])[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -157,12 +155,12 @@ def _load(path: Path, file_sha256: str) -> ModuleType:
         if stops(error):
             raise
         place = _place(error, path)
-        raise TaskError(f"{place}: does not import: {first_line(error)}") from error
+        raise TaskError(f"{place}: cannot be imported: {first_line(error)}") from error
     return module
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """The file, with the line that failed."""
+    """Returns the file, with the line that failed if known."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"{path}:{error.lineno}"
     line, trace = 0, error.__traceback__

@@ -1,4 +1,4 @@
-"""What a task looks like: prompts, references, and rewards of good, empty and wrong answers."""
+"""Previews a task: prompts and references with the rewards of good, empty and wrong answers."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _LABEL = 13  # columns of "  prompt     "
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One sample and three rewards.
+    """One sample with three rewards.
 
     Attributes:
-        id: the sample's identifier.
-        prompt: what the policy sees, before it is cut to the limit.
-        prompt_tokens: its tokens for the task's default policy; None without a tokenizer.
-        prompt_limit: `prompt.max_tokens`; a longer prompt is cut or refused.
-        truncate: what happens to a longer prompt: `error`, `left` or `right`.
-        references: good responses; may be empty.
-        reference_tokens: the tokens of each.
+        id: Identifier of the sample.
+        prompt: What the policy reads, before truncation.
+        prompt_tokens: Length in tokens of the default policy; None without a tokenizer.
+        prompt_limit: `prompt.max_tokens`; longer prompts are truncated or rejected.
+        truncate: What happens to longer prompts: `error`, `left` or `right`.
+        references: Reference texts; may be empty.
+        reference_tokens: Length of each reference in tokens.
         response_limit: `response.max_tokens`.
-        gold_reward: reward of the first reference; None without one.
-        empty_reward: reward of an empty response.
-        shuffled: a reference of another row; None if no row has one.
-        shuffled_reward: its reward.
-        gold_info: what the reward says of the first reference, by name.
+        gold_reward: Reward of the first reference; None without one.
+        empty_reward: Reward of an empty completion.
+        shuffled: Reference of another row; None if no row has one.
+        shuffled_reward: Reward of `shuffled`.
+        gold_info: Info of the reward for the first reference, by name.
     """
 
     id: str
@@ -53,11 +53,11 @@ class PreviewRow:
     gold_info: dict[str, Fact] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as plain data, for JSON."""
+        """Returns the row as plain data, for JSON."""
         return asdict(self)
 
     def text(self) -> str:
-        """The row for people; further lines of a text are indented below its first."""
+        """Returns the row as text; continuation lines are indented."""
         lines = [f"[{self.id}]", _block("prompt", self.prompt + self._prompt_mark())]
         tokens = self.reference_tokens or (None,) * len(self.references)
         for reference, count in zip(self.references, tokens, strict=True):
@@ -75,7 +75,7 @@ class PreviewRow:
         return "\n".join(lines)
 
     def _prompt_mark(self) -> str:
-        fate = "refused" if self.truncate == "error" else f"its {self.truncate} end is cut"
+        fate = "rejected" if self.truncate == "error" else f"its {self.truncate} end is truncated"
         return _mark(self.prompt_tokens, self.prompt_limit, fate)
 
 
@@ -90,10 +90,10 @@ def preview(
 
     Args:
         task: The task.
-        rows: How many.
-        split: Of which split.
-        count_tokens: Counts with the tokenizer of the task's default policy.
-        count_prompts: Counts whole prompts; default: their texts by `count_tokens`.
+        rows: Number of rows.
+        split: The split.
+        count_tokens: Token counter of the task's default policy.
+        count_prompts: Token counter for whole prompts; by default `count_tokens` on their texts.
 
     Raises:
         LmrlBenchError: The task's data or reward are unusable.
@@ -141,7 +141,7 @@ def _counts(texts: Sequence[str], count_tokens: TokenCounter | None) -> tuple[in
 
 
 def _mark(tokens: int | None, limit: int, fate: str) -> str:
-    """Returns the token count in brackets, with what happens beyond the limit."""
+    """Returns the token count in brackets, and what happens above the limit."""
     if tokens is None:
         return ""
     return f"  [{tokens} tokens{f', above {limit}: {fate}' if tokens > limit else ''}]"

@@ -1,4 +1,4 @@
-"""From rows to samples: prompt template, references, identifier, and the checks of each row."""
+"""Turns rows into samples: prompt template, references, identifier, and checks of each row."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def read_samples(
     Args:
         folder: The task folder.
         spec: The task's definition.
-        split: Which split.
-        needing_references: Returns the rewards and metrics that read references; asked only when a
+        split: The split.
+        needing_references: Returns the rewards and metrics that read references; called only if a
             row has none.
 
     Raises:
-        DataError: A file is missing or damaged, a row is unusable, an identifier comes twice, or
-            the number of rows is not the declared one.
-        TaskError: The template or the plug-in is wrong.
-        AssetError: The asset that holds the file is not installed.
+        DataError: A file is missing or damaged, a row is unusable, an identifier repeats, or the
+            number of rows differs from the declared one.
+        TaskError: The template or the plug-in is invalid.
+        AssetError: The download that contains the file is not installed.
     """
     prompt_of = _Prompts(spec.prompt, folder / "task.yaml")
     data = spec.data
@@ -47,10 +47,10 @@ def read_samples(
         for number, row in enumerate(_rows(folder, spec, split)):
             identifier = _identifier(data, split, number, row)
             if identifier in known:
-                rows = enumerate(_rows(folder, spec, split))  # read again, as no place is kept
+                rows = enumerate(_rows(folder, spec, split))  # read again: places are not kept
                 places = (r.place for n, r in rows if _identifier(data, split, n, r) == identifier)
                 raise DataError(
-                    f"{row.place}: the id '{identifier}' was used before, at {next(places)}; "
+                    f"{row.place}: the id '{identifier}' was already used at {next(places)}; "
                     "ids must be unique"
                 )
             known.add(identifier)
@@ -81,7 +81,7 @@ class _Prompt(NamedTuple):
 
 
 class _Prompts:
-    """Writes the prompts of rows: one text, or the messages of a chat, which the text then shows."""
+    """Renders the prompts of rows: one text, or the messages of a chat and their plain text."""
 
     def __init__(self, spec: PromptSpec, place: Path) -> None:
         self._roles = [message.role for message in spec.messages or ()]
@@ -127,7 +127,7 @@ def _check_number(folder: Path, spec: TaskSpec, split: Split, found: int) -> Non
         raise DataError(
             f"{source}: {found} rows, expected {expected} (data.{split}.rows of "
             f"{folder / 'task.yaml'}); "
-            "restore the file, or raise the task's version and write the new number"
+            "restore the file, or increase the task's version and update the number"
         )
 
 
@@ -147,8 +147,8 @@ def _identifier(data: DataSpec, split: Split, number: int, row: Row) -> str:
     value = _column(row, data.id, "data.id")
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise DataError(
-            f"{row.place}: the column '{data.id}' (data.id) holds {value!r:.60}; an id is text or a "
-            "whole number"
+            f"{row.place}: the column '{data.id}' (data.id) holds {value!r:.60}; an id must be text or "
+            "a whole number"
         )
     if not str(value).strip():
         raise DataError(f"{row.place}: the column '{data.id}' (data.id) is empty")
@@ -162,9 +162,9 @@ def _meta(data: DataSpec, row: Row) -> Mapping[str, Any]:
 
 
 def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
-    """Returns the row's references; none if the columns hold null or an empty list."""
+    """Returns the row's references; empty if the columns hold null or an empty list."""
     names = _reference_columns(data, row)
-    if len(names) == 1:  # most often one text
+    if len(names) == 1:  # fast path: a single text
         text = row.values.get(names[0])
         if isinstance(text, str) and not is_blank(text):
             return (text,)
@@ -175,7 +175,7 @@ def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
         for text in texts:
             if not isinstance(text, str) or is_blank(text):
                 raise DataError(
-                    f"{row.place}: row '{identifier}' has an empty reference or one that is not text "
+                    f"{row.place}: row '{identifier}' has a reference that is empty or not text "
                     f"(column '{name}': {text!r:.60}); complete or remove the row, or write null if "
                     "it has no reference"
                 )
@@ -184,7 +184,7 @@ def _references(data: DataSpec, row: Row, identifier: str) -> tuple[str, ...]:
 
 
 def _reference_columns(data: DataSpec, row: Row) -> Sequence[str]:
-    """The columns that `data.references` names; where it was left out, the column `references` if there is one."""
+    """Returns the columns of `data.references`; by default `references`, if that column exists."""
     if data.references is None:
         return []
     if "references" not in data.model_fields_set and "references" not in row.values:
@@ -199,7 +199,7 @@ def _require_none_needed(
     identifier: str,
     needing_references: Callable[[], Sequence[str]],
 ) -> None:
-    """Refuses a row without a reference where a reward or metric compares with one."""
+    """Rejects a row without references if a reward or metric needs them."""
     names = needing_references()
     if not names:
         return
@@ -207,8 +207,8 @@ def _require_none_needed(
     why = f"column {', '.join(columns)}" if columns else "data.references names no column"
     raise DataError(
         f"{row.place}: row '{identifier}' has no reference ({why}), but {', '.join(names)} of "
-        f"{folder / 'task.yaml'} needs one in every row; complete or remove the row, name the column in "
-        "data.references, or choose others"
+        f"{folder / 'task.yaml'} requires one in every row; complete or remove the row, name the "
+        "column in data.references, or choose other rewards and metrics"
     )
 
 

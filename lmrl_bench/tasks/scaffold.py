@@ -1,4 +1,4 @@
-"""`lmrl-bench task new`: a task folder that runs at once, from the user's rows or toy rows."""
+"""`lmrl-bench task new`: creates a task folder that runs at once, from user data or toy data."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lmrl_bench.tasks.spec import SPLITS, Split
 from lmrl_bench.tasks.task import Task
 from lmrl_bench.tasks.writing import split_of, write_rows
 
-_TOKENS_PER_WORD = 2.0  # of the shipped policies' small vocabularies, roughly
+_TOKENS_PER_WORD = 2.0  # rough, for the small vocabularies of the shipped policies
 _LONGEST_PROMPT, _LONGEST_RESPONSE, _UNKNOWN_RESPONSE = 256, 128, 64
 
 _OWN_SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",
     "val": "validation", "dev": "validation", "test": "test",
 }  # fmt: skip
-_SUPERVISED_STEPS = 400  # at most; a minute or two of a shipped policy
+_SUPERVISED_STEPS = 400  # upper bound; a minute or two for a shipped policy
 _LONGEST_NAME = 100
 
 
@@ -46,24 +46,26 @@ def new_task(
     splits: Mapping[Split, Path] | None = None,
     say: Callable[[str], None] = lambda _text: None,
 ) -> Path:
-    """Writes the task folder `folder / name`: definition, card, data with digests, settings.
+    """Creates the task folder `folder / name`: definition, card, data with digests, and settings.
 
     Args:
         name: Lower-case letters, digits and hyphens.
-        folder: Where the task folder goes; made if its parent exists.
-        from_file: Rows to start from (.jsonl, .csv, .tsv, each also with .gz, or .parquet), or a folder written by
-            `save_to_disk`, whose own splits are kept; without it, a toy data set is written.
-        prompt_column: Column with the prompt; guessed from its name if not given.
-        reference_column: Column or columns with good responses; guessed likewise. Rows of one column have none.
-        references: Whether the rows have any.
-        splits: Files of own splits, instead of `from_file`; what is not given is taken from `train`.
-        say: Called with one line about everything that was left out or changed.
+        folder: Parent folder; created if its own parent exists.
+        from_file: Data file (.jsonl, .csv or .tsv, optionally with .gz, or .parquet), or a folder
+            written by `save_to_disk`, whose splits are kept. Without it, a toy data set is written.
+        prompt_column: Prompt column; inferred from the names by default.
+        reference_column: Column or columns with reference texts; inferred by default. Data with a
+            single column has none.
+        references: Whether the rows have references.
+        splits: One file per split, instead of `from_file`; missing splits are taken from `train`.
+        say: Called with one line for everything that was dropped or changed.
 
     Returns:
         The new folder.
 
     Raises:
-        TaskError: A bad name, a folder that is there already or cannot be made, or columns that cannot be guessed.
+        TaskError: Invalid name, a folder that exists or cannot be created, or columns that cannot
+            be inferred.
         DataError: A file cannot be read, a row is unusable, or there are too few rows to split.
     """
     target = folder / name
@@ -71,7 +73,7 @@ def new_task(
     columns = [reference_column] if isinstance(reference_column, str) else reference_column or []
     if not references and columns:
         raise TaskError(
-            "--no-references and --reference-column exclude each other; give one of the two"
+            "--no-references and --reference-column exclude each other; remove one of them"
         )
     wanted = Columns(prompt_column, columns if references else None)
     rows = _splits(from_file, splits or {}, wanted)
@@ -81,8 +83,9 @@ def new_task(
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise TaskError(
-            f"{folder}: cannot be made ({error.strerror or error}); choose another with --out"
+            f"{folder}: cannot be created ({error.strerror or error}); choose another with --out"
         ) from error
+    # Built in a temporary folder and moved at the end: a failure leaves nothing half-finished.
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as temporary:
         built = Path(temporary) / name
         _write(built, name, rows)
@@ -94,7 +97,7 @@ def new_task(
 
 @dataclass
 class _Rows:
-    """What is written: the rows of each split, where they come from, and what is said about them."""
+    """Rows to write by split, with their origin and remarks for the user."""
 
     source: str
     how: str
@@ -104,10 +107,10 @@ class _Rows:
 
 
 def _splits(from_file: Path | None, files: Mapping[Split, Path], wanted: Columns) -> _Rows:
-    """Reads the rows, in their own splits where they have some."""
+    """Reads the rows, keeping the splits of the data if it has any."""
     if from_file and files:
         raise TaskError(
-            "--from is one file to be split, --train names the split's own; give one of the two"
+            "--from gives one file to split, --train gives the file of a split; use only one of them"
         )
     if not from_file and not files:
         return _Rows(
@@ -119,7 +122,7 @@ def _splits(from_file: Path | None, files: Mapping[Split, Path], wanted: Columns
         )
     if files and "train" not in files:
         raise TaskError(
-            "own splits need --train; --validation and --test are taken from it if not given"
+            "--validation and --test require --train; splits that are not given are taken from it"
         )
     sources = [(str(split), files[split]) for split in SPLITS if split in files]
     _require_other_files(sources)
@@ -140,14 +143,14 @@ def _splits(from_file: Path | None, files: Mapping[Split, Path], wanted: Columns
     ]
     columns = list(dict.fromkeys(column for part in kept.values() for column in part.columns))
     notes += [
-        f"{name}: has no column '{column}', which another split has"
+        f"{name}: lacks the column '{column}' of another split"
         for name, part in kept.items()
         for column in columns
         if column not in part.columns
     ]
     if wanted.references is None:
         notes.append(
-            "no references: the reward is a check of the answer alone, choose yours in task.yaml"
+            "no references: the reward only checks the answer; choose your own in task.yaml"
         )
     source = ", ".join(dict.fromkeys(path.name for path, _ in given.values()))
     if list(kept) == [""]:
@@ -159,47 +162,47 @@ def _splits(from_file: Path | None, files: Mapping[Split, Path], wanted: Columns
 
 
 def _require_other_files(sources: Sequence[tuple[str, Path]]) -> None:
-    """Refuses one file as two splits: what is tested would be what was trained on."""
+    """Rejects the same file for two splits: evaluation would test on training data."""
     for number, (name, path) in enumerate(sources):
         for other, earlier in sources[:number]:
             if path.resolve() == earlier.resolve():
                 raise TaskError(
-                    f"{path}: given as --{other} and as --{name}; give each split rows of its own, or leave "
-                    f"--{name} out, and it is taken from the training rows"
+                    f"{path}: given for both --{other} and --{name}; give each split its own rows, or "
+                    f"omit --{name} to take it from the training rows"
                 )
 
 
 def _shared_prompts(splits: Mapping[Split, Pairs]) -> Iterator[str]:
-    """Says which own splits ask what is trained on."""
+    """Yields a remark for each evaluation split that repeats training prompts."""
     trained = {row["prompt"] for row in splits["train"]}
     for split in SPLITS[1:]:
         shared = sum(row["prompt"] in trained for row in splits[split])
         if shared:
             yield (
-                f"{split}: {shared} of {len(splits[split])} rows have a prompt of the training rows, so "
-                "good scores there may be memory; remove them from one of the two"
+                f"{split}: {shared} of {len(splits[split])} rows have a prompt of the training rows; good "
+                "scores may reflect memorization, so remove these rows from one of the splits"
             )
 
 
 def _named_splits(key: str, path: Path) -> Mapping[str, Iterable[Row]]:
-    """The rows of a file under its split's name, or a folder's splits under theirs."""
+    """Returns a file's rows under its split's name, or a folder's splits under their names."""
     rows = source_rows(path)
     if key or list(rows) == [""]:
         if len(rows) > 1:
-            raise TaskError(f"{path}: has the splits {', '.join(rows)}; give it with --from alone")
+            raise TaskError(f"{path}: has the splits {', '.join(rows)}; give it with --from only")
         return {key: next(iter(rows.values()))}
     unknown = [name for name in rows if name not in _OWN_SPLITS]
     names = [_OWN_SPLITS[name] for name in rows if name in _OWN_SPLITS]
     if unknown or "train" not in names or len(set(names)) < len(names):
         raise DataError(
-            f"{path}: has the splits {', '.join(rows)}; what can be used is train, with or without "
-            "validation and test: rename or remove splits, or save one of them alone"
+            f"{path}: has the splits {', '.join(rows)}; supported are train and, optionally, "
+            "validation and test: rename or remove splits, or save one of them on its own"
         )
     return {_OWN_SPLITS[name]: part for name, part in rows.items()}
 
 
 def _same_references(kept: Mapping[str, Kept]) -> None:
-    """Where one split has several references to a row, all have lists, so that one definition reads them."""
+    """Converts all references to lists if any row has several, so that one definition fits."""
     rows = [row for part in kept.values() for row in part.rows]
     if any(isinstance(row.get("reference"), list) for row in rows):
         for row in rows:
@@ -207,7 +210,7 @@ def _same_references(kept: Mapping[str, Kept]) -> None:
 
 
 def _complete(own: Mapping[Split, Pairs], path: Path) -> tuple[str, dict[Split, Pairs]]:
-    """Own splits; validation and test that are not given are taken from the training rows, by a hash of the prompt."""
+    """Takes missing validation and test splits from the training rows, by a hash of the prompt."""
     missing = [split for split in SPLITS if split not in own]
     if not missing:
         return texts.OWN_SPLITS, {split: own[split] for split in SPLITS}
@@ -221,7 +224,7 @@ def _complete(own: Mapping[Split, Pairs], path: Path) -> tuple[str, dict[Split, 
 
 
 def _unique_ids(splits: Mapping[Split, Pairs]) -> list[str]:
-    """Ids are unique in a task: one that another split has, too, gets the split's name; returns what is to be said."""
+    """Prefixes ids that repeat across splits with their split's name; returns remarks."""
     seen: set[str] = set()
     notes = []
     for split, rows in splits.items():
@@ -231,7 +234,7 @@ def _unique_ids(splits: Mapping[Split, Pairs]) -> list[str]:
             while row["id"] in taken:
                 row["id"] = f"{split}-{row['id']}"
         if again:
-            notes.append(f"{split}: {len(again)} ids of another split begin with '{split}-' now")
+            notes.append(f"{split}: {len(again)} ids of another split now start with '{split}-'")
         seen |= {row["id"] for row in rows}
     return notes
 
@@ -244,8 +247,8 @@ def _check_target(name: str, target: Path) -> None:
         or not name.isascii()
     ):
         raise TaskError(
-            f"{name!r:.100} is not a task name: use lower-case letters, digits and hyphens, for example "
-            "'my-task'"
+            f"{name!r:.100} is not a valid task name: use lower-case letters, digits and hyphens, for "
+            "example 'my-task'"
         )
     if len(name) > _LONGEST_NAME:
         raise TaskError(
@@ -253,26 +256,26 @@ def _check_target(name: str, target: Path) -> None:
         )
     if target.exists():
         raise TaskError(
-            f"{target} exists and is not overwritten; choose another name, or remove it"
+            f"{target} exists and will not be overwritten; choose another name, or remove it"
         )
     folder = target.parent if target.parent.exists() else target.parent.absolute().parent
     if not os.access(folder, os.W_OK):
-        raise TaskError(f"{folder} is not a writable folder; make it, or choose another one")
+        raise TaskError(f"{folder} is not a writable folder; create it, or choose another one")
 
 
 def _toy() -> Iterator[dict[str, Any]]:
-    """A few hundred rows of a task that a small policy learns fast: say it in the other order."""
-    colours = ("red", "blue", "green", "black", "white", "grey", "brown", "pink")
+    """Yields a few hundred rows of a toy task that a small policy learns fast: reordering words."""
+    colors = ("red", "blue", "green", "black", "white", "gray", "brown", "pink")
     things = ("house", "boat", "hat", "door", "stone", "cup", "chair", "leaf", "lamp", "horse")
     sizes = ("small", "large", "old", "new")
-    for size, colour, thing in itertools.product(sizes, colours, things):
-        prompt, reference = f"{size} {colour} {thing}", f"the {thing} is {size} and {colour}"
+    for size, color, thing in itertools.product(sizes, colors, things):
+        prompt, reference = f"{size} {color} {thing}", f"the {thing} is {size} and {color}"
         identifier = hashlib.sha1(prompt.encode()).hexdigest()[:12]
         yield {"id": identifier, "prompt": prompt, "reference": reference}
 
 
 def _split(rows: Pairs, path: Path | None) -> dict[Split, Pairs]:
-    """80/10/10 by a hash of the prompt: equal prompts stay together, new rows move no old one."""
+    """Splits 80/10/10 by a hash of the prompt: equal prompts stay together, splits are stable."""
     splits: dict[Split, Pairs] = {"train": [], "validation": [], "test": []}
     for row in rows:
         splits[split_of(row["prompt"])].append(row)
@@ -285,9 +288,9 @@ def _require_rows(splits: Mapping[Split, Pairs], rows: Pairs, path: Path | None)
     if empty:
         prompts = len({row["prompt"] for row in rows})
         raise DataError(
-            f"{path}: {len(rows)} different rows are too few, with {prompts} different prompts: the split "
-            f"{' and '.join(empty)} would be empty, since equal prompts stay together; give at least a few "
-            "dozen prompts"
+            f"{path}: {len(rows)} distinct rows are too few, with {prompts} distinct prompts: the split "
+            f"{' and '.join(empty)} would be empty, because equal prompts stay together; give at least "
+            "a few dozen prompts"
         )
 
 
@@ -334,12 +337,12 @@ def _write(built: Path, name: str, rows: _Rows) -> None:
 
 
 def _line(text: str) -> str:
-    """A name of the user's as it can stand in one line of a UTF-8 file."""
+    """Returns user text as a single encodable line."""
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _kind(responses: Sequence[str]) -> str:
-    """What the references are: `short` (labels, numbers), `words` that ROUGE reads, `characters`, or `checked`."""
+    """Returns `short`, `words` (readable by ROUGE), `characters`, or `checked` if there are none."""
     if not responses:
         return "checked"
     if all(_is_short(text) for text in responses):
@@ -353,13 +356,13 @@ def _kind(responses: Sequence[str]) -> str:
 
 
 def _is_short(text: str) -> bool:
-    """A label or a number; scripts without spaces say a sentence in twenty characters."""
+    """Returns whether a text is a label or number; scripts without spaces need fewer characters."""
     longest = 20 if re.search("[a-z0-9]", text.lower()) else 4
     return len(text.split()) <= 2 and len(text) <= longest
 
 
 def _limit(rows: Sequence[str], step: int, longest: int) -> int:
-    """A limit in tokens that holds about 95 % of the texts, rounded up to `step`."""
+    """Returns a token limit that fits about 95 % of the texts, rounded up to `step`."""
     words = sorted(len(text.split()) for text in rows)
     usual = words[min(len(words) - 1, math.floor(0.95 * len(words)))] * _TOKENS_PER_WORD + 4
     return min(longest, step * math.ceil(usual / step))

@@ -1,4 +1,4 @@
-"""The files that `lmrl-bench task new` writes, as templates for `str.format`."""
+"""Templates (for `str.format`) of the files that `lmrl-bench task new` writes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Final
 
 DATA_FILE: Final = "  {split}: {{path: data/{split}.jsonl.gz, rows: {rows}, sha256: {sha256}}}"
 
-META: Final = "\n  # meta: [{columns}]   # further columns of the rows: name here what rewards or metrics read"
+META: Final = "\n  # meta: [{columns}]   # columns to keep: list those that rewards or metrics read"
 
-BY_HASH: Final = "by a hash of the prompt (80 / 10 / 10), so rows with one prompt stay together"
-OWN_SPLITS: Final = "the data's own"
+BY_HASH: Final = "by a hash of the prompt (80 / 10 / 10), so rows with equal prompts stay together"
+OWN_SPLITS: Final = "from the data"
 PARTLY_OWN: Final = (
-    "the data's own; {missing} taken from the training rows by a hash of the prompt (10 % each)"
+    "from the data; {missing} taken from the training rows by a hash of the prompt (10 % each)"
 )
 
 METRICS: Final = {
@@ -29,7 +29,7 @@ METRICS: Final = {
     },
     "characters": {
         "reward": "chrf",
-        "reward_name": "chrF (ROUGE reads a to z and digits only)",
+        "reward_name": "chrF (ROUGE reads only a to z and digits)",
         "held_out": "exact-match",
         "held_out_name": "exact match",
     },
@@ -37,22 +37,22 @@ METRICS: Final = {
         "reward": "json-valid",
         "reward_name": "whether the answer is JSON (a placeholder: choose your own check)",
         "held_out": "distinct-1",
-        "held_out_name": "share of different words",
+        "held_out_name": "share of distinct words",
     },
 }
-"""Reward and held-out metric by what the references are: labels and numbers, words, other scripts, or none."""
+"""Reward and held-out metric for labels and numbers, words, other scripts, and no references."""
 
 FROM_BASE: Final = (
     "policy: {start: base}           # without references there is no supervised start\n"
 )
 
 TASK: Final = """\
-# What every field means: tasks/README.md. After a change: lmrl-bench task lint <this folder>
+# All fields: tasks/README.md. After a change, run: lmrl-bench task lint <this folder>
 schema: 1
-name: {yaml_name}                    # equal to the folder's name
-version: 1                      # raise it on any change that can move a score
+name: {yaml_name}                    # must equal the folder's name
+version: 1                      # increase it with any change that affects scores
 summary: One sentence that says what a good response is.
-licence: unknown                # of the data: say it before you share the task
+licence: unknown                # of the data; state it before you share the task
 language: en                    # of the responses
 
 data:                           # made from {source}
@@ -64,18 +64,18 @@ data:                           # made from {source}
 prompt:
   template: "{{{{ prompt }}}}"      # Jinja2 over the columns of a row
   max_tokens: {prompt_tokens}
-  truncate: right               # left, right, or error: refuse longer prompts
+  truncate: right               # left, right, or error: reject longer prompts
 
 response:
   max_tokens: {response_tokens}
 
-reward:                         # a weighted sum; any metric is a reward by its name (lmrl-bench metric list)
+reward:                         # a weighted sum; any metric can be a term (lmrl-bench metric list)
   terms:
     - {{name: {reward}}}
 
 metrics:
   primary: {{name: {reward}}}
-  held_out:                     # at least one that is not the reward
+  held_out:                     # at least one metric other than the reward
     - {{name: {held_out}}}
   others:
     - {{name: length}}
@@ -84,7 +84,7 @@ policies:
   default: nano-seq2seq
   kinds: [seq2seq, causal]
 
-evaluation: {{temperature: 1.0}}  # sampled, as in training; greedy is reported beside it
+evaluation: {{temperature: 1.0}}  # sampled, as in training; greedy is reported as well
 """
 
 CARD: Final = """\
@@ -95,11 +95,11 @@ One sentence that says what a good response is.
 | | |
 |---|---|
 | data | {source} |
-| licence | unknown: say it before you share the task |
+| licence | unknown; state it before you share the task |
 | rows, train / validation / test | {rows} |
 | split | {how} |
-| further columns, for the template or as `data.meta` | {columns} |
-| left out or changed | {notes} |
+| additional columns, for the template or as `data.meta` | {columns} |
+| dropped or changed | {notes} |
 | reward | {reward_name} |
 | held out | {held_out_name} |
 
@@ -107,7 +107,7 @@ First training prompt: {first}
 
 ## Known limits
 
-Write here what the reward does not see, what the data lacks, and what a policy could exploit.
+Describe what the reward does not see, what the data lacks, and what a policy could exploit.
 
 ## Changes
 
@@ -115,14 +115,15 @@ Write here what the reward does not see, what the data lacks, and what a policy 
 """
 
 PPO: Final = """\
-# Settings of PPO for {name}; what is not named keeps its default
+# Settings of PPO for {name}; omitted ones keep their defaults
 # (lmrl-bench algorithm show ppo).
 algorithm: {{name: ppo}}
 budget: {{tokens: 60000}}         # generated response tokens
 {start}"""
 
 SUPERVISED: Final = """\
-# Settings of the supervised start of {name}, from which the other algorithms begin; it is trained once and kept
-# (lmrl-bench algorithm show supervised). Fewer steps: sooner there, and a weaker start.
+# Settings of the supervised policy of {name}, the initial policy of the other algorithms; trained
+# once and reused (lmrl-bench algorithm show supervised). Fewer steps are faster but give a weaker
+# initial policy.
 algorithm: {{name: supervised, batch_size: 16, max_steps: {steps}}}
 """

@@ -1,7 +1,7 @@
-"""The gold self-test, and the canaries: does the reference score as a reference should?
+"""Gold self-test and canaries: checks that references score as references should.
 
 A task whose reward prefers an empty answer, a copy of the prompt or one repeated word to the
-reference teaches just that.
+reference teaches exactly that.
 """
 
 from __future__ import annotations
@@ -25,30 +25,28 @@ if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task
 
 ROWS: Final = 32
-"""Rows of the validation split that are looked at."""
+"""Number of validation rows that are checked."""
 
 OVERLAP: Final = (
     "bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem",
     "accuracy", "exact-match", "f1", "numeric-match",
 )  # fmt: skip
-"""Metrics under which a reference has the best value there is."""
+"""Metrics under which a reference reaches the best possible value."""
 
 _WORDS: Final = 256
-"""Words of the references that are tried as the answer; the most frequent ones."""
+"""Number of words tried as repeated answers: the most frequent ones in the references."""
 
 _PROBES: Final = 4
-"""Rows on which each of them is tried; the best of them, `_FINALISTS`, then on all."""
+"""Rows for the first trial of each word; the best `_FINALISTS` are then tried on all rows."""
 
 _FINALISTS: Final = 16
 
-_GAP_CLOSED: Final = (
-    0.98  # METEOR's fragmentation penalty keeps even the reference a little below 1
-)
+_GAP_CLOSED: Final = 0.98  # METEOR's fragmentation penalty keeps even references a little below 1
 
 
 @dataclass(frozen=True)
 class GoldValue:
-    """A metric's value of references in their place, of others' references, and its best value."""
+    """Value of a metric for the right references, for those of other rows, and its best value."""
 
     gold: float
     shuffled: float
@@ -56,13 +54,13 @@ class GoldValue:
 
     @property
     def at_ceiling(self) -> bool:
-        """Whether gold closes (nearly) the whole gap between shuffled and best."""
+        """Whether gold (nearly) closes the gap between shuffled and best."""
         gap = abs(self.best - self.shuffled)
         return abs(self.best - self.gold) <= (1 - _GAP_CLOSED) * gap + 1e-9
 
     @property
     def tells_nothing(self) -> bool:
-        """Whether the metric gives references no better value than others' references, below the best."""
+        """Whether the right references score below the best value and no better than others."""
         return not self.at_ceiling and abs(self.best - self.gold) >= abs(self.best - self.shuffled)
 
 
@@ -71,12 +69,12 @@ class SelfTest:
     """Result of the gold self-test.
 
     Attributes:
-        rows: how many rows with a reference were looked at (of those that `supervised.where` asks for).
-        gold_reward: mean reward of their references; NaN without any.
-        shuffled_reward: mean reward of references of other rows.
-        tells_rows_apart: whether the reward could prefer a row's reference to another row's: it reads
-            more than the answer, and the references differ.
-        metrics: gold, shuffled and best value of every overlap metric of the task.
+        rows: Number of rows with a reference that were checked (among those in `supervised.where`).
+        gold_reward: Mean reward of their references; NaN without any.
+        shuffled_reward: Mean reward of other rows' references.
+        tells_rows_apart: Whether the reward could prefer the right reference: it reads more than
+            the answer, and the references differ.
+        metrics: Gold, shuffled and best value of every overlap metric of the task.
     """
 
     rows: int
@@ -87,12 +85,12 @@ class SelfTest:
 
     @property
     def blind_metrics(self) -> list[str]:
-        """The overlap metrics that tell a reference from no other answer, as ROUGE of Chinese text."""
+        """Overlap metrics that cannot distinguish references, such as ROUGE on Chinese text."""
         return [name for name, value in self.metrics.items() if value.tells_nothing]
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, in words; empty if the task passes."""
+        """Messages for everything that is wrong; empty if the task passes."""
         found = [
             f"{name}: the reference scores {value.gold:.4g}, the best value is {value.best:.4g} "
             f"(references of other rows: {value.shuffled:.4g})"
@@ -105,7 +103,7 @@ class SelfTest:
 
     @property
     def reward_problem(self) -> str:
-        """That others' references are paid as much, in words."""
+        """Message saying that other rows' references earn as much."""
         return (
             f"reward: the reference gets {self.gold_reward:.4g} on average, "
             f"references of other rows get {self.shuffled_reward:.4g}"
@@ -138,33 +136,33 @@ def self_test(task: Task, rows: int = ROWS) -> SelfTest:
 
 
 def with_references(task: Task, rows: int = ROWS) -> tuple[Sample, ...]:
-    """Returns the first validation rows that have a reference (and that `supervised.where` asks for)."""
+    """Returns the first validation rows that have a reference and match `supervised.where`."""
     return tuple(sample for sample in task.matching("validation") if sample.references)[:rows]
 
 
 def one_answer(samples: Sequence[Sample]) -> bool:
-    """Whether the first reference is the same in all rows, so that nothing tells them apart."""
+    """Returns whether all rows share their first reference, so that nothing distinguishes them."""
     return len({plain(sample.references[0]) for sample in samples}) <= 1
 
 
 def plain(text: str) -> str:
-    """Returns a text without case, punctuation and spacing, as most rewards read it; symbols alone stay."""
+    """Returns a text without case, punctuation and spacing, unless it consists only of symbols."""
     return " ".join(re.findall(r"\w+", text.casefold())) or " ".join(text.split())
 
 
 def reads_more_than_answers(task: Task, samples: Sequence[Sample], answers: Sequence[str]) -> bool:
-    """Whether the same answers get other rewards in other rows.
+    """Returns whether the same answers earn different rewards for other prompts.
 
-    If not, the reward reads the answer alone, as a check of its form does, and prefers no row's reference.
+    If not, the reward depends only on the answer, like a check of its form.
     """
     others = [*samples[1:], samples[0]]
     return not np.allclose(rewards(task, samples, answers), rewards(task, others, answers))
 
 
 def canaries(samples: Sequence[Sample]) -> dict[str, list[str]]:
-    """Returns `(B,)` degenerate responses by name: what a policy may find instead of an answer.
+    """Returns degenerate answers by name, `(B,)` each: what a policy may find instead of an answer.
 
-    Where one of them equals a reference of its row, it is a good answer; see `degenerate`.
+    One that equals a reference of its row is a good answer; see `degenerate`.
     """
     found = {"empty reply": ["" for _ in samples], "copied prompt": [s.prompt for s in samples]}
     if all(sample.references for sample in samples):
@@ -175,7 +173,7 @@ def canaries(samples: Sequence[Sample]) -> dict[str, list[str]]:
 
 
 def degenerate(samples: Sequence[Sample], answers: Sequence[str]) -> list[int]:
-    """Returns the rows whose answer equals none of their references."""
+    """Returns the positions whose answer equals none of their references."""
     return [
         row
         for row, (sample, answer) in enumerate(zip(samples, answers, strict=True))
@@ -184,10 +182,10 @@ def degenerate(samples: Sequence[Sample], answers: Sequence[str]) -> list[int]:
 
 
 def best_paid_word(task: Task, samples: Sequence[Sample]) -> str | None:
-    """Returns the word of the references that pays most when an answer is nothing else.
+    """Returns the word of the references that earns most as a repeated answer.
 
-    It finds what a policy finds: that "excellent", 25 times, is a positive film review to a classifier. None if the
-    references hold no word of letters.
+    It finds what a policy would find: to a classifier, 25 times "excellent" is a positive film
+    review. Returns None if the references contain no alphabetic word.
     """
     counts = Counter(
         word for sample in samples for word in sample.references[0].split() if word.isalpha()
@@ -203,9 +201,10 @@ def best_paid_word(task: Task, samples: Sequence[Sample]) -> str | None:
 
 
 def reads_references(task: Task, samples: Sequence[Sample]) -> bool:
-    """Whether the reward of an answer changes with the references that it is compared with.
+    """Returns whether an answer's reward changes with the references it is compared with.
 
-    If not, the task is open-ended: many answers are good, and nothing ties the reward to one of them.
+    If not, the task is open-ended: many answers are good, and the reward is not tied to any of
+    them.
     """
     gold = [sample.references[0] for sample in samples]
     foreign = shuffled_references(samples, task.samples("validation"))
@@ -216,12 +215,12 @@ def reads_references(task: Task, samples: Sequence[Sample]) -> bool:
 
 
 def rewards(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> FloatArray:
-    """Returns rewards `(B,)` of responses that end with EOS; their lengths are words plus one."""
+    """Returns rewards `(B,)` of completions that end with EOS; lengths are words plus one."""
     return scored(task, samples, responses).scores
 
 
 def scored(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> RewardOutput:
-    """Returns all that the reward says of responses that end with EOS; see `rewards`."""
+    """Returns the reward's full output for completions that end with EOS; see `rewards`."""
     batch = RewardBatch(
         samples=samples,
         responses=responses,
@@ -232,7 +231,7 @@ def scored(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> R
 
 
 def shuffled_references(samples: Sequence[Sample], pool: Sequence[Sample]) -> list[str]:
-    """Returns for each sample a reference of another row of `pool`; the same draw every time."""
+    """Returns for each sample a reference of another row of `pool`, always the same draw."""
     random = generator(0, "shuffled references")
     texts = sorted({sample.references[0] for sample in pool if sample.references})
     drawn = []
@@ -254,5 +253,5 @@ def _gold_value(
 
 
 def only(word: str, text: str) -> str:
-    """Returns the word as often as the text has words."""
+    """Returns the word repeated as often as the text has words."""
     return " ".join([word] * len(text.split()))

@@ -1,4 +1,4 @@
-"""`task.yaml` as data. No torch."""
+"""Schema of `task.yaml`. No torch."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class _Strict(BaseModel):
 
 
 class DataFile(_Strict):
-    """One split: a file in the task folder (or of an asset), or a split of a `datasets` data set.
+    """One split: a file in the task folder or in a download, or a split of a `datasets` data set.
 
-    For the readers of files `path` is required; for `hf-datasets` it is `split`.
+    File readers require `path`; `hf-datasets` requires `split`.
     """
 
-    path: str | None = Field(None, description="relative to the task folder, or to the asset")
+    path: str | None = Field(None, description="relative to the task folder or the download")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{64}$")
     split: str | None = Field(None, description="split name, for the reader 'hf-datasets'")
     rows: int | None = Field(
-        None, gt=0, description="expected number of rows; a difference is an error"
+        None, gt=0, description="expected number of rows; any other number is an error"
     )
 
 
 class DataSpec(_Strict):
-    """Where the rows come from and how a row becomes a sample."""
+    """Source of the rows, and the columns that make a sample."""
 
     reader: str = Field(
         description="jsonl, csv, tsv, parquet, hf-datasets, or plugin (`read` of the task's plugin.py)"
@@ -49,22 +49,20 @@ class DataSpec(_Strict):
     validation: DataFile
     test: DataFile
     asset: str | None = Field(
-        None, description="asset that holds the files (lmrl-bench download install NAME)"
+        None, description="download that contains the files (lmrl-bench download install NAME)"
     )
     dataset: str | None = Field(None, description="hf-datasets: local path or hub id")
     revision: str | None = Field(
         None, description="hf-datasets: pinned revision; required for a hub id"
     )
-    id: str | None = Field(
-        None, description="column with the identifier; default: split and row number"
-    )
+    id: str | None = Field(None, description="identifier column; default: split and row number")
     references: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         "references",
-        description="column(s) with the reference text(s); null: there are none. Default: the column "
-        "'references', if there is one",
+        description="column(s) with the reference text(s); null for none. Default: the column "
+        "'references', if it exists",
     )
     meta: list[str] = Field(
-        default_factory=list, description="further columns kept with the sample"
+        default_factory=list, description="additional columns to keep with the sample"
     )
 
     def file(self, split: Split) -> DataFile:
@@ -83,7 +81,7 @@ class DataSpec(_Strict):
         if self.reader == "hf-datasets" and self.dataset is None:
             raise ValueError("data.dataset is required by the reader 'hf-datasets'")
         if self.reader != "hf-datasets" and (self.dataset or self.revision):
-            raise ValueError("data.dataset and data.revision belong to the reader 'hf-datasets'")
+            raise ValueError("data.dataset and data.revision require the reader 'hf-datasets'")
         return self
 
 
@@ -101,17 +99,17 @@ class MessageSpec(_Strict):
 
 
 class PromptSpec(_Strict):
-    """How a row becomes the prompt text, and how long it may be."""
+    """Template and length limit of the prompt."""
 
     template: str = Field("{{ prompt }}", description="Jinja2 over the row's columns")
     messages: Annotated[list[MessageSpec], Field(min_length=1)] | None = Field(
         None,
-        description="in place of a template: a chat, which the policy's own chat template writes",
+        description="instead of a template: a chat, formatted by the policy's chat template",
     )
     max_tokens: int = Field(gt=0)
     truncate: Literal["error", "left", "right"] = Field(
         "error",
-        description="what to do with a longer prompt: refuse it, or cut that side (counted)",
+        description="how to treat longer prompts: reject them, or truncate that side (counted)",
     )
 
     @model_validator(mode="after")
@@ -122,24 +120,24 @@ class PromptSpec(_Strict):
             raise ValueError("prompt.template and prompt.messages exclude each other; remove one")
         if self.truncate != "error":
             raise ValueError(
-                f"prompt.truncate: {self.truncate} would cut the turns of a chat; remove it, or shorten "
-                "a message in prompt.messages, for example {{ article[:2000] }}"
+                f"prompt.truncate: {self.truncate} would cut through the turns of a chat; remove it, or "
+                "shorten a message in prompt.messages, for example {{ article[:2000] }}"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out the one that is not used: digests of tasks without messages stay as they were."""
+        """Omits the unused form, so that digests of tasks without messages do not change."""
         fields: dict[str, Any] = handler(self)
         fields.pop("messages" if self.messages is None else "template", None)
         return fields
 
 
 class ResponseSpec(_Strict):
-    """How long a response may be."""
+    """Length limits of a response."""
 
     max_tokens: int = Field(gt=0)
-    min_tokens: int = Field(0, ge=0, description="EOS is impossible before so many tokens")
+    min_tokens: int = Field(0, ge=0, description="EOS is suppressed before this many tokens")
 
     @model_validator(mode="after")
     def _ordered(self) -> ResponseSpec:
@@ -159,7 +157,7 @@ class ComponentSpec(_Strict):
         None,
         alias="as",
         pattern=r"^[a-z0-9][a-z0-9-]*$",
-        description="name in records and boards; tells two uses of one metric apart",
+        description="name in records and boards; distinguishes two uses of one metric",
     )
 
     @property
@@ -173,12 +171,12 @@ class RewardTerm(ComponentSpec):
 
     weight: float = 1.0
     clip: tuple[float, float] | None = Field(
-        None, description="bounds of this term before its weight"
+        None, description="bounds of this term, applied before its weight"
     )
 
 
 class RewardSpec(_Strict):
-    """The reward: a weighted sum of terms, then the whole clipped."""
+    """The reward: a weighted sum of terms, optionally clipped."""
 
     terms: Annotated[list[RewardTerm], Field(min_length=1)]
     clip: tuple[float, float] | None = None
@@ -197,16 +195,16 @@ class RewardSpec(_Strict):
 
 
 class MetricsSpec(_Strict):
-    """What is measured on the evaluation splits."""
+    """Metrics of the evaluation splits."""
 
     primary: ComponentSpec
     held_out: Annotated[
-        list[ComponentSpec], Field(min_length=1, description="at least one that is not the reward")
+        list[ComponentSpec], Field(min_length=1, description="at least one other than the reward")
     ]
     others: list[ComponentSpec] = Field(default_factory=list)
 
     def all(self) -> list[ComponentSpec]:
-        """Primary, held-out and other metrics, in that order."""
+        """Returns primary, held-out and other metrics, in this order."""
         return [self.primary, *self.held_out, *self.others]
 
     @model_validator(mode="after")
@@ -215,23 +213,22 @@ class MetricsSpec(_Strict):
         twice = sorted({key for key in keys if keys.count(key) > 1})
         if twice:
             raise ValueError(
-                f"metrics: {', '.join(twice)} is listed twice; tell the uses apart with `as: "
-                "<name>`"
+                f"metrics: {', '.join(twice)} is listed twice; name the uses with `as: <name>`"
             )
         return self
 
 
 class PoliciesSpec(_Strict):
-    """Which policies fit the task."""
+    """Policies that fit the task."""
 
     default: str = Field(
-        description="a shipped policy (nano-causal, nano-seq2seq), an asset, a folder, or a hub id"
+        description="a shipped policy (nano-causal, nano-seq2seq), a download, a folder, or a hub id"
     )
     kinds: Annotated[list[Literal["causal", "seq2seq"]], Field(min_length=1)]
 
 
 class SupervisedSpec(_Strict):
-    """Which training rows the supervised policy learns from."""
+    """Training rows for the supervised policy."""
 
     where: dict[str, Any] = Field(
         default_factory=dict, description="meta field to the value it must have"
@@ -243,7 +240,7 @@ class TaskSpec(_Strict):
 
     schema_: Literal[1] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
-    version: int = Field(gt=0, description="bump on any change that can move a score")
+    version: int = Field(gt=0, description="increase with any change that affects scores")
     summary: str
     licence: str = Field(description="of the data")
     citation: str = ""

@@ -1,4 +1,4 @@
-"""`Task`: a task folder opened - its samples, its reward, its metrics and its digest."""
+"""`Task`: an open task folder with its samples, reward, metrics and digest."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from lmrl_bench.tasks.samples import read_samples
 from lmrl_bench.tasks.self_test import SelfTest, self_test
 from lmrl_bench.tasks.spec import SPLITS, Split, TaskSpec
 
-# Words about a task, which no score depends on: correcting one must not make old records unequal.
+# Descriptive fields that no score depends on: correcting one must not invalidate records.
 _WORDS = {"summary", "licence", "citation", "score_range"}
-# What supervised learning reads; the reward, the metrics and the decoding of evaluations are not among it.
-_LEARNT = {"name", "language", "data", "prompt", "response", "supervised"}
+# Fields that supervised training reads; reward, metrics and decoding do not affect it.
+_LEARNED = {"name", "language", "data", "prompt", "response", "supervised"}
 
 
 class Task:
-    """A task, read from its folder. Data, reward and metrics are made on first use and kept.
+    """A task, read from its folder. Data, reward and metrics are loaded on first use and cached.
 
     Args:
-        folder: Folder that holds `task.yaml`.
+        folder: Folder with `task.yaml`.
 
     Attributes:
-        folder: That folder, absolute.
+        folder: The absolute folder.
         spec: The validated `task.yaml`.
 
     Raises:
-        ConfigError: `task.yaml` is missing or wrong; all problems with file and line.
-        TaskError: The name in `task.yaml` is not the folder's.
+        ConfigError: `task.yaml` is missing or invalid; lists all problems with file and line.
+        TaskError: The name in `task.yaml` differs from the folder's.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -52,7 +52,7 @@ class Task:
         if self.spec.name != self.folder.name:
             raise TaskError(
                 f"{file}: name is '{self.spec.name}', but the folder is '{self.folder.name}'; "
-                "make them equal"
+                "they must be equal"
             )
         self._samples: dict[Split, tuple[Sample, ...]] = {}
         self._reward: CompositeReward | None = None
@@ -60,20 +60,20 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The task's name, equal to its folder's."""
+        """The task's name, which equals the folder's."""
         return self.spec.name
 
     @property
     def digest(self) -> str:
-        """sha256 (hex) of all that can move a score: definition, data digests, plug-in, models."""
+        """sha256 (hex) of everything that affects scores: definition, data, plug-in, models."""
         definition = self.spec.model_dump(mode="json", by_alias=True, exclude=_WORDS)
         models = sorted(path for path in (self.folder / "models").rglob("*") if path.is_file())
         return digest([definition, self._file_digests([*self._code(), *models])])
 
     @property
     def learning_digest(self) -> str:
-        """sha256 (hex) of all that can move the supervised policy: data, prompts, responses, plug-in."""
-        definition = self.spec.model_dump(mode="json", by_alias=True, include=_LEARNT)
+        """sha256 (hex) of everything that affects the supervised policy: data, prompts, plug-in."""
+        definition = self.spec.model_dump(mode="json", by_alias=True, include=_LEARNED)
         return digest([definition, self._file_digests(self._code())])
 
     def _code(self) -> list[Path]:
@@ -83,7 +83,10 @@ class Task:
         return {path.relative_to(self.folder).as_posix(): file_digest(path) for path in paths}
 
     def samples(self, split: Split) -> tuple[Sample, ...]:
-        """Returns all samples of a split, in file order; read once.
+        """Returns all samples of a split in file order; reads them once.
+
+        Raises:
+            TaskError: The split does not exist.
 
         Raises:
             TaskError: There is no such split.
@@ -101,7 +104,7 @@ class Task:
         return self._samples[split]
 
     def _needing_references(self) -> list[str]:
-        """Names the reward's terms and the metrics that compare an answer with references."""
+        """Returns the terms of the reward and the metrics that compare with references."""
         plugin = self._plugin()
         metrics, rewards = (plugin.metrics, plugin.rewards) if plugin else ({}, {})
         terms = [term.name for term in self.spec.reward.terms]
@@ -119,7 +122,7 @@ class Task:
         return found
 
     def _require_new_ids(self, split: Split, samples: tuple[Sample, ...]) -> None:
-        """Refuses an id of another split: encoded prompts, for one, are kept by id."""
+        """Rejects ids of another split, because encoded prompts are cached by id."""
         for other, known in self._samples.items():
             shared = {sample.id for sample in known} & {sample.id for sample in samples}
             if shared:
@@ -129,24 +132,24 @@ class Task:
                 )
 
     def supervised_samples(self) -> tuple[Sample, ...]:
-        """Returns the training rows that the supervised policy learns from (`supervised.where`).
+        """Returns the training samples of the supervised policy (`supervised.where`).
 
         Raises:
-            TaskError: A field of `supervised.where` is not in `data.meta`, no row matches, or a row has
-                no reference to learn from.
+            TaskError: A field of `supervised.where` is not in `data.meta`, no row matches, or a row
+                has no reference.
         """
         samples = self.matching("train")
         without = [sample.id for sample in samples if not sample.references]
         if without:
             raise TaskError(
                 f"{self.folder / 'task.yaml'}: {len(without)} of {len(samples)} training rows have no "
-                f"reference, for example '{without[0]}', so no supervised policy can be trained; start "
-                "from the base model (--set policy.start=base), or choose rows with supervised.where"
+                f"reference, for example '{without[0]}', so a supervised policy cannot be trained; use "
+                "the base model (--set policy.start=base), or choose rows with supervised.where"
             )
         return samples
 
     def matching(self, split: Split) -> tuple[Sample, ...]:
-        """Returns the samples of a split that `supervised.where` asks for; by default all.
+        """Returns the samples of a split that match `supervised.where`; all by default.
 
         Raises:
             TaskError: A field of `supervised.where` is not in `data.meta`, or no row matches.
@@ -155,7 +158,7 @@ class Task:
         missing = sorted(set(where) - set(self.spec.data.meta))
         if missing:
             raise TaskError(
-                f"{self.folder / 'task.yaml'}: supervised.where asks for {', '.join(missing)}; "
+                f"{self.folder / 'task.yaml'}: supervised.where refers to {', '.join(missing)}; "
                 "list it in data.meta"
             )
         chosen = tuple(
@@ -170,10 +173,10 @@ class Task:
         return chosen
 
     def reward(self) -> CompositeReward:
-        """Returns the task's reward function; made once.
+        """Returns the task's reward; built once.
 
         Raises:
-            ConfigError: An unknown reward or a wrong argument.
+            ConfigError: Unknown reward or wrong argument.
         """
         if self._reward is None:
             plugin = self._plugin()
@@ -183,20 +186,20 @@ class Task:
         return self._reward
 
     def metrics(self) -> dict[str, Metric]:
-        """Returns the metrics by key (`as`, or the name): primary, held-out, others; made once.
+        """Returns the metrics by key (`as`, or the name): primary, held-out, others; built once.
 
         Raises:
-            ConfigError: An unknown metric.
-            MetricError: A wrong argument.
+            ConfigError: Unknown metric.
+            MetricError: Wrong argument.
             AssetError: A metric's model is not installed.
         """
         return {component.key: self.metric(component.key) for component in self.spec.metrics.all()}
 
     def metric(self, key: str) -> Metric:
-        """Returns one metric by its key; made once. The others' models need not be installed.
+        """Returns one metric by key, built once; models of other metrics need not be installed.
 
         Raises:
-            TaskError: The task has no metric of that key.
+            TaskError: The task has no metric with this key.
         """
         components = {component.key: component for component in self.spec.metrics.all()}
         if key not in components:
@@ -213,8 +216,8 @@ class Task:
                 )
                 if key == self.spec.metrics.primary.key and metric.higher_is_better is None:
                     raise MetricError(
-                        f"primary is '{key}', of which neither more nor less is better, so boards "
-                        "cannot rank by it; choose another one and list it under others"
+                        f"the primary metric '{key}' has no better direction, so boards cannot rank by "
+                        "it; choose another one, and list it under others"
                     )
             self._metrics[key] = metric
         return self._metrics[key]
@@ -228,7 +231,7 @@ class Task:
         return self_test(self)
 
     def data_info(self) -> dict[str, dict[str, str | int]]:
-        """Returns each split's sha256 (of its file; of its samples for `hf-datasets`) and rows."""
+        """Returns each split's row count and sha256 (of its file; for `hf-datasets` of its samples)."""
         return {
             split: {"sha256": self._data_digest(split), "rows": len(self.samples(split))}
             for split in SPLITS
@@ -243,7 +246,7 @@ class Task:
 
     @contextmanager
     def _named(self, section: str) -> Iterator[None]:
-        """Names the section of task.yaml in errors that know nothing of files."""
+        """Adds file and section of task.yaml to errors."""
         try:
             yield
         except LmrlBenchError as error:
@@ -253,12 +256,12 @@ class Task:
         return Plugin(self.folder) if (self.folder / PLUGIN_FILE).is_file() else None
 
     def __getstate__(self) -> dict[str, Any]:
-        # They may hold models and functions; a copy in another process makes its own.
+        # Models and functions are not pickled: another process builds its own.
         return self.__dict__ | {"_reward": None, "_metrics": {}}
 
 
 def _needs(name: str, *places: Mapping[str, Any] | Registry[Any]) -> frozenset[str]:
-    """What the registered class or function of a name reads of a sample; instances may read less."""
+    """Returns the fields of a sample that a registered name may read; instances may read fewer."""
     for place in places:
         if name in place:
             return needs_of(place.get(name))

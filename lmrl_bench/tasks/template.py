@@ -1,8 +1,8 @@
-"""The prompt template: Jinja2 over the columns of a row, sandboxed, with bounded work and no silent guesses.
+"""The prompt template: Jinja2 over the columns of a row, in a sandbox with bounded work.
 
-A template belongs to a task folder, which may be somebody else's: it must neither hang nor fill the memory, and
-equal rows must give equal prompts in every process. So loops, texts and time are bounded, `random` and
-`lipsum` do not exist, and null is not text.
+A template may come from someone else's task folder: it must not hang or exhaust memory, and equal
+rows must give equal prompts in every process. Therefore loops, texts and time are bounded, `random`
+and `lipsum` are removed, and null is not text.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from lmrl_bench.core.errors import DataError, TaskError
 from lmrl_bench.tasks.readers import Row
 
 MAX_STEPS: Final = 100_000
-"""Passes through loops and macros, for one row."""
+"""Limit on loop iterations and macro calls, per row."""
 
 MAX_CHARACTERS: Final = 10_000_000
-"""Length of any text or list that a template makes, for one row."""
+"""Longest text or list that a template may build, per row."""
 
 MAX_SECONDS: Final = 10.0
-"""For one row; steps and characters end nearly everything long before."""
+"""Time limit per row; the other limits usually apply long before."""
 
-_WIDTH = re.compile(r"\d{6,}")  # of a format: '%1000000d'
-_TICK, _JOIN = "_lmrl_bench_tick", "_lmrl_bench_join"  # no column can be meant
+_WIDTH = re.compile(r"\d{6,}")  # width in a format string, such as '%1000000d'
+_TICK, _JOIN = "_lmrl_bench_tick", "_lmrl_bench_join"  # names that no column has
 
 
 class _BoundError(Exception):
-    """The template does more than one prompt can need."""
+    """The template does more work than a prompt can need."""
 
 
 class _Null(jinja2.StrictUndefined):
-    """What a template sees of null: false, equal to none, and not text."""
+    """Stands for null in templates: false, equal to none, and not text."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class _Null(jinja2.StrictUndefined):
 
 
 class _Work:
-    """What one row's template has done so far; one row is rendered at a time."""
+    """Work done so far for the current row; rows are rendered one at a time."""
 
     def __init__(self) -> None:
         self.steps, self.characters, self.until = 0, 0, 0.0
@@ -86,22 +86,26 @@ _WORK = _Work()
 
 
 def require_short(length: int) -> int:
-    """Returns a length, if a prompt may have it."""
+    """Returns the length if a prompt may have it.
+
+    Raises:
+        _BoundError: The length exceeds `MAX_CHARACTERS`.
+    """
     if length > MAX_CHARACTERS:
         raise _BoundError(f"makes more than {MAX_CHARACTERS:,} characters or items")
     return length
 
 
 def _printed(value: Any) -> Any:
-    """What `{{ }}` writes: no null, and nothing whose text differs from process to process."""
+    """Filters the output of `{{ }}`: rejects null, and objects whose text varies by process."""
     if isinstance(value, jinja2.Undefined):
-        return value  # it raises by itself, with the column's name
+        return value  # raises when printed, with the column's name
     if value is None:
         raise jinja2.UndefinedError("the value is null; write {{ value or '' }} to leave it empty")
     if callable(value) or isinstance(value, Iterator):
         raise jinja2.TemplateRuntimeError(
-            f"the value is a {type(value).__name__}, not a text; call it, or make a list of it "
-            "with |list or a text with |join"
+            f"the value is a {type(value).__name__}, not text; call it, or convert it to a list with "
+            "|list or to text with |join"
         )
     if isinstance(value, str):
         return _WORK.write(value)
@@ -113,7 +117,7 @@ def _joined(*parts: Any) -> str:
 
 
 class _Bounding(NodeTransformer):
-    """Counts the passes of loops and the calls of macros, and the length of `~`."""
+    """Inserts counters into loops and macros, and bounds the length of `~`."""
 
     def _counted(self, node: Any) -> Any:
         node = self.generic_visit(node)
@@ -129,7 +133,7 @@ class _Bounding(NodeTransformer):
 
 
 class _Environment(SandboxedEnvironment):
-    """Jinja2's sandbox; single operations and calls cannot make texts without end either."""
+    """Jinja2's sandbox, with limits on the size of single operations and calls."""
 
     intercepted_binops = frozenset({"*", "**", "%", "+"})
 
@@ -198,7 +202,7 @@ def _bounded_filter(name: str, function: Callable[..., Any]) -> Callable[..., An
 
 
 def _require_small(name: str, value: Any, *args: Any) -> None:
-    """Bounds what a method or a filter makes by its arguments: widths, and texts put between others."""
+    """Bounds the result of a method or filter by its arguments: widths, counts, inserted texts."""
     numbers = [arg for arg in args if isinstance(arg, int)]
     if any(abs(number) > MAX_STEPS for number in numbers):
         raise _BoundError(f"{name}: {max(map(abs, numbers)):,} is above {MAX_STEPS:,}")
@@ -212,7 +216,7 @@ def _require_small(name: str, value: Any, *args: Any) -> None:
 
 
 def _require_narrow(template: str, values: Any) -> None:
-    """Bounds the widths of a format, whether they are written in it or come as values."""
+    """Bounds the widths of a format string, literal or passed as values."""
     large = any(isinstance(value, int) and abs(value) > MAX_STEPS for value in _flat(values))
     if _WIDTH.search(template) or (large and re.search(r"\*|\{[^}]*\{", template)):
         raise _BoundError("a format with a width of more than five digits")
@@ -230,7 +234,8 @@ def _json_null(value: Any) -> None:
 
 
 _ENVIRONMENT = _Environment()
-_OPEN, _CLOSE = "\ue003", "\ue004"  # around what the row gave; for private use, so rarely in a text
+# Private-use characters that mark text from the row's columns.
+_OPEN, _CLOSE = "\ue003", "\ue004"
 
 
 def _marked(value: Any) -> Any:
@@ -243,14 +248,14 @@ _MARKING.finalize = _marked
 
 
 class Template:
-    """The prompt template, compiled once; a column it names must be in every row.
+    """A compiled prompt template; columns it uses must exist in every row.
 
     Args:
-        source: Jinja2.
-        place: The `task.yaml` that it stands in, for messages.
+        source: Jinja2 source.
+        place: The `task.yaml` it comes from, for messages.
 
     Raises:
-        TaskError: Not Jinja2.
+        TaskError: Invalid Jinja2.
     """
 
     def __init__(self, source: str, place: Path) -> None:
@@ -259,19 +264,19 @@ class Template:
             self._template = _ENVIRONMENT.from_string(source)
             self._plain = _plain_parts(_ENVIRONMENT.parse(source))
             self._marking = None if self._plain else _MARKING.from_string(source)
-        except Exception as error:  # of the user's template, whatever Jinja2 makes of it
+        except Exception as error:  # compiling a user's template may raise anything
             reason = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
             raise TaskError(f"{place}: prompt.template {source!r:.200}: {reason}") from error
 
     def __call__(self, row: Row, identifier: str) -> str:
-        """Returns the prompt of a row.
+        """Renders the prompt of a row.
 
         Raises:
-            DataError: The template fails on the row, does too much, or gives an empty prompt.
+            DataError: The template fails on the row, exceeds a limit, or gives an empty prompt.
         """
         try:
             prompt = self._rendered(row.values)
-        except Exception as error:  # a template may raise anything, as Python may
+        except Exception as error:  # a template may raise anything
             columns = ", ".join(str(column) for column in row.values)
             raise DataError(
                 f"{row.place}: prompt.template {self._source!r:.200} of {self._place}: "
@@ -279,12 +284,12 @@ class Template:
             ) from error
         if not prompt.strip():
             raise DataError(
-                f"{row.place}: row '{identifier}' gives an empty prompt; complete or remove the row"
+                f"{row.place}: row '{identifier}' has an empty prompt; complete or remove the row"
             )
         return prompt
 
     def written(self, row: Row, prompt: str) -> tuple[tuple[int, int], ...]:
-        """Returns the stretches of a row's prompt that the template wrote; where that is not clear, none."""
+        """Returns the spans of the prompt that the template itself wrote; empty if unclear."""
         if self._plain is not None:
             lengths = [
                 (len(str(row.values[part])) if is_column else len(part), is_column)
@@ -300,14 +305,14 @@ class Template:
         return _unmarked(marked, prompt)
 
     def _rendered(self, values: Mapping[str, Any]) -> str:
-        """Renders one row; texts in a plain template are joined, which a context of Jinja2's costs much more than."""
+        """Renders one row; plain templates are concatenated, which is much faster than Jinja2."""
         if self._plain is not None:
             try:
                 return "".join(
                     [values[part] if is_column else part for part, is_column in self._plain]
                 )
             except (KeyError, TypeError):
-                pass  # not text, or missing: Jinja2 writes or refuses it
+                pass  # not text, or missing: let Jinja2 render or reject it
         _WORK.start()
         return self._template.render(_columns(values))
 
@@ -317,7 +322,7 @@ def _columns(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _spans(lengths: Sequence[tuple[int, bool]]) -> tuple[tuple[int, int], ...]:
-    """Returns the stretches of the parts that are not data."""
+    """Returns the spans of the parts that are not data."""
     spans: list[tuple[int, int]] = []
     start = 0
     for size, is_data in lengths:
@@ -328,7 +333,7 @@ def _spans(lengths: Sequence[tuple[int, bool]]) -> tuple[tuple[int, int], ...]:
 
 
 def _unmarked(marked: str, prompt: str) -> tuple[tuple[int, int], ...]:
-    """Returns the stretches outside the marks, if the text without them is the prompt."""
+    """Returns the spans outside the marks, if removing the marks gives the prompt."""
     depth, pieces = 0, []
     for piece in re.split(f"([{_OPEN}{_CLOSE}])", marked):
         if piece in (_OPEN, _CLOSE):
@@ -344,12 +349,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, jinja2.TemplateError | _BoundError):
         return str(error)
     if isinstance(error, RecursionError):
-        return "it calls itself without end"
+        return "it recurses endlessly"
     return f"{type(error).__name__}: {error}"
 
 
 def _seen(value: Any, name: str) -> Any:
-    """A column as the template sees it: null is not text, in lists and mappings too."""
+    """Returns a column as the template sees it, with null replaced by `_Null` at every level."""
     if value is None:
         hint = f"the column '{name}' is null; write {{{{ {name} or '' }}}} to leave it empty"
         return _Null(hint=hint)
@@ -361,7 +366,7 @@ def _seen(value: Any, name: str) -> Any:
 
 
 def _plain_parts(template: nodes.Template) -> list[tuple[str, bool]] | None:
-    """Returns what a template consists of if that is text and bare columns, as (text or name, is a column)."""
+    """Splits a template of text and bare columns into (text or name, is_column), or None."""
     parts: list[tuple[str, bool]] = []
     for statement in template.body:
         if not isinstance(statement, nodes.Output):

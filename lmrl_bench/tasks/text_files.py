@@ -1,4 +1,4 @@
-"""Opening text files of others: UTF-8, plain or gzip, with the line of what is wrong."""
+"""Opens text files from users: UTF-8, plain or gzip; errors name the line."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Final
 from lmrl_bench.core.errors import DataError
 
 MAX_RATIO: Final = 100
-"""How many times its size a gzip file may expand to; text rarely exceeds 20."""
+"""Largest expansion factor of a gzip file; text rarely exceeds 20."""
 
-_FREE_BYTES = 64 * 2**20  # expanded; below it the ratio does not matter
+_FREE_BYTES = 64 * 2**20  # expanded size below which the factor does not matter
 _MARKS = (
     (b"\xff\xfe\0\0", "UTF-32"),
     (b"\0\0\xfe\xff", "UTF-32"),
@@ -23,19 +23,19 @@ _MARKS = (
     (b"\xfe\xff", "UTF-16"),
 )
 _OTHER_FILES = (
-    (b"\x1f\x8b", "it is a gzip file; let its name end in .gz once for each time that it is packed, or unpack it"),
-    (b"PAR1", "it is a Parquet file; let its name end in .parquet"),
-    (b"PK\x03\x04", "it is a zip archive, as .xlsx files are; unpack it, or save the table as CSV in UTF-8"),
+    (b"\x1f\x8b", "it is a gzip file; unpack it, or add .gz to its name once per compression"),
+    (b"PAR1", "it is a Parquet file; rename it to .parquet"),
+    (b"PK\x03\x04", "it is a zip archive, like .xlsx files; unpack it, or save the table as CSV in UTF-8"),
 )  # fmt: skip
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Opens a UTF-8 text, through gzip if its name ends in `.gz`; a byte-order mark is skipped.
+    """Opens UTF-8 text, through gzip if the name ends in `.gz`; skips a byte-order mark.
 
     Raises:
-        DataError: Missing, corrupt gzip, another encoding, or a gzip file that expands beyond
-            `MAX_RATIO`; also while the text is read.
+        DataError: Missing file, corrupt gzip, another encoding, or a gzip file that expands beyond
+            `MAX_RATIO`; may also be raised while reading.
     """
     try:
         with _open_bytes(path) as raw:
@@ -45,7 +45,7 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
                     raise DataError(f"{path}: not text: {what}")
             if other := _other_encoding(start):
                 raise DataError(
-                    f"{path}:1: not UTF-8, it looks like {other}; convert the file to UTF-8"
+                    f"{path}:1: not UTF-8, looks like {other}; convert the file to UTF-8"
                 )
             with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as stream:
                 yield stream
@@ -56,7 +56,7 @@ def open_text(path: Path) -> Iterator[io.TextIOWrapper]:
             f"{path}: corrupt gzip ({error}); restore the file from its source or build it again"
         ) from error
     except OSError as error:
-        raise DataError(f"{path}: not readable ({error.strerror or error})") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _open_bytes(path: Path) -> io.BufferedReader:
@@ -66,7 +66,7 @@ def _open_bytes(path: Path) -> io.BufferedReader:
 
 
 class _Bounded(io.RawIOBase):
-    """The bytes of a gzip file, until there are far more of them than in the file."""
+    """Reads a gzip file, up to a limit on its expansion: protection against decompression bombs."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -82,7 +82,7 @@ class _Bounded(io.RawIOBase):
         self._read += count
         if self._read > self._limit:
             raise DataError(
-                f"{self._path}: expands to more than {MAX_RATIO} times its size; if it is meant to, "
+                f"{self._path}: expands to more than {MAX_RATIO} times its size; if that is intended, "
                 "unpack it (gunzip) and name the unpacked file"
             )
         return count
@@ -102,7 +102,7 @@ def _other_encoding(start: bytes) -> str | None:
 
 
 def _not_utf8(path: Path) -> str:
-    """Names the first line that is not UTF-8, and what it may be instead."""
+    """Describes the first line that is not UTF-8, with a guess at its encoding."""
     with _open_bytes(path) as raw:
         for number, line in enumerate(raw, start=1):
             try:

@@ -1,6 +1,6 @@
-"""Writing a task's data: splits by hash, gzip JSON lines whose bytes depend on the rows alone.
+"""Writes a task's data: splits by hash, and gzipped JSON lines whose bytes depend only on the rows.
 
-Used by `lmrl-bench task new` and by the `build.py` of task folders.
+Used by `lmrl-bench task new` and by `build.py` in task folders.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from lmrl_bench.tasks.spec import Split
 
 
 def split_of(key: str) -> Split:
-    """Returns the split of whatever must stay together: 80 % train, 10 % validation, 10 % test.
+    """Returns the split of a unit: 80 % train, 10 % validation, 10 % test.
 
     Args:
-        key: Names the unit that is split (page, source package, prompt), never a single row of it.
+        key: Identifies what must stay together (page, source package, prompt), never a single row.
     """
     remainder = int(hashlib.sha1(key.encode()).hexdigest(), 16) % 100
     return "test" if remainder < 10 else "validation" if remainder < 20 else "train"
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
-    """Writes rows to a `.jsonl.gz` file, whole or not at all, and returns the file's sha256 (hex).
+    """Writes rows to a `.jsonl.gz` file atomically and returns its sha256 (hex).
 
-    There is no time stamp and no file name inside. Keys keep their order. Another zlib may compress
-    to other bytes; the lines inside are the same everywhere.
+    The file contains no time stamp and no file name; keys keep their order. Another version of zlib
+    may compress to other bytes, with the same lines inside.
     """
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     unfinished = path.with_name(f".{path.name}.unfinished")
@@ -47,12 +47,12 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
 def write_or_compare(
     splits: Mapping[Split, Sequence[Mapping[str, Any]]], folder: Path, *, compare: bool
 ) -> bool:
-    """Ends a `build.py`: writes the splits into `folder`, or compares them with what lies there.
+    """Last step of a `build.py`: writes the splits to `folder`, or compares them with its files.
 
-    Prints one line for each split: what belongs into `task.yaml`, or whether the rows are equal.
+    Prints one line per split: the entry for `task.yaml`, or the result of the comparison.
 
     Returns:
-        Whether all rows are equal to those in the folder; always true after writing.
+        Whether all rows equal those in the folder; always true after writing.
     """
     equal = True
     for split, rows in splits.items():

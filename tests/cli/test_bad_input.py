@@ -48,7 +48,7 @@ def wrong_sha256(world):
 def empty_reference(world):
     row = json.dumps({"prompt": "a", "references": [" "]})
     rewrite(data(world, "test"), lambda lines: lines.__setitem__(1, row))
-    return ["test.jsonl:2", "empty reference", "complete or remove the row"]
+    return ["test.jsonl:2", "reference that is empty", "complete or remove the row"]
 
 
 def long_prompts(world):
@@ -71,7 +71,11 @@ def no_eos(world):
 
 def narrow_model(world):
     tiny_causal("gpt2", vocabulary=40).save_pretrained(world.model)
-    return [str(world.model), "has 45 tokens and the model only 40 outputs", "take the tokenizer"]
+    return [
+        str(world.model),
+        "has 45 tokens, but the model has only 40 outputs",
+        "use the tokenizer",
+    ]
 
 
 def wrong_kind(world):
@@ -158,7 +162,7 @@ def test_a_device_that_is_not_there(world, capsys, device):
 def test_a_folder_for_tasks_that_cannot_be_made(world, capsys):
     (world.root / "file").write_text("a file")
     refused = call(capsys, "task", "new", "mine", "--out", world.root / "file" / "tasks")
-    assert_refused(refused, "file/tasks: cannot be made", "choose another with --out")
+    assert_refused(refused, "file/tasks: cannot be created", "choose another with --out")
 
 
 def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):

@@ -113,7 +113,7 @@ def test_a_name_that_a_plug_in_may_have(place, capsys):
     path = root / "boards" / "small" / "leaderboard.yaml"
     path.write_text(path.read_text().replace("algorithm: ppo", "algorithm: raft"))
     done = call(capsys, "leaderboard", "build", "boards/small")
-    assert (done.code, "of a plug-in is known once its package is installed here" in done.err) == (
+    assert (done.code, "of a plug-in is known once its package is installed" in done.err) == (
         2,
         True,
     )

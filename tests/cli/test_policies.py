@@ -159,7 +159,10 @@ def test_what_is_no_policy_is_refused(world, capsys):
             ["evaluate", world.model],
             "a policy and not the folder of a run, so name a task with --task",
         ),
-        (["evaluate", "nope"], f"no model 'nope' (no folder {Path.cwd() / 'nope'}, and no hub id)"),
+        (
+            ["evaluate", "nope"],
+            f"no model 'nope' (no folder {Path.cwd() / 'nope'}, and not a hub id)",
+        ),
         (["sample", "nano-cousal", "--task", "toy"], "did you mean 'nano-causal'"),
     ):
         refused = call(capsys, "policy", *words)

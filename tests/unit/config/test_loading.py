@@ -167,9 +167,9 @@ def test_sub_refuses_unknown_parts():
 @pytest.mark.parametrize(
     ("content", "guess"),
     [
-        (b"a: 1\nb: caf\xe9\n", ":2: not UTF-8 (byte 0xe9); it looks like Latin-1"),
-        (b"a: 1\nb: \x93x\x94\n", ":2: not UTF-8 (byte 0x93); it looks like Windows-1252"),
-        ("a: 1\n".encode("utf-16"), ":1: not UTF-8 (byte 0xff); it looks like UTF-16"),
+        (b"a: 1\nb: caf\xe9\n", ":2: not UTF-8 (byte 0xe9), looks like Latin-1"),
+        (b"a: 1\nb: \x93x\x94\n", ":2: not UTF-8 (byte 0x93), looks like Windows-1252"),
+        ("a: 1\n".encode("utf-16"), ":1: not UTF-8 (byte 0xff), looks like UTF-16"),
     ],
 )
 def test_another_encoding_is_named_with_its_line(tmp_path, content, guess):

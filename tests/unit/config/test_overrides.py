@@ -64,7 +64,7 @@ def test_list_items_by_index():
         ("terms.\u0660.weight=1", "--set terms.\u0660.weight: 'terms' is a list; '\u0660' is not an index"),
         (f"budget.tokens={'1' * 5000}", "--set budget.tokens:1: '1111"),
         ("budget.tokens=" + "[" * 300 + "]" * 300, "--set budget.tokens:1: nested deeper than 50 levels"),
-        ("a=\"\\0\"", "--set a:1: a NUL character"),
+        ("a=\"\\0\"", "--set a:1: contains a NUL character"),
         ("task.x=1", "--set task.x: 'task' is 't', not a mapping or a list"),
     ],
 )  # fmt: skip
@@ -83,7 +83,7 @@ def test_refusals(text, message):
     ],
 )
 def test_a_key_is_given_once(first, second):
-    with pytest.raises(ConfigError, match=r"given after --set budget\.tokens, which it would undo"):
+    with pytest.raises(ConfigError, match=r"would undo the earlier --set budget\.tokens"):
         apply_overrides(BASE, [first, second])
 
 

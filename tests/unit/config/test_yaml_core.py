@@ -56,8 +56,8 @@ def test_places_are_of_keys_and_items():
         ("a: 1\n---\nb: 2", "f.yaml:2: not valid YAML"),
         ("a: !!python/object/apply:os.system [ls]", "f.yaml:1: the tag"),
         ("a: !custom {b: 1}", "f.yaml:1: the tag '!custom' is not allowed"),
-        ("a: !!int abc", "f.yaml:1: 'abc' is not of the type int"),
-        ("a: &x [*x]", "f.yaml:1: an alias refers to the value that it stands in"),
+        ("a: !!int abc", "f.yaml:1: 'abc' is not a valid int"),
+        ("a: &x [*x]", "f.yaml:1: the alias refers to a value that contains it"),
         ("a: *x", "f.yaml:1: not valid YAML"),
         ("[a]: 1", "f.yaml:1: a key must be plain text"),
         ('a: "\\ud800"', "f.yaml:1: half of a surrogate pair"),
@@ -105,7 +105,7 @@ def test_two_surrogates_are_the_character_that_they_are_in_json():
 
 
 def test_numbers_beyond_a_float_and_control_characters_are_refused_with_their_line():
-    with pytest.raises(ConfigError, match=r"x:2: '1e400' is not of the type float"):
+    with pytest.raises(ConfigError, match=r"x:2: '1e400' is not a valid float"):
         parse_yaml("a: 1\nb: 1e400", "x")
     with pytest.raises(ConfigError, match=r"x:2: not valid YAML: the character U\+0001"):
         parse_yaml("a: 1\nb: \x01", "x")

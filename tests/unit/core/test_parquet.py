@@ -35,7 +35,7 @@ def test_every_file_has_its_answer(tmp_path):
     found = unreadable([good, text, twice, cut, tmp_path / "missing.parquet", good])
     assert list(found) == [text, twice, cut, tmp_path / "missing.parquet"]
     assert "UTF8" in found[text]
-    assert found[twice] == "the column 'a' is there twice; rename one"
+    assert found[twice] == "the column 'a' occurs twice; rename one"
 
 
 def test_a_file_that_ends_the_process_costs_that_file_alone(tmp_path, monkeypatch):
@@ -51,7 +51,7 @@ def test_a_file_that_ends_the_process_costs_that_file_alone(tmp_path, monkeypatc
         )
     )
     monkeypatch.setattr(parquet, "__file__", str(script))
-    assert unreadable(paths) == {paths[1]: "the process that read it was ended by SIGABRT"}
+    assert unreadable(paths) == {paths[1]: "the process that read it was killed by SIGABRT"}
 
 
 def test_values_without_end_are_refused(tmp_path, monkeypatch):
@@ -73,6 +73,6 @@ def test_a_file_that_is_read_for_ever_is_refused(tmp_path, monkeypatch):
 @pytest.mark.parametrize("code", [3, -signal.SIGSEGV])
 def test_the_end_is_named(code):
     assert parquet._end(code) in (
-        "the process that read it ended with 3",
-        "the process that read it was ended by SIGSEGV",
+        "the process that read it exited with 3",
+        "the process that read it was killed by SIGSEGV",
     )

@@ -41,7 +41,7 @@ def test_added_objects(monkeypatch):
     names.add("mine", dict)
     assert names.get("mine") is dict
     for taken in ("mine", "ordered"):
-        with pytest.raises(ConfigError, match=f"the algorithm name '{taken}' is taken"):
+        with pytest.raises(ConfigError, match=f"the algorithm name '{taken}' is already used"):
             names.add(taken, list)
 
 
@@ -56,10 +56,10 @@ def test_plug_ins_are_listed_unimported_and_cannot_take_a_name(monkeypatch):
     assert names.get("theirs").__name__ == "deque"
     assert names.get("ordered") is OrderedDict
     with pytest.raises(
-        ConfigError, match=r"the algorithm 'broken' of .* \(no\.such:x\) does not import"
+        ConfigError, match=r"the algorithm 'broken' of .* \(no\.such:x\) cannot be imported"
     ):
         names.get("broken")
-    with pytest.raises(ConfigError, match="'theirs' is taken"):
+    with pytest.raises(ConfigError, match="'theirs' is already used"):
         names.add("theirs", list)
 
 

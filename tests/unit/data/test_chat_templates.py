@@ -39,7 +39,7 @@ def prompt(template, messages=MESSAGES):
 )
 def test_whatever_a_template_raises_is_one_message(template, reason):
     with pytest.raises(
-        PolicyError, match=rf"(?s)refuses the task's messages \(system, user\).*{reason}"
+        PolicyError, match=rf"(?s)rejects the task's messages \(system, user\).*{reason}"
     ):
         prompt(template)
 
@@ -53,7 +53,7 @@ def test_whatever_a_template_raises_is_one_message(template, reason):
     ],
 )
 def test_a_message_that_is_left_out_or_changed_is_refused(template):
-    with pytest.raises(PolicyError, match=r"leaves out or changes the system message \('be old'\)"):
+    with pytest.raises(PolicyError, match=r"drops or changes the system message \('be old'\)"):
         prompt(template)
 
 

@@ -287,6 +287,6 @@ class TestChats:
     def test_a_template_that_refuses_the_messages(self):
         codec = codec_of(chat_tokenizer(INST))
         with pytest.raises(
-            PolicyError, match=r"refuses the task's messages \(system, user\): no system"
+            PolicyError, match=r"rejects the task's messages \(system, user\): no system"
         ):
             codec.encode(chat(("system", "x"), ("user", "red?")))

@@ -50,7 +50,7 @@ def test_end_tokens_are_those_that_the_checkpoint_names(settings, expected):
     assert vocabulary.is_end(tokens).tolist() == [[False, True], [3 in expected, False]]
 
 
-def test_settings_beside_the_tokenizer_are_read(tmp_path):
+def test_stored_settings_the_tokenizer_are_read(tmp_path):
     byte_level_bpe().save_pretrained(tmp_path)
     GenerationConfig(eos_token_id=[1, 3]).save_pretrained(tmp_path)
     loaded = type(byte_level_bpe()).from_pretrained(tmp_path)
@@ -58,7 +58,7 @@ def test_settings_beside_the_tokenizer_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["generation_config.json", "config.json"])
-def test_damaged_settings_beside_the_tokenizer_are_not_passed_over(tmp_path, name):
+def test_damaged_stored_settings_the_tokenizer_are_not_passed_over(tmp_path, name):
     byte_level_bpe().save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     (tmp_path / name).write_text('{"eos_token_id": [1, 3')

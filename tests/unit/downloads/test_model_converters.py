@@ -65,7 +65,7 @@ def test_dequantisation_is_scale_times_distance_from_the_zero_point():
         "w_zero_point": np.array(128, dtype=np.uint8),
         "w_scale": np.array(0.5, dtype=np.float32),
     }
-    np.testing.assert_array_equal(onnx_t5._dequantise(values, "w_quantized"), [[-64.0, 0.0, 63.5]])
+    np.testing.assert_array_equal(onnx_t5._dequantize(values, "w_quantized"), [[-64.0, 0.0, 63.5]])
 
 
 def test_smollm2_prefers_a_sentence_to_its_words_shuffled():

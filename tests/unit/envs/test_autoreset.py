@@ -152,5 +152,5 @@ def test_other_modes_are_refused(views, tokenizer):
 
 
 def test_stable_baselines_needs_the_same_step(tokenizer):
-    with pytest.raises(ValueError, match="Stable-Baselines3 resets rows in the step"):
+    with pytest.raises(ValueError, match="it resets rows in the step"):
         TextVecEnv(make(VIEWS["token"], tokenizer, "NextStep"))

@@ -118,7 +118,9 @@ def test_resume_is_exact(make_core):
 
 def test_resume_with_other_data_is_refused(make_core):
     state = make_core(toy_task(n_rows=10)).state_dict()
-    with pytest.raises(RecordError, match="10 samples of 'train', task 'toy' has 12 of 'train'"):
+    with pytest.raises(
+        RecordError, match="10 samples of 'train', but task 'toy' has 12 of 'train'"
+    ):
         make_core().load_state_dict(state)
 
 

@@ -44,7 +44,7 @@ def test_an_episode_ends_once_and_nothing_stands_behind_its_end(case, garbage):
     rules, ids = made(case)
     ends = rules.ends_of(ids)
     assert (ends.terminated ^ ends.truncated).all()
-    assert ends.mask[:, 0].all(), "even an empty response has its EOS"
+    assert ends.mask[:, 0].all(), "an empty completion still has its EOS"
     assert (np.diff(ends.mask.astype(int), axis=1) <= 0).all()
     assert not (ids[ends.mask] == rules.vocabulary.eos_id).sum() > ends.terminated.sum()
     again = rules.ends_of(np.where(ends.mask, ids, garbage))

@@ -100,7 +100,7 @@ def test_chosen_prompt_leaves_the_order_alone(view, tokenizer):
     [
         ({"sample": "train-1"}, "did you mean 'sample_id'"),
         ({"sample_id": "trian-1"}, "no sample 'trian-1'.*did you mean 'train-1'"),
-        ({"index": 12}, "rows 0 to 11"),
+        ({"index": 12}, "allowed: 0 to 11"),
         ({"index": 1, "sample_id": "train-1"}, "exclude each other"),
     ],
 )
@@ -142,7 +142,7 @@ def test_wrong_widths(tokenizer):
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"expected \(B, 8\)"):
         env.step(np.array([3, EOS_ID]))
-    with pytest.raises(ValueError, match="below the tokenizer's length"):
+    with pytest.raises(ValueError, match="below the tokenizer's size"):
         TextGenerationEnv(toy_task(), tokenizer, vocabulary_size=44)
 
 

@@ -65,7 +65,7 @@ def test_equals_a_count_with_nltks_stemmer(rows):
 @pytest.mark.parametrize("concepts", [[], ["two words"], [""]])
 def test_refuses_what_is_no_list_of_words(concepts):
     with pytest.raises(
-        MetricError, match=r"'row-7' has no list of single words in meta 'concepts'"
+        MetricError, match=r"meta 'concepts' of sample 'row-7' is not a list of single words"
     ):
         make_metric("concept-coverage").score(["a"], [row(*concepts)])
 

@@ -67,12 +67,12 @@ def test_messages(tmp_path):
     with pytest.raises(MetricError, match=r"no script at 'nowhere\.py'"):
         make_metric("evaluate", {"key": "x", "script": "nowhere.py"})
     (tmp_path / "broken.py").write_text("raise RuntimeError('on purpose')\n")
-    with pytest.raises(MetricError, match="cannot be loaded"):
+    with pytest.raises(MetricError, match="cannot load the script"):
         make_metric("evaluate", {"key": "x", "script": "broken.py"}, tmp_path)
     script = {"script": "word_overlap"}
     with pytest.raises(MetricError, match="no key 'overlp'; did you mean 'overlap'"):
         make_metric("evaluate", {"key": "overlp", **script}, FIXTURES).score(RESPONSES, ROWS)
-    with pytest.raises(MetricError, match="neither one number"):
+    with pytest.raises(MetricError, match="neither a number"):
         make_metric("evaluate", {"key": "note", **script}, FIXTURES).score(RESPONSES, ROWS)
     several = [Sample("r9", "", ("a", "b"))]
     with pytest.raises(MetricError, match="sample 'r9' has 2 references"):
@@ -133,11 +133,11 @@ class Returns(Longest):
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ({"x": None}, "neither one number nor one for each of the 2"),
-        ({"x": "0.5"}, "neither one number nor one for each of the 2"),
+        ({"x": None}, "neither a number nor a list of 2"),
+        ({"x": "0.5"}, "neither a number nor a list of 2"),
         ({"x": ["0.5", "1"]}, "returned '0.5' for sample 'row-0'"),
         ({"x": [0.5, None]}, "returned None for sample 'row-1'"),
-        ({"x": [0.9, 0.1]}, "neither one number nor one for each of the 1 responses"),
+        ({"x": [0.9, 0.1]}, "neither a number nor a list of 1 numbers"),
         (
             lambda texts: {}["label"],
             r"test_external_metrics\.py:\d+: KeyError: 'label' in the module",
@@ -154,5 +154,5 @@ def test_what_a_module_returns_is_not_believed(result, message, monkeypatch):
 
 
 def test_a_metric_of_meta_is_no_evaluate_metric():
-    with pytest.raises(MetricError, match="reads the meta of samples"):
+    with pytest.raises(MetricError, match="reads the meta field of samples"):
         make_metric("concept-coverage").as_evaluate()

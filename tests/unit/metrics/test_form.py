@@ -146,8 +146,8 @@ def twice(text):
     [
         ({"root": "list"}, "Input should be"),
         ({"keys": {"a": "int"}}, "Input should be"),
-        ({"root": "array", "keys": ["a"]}, "only an object has keys"),
-        ({"only": True}, "there are no keys"),
+        ({"root": "array", "keys": ["a"]}, "keys require an object"),
+        ({"only": True}, "no keys are given"),
     ],
 )
 def test_wrong_arguments(args, message):
@@ -168,7 +168,7 @@ def test_nothing_of_the_sample_is_read(name, args):
     [
         ("a{999999999}", "multiply to more than 1,000,000"),
         ("(?:a{1000}){1001}", "multiply to more than 1,000,000"),
-        ("(?R)", "calls itself before it reads"),
+        ("(?R)", "recurses before it reads"),
         ("(?V1)[a--b]", "mutually incompatible"),
     ],
 )

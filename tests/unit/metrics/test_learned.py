@@ -232,12 +232,12 @@ def test_folder_on_an_asset_refuses_foreign_weights_and_versions(on_asset):
     weights = load_file(on_asset / "trained.safetensors")
     save_file(weights | {"bert.no.such": torch.zeros(1)}, on_asset / "trained.safetensors")
     with pytest.raises(
-        MetricError, match=r"weights do not fit config\.json, first: bert\.no\.such"
+        MetricError, match=r"weights do not match config\.json, first: bert\.no\.such"
     ):
         classifier(on_asset)
     base = json.loads((on_asset / "base.json").read_text())
     (on_asset / "base.json").write_text(json.dumps(base | {"version": "9"}))
-    with pytest.raises(MetricError, match=r"trained on asset minilm 9, but the catalogue has"):
+    with pytest.raises(MetricError, match=r"trained on asset minilm 9, but the catalog has"):
         classifier(on_asset)
 
 

@@ -69,7 +69,9 @@ def test_refuses_ragged_and_empty_batches(make, name):
 @pytest.mark.parametrize("name", WITH_REFERENCES)
 @pytest.mark.parametrize("references", [(), ("",), ("fine", " \n")])
 def test_refuses_an_empty_reference(make, name, references):
-    with pytest.raises(MetricError, match=f"'{name}': sample 'row-8' has an empty reference"):
+    with pytest.raises(
+        MetricError, match=f"'{name}': sample 'row-8' has no reference or an empty one"
+    ):
         make(name).score(["a", "b"], [sample("a"), sample(*references, name="row-8")])
 
 
@@ -138,7 +140,7 @@ def test_unknown_name_gives_the_nearest():
         ("distinct", {"n": 0}, "at least 1"),
         ("distinct-1", {"n": 2}, "unknown argument 'n' .allowed: none."),
         ("msttr", {"segment": 0}, "at least 1"),
-        ("meteor-exact-stem", {"alpha": 2.0}, "must lie in"),
+        ("meteor-exact-stem", {"alpha": 2.0}, "must be in"),
     ],
 )
 def test_wrong_arguments(name, args, message):

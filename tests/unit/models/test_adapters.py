@@ -75,7 +75,7 @@ def test_a_weight_that_the_model_does_not_take_is_refused(tmp_path):
     first = sorted(weights)[0]
     weights[first.replace("layers.0", "layers.7")] = weights[first].clone()
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(PolicyError, match=r"has 1 weights that its model does not take.*layers\.7"):
+    with pytest.raises(PolicyError, match=r"has 1 weights that its model does not use.*layers\.7"):
         load(place)
 
 
@@ -86,7 +86,7 @@ def test_a_plain_lora_in_whose_settings_dora_is_switched_on_is_refused(tmp_path)
         load(place)
     dora = _adapter("LoraConfig", **LINEAR, use_dora=True)(tmp_path / "dora")
     edit(dora / "adapter_config.json", use_dora=False)
-    with pytest.raises(PolicyError, match=r"4 weights that its model does not take.*magnitude"):
+    with pytest.raises(PolicyError, match=r"4 weights that its model does not use.*magnitude"):
         load(dora)
 
 

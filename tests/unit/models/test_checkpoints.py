@@ -93,11 +93,11 @@ def test_a_weight_of_the_trunk_may_be_neither_missing_nor_left_over(judge, role)
     ):
         load_checkpoint(judge, role)
     change(judge, **{name: stored, "bert.encoder.layer.2.output.dense.weight": stored.clone()})
-    with pytest.raises(MetricError, match=r"has 1 weights that .* does not take.*layer\.2"):
+    with pytest.raises(MetricError, match=r"has 1 weights that .* does not use.*layer\.2"):
         load_checkpoint(judge, role)
     change(judge, **{"bert.encoder.layer.2.output.dense.weight": None, name: stored[:, :5].clone()})
     with pytest.raises(
-        MetricError, match=r"another shape than config.json says.*\(16, 5\) in the file"
+        MetricError, match=r"whose shape differs from config.json.*\(16, 5\) in the file"
     ):
         load_checkpoint(judge, role)
     change(judge, **{name: torch.full_like(stored, torch.nan)})
@@ -122,7 +122,7 @@ def test_fewer_layers_of_an_encoder_are_the_lower_ones(judge):
 
 def test_a_masked_language_model_has_no_perplexity(tmp_path):
     folder = put(tmp_path / "masked", BertForMaskedLM(BertConfig(**SHAPE)))
-    with pytest.raises(MetricError, match="reads tokens to the right"):
+    with pytest.raises(MetricError, match="uses tokens to the right"):
         make_metric("perplexity", {"model": folder})
     causal = BertLMHeadModel(BertConfig(**SHAPE, is_decoder=True))
     assert load_checkpoint(put(tmp_path / "causal", causal), CAUSAL).model.config.is_decoder

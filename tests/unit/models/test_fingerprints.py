@@ -95,7 +95,7 @@ def test_a_shard_outside_the_folder_is_refused(tmp_path, name):
         place, max_prompt_tokens=4, max_response_tokens=4
     )):  # fmt: skip
         with pytest.raises(
-            PolicyError, match=r"index\.json: (names no file|'.*' lies outside the folder)"
+            PolicyError, match=r"index\.json: (names no file|'.*' is outside the folder)"
         ):
             read(str(folder))
 
@@ -159,7 +159,7 @@ def test_an_adapter_counts_with_its_base(tmp_path):
         file.unlink()
     assert model_digests(str(place)).tokenizer == model_digests(str(tmp_path / "base")).tokenizer
     shutil.copy(tmp_path / "base" / "model.safetensors", place)
-    with pytest.raises(PolicyError, match=r"holds an adapter .* and a whole model"):
+    with pytest.raises(PolicyError, match=r"contains an adapter .* and a whole model"):
         model_digests(str(place))
     (place / "model.safetensors").unlink()
     shutil.copy(place / "adapter_config.json", tmp_path / "base")

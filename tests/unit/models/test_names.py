@@ -43,7 +43,7 @@ def test_folder(shipped, tmp_path, monkeypatch):
 def test_none_of_the_four(shipped, name, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")  # whatever lies beside the clone
-    with pytest.raises(PolicyError, match=r"no model .*nano-test.*an asset \(.*minilm.*a hub id"):
+    with pytest.raises(PolicyError, match=r"no model .*nano-test.*a download \(.*minilm.*a hub id"):
         resolve_model(name)
 
 

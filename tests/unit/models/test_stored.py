@@ -40,7 +40,9 @@ def sharded(folder):
 def test_a_weight_with_and_without_the_prefix_of_the_trunk(tmp_path):
     write(tmp_path)
     rewrite(tmp_path / WEIGHTS, **{"norm.weight": torch.full((32,), 7.0)})
-    with pytest.raises(PolicyError, match=r"two weights for one place: '.*norm.weight' in model"):
+    with pytest.raises(
+        PolicyError, match=r"two weights for the same parameter: '.*norm.weight' in model"
+    ):
         load(tmp_path)
 
 
@@ -57,7 +59,9 @@ def test_a_weight_in_two_shards(tmp_path, suffix):
         (folder / "model.safetensors.index.json").unlink()
         place = folder / "pytorch_model.bin.index.json"
         place.write_text(json.dumps({"metadata": {}, "weight_map": names}))
-    with pytest.raises(PolicyError, match=rf"two weights for one place.*'{NORM}' in model-"):
+    with pytest.raises(
+        PolicyError, match=rf"two weights for the same parameter.*'{NORM}' in model-"
+    ):
         load(folder)
 
 
@@ -65,7 +69,7 @@ def test_a_weight_stored_as_whole_numbers(tmp_path):
     write(tmp_path)
     name = "model.layers.0.mlp.up_proj.weight"
     rewrite(tmp_path / WEIGHTS, **{name: torch.ones(64, 32, dtype=torch.int8)})
-    with pytest.raises(PolicyError, match=rf"'{name}' as whole numbers"):
+    with pytest.raises(PolicyError, match=rf"'{name}' as integers"):
         load(tmp_path)
 
 
@@ -84,7 +88,7 @@ def test_a_buffer_that_is_not_finite(tmp_path):
     build("BartForConditionalGeneration", BART).save_pretrained(tmp_path)
     toy_tokenizer(append_eos=True).save_pretrained(tmp_path)
     rewrite(tmp_path / WEIGHTS, final_logits_bias=torch.full((1, 48), torch.nan))
-    with pytest.raises(PolicyError, match=r"not finite, the first is 'final_logits_bias'"):
+    with pytest.raises(PolicyError, match=r"not finite, such as 'final_logits_bias'"):
         load_checkpoint(str(tmp_path), POLICY)
 
 
@@ -111,7 +115,7 @@ def test_a_trunk_without_its_head(critics, tmp_path, mode):
 def test_a_head_without_its_trunk(critics, tmp_path):
     folder = shutil.copytree(critics / "separate", tmp_path / "policy")
     shutil.rmtree(folder / "value_trunk")
-    with pytest.raises(PolicyError, match=r"without the trunk on which it was trained"):
+    with pytest.raises(PolicyError, match=r"without the trunk it was trained on"):
         load(folder, value_trunk="separate")
 
 
@@ -135,5 +139,5 @@ def test_a_value_head_that_is_not_finite(critics, tmp_path):
     folder = shutil.copytree(critics / "shared", tmp_path / "policy")
     broken = torch.full((1, 32), torch.nan)
     rewrite(folder / "value_head.safetensors", metadata={"trunk": "policy's"}, weight=broken)
-    with pytest.raises(PolicyError, match=r"value head .* not finite, the first is 'weight'"):
+    with pytest.raises(PolicyError, match=r"value head .* not finite, such as 'weight'"):
         load(folder)

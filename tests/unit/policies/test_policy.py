@@ -340,7 +340,7 @@ def test_tokenizer_without_eos(tmp_path):
 
 
 def test_tokenizer_longer_than_the_output(tmp_path):
-    with pytest.raises(PolicyError, match="45 tokens and the model only 40 outputs"):
+    with pytest.raises(PolicyError, match="45 tokens, but the model has only 40 outputs"):
         LanguageModelPolicy.load(write_model(tmp_path, model=tiny_model("gpt2", 40)), **LIMITS)
 
 
@@ -386,7 +386,7 @@ def test_weights_of_another_shape(tmp_path):
     name = next(name for name in stored if name.endswith("c_fc.weight"))
     stored[name] = stored[name][:, :-1].contiguous()
     save_file(stored, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(PolicyError, match=r"1 weights of another shape.*mlp\.c_fc\.weight"):
+    with pytest.raises(PolicyError, match=r"1 weights whose shape differs.*mlp\.c_fc\.weight"):
         LanguageModelPolicy.load(folder, **LIMITS)
 
 

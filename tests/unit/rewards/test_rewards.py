@@ -118,14 +118,14 @@ def test_scale_and_direction(scale, higher, expected):
 def test_ranges_that_do_not_fit():
     with pytest.raises(RewardError, match=r"no finite bounds .*scale: \[low, high\]"):
         MetricReward(make_metric("length"))
-    with pytest.raises(RewardError, match="first number must be the smaller"):
+    with pytest.raises(RewardError, match="first number must be smaller"):
         MetricReward(make_metric("length"), (3.0, 3.0))
     with pytest.raises(RewardError, match="no finite bounds"):
         MetricReward(make_metric("length"), (0.0, math.inf))
 
 
 def test_corpus_metric_is_no_reward():
-    with pytest.raises(RewardError, match="'msttr' exists for a corpus only"):
+    with pytest.raises(RewardError, match="'msttr' exists only for a corpus"):
         MetricReward(make_metric("msttr"))(batch())
 
 
@@ -200,7 +200,7 @@ def test_token_rewards_are_weighted_and_summed():
     dense = Given([0.0] * 3, tokens=tokens)
     output = CompositeReward([Term(dense, 2.0), Term(Given([1.0] * 3)), Term(dense, -1.0)])(batch())
     np.testing.assert_allclose(output.token_rewards, tokens)
-    with pytest.raises(RewardError, match="remove its clip"):
+    with pytest.raises(RewardError, match="remove the clip"):
         CompositeReward([Term(dense, clip=(0.0, 1.0))])(batch())
     with pytest.raises(RewardError, match="is nan for sample 's0'"):
         CompositeReward([Term(Given([0.0] * 3, tokens=tokens * np.nan))])(batch())

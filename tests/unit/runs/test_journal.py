@@ -42,7 +42,7 @@ def test_the_record_names_the_metrics_without_a_direction(world):
 
 def test_a_metric_without_a_direction_cannot_rank(world):
     world.edit_task(metrics={"primary": {"name": "length"}, "held_out": [{"name": "bleu"}]})
-    with pytest.raises(MetricError, match=r"primary is 'length', of which neither more nor less"):
+    with pytest.raises(MetricError, match=r"the primary metric 'length' has no better direction"):
         task_info(world.task)
 
 

@@ -46,7 +46,7 @@ def test_a_known_folder_whose_definition_is_gone_is_named(tmp_path, monkeypatch)
 
 
 def test_a_folder_without_a_task(tmp_path):
-    with pytest.raises(TaskError, match=r"no file task\.yaml.*task new"):
+    with pytest.raises(TaskError, match=r"no task\.yaml.*task new"):
         load_task(tmp_path)
 
 

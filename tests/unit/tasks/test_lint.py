@@ -107,7 +107,7 @@ def test_reward_that_depends_on_batch_mates(tmp_path):
     task = with_reward(
         small_task(tmp_path), lambda batch: np.array(overlap(batch)) / (1 + len(batch))
     )
-    assert found(lint(task, count_words), "depends on its batch mates").severity == "error"
+    assert found(lint(task, count_words), "depends on the rest of its batch").severity == "error"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_the_word_that_pays_best_is_a_fact_where_they_are_not(tmp_path):
         lint(with_reward(small_task(tmp_path), reward), count_words), "'near', repeated"
     )
     assert (finding.severity, finding.place) == ("warning", "reward canary")
-    assert "reads no reference" in finding.message
+    assert "does not read references" in finding.message
     assert "chrf" in finding.remedy
 
 

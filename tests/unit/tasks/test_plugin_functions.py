@@ -76,8 +76,11 @@ def test_numbers_of_every_kind_are_taken(tmp_path, returned):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("[1.0]", "returned 1 values for 3 responses, the first of which is 'test-0'"),
-        ("[1.0, None, 1.0]", "returned None for sample 'test-1'.*earns nothing 0.0"),
+        ("[1.0]", "returned 1 values for 3 responses, the first for sample 'test-0'"),
+        (
+            "[1.0, None, 1.0]",
+            "returned None for sample 'test-1'.*use 0.0 for a response that earns nothing",
+        ),
         ("[1.0, 1.0, '1']", "returned '1' for sample 'test-2'"),
         ("[1.0, [1], 1]", r"returned \[1\] for sample 'test-1'"),
         ("[1.0, 1j, 1]", "returned 1j for sample 'test-1'"),
@@ -288,16 +291,16 @@ def test_a_function_is_a_metric_and_so_a_reward(tmp_path):
         ("REWARDS = {'mine': dict}", r"REWARDS\['mine'\] is the class dict; .*subclass of"),
         ("REWARDS = {'mine': 'f'}", r"is 'f'; give a function"),
         ("REWARDS = [len]", "REWARDS is a list; give a mapping"),
-        ("REWARDS = {'a/b': len}", r"REWARDS\['a/b'\]: a name is letters"),
-        ("REWARDS = {'chrf': len}", "defines 'chrf', which is taken by lmrl-bench itself"),
-        ("REWARDS = {'length-penalty': len}", "'length-penalty', which is taken"),
+        ("REWARDS = {'a/b': len}", r"REWARDS\['a/b'\]: names consist of letters"),
+        ("REWARDS = {'chrf': len}", "defines 'chrf', a name already used by lmrl-bench"),
+        ("REWARDS = {'length-penalty': len}", "'length-penalty', a name already used"),
         (CLASS.replace('= {"mine": Mine}', "= {'mine': Mine()}"), "give its class, Mine"),
         (CLASS.replace("REWARDS", "METRICS"), r"METRICS\['mine'\] is the class Mine"),
-        ("x = 1", "defines none of METRICS, REWARDS and the function `read"),
-        ("reward = {'mine': len}", "defines none of .*; rename reward"),
-        ("import os\n\nos.nothing", r"plugin\.py:3: does not import: AttributeError"),
-        ("x = (\n", r"plugin\.py:1: does not import: SyntaxError"),
-        ("import sys\nsys.exit(3)", r"plugin\.py:2: does not import: SystemExit: 3"),
+        ("x = 1", "must define METRICS, REWARDS or the function `read"),
+        ("reward = {'mine': len}", "must define .*; rename reward"),
+        ("import os\n\nos.nothing", r"plugin\.py:3: cannot be imported: AttributeError"),
+        ("x = (\n", r"plugin\.py:1: cannot be imported: SyntaxError"),
+        ("import sys\nsys.exit(3)", r"plugin\.py:2: cannot be imported: SystemExit: 3"),
         ("async def f(completions, samples):\n    return 1\nREWARDS = {'mine': f}", "async"),
         ("def f():\n    return 1\nREWARDS = {'mine': f}", "no parameter for the completions"),
     ],
@@ -391,7 +394,7 @@ def test_whatever_a_function_raises_is_one_message(tmp_path, statement):
 
 @pytest.mark.parametrize("statement", ["raise BaseException", "raise KeyboardInterrupt"])
 def test_whatever_an_import_raises_is_one_message(tmp_path, statement):
-    with pytest.raises(TaskError, match=r"plugin\.py:1: does not import"):
+    with pytest.raises(TaskError, match=r"plugin\.py:1: cannot be imported"):
         rewards_of(task_with(tmp_path, f"{statement}\nREWARDS = {{}}\n"))
 
 
@@ -428,11 +431,11 @@ def test_rows_that_are_no_mappings_are_refused(tmp_path):
     spec["data"]["reader"] = "plugin"
     made = write_task(tmp_path / "one", spec)
     (made / "plugin.py").write_text("def read(spec, split, path):\n    yield 5\n")
-    with pytest.raises(TaskError, match=r"row 1: read\(\) gave 5; give a mapping"):
+    with pytest.raises(TaskError, match=r"row 1: read\(\) returned 5; return a mapping"):
         Task(made).samples("train")
 
 
 def test_a_metric_of_a_corpus_is_refused_as_a_reward_when_the_task_is_opened(tmp_path):
     made = write_task(tmp_path, definition(reward={"terms": [{"name": "msttr"}]}, metrics=DEFAULT))
-    with pytest.raises(LmrlBenchError, match="'msttr' exists for a corpus only"):
+    with pytest.raises(LmrlBenchError, match="'msttr' exists only for a corpus"):
         Task(made).reward()

@@ -65,7 +65,7 @@ class TestMessages:
         ("prompt", "message"),
         [
             ({"template": "{{ q }}"}, "prompt.template and prompt.messages exclude each other"),
-            ({"truncate": "left"}, "would cut the turns of a chat"),
+            ({"truncate": "left"}, "would cut through the turns of a chat"),
             ({"messages": []}, "prompt.messages"),
             ({"messages": [{"role": "robot", "content": "x"}]}, "role"),
         ],

@@ -71,21 +71,21 @@ def test_the_settings_are_a_run_configuration(tmp_path):
 
 @pytest.mark.parametrize("name", ["My-Task", "a b", "../x", "-x", "", "ä"])
 def test_bad_names(tmp_path, name):
-    with pytest.raises(TaskError, match="is not a task name"):
+    with pytest.raises(TaskError, match="is not a valid task name"):
         new_task(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_of_tasks_is_made_and_no_more(tmp_path):
     assert new_task("mine", tmp_path / "tasks").is_dir()
-    with pytest.raises(TaskError, match="not a writable folder; make it"):
+    with pytest.raises(TaskError, match="not a writable folder; create it"):
         new_task("mine", tmp_path / "no" / "tasks")
     assert not (tmp_path / "no").exists()
 
 
 def test_nothing_is_overwritten(tmp_path):
     (tmp_path / "my-task").mkdir()
-    with pytest.raises(TaskError, match="exists and is not overwritten"):
+    with pytest.raises(TaskError, match="exists and will not be overwritten"):
         new_task("my-task", tmp_path)
     assert list((tmp_path / "my-task").iterdir()) == []
 
@@ -97,7 +97,7 @@ def test_nothing_is_overwritten(tmp_path):
         ("text,y\n1,2\n", {}, TaskError, r"--reference-column \(columns: y\)"),
         ("text,y\n1,2\n", {"reference_column": "z"}, TaskError, "no column 'z'"),
         ("text,answer\n1,\n", {}, DataError, r"rows\.csv:2: the column 'answer' is empty"),
-        ("text,answer\n1,2\n", {}, DataError, "1 different rows are too few"),
+        ("text,answer\n1,2\n", {}, DataError, "1 distinct rows are too few"),
         ("text,answer\n1\n", {}, DataError, r"rows\.csv:2"),
         ("text,answer\n", {}, DataError, "no rows"),
     ],
@@ -147,7 +147,7 @@ def test_repetitions_are_left_out_with_their_number(tmp_path):
     data = [{"prompt": f"p{n % 60}", "reference": "r", "style": 1} for n in range(63)]
     _, written, said = made(tmp_path, write_jsonl(tmp_path / "r.jsonl", data))
     assert len(everything(written)) == 60
-    assert said == ["3 rows left out: equal to an earlier row in every column"]
+    assert said == ["3 rows dropped: equal to an earlier row in every column"]
 
 
 def test_columns_with_our_names_are_kept(tmp_path):
@@ -162,8 +162,8 @@ def test_columns_with_our_names_are_kept(tmp_path):
         "id": "mine 7", "prompt": "q7", "reference": "a7", "own_prompt": "other 7", "own_reference": 7,
     }  # fmt: skip
     assert said == [
-        "'prompt' is written as 'own_prompt'",
-        "'reference' is written as 'own_reference'",
+        "'prompt' is renamed to 'own_prompt'",
+        "'reference' is renamed to 'own_reference'",
     ]
     assert {s.id for split in SPLITS for s in task.samples(split)} == {row["id"] for row in data}
 
@@ -172,7 +172,7 @@ def test_an_id_column_that_names_no_row_is_a_column(tmp_path):
     data = [{"prompt": f"p{n}", "answer": "r", "id": n // 2} for n in range(60)]
     _, written, said = made(tmp_path, write_jsonl(tmp_path / "r.jsonl", data))
     assert {row["own_id"] for row in everything(written)} == set(range(30))
-    assert said == ["'id' is written as 'own_id'"]
+    assert said == ["'id' is renamed to 'own_id'"]
 
 
 def test_nested_columns_are_kept(tmp_path):
@@ -223,7 +223,7 @@ def test_what_json_cannot_hold_is_said(tmp_path):
     assert said == [
         "column 'day': 60 values written as text (date)",
         "column 'share': 2 values not finite, written as null",
-        "column 'raw' left out: 60 values of the type bytes",
+        "column 'raw' dropped: 60 values of type bytes",
     ]
 
 
@@ -240,16 +240,16 @@ def test_own_splits(tmp_path):
         [f"{split} {n}" for n in range(40)] for split in SPLITS
     ]
     assert said == []
-    assert "| split | the data's own |" in (task.folder / "README.md").read_text()
+    assert "| split | from the data |" in (task.folder / "README.md").read_text()
     (tmp_path / "two").mkdir()
     del files["validation"]
     task, written, _ = made(tmp_path / "two", None, splits=files)
     assert len(written["test"]) == 40
     assert len(written["train"]) + len(written["validation"]) == 40
     assert "validation taken from the training rows" in (task.folder / "README.md").read_text()
-    with pytest.raises(TaskError, match="own splits need --train"):
+    with pytest.raises(TaskError, match="require --train"):
         new_task("other", tmp_path, splits={"test": files["test"]})
-    with pytest.raises(TaskError, match="give one of the two"):
+    with pytest.raises(TaskError, match="one of them"):
         new_task("other", tmp_path, files["test"], splits=files)
 
 
@@ -281,7 +281,7 @@ def test_a_folder_of_save_to_disk(tmp_path):
     (tmp_path / "more").mkdir()
     _, written, _ = made(tmp_path / "more", tmp_path / "single", **options)
     assert len(everything(written)) == 40
-    with pytest.raises(DataError, match="not one that `datasets` wrote with save_to_disk"):
+    with pytest.raises(DataError, match="not a folder written by `save_to_disk`"):
         new_task("other", tmp_path, tmp_path / "more")
 
 

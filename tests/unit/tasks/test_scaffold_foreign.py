@@ -34,7 +34,7 @@ def made(tmp_path, train, test, **options):
 
 def test_one_file_as_two_splits_is_refused(tmp_path):
     path = write(tmp_path / "a.jsonl", rows())
-    with pytest.raises(TaskError, match="given as --train and as --test"):
+    with pytest.raises(TaskError, match="given for both --train and --test"):
         new_task("mine", tmp_path, splits={"train": path, "test": path})
     assert [item.name for item in tmp_path.iterdir()] == ["a.jsonl"]
 
@@ -49,7 +49,7 @@ def test_shared_prompts_are_counted_and_stand_in_the_card(tmp_path):
 
 
 def test_own_splits_need_the_same_columns(tmp_path):
-    with pytest.raises(TaskError, match=r"b\.jsonl: no column 'prompt', which 'train' has"):
+    with pytest.raises(TaskError, match=r"b\.jsonl: no column 'prompt', unlike 'train'"):
         made(tmp_path, rows(), [{"question": "x", "answer": "y"}])
     assert sorted(item.name for item in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
 
@@ -59,14 +59,14 @@ def test_the_columns_of_the_training_rows_are_those_of_all(tmp_path):
     test = [{"question": f"q {n}", "prompt": "not this", "answer": "a"} for n in range(20)]
     folder, said = made(tmp_path, train, test)
     assert {row.prompt for row in Task(folder).samples("test")} == {f"q {n}" for n in range(20)}
-    assert "train: has no column 'own_prompt', which another split has" in said
+    assert "train: lacks the column 'own_prompt' of another split" in said
 
 
 def test_renamed_ids_are_counted(tmp_path):
     train = [row | {"id": n} for n, row in enumerate(rows())]
     test = [row | {"id": n} for n, row in enumerate(rows(20, "q"))]
     folder, said = made(tmp_path, train, test)
-    assert "test: 20 ids of another split begin with 'test-' now" in said
+    assert "test: 20 ids of another split now start with 'test-'" in said
     assert len({row.id for row in Task(folder).samples("test")}) == 20
 
 
