@@ -32,7 +32,7 @@ def test_unknown_names_say_what_is_known_and_what_is_near(monkeypatch):
         names.get("ppoo")
     assert str(caught.value) == (
         "unknown algorithm 'ppoo'; did you mean 'ppo'? (known: ppo, trpo; an algorithm of a plug-in is known "
-        "once its package is installed here)"
+        "once its package is installed)"
     )
 
 

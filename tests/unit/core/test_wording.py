@@ -34,7 +34,7 @@ def test_a_library_that_raises_without_a_message_is_reported(monkeypatch):
         raise OSError
 
     monkeypatch.setattr("transformers.utils.hub.cached_file", cached_file)
-    with pytest.raises(PolicyError, match="the hub says: OSError"):
+    with pytest.raises(PolicyError, match="the hub reports: OSError"):
         names.resolve_model("nobody/nothing")
 
 
