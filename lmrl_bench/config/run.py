@@ -86,7 +86,7 @@ class TransformSpec(_Strict):
 
 
 class RewardConfig(_Strict):
-    """What training does to the task's reward before it learns from it."""
+    """Changes to the task's reward that apply only in training."""
 
     transforms: list[TransformSpec] | None = Field(
         None,

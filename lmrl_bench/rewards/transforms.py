@@ -1,20 +1,19 @@
-"""Reward transforms: what training does to the scores of a batch before it learns from them.
+"""Reward transforms: changes to the scores of a batch that apply only in training.
 
-A task's reward scores each episode by itself, in training and in evaluation alike. A transform sees
-the scores of all `B` episodes of an iteration and may use statistics of the batch or of a group.
-Transforms run in their declared order, in training only: evaluations and the Gymnasium environments
-report the task's reward as it is.
+A task's reward scores each episode on its own, in training and in evaluation. A transform sees the
+scores of all `B` episodes of an iteration and may use statistics of the batch or of a group.
+Transforms are applied in order, and only in training: evaluations and the Gymnasium environments
+report the original reward.
 
 They are declared under `reward.transforms` in task.yaml or in a run's configuration, which replaces
-the task's list; the record's configuration holds the list that was used:
+the task's list; the record's configuration contains the list in use:
 
     reward:
       transforms:
         - {name: soft-overlong, args: {buffer_tokens: 8}}
         - {name: whiten, args: {keep_mean: true}}
 
-A transform has no memory: the same batch gives the same scores, so that a resumed run continues
-exactly.
+Transforms are stateless: the same batch gives the same scores, so a resumed run continues exactly.
 """
 
 from __future__ import annotations
@@ -43,13 +42,13 @@ _HERE = "lmrl_bench.rewards.transforms"
 
 @dataclass(frozen=True)
 class TransformBatch:
-    """What a transform may read of `B` training episodes.
+    """Inputs of a transform: `B` training episodes.
 
     Attributes:
         samples: The `B` samples.
         group_ids: `(B,)` int64; episodes with equal numbers were sampled together from one prompt.
-        lengths: `(B,)` int64, completion tokens, EOS included.
-        terminated: `(B,)` bool, the completion ended with EOS (false: cut at the length cap).
+        lengths: `(B,)` int64, completion tokens including EOS.
+        terminated: `(B,)` bool, the completion ended with EOS (false if truncated at the cap).
         max_tokens: The task's length cap.
     """
 
@@ -77,7 +76,7 @@ class RewardTransform(ABC):
 
     @abstractmethod
     def __call__(self, scores: FloatArray, batch: TransformBatch) -> FloatArray:
-        """Returns the new scores `(B,)`; `scores` `(B,)` stays as it is.
+        """Returns the new scores `(B,)`; must not modify `scores` `(B,)`.
 
         Raises:
             RewardError: The batch does not have what the transform needs.
@@ -138,7 +137,7 @@ class ZScore(RewardTransform):
         self._epsilon = _positive(self.name, "epsilon", epsilon)
 
     def check(self, samples: Sequence[Sample], max_tokens: int) -> None:
-        """Refuses a key that some sample does not have."""
+        """Rejects a key that some samples lack."""
         del max_tokens
         if self._by in ("group", "prompt"):
             return
@@ -152,7 +151,7 @@ class ZScore(RewardTransform):
                 )
 
     def __call__(self, scores: FloatArray, batch: TransformBatch) -> FloatArray:
-        """Returns the z-scores; equal scores of one key, and a score alone with its key, become 0."""
+        """Returns the z-scores; equal or single scores of a key become 0."""
         keys: dict[Hashable, int] = {}
         number = np.array([keys.setdefault(key, len(keys)) for key in self._keys(batch)], np.int64)
         count = np.bincount(number, minlength=len(keys))
@@ -174,7 +173,7 @@ class ZScore(RewardTransform):
     def _require_company(
         self, count: NDArray[np.int64], number: NDArray[np.int64], batch: TransformBatch
     ) -> None:
-        """Refuses a batch in which no episode can be compared: all scores would become 0."""
+        """Rejects a batch without comparable episodes, in which all scores would become 0."""
         if len(batch) and count.max() < 2:
             raise RewardError(
                 f"reward transform '{self.name}': by is '{self._by}', but no two of the "
@@ -231,7 +230,7 @@ class Clip(RewardTransform):
 
 
 class MissingEosPenalty(RewardTransform):
-    """Subtracts a constant where the completion was cut at the length cap instead of ending.
+    """Subtracts a constant from completions truncated at the length cap.
 
     Args:
         value: What is subtracted; not negative.
@@ -244,7 +243,7 @@ class MissingEosPenalty(RewardTransform):
         self._value = _not_negative(self.name, "value", value)
 
     def __call__(self, scores: FloatArray, batch: TransformBatch) -> FloatArray:
-        """Returns the scores, `value` lower for each capped completion."""
+        """Returns the scores, reduced by `value` for truncated completions."""
         return scores - np.where(batch.terminated, 0.0, self._value)
 
 
@@ -273,7 +272,7 @@ class SoftOverlong(RewardTransform):
         self._factor = _not_negative(self.name, "factor", factor)
 
     def check(self, samples: Sequence[Sample], max_tokens: int) -> None:
-        """Refuses a buffer that is longer than a completion may be."""
+        """Rejects a buffer that exceeds the length cap."""
         del samples
         if self._buffer > max_tokens:
             raise RewardError(
@@ -282,7 +281,7 @@ class SoftOverlong(RewardTransform):
             )
 
     def __call__(self, scores: FloatArray, batch: TransformBatch) -> FloatArray:
-        """Returns the scores, lower by at most `factor`."""
+        """Returns the scores, reduced by at most `factor`."""
         free = batch.max_tokens - self._buffer
         excess = np.clip(batch.lengths.astype(np.float64) - free, 0.0, self._buffer)
         return scores - self._factor * excess / self._buffer
@@ -303,7 +302,7 @@ TRANSFORMS: Registry[type[RewardTransform]] = Registry(
 
 
 class TransformSpecLike(Protocol):
-    """What is read of a declared transform; `config.run.TransformSpec` is one."""
+    """Attributes read from a declared transform; `config.run.TransformSpec` implements it."""
 
     @property
     def name(self) -> str:
@@ -336,7 +335,7 @@ def _make(name: str, args: Mapping[str, Any]) -> RewardTransform:
 
 @dataclass(frozen=True)
 class TransformedScores:
-    """Scores that training learns from.
+    """Training scores.
 
     Attributes:
         scores: `(B,)`, after all transforms.
@@ -355,7 +354,7 @@ def transform_scores(
     *,
     token_rewards: bool = False,
 ) -> TransformedScores:
-    """Applies transforms in their order.
+    """Applies transforms in order.
 
     Args:
         transforms: The transforms.
