@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from lmrl_bench.core.errors import ConfigError
+
 Key = str | int
 KeyPath = tuple[Key, ...]
 
@@ -92,10 +94,15 @@ def merge(base: Located | Mapping[str, Any], update: Located | Mapping[str, Any]
     """Overlays `update` on `base`: mappings are merged, other values replaced.
 
     Each key keeps the place of its final value.
+
+    Raises:
+        ConfigError: The base has a list or a single value where the update has settings: it would be lost.
     """
     lower = base if isinstance(base, Located) else Located.plain(base)
     upper = update if isinstance(update, Located) else Located.plain(update)
     replaced = set(_replaced(lower.data, upper.data))
+    for path in replaced:
+        _require_room(lower, upper, path)
     places = {path: at for path, at in lower.places.items() if not _under(path, replaced)}
     for path, at in upper.places.items():
         if _under(path, replaced):
@@ -106,6 +113,27 @@ def merge(base: Located | Mapping[str, Any], update: Located | Mapping[str, Any]
         if path not in places and (enclosing := upper.place(path)) is not None:
             places[path] = enclosing
     return Located(_merged(lower.data, upper.data), places, lower.prefix)
+
+
+def _require_room(lower: Located, upper: Located, path: KeyPath) -> None:
+    """Refuses to lay settings over a list or a single value, which nobody would validate afterwards."""
+    below, above = _value_at(lower.data, path), _value_at(upper.data, path)
+    if below is None or isinstance(below, Mapping) or not isinstance(above, Mapping):
+        return
+    place = lower.place(path)
+    where = f"{place}: " if place is not None else ""
+    kind = "a list" if isinstance(below, list) else repr(below)
+    raise ConfigError(
+        f"{where}{key_text((*lower.prefix, *path))} must hold settings (key: value), not {kind}"
+    )
+
+
+def _value_at(data: Any, path: KeyPath) -> Any:
+    for key in path:
+        if not isinstance(data, Mapping) or key not in data:
+            return None
+        data = data[key]
+    return data
 
 
 def _merged(base: Any, update: Any) -> Any:

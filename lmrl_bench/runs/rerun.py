@@ -197,9 +197,12 @@ def row_folder(folder: Path) -> Path:
     """Returns the folder of the row that a run's folder lies in.
 
     Raises:
-        RecordError: One of them is a link, so that the row would be another one than it seems.
+        RecordError: One of them is a link, so that the row would be another one than it seems; or the folder lies
+            too near the root of the file system to be a run's.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow links
+    if len(place.parents) < 2:
+        raise RecordError(f"{folder}: not the folder of a run (it holds no {RECORD})")
     check_place(place, place.parents[1])
     return place.parent
 

@@ -73,8 +73,13 @@ def _rows_of(split: Any, place: str) -> Iterator[Row]:
     try:
         for number, values in enumerate(split, start=1):
             yield Row(f"{place}, row {number}", values)
-    except (UnicodeDecodeError, ValueError, OSError) as error:
-        raise DataError(f"{place}: cannot read a row ({error})") from error
+    except (
+        Exception
+    ) as error:  # a damaged Arrow file raises what its decoder meets, SystemError too
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"{place}: cannot read a row ({reason}); a file of the data set is damaged, copy it again"
+        ) from error
 
 
 def _require_package(name: str) -> None:

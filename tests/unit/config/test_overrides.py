@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from lmrl_bench.algorithms.ppo import PPOConfig
@@ -156,6 +156,11 @@ _MAPPING = st.dictionaries(st.sampled_from("abc"), _TREE, max_size=3)
 @settings(deadline=None, max_examples=40)
 @given(_MAPPING, _MAPPING, _MAPPING)
 def test_merge_laws(first, second, third):
+    try:
+        merge(merge(first, second), third)
+        merge(first, third)
+    except ConfigError:  # settings over a single value; see the tests below
+        reject()
     assert merge(first, {}).data == first
     assert merge({}, first).data == first
     assert merge(first, first).data == first
@@ -166,3 +171,15 @@ def test_merge_laws(first, second, third):
         for key in text.split("."):
             data = data[key]
         assert data == value
+
+
+@pytest.mark.parametrize("lost", ["[1, 2]", "ppo", "3"])
+def test_a_value_under_settings_is_refused_with_its_place(lost):
+    base = parse_yaml(f"seed: 1\nalgorithm: {lost}\n", "leaderboard.yaml")
+    with pytest.raises(ConfigError, match=r"leaderboard.yaml:2.*algorithm must hold settings"):
+        merge(base, {"algorithm": {"name": "ppo"}})
+    assert merge(parse_yaml("algorithm:", "x"), {"algorithm": {"name": "ppo"}}).data
+
+
+def test_settings_under_a_value_are_left_to_validation():
+    assert merge({"algorithm": {"name": "ppo"}}, {"algorithm": 3}).data == {"algorithm": 3}

@@ -368,3 +368,17 @@ def test_the_catalog_loads_no_torch():
         "load_task('docs-en-de').samples('test'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_damaged_arrow_file_is_named_whatever_its_decoder_raises(tmp_path):
+    from lmrl_bench.tasks.hub import _rows_of
+
+    class Split:
+        def __iter__(self):
+            yield {"text": "x"}
+            raise SystemError("Negative size passed to PyUnicode_New")
+
+    rows = _rows_of(Split(), "data[train]")
+    assert next(rows).values == {"text": "x"}
+    with pytest.raises(DataError, match=r"data\[train\]: cannot read a row \(SystemError.*damaged"):
+        next(rows)
