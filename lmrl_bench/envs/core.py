@@ -23,7 +23,8 @@ from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
 from lmrl_bench.metrics.base import Info
-from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
+from lmrl_bench.rewards.calling import call_reward
 from lmrl_bench.rewards.transforms import RewardTransform, TransformBatch, transform_scores
 
 if TYPE_CHECKING:
@@ -223,8 +224,7 @@ class EpisodeCore:
             terminated=completions.terminated.cpu().numpy(),
         )
         reward = self._prepared_reward()
-        output = reward(batch)
-        _check_output(reward.name, output, batch)
+        output = call_reward(reward, batch)
         outcome = Outcome(
             texts=tuple(batch.responses),
             scores=_float32(output.scores),
@@ -232,7 +232,6 @@ class EpisodeCore:
             token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
             info=output.info,
         )
-        _check_single_precision(reward.name, outcome, batch)
         self._count(batch)
         self.counters.control_tokens += self.codec.count_control(completions.ids, completions.mask)
         return outcome
@@ -331,13 +330,6 @@ def _float32(values: NDArray[np.float64]) -> Tensor:
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
-def _check_single_precision(name: str, outcome: Outcome, batch: RewardBatch) -> None:
-    """Rejects values that are finite in float64 but infinite in float32, which training uses."""
-    check_finite(name, outcome.scores.double().numpy(), batch)
-    for part, values in outcome.components.items():
-        check_finite(part, values.double().numpy(), batch)
-
-
 def _check_ends(completions: Completions) -> None:
     once = completions.terminated ^ completions.truncated
     if not bool(once.all()):
@@ -345,15 +337,6 @@ def _check_ends(completions: Completions) -> None:
         raise ValueError(f"row {row} must be either terminated or truncated")
     if not bool(completions.mask.any(dim=1).all()):
         raise ValueError("an episode has no token; an empty completion still has its EOS")
-
-
-def _check_output(name: str, output: RewardOutput, batch: RewardBatch) -> None:
-    for what, values in {"scores": output.scores, **output.components}.items():
-        if np.shape(values) != (len(batch),):
-            raise RewardError(
-                f"reward '{name}' gave {what} of shape {np.shape(values)}, expected ({len(batch)},)"
-            )
-    check_finite(name, output.scores, batch)
 
 
 def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | None:

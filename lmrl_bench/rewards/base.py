@@ -79,32 +79,55 @@ class RewardFunction(ABC):
     def __call__(self, batch: RewardBatch) -> RewardOutput:
         """Scores `B` episodes; each score is independent of the rest of the batch.
 
+        Call a reward through `calling.call_reward`, which checks what it returns. An implementation
+        refuses values that are not finite (`check_finite`) only where it would hide them, as a clip
+        does.
+
         Raises:
-            RewardError: A value is not finite.
+            RewardError: The batch cannot be scored.
         """
+
+    @property
+    def origin(self) -> object:
+        """The class, object or function whose file and line messages name."""
+        return self
 
     def prepare(self, samples: Sequence[Sample]) -> None:  # noqa: B027 - optional hook
         """Called once with all samples of a split before the first batch, to cache references."""
 
 
-def check_finite(name: str, scores: FloatArray, batch: RewardBatch) -> None:
-    """Raises RewardNotFiniteError naming the first sample whose reward is NaN or infinite."""
+def check_finite(name: str, scores: FloatArray, batch: RewardBatch, place: str = "") -> None:
+    """The one check that rewards are finite, as numbers of the single precision that training uses.
+
+    Args:
+        name: The reward, for the message.
+        scores: `(B,)`.
+        batch: The episodes.
+        place: File and line of a reward that is not part of this package.
+
+    Raises:
+        RewardNotFiniteError: Names the first sample whose reward is NaN or infinite.
+    """
     row = first_not_finite(scores)
     if row is not None:
+        bad = int((~_finite(scores)).sum())
+        large = ", too large for single precision," if np.isfinite(scores[row]) else ""
+        verb = f" ({place}): returned" if place else " is"
         raise RewardNotFiniteError(
-            f"reward '{name}' is {scores[row]} for sample '{batch.samples[row].id}' "
-            f"({_not_finite(scores)}); response: {batch.responses[row][:80]!r}"
+            f"reward '{name}'{verb} {scores[row]}{large} for sample '{batch.samples[row].id}' "
+            f"({bad} of {len(scores)} rows); response: {batch.responses[row][:80]!r}"
         )
 
 
 def first_not_finite(scores: FloatArray) -> int | None:
     """Returns the first position of NaN or infinity in `(B,)` scores; None without one."""
-    bad = np.flatnonzero(~np.isfinite(scores))
+    bad = np.flatnonzero(~_finite(scores))
     return int(bad[0]) if len(bad) else None
 
 
-def _not_finite(scores: FloatArray) -> str:
-    return f"{int((~np.isfinite(scores)).sum())} of {len(scores)} rows"
+def _finite(scores: FloatArray) -> NDArray[np.bool_]:
+    with np.errstate(over="ignore"):  # 1e300 becomes infinite, which is what is asked
+        return np.isfinite(np.asarray(scores).astype(np.float32))
 
 
 def numbered(names: Sequence[str]) -> list[str]:

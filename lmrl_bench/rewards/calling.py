@@ -1,8 +1,9 @@
-"""Calls rewards: errors of foreign rewards become one message, and their results are checked."""
+"""The one way to call a reward: foreign ones raise one message, and all numbers are checked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,42 @@ import numpy as np
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
 from lmrl_bench.metrics.values import checked_info, per_response
-from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 
 
-def call_reward(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
-    """Scores a batch with any reward.
+def call_reward(
+    reward: RewardFunction, batch: RewardBatch, name: str | None = None
+) -> RewardOutput:
+    """Scores a batch with any reward, and checks every number that comes back.
+
+    Args:
+        reward: The reward.
+        batch: `B` episodes.
+        name: What messages call the reward; default: its own name.
+
+    Returns:
+        The output with scores as `(B,)` float64.
 
     Raises:
-        RewardError: The reward raises, or does not return a `RewardOutput` of numbers.
+        RewardError: The reward raises, or does not return a `RewardOutput` with `B` numbers.
+        RewardNotFiniteError: A score, or a component of one, is NaN or infinite in single precision.
     """
-    if not is_foreign(type(reward)):
-        return reward(batch)
+    name = name or reward.name
+    output = _foreign(reward, batch) if is_foreign(type(reward)) else reward(batch)
+    place = source_place(reward.origin) if is_foreign(reward.origin) else ""
+    for part, values in {"scores": output.scores, **output.components}.items():
+        if np.shape(values) != (len(batch),):
+            raise RewardError(
+                f"reward '{name}' gave {part} of shape {np.shape(values)}, expected ({len(batch)},)"
+            )
+    for part, values in output.components.items():
+        check_finite(part, values, batch, place)
+    check_finite(name, output.scores, batch, place)
+    return replace(output, scores=np.asarray(output.scores, dtype=np.float64))
+
+
+def _foreign(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
+    """Calls a reward of a plug-in; what it raises becomes one message that names a sample."""
 
     def again(rows: Sequence[int]) -> RewardOutput:
         return reward(_part(batch, rows))

@@ -101,27 +101,19 @@ class CompositeReward(RewardFunction):
         token_rewards: FloatArray | None = None
         info: dict[str, Sequence[Fact]] = {}
         for name, term in self.terms.items():
-            output = call_reward(term.reward, batch)
-            components[name] = term.weight * self._term_scores(name, term, output, batch)
+            output = call_reward(term.reward, batch, name)
+            bounds = term.clip
+            values = output.scores if bounds is None else np.clip(output.scores, *bounds)
+            components[name] = term.weight * values
             info |= {f"{name}/{fact}": values for fact, values in output.info.items()}
             if output.token_rewards is not None:
                 dense = term.weight * _dense(name, term, output.token_rewards, batch)
                 token_rewards = dense if token_rewards is None else token_rewards + dense
         total = np.sum(list(components.values()), axis=0)
+        if self.clip is None:
+            return RewardOutput(total, components, token_rewards, info)
         check_finite(self.name, total, batch)  # before clipping, which would hide infinite values
-        scores = total if self.clip is None else np.clip(total, *self.clip)
-        return RewardOutput(scores, components, token_rewards, info)
-
-    @staticmethod
-    def _term_scores(name: str, term: Term, output: RewardOutput, batch: RewardBatch) -> FloatArray:
-        """Returns the checked and clipped scores of one term, `(B,)`."""
-        scores = np.asarray(output.scores, dtype=np.float64)
-        if scores.shape != (len(batch),):
-            raise RewardError(
-                f"reward '{name}' gave scores of shape {scores.shape} for {len(batch)} episodes"
-            )
-        check_finite(name, scores, batch)
-        return scores if term.clip is None else np.clip(scores, *term.clip)
+        return RewardOutput(np.clip(total, *self.clip), components, token_rewards, info)
 
 
 def _dense(name: str, term: Term, token_rewards: FloatArray, batch: RewardBatch) -> FloatArray:

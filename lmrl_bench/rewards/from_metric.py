@@ -75,8 +75,9 @@ class MetricReward(RewardFunction):
         values = result.per_sample
         if values is None:
             raise RewardError(_corpus_only(self.name))
-        # Before scaling, which would clip an infinite value to a harmless one.
-        check_finite(self.name, values, batch)
+        if self._range is not None:
+            # Scaling would clip an infinite value to a harmless one.
+            check_finite(self.name, values, batch)
         return RewardOutput(self._scaled(values), info=result.info)
 
     def _scaled(self, values: FloatArray) -> FloatArray:

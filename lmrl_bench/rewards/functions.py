@@ -8,15 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lmrl_bench.core.errors import RewardError, RewardNotFiniteError
+from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.plain import Declared, F, PlainFunction, checked_needs, declare
 from lmrl_bench.metrics.values import checked_info, per_response
-from lmrl_bench.rewards.base import (
-    RewardBatch,
-    RewardFunction,
-    RewardOutput,
-    first_not_finite,
-)
+from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -52,8 +47,14 @@ class FunctionReward(RewardFunction):
         self, name: str, function: Callable[..., Any], args: Mapping[str, Any] | None = None
     ) -> None:
         self.name = name
+        self._origin = function
         self._function = PlainFunction("reward", name, function, args or {}, RewardError)
         self.needs = self._function.needs
+
+    @property
+    def origin(self) -> object:
+        """The function."""
+        return self._origin
 
     @property
     def signature(self) -> str:
@@ -65,18 +66,10 @@ class FunctionReward(RewardFunction):
 
         Raises:
             RewardError: The function raises, or does not return one number per completion.
-            RewardNotFiniteError: A number is NaN or infinite.
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        output = self._function.call(batch.responses, batch.samples, self._output)
-        row = first_not_finite(output.scores)
-        if row is not None:
-            raise RewardNotFiniteError(
-                f"{self._function.where}: returned {output.scores[row]} for sample "
-                f"'{batch.samples[row].id}'; response: {batch.responses[row][:80]!r}"
-            )
-        return output
+        return self._function.call(batch.responses, batch.samples, self._output)
 
     def _output(self, returned: Any, samples: Sequence[Sample]) -> RewardOutput:
         whole = returned if isinstance(returned, RewardOutput) else RewardOutput(returned)

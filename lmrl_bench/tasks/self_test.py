@@ -20,6 +20,7 @@ from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics.base import FloatArray, Metric
 from lmrl_bench.metrics.scoring import score
 from lmrl_bench.rewards.base import RewardBatch, RewardOutput
+from lmrl_bench.rewards.calling import call_reward
 
 if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task
@@ -227,7 +228,7 @@ def scored(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> R
         lengths=np.array([len(text.split()) + 1 for text in responses], dtype=np.int64),
         terminated=np.ones(len(responses), dtype=np.bool_),
     )
-    return task.reward()(batch)
+    return call_reward(task.reward(), batch)
 
 
 def shuffled_references(samples: Sequence[Sample], pool: Sequence[Sample]) -> list[str]:

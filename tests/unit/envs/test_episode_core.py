@@ -189,8 +189,14 @@ class _Scripted(RewardFunction):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (RewardOutput(np.array([0.0, np.nan])), "'scripted' is nan for sample 'train-1'"),
-        (RewardOutput(np.array([np.inf, 0.0])), "'scripted' is inf for sample 'train-0'"),
+        (
+            RewardOutput(np.array([0.0, np.nan])),
+            r"'scripted' \(.*\): returned nan for sample 'train-1'",
+        ),
+        (
+            RewardOutput(np.array([np.inf, 0.0])),
+            r"'scripted' \(.*\): returned inf for sample 'train-0'",
+        ),
         (RewardOutput(np.zeros(3)), r"scores of shape \(3,\), expected \(2,\)"),
         (RewardOutput(np.zeros(2), {"part": np.zeros((2, 1))}), r"part of shape \(2, 1\)"),
         (RewardOutput(np.zeros(2), {}, np.ones((2, 8))), "after the end"),
