@@ -27,7 +27,7 @@ from lmrl_bench.algorithms.actor_critic import ActorCriticAlgorithm, ActorCritic
 from lmrl_bench.algorithms.functional import explained_variance
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class A2CConfig(ActorCriticConfig):
@@ -53,13 +53,13 @@ class A2C(ActorCriticAlgorithm):
             self.parameters, lr=self.config.learning_rate, alpha=0.99, eps=self.config.adam_epsilon
         )
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes one gradient step."""
         recorder = UpdateRecorder()
         minibatch = self.normalized(batch)
         recorder.add(minibatch, self.gradient_step(minibatch, self._loss))
-        explained = explained_variance(batch.values, batch.returns, batch.action_mask)
+        explained = explained_variance(batch.values, batch.returns, batch.mask)
         return recorder.stats(explained_variance=explained)
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         return self.actor_critic_loss(part, weights, lambda logprobs: logprobs * part.advantages)

@@ -10,7 +10,7 @@ from torch import Tensor
 from lmrl_bench.algorithms.critic import CriticAlgorithm, CriticConfig
 from lmrl_bench.algorithms.functional import value_error, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class ActorCriticConfig(CriticConfig):
@@ -31,7 +31,7 @@ class ActorCriticAlgorithm(CriticAlgorithm):
 
     def actor_critic_loss(
         self,
-        part: EpisodeBatch,
+        part: Episodes,
         weights: Tensor,
         objective: Callable[[Tensor], Tensor],
         value_clip: float | None = None,

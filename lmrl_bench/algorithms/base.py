@@ -39,11 +39,10 @@ from lmrl_bench.algorithms.kl import KLController
 from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.core.seeding import derive_seed
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy, TokenScores
 from lmrl_bench.speedups.kernels import autocast
-from lmrl_bench.speedups.packing import pack_rows
 
 if TYPE_CHECKING:
     from stable_baselines3.common.type_aliases import MaybeCallback
@@ -145,14 +144,14 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
     # -- what an algorithm writes ---------------------------------------------------------------------------------
 
     @abstractmethod
-    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Returns advantages and returns, `(B, T)` each, of episodes whose rewards and values are filled in.
 
         The batch lies on the processor here, and on the policy's device in `update`.
         """
 
     @abstractmethod
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Improves the policy with finished episodes, whose advantages and returns are filled in."""
 
     def trained_parameters(self) -> list[nn.Parameter]:
@@ -177,8 +176,8 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         return {}
 
     @property
-    def action_mask(self) -> TopPMask | None:
-        """The mask through which the policy acts; None without one."""
+    def token_filter(self) -> TopPMask | None:
+        """The token filter through which the policy acts; None without one."""
         return None
 
     @property
@@ -193,7 +192,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
 
     def score(
         self,
-        batch: EpisodeBatch,
+        batch: Episodes,
         *,
         values: bool = True,
         entropy: bool = False,
@@ -201,42 +200,34 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
     ) -> TokenScores:
         """Scores the responses under the policy as it is now, through the distribution that acted; `(N, T)` each."""
         return self.policy.score(
-            batch.prompt_ids,
-            batch.prompt_mask,
-            batch.response_ids,
-            batch.action_mask,
+            batch.tokens,
             self.behaviour,
-            allowed=batch.allowed,
             values=values,
             entropy=entropy,
             full_logits=full_logits,
         )
 
-    def values(self, batch: EpisodeBatch) -> Tensor:
+    def values(self, batch: Episodes) -> Tensor:
         """Returns the critic's values `(N, T)` of the states before the tokens, 0 at padding."""
-        return self.policy.values(
-            batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask
-        )
+        return self.policy.values(batch.tokens)
 
-    def micro_batches(self, batch: EpisodeBatch) -> list[Tensor]:
+    def micro_batches(self, batch: Episodes) -> list[Tensor]:
         """Returns the row indices of each micro-batch, `(N,)` int64."""
-        return pack_rows(
-            batch.prompt_ids, batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens
-        )
+        return batch.tokens.micro_batches(self.config.micro_batch_tokens)
 
-    def weights(self, batch: EpisodeBatch) -> Tensor:
+    def weights(self, batch: Episodes) -> Tensor:
         """Returns each token's weight in the batch's loss, `(B, T)`: the same for all, unless overridden."""
-        return token_weights(batch.action_mask, "token-mean")
+        return token_weights(batch.mask, "token-mean")
 
     def gradient_step(
         self,
-        minibatch: EpisodeBatch,
-        loss: Callable[[EpisodeBatch, Tensor], LossParts],
+        minibatch: Episodes,
+        loss: Callable[[Episodes, Tensor], LossParts],
         proceed: Callable[[Tensor], bool] = lambda _: True,
     ) -> StepResult:
         """Takes one optimiser step on one minibatch; see `gradient.gradient_step`."""
 
-        def in_precision(part: EpisodeBatch, weights: Tensor) -> LossParts:
+        def in_precision(part: Episodes, weights: Tensor) -> LossParts:
             with autocast(self.device, self.config.autocast):
                 return loss(part, weights)
 
@@ -254,7 +245,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
 
     # -- the loop -------------------------------------------------------------------------------------------------
 
-    def collect(self) -> EpisodeBatch:
+    def collect(self) -> Episodes:
         """Samples, rewards and scores `episodes_per_iteration` episodes; see `Collector`."""
         return self.collector.collect()
 
@@ -287,7 +278,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
             self.iteration += 1
             callback.on_rollout_start()
             batch = self.collect()
-            self.num_timesteps += batch.tokens
+            self.num_timesteps += batch.tokens.n_tokens
             self.episodes += len(batch)
             callback.update_locals(locals())
             if not callback.on_step():
@@ -299,7 +290,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         callback.on_training_end()
         return self
 
-    def _improve(self, batch: EpisodeBatch) -> IterationStats:
+    def _improve(self, batch: Episodes) -> IterationStats:
         """Updates on the batch, moves β and the counters, logs."""
         started = time.perf_counter()
         self._update_learning_rate(self.optimizer)
@@ -325,7 +316,7 @@ class TextOnPolicyAlgorithm(OnPolicyAlgorithm, ABC):
         self._log(batch, stats)
         return stats
 
-    def _log(self, batch: EpisodeBatch, stats: IterationStats) -> None:
+    def _log(self, batch: Episodes, stats: IterationStats) -> None:
         assert self.ep_info_buffer is not None
         for score, length in zip(batch.scores.tolist(), batch.lengths.tolist(), strict=True):
             self.ep_info_buffer.append({"r": score, "l": length})

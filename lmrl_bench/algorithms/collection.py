@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from lmrl_bench.algorithms.functional import kl_k1, token_rewards
 from lmrl_bench.algorithms.interface import RolloutStats, require_finite
-from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
+from lmrl_bench.data.episodes import Completions, Episodes, Prompts, TokenBatch
 from lmrl_bench.rollouts.engine import RolloutEngine
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Collector:
         self._engine = RolloutEngine(algorithm.policy)
 
     @torch.no_grad()
-    def collect(self) -> EpisodeBatch:
+    def collect(self) -> Episodes:
         """Returns episodes with rewards, advantages and returns, on the policy's device.
 
         Raises:
@@ -70,21 +70,21 @@ class Collector:
             algorithm.behaviour,
             algorithm.sampling_rng,
             max_tokens=self.core.task.spec.response.max_tokens,
-            mask=algorithm.action_mask,
+            mask=algorithm.token_filter,
             values=algorithm.uses_critic,
         )
 
-    def _skeleton(self, prompts: Prompts, done: Completions, outcome: Outcome) -> EpisodeBatch:
+    def _skeleton(self, prompts: Prompts, done: Completions, outcome: Outcome) -> Episodes:
         """The episodes with zeros where nothing was computed yet."""
         zeros = torch.zeros_like(done.logprobs)
         device = zeros.device
-        return EpisodeBatch(
-            prompt_ids=prompts.ids.to(device),
-            prompt_mask=prompts.mask.to(device),
-            response_ids=done.ids,
-            action_mask=done.mask,
-            behaviour_logprobs=done.logprobs,
-            reference_logprobs=torch.full_like(zeros, torch.nan),  # until it is read, if it is
+        tokens = TokenBatch.of(prompts, done)
+        if not self._algorithm.scores_what_acted:
+            tokens = replace(tokens, allowed=None)
+        return Episodes(
+            tokens=tokens,
+            behavior_logprobs=done.logprobs,
+            ref_logprobs=torch.full_like(zeros, torch.nan),  # until it is read, if it is
             values=zeros,
             rewards=zeros,
             advantages=zeros,
@@ -96,50 +96,39 @@ class Collector:
             sample_ids=prompts.sample_ids,
             texts=tuple(outcome.texts),
             components=dict(outcome.components),
-            allowed=done.allowed if self._algorithm.scores_what_acted else None,
         )
 
-    def _score(self, batch: EpisodeBatch, completions: Completions) -> EpisodeBatch:
+    def _score(self, batch: Episodes, completions: Completions) -> Episodes:
         """Fills in the log-probabilities and values."""
         algorithm = self._algorithm
         self.sampling_difference = 0.0
         if completions.allowed is not None and not algorithm.scores_what_acted:
             rescored = algorithm.score(batch, values=False).logprobs
-            self.sampling_difference = float((rescored - batch.behaviour_logprobs).abs().max())
-            batch = batch.replace(behaviour_logprobs=rescored)
+            self.sampling_difference = float((rescored - batch.behavior_logprobs).abs().max())
+            batch = batch.replace(behavior_logprobs=rescored)
         values = batch.values
         if algorithm.uses_critic:
             from_rollout = completions.values
             values = algorithm.values(batch) if from_rollout is None else from_rollout
-        checked = ["behaviour_logprobs", "values"]
+        checked = ["behavior_logprobs", "values"]
         if algorithm.reads_reference:
-            batch = batch.replace(reference_logprobs=self._reference_logprobs(batch))
-            checked.append("reference_logprobs")
+            ref_logprobs = algorithm.policy.score_reference(batch.tokens, algorithm.behaviour)
+            batch = batch.replace(ref_logprobs=ref_logprobs)
+            checked.append("ref_logprobs")
         batch = batch.replace(values=values)
         for name in checked:
-            chosen = getattr(batch, name)[batch.action_mask]
+            chosen = getattr(batch, name)[batch.mask]
             require_finite(chosen, f"one of the {name.replace('_', ' ')}", algorithm.iteration)
         return batch
 
-    def _reference_logprobs(self, batch: EpisodeBatch) -> Tensor:
-        algorithm = self._algorithm
-        return algorithm.policy.score_reference(
-            batch.prompt_ids,
-            batch.prompt_mask,
-            batch.response_ids,
-            batch.action_mask,
-            algorithm.behaviour,
-            allowed=batch.allowed,
-        )
-
-    def _reward(self, batch: EpisodeBatch, outcome: Outcome) -> EpisodeBatch:
+    def _reward(self, batch: Episodes, outcome: Outcome) -> Episodes:
         """Charges the KL, places the score and estimates the advantages."""
-        algorithm, mask = self._algorithm, batch.action_mask
+        algorithm, mask = self._algorithm, batch.mask
         require_finite(batch.scores, "the reward", algorithm.iteration)
         coefficient = algorithm.kl.coefficient
-        kl = torch.zeros_like(batch.behaviour_logprobs)
+        kl = torch.zeros_like(batch.behavior_logprobs)
         if algorithm.reads_reference:
-            kl = kl_k1(batch.behaviour_logprobs, batch.reference_logprobs).masked_fill(~mask, 0.0)
+            kl = kl_k1(batch.behavior_logprobs, batch.ref_logprobs).masked_fill(~mask, 0.0)
         dense = None if outcome.token_rewards is None else outcome.token_rewards.to(kl)
         scores, transformed = self.core.training_scores(batch, token_rewards=dense is not None)
         rewards = token_rewards(scores, coefficient * kl, mask, dense)
@@ -154,10 +143,10 @@ class Collector:
             kl=kl_per_episode if algorithm.reads_reference else None,
             kl_charged=coefficient * kl_per_episode,
             kl_coefficient=coefficient,
-            entropy=-float(batch.behaviour_logprobs[mask].mean()),
+            entropy=-float(batch.behavior_logprobs[mask].mean()),
             length=float(batch.lengths.float().mean()),
             truncated_share=float(batch.truncated.float().mean()),
-            tokens_per_second=batch.tokens / max(self.seconds["generate"], 1e-9),
+            tokens_per_second=batch.tokens.n_tokens / max(self.seconds["generate"], 1e-9),
             transformed=transformed,
         )
         return batch.replace(advantages=advantages, returns=returns)

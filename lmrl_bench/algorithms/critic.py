@@ -11,7 +11,7 @@ from torch import Tensor
 from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
 from lmrl_bench.algorithms.functional import Aggregation, gae, token_weights, whiten
 from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class CriticConfig(OnPolicyConfig):
@@ -38,32 +38,30 @@ class CriticAlgorithm(TextOnPolicyAlgorithm):
     uses_critic: ClassVar[bool] = True
     config: CriticConfig
 
-    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Returns GAE's advantages and returns, `(B, T)` each."""
         return gae(
             batch.rewards,
             batch.values,
-            batch.action_mask,
+            batch.mask,
             gamma=self.config.gamma,
             gae_lambda=self.config.gae_lambda,
             bootstrap=self._bootstrap(batch),
         )
 
-    def weights(self, batch: EpisodeBatch) -> Tensor:
+    def weights(self, batch: Episodes) -> Tensor:
         """Returns each token's weight by the configured aggregation, `(B, T)`."""
-        return token_weights(batch.action_mask, self.config.aggregation)
+        return token_weights(batch.mask, self.config.aggregation)
 
-    def normalized(self, minibatch: EpisodeBatch) -> EpisodeBatch:
+    def normalized(self, minibatch: Episodes) -> Episodes:
         """Returns the minibatch with its advantages whitened over its own tokens, if that is configured."""
         if not self.config.normalize_advantage:
             return minibatch
-        return minibatch.replace(advantages=whiten(minibatch.advantages, minibatch.action_mask))
+        return minibatch.replace(advantages=whiten(minibatch.advantages, minibatch.mask))
 
-    def _bootstrap(self, batch: EpisodeBatch) -> Tensor | None:
+    def _bootstrap(self, batch: Episodes) -> Tensor | None:
         """The value after the last token of truncated episodes, `(B,)`, where that is configured."""
         if not self.config.bootstrap_truncated:
             return None
-        final = self.policy.final_values(
-            batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask
-        )
+        final = self.policy.final_values(batch.tokens)
         return torch.where(batch.truncated, final, 0.0)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 from lmrl_bench.models.scoring import twice_differentiable
 
 Distribution = Callable[[Any], Tensor]
@@ -35,7 +35,7 @@ Where it knows its episodes itself, it is given None.
 class _Part:
     """One micro-batch: the episodes, their log-probabilities with graph, and `w p`, `(N, V)` each."""
 
-    episodes: EpisodeBatch | None
+    episodes: Episodes | None
     logprobs: Tensor
     weighted_probabilities: Tensor
 
@@ -59,7 +59,7 @@ class FisherProduct:
         model: nn.Module,
         parameters: Sequence[nn.Parameter],
         distribution: Distribution,
-        parts: Sequence[tuple[EpisodeBatch | None, Tensor]],
+        parts: Sequence[tuple[Episodes | None, Tensor]],
         damping: float,
     ) -> None:
         self._forward = _Forward(model, distribution)
@@ -86,7 +86,7 @@ class FisherProduct:
             image += torch.cat([gradient.reshape(-1) for gradient in gradients])
         return image
 
-    def _prepared(self, episodes: EpisodeBatch | None, weights: Tensor) -> _Part:
+    def _prepared(self, episodes: Episodes | None, weights: Tensor) -> _Part:
         logprobs = self._forward(episodes)
         return _Part(episodes, logprobs, logprobs.detach().exp().mul_(weights.unsqueeze(1)))
 
@@ -100,7 +100,7 @@ class FisherProduct:
         }
 
     @torch.no_grad()
-    def _change(self, episodes: EpisodeBatch | None, directions: Mapping[str, Tensor]) -> Tensor:
+    def _change(self, episodes: Episodes | None, directions: Mapping[str, Tensor]) -> Tensor:
         """Returns `J v`, `(N, V)`: how fast the log-probabilities change as the parameters move along `v`."""
         with (
             forward_ad.dual_level(),
@@ -140,7 +140,7 @@ class _Forward(nn.Module):
         self.model = model
         self._distribution = distribution
 
-    def forward(self, episodes: EpisodeBatch | None) -> Tensor:
+    def forward(self, episodes: Episodes | None) -> Tensor:
         return self._distribution(episodes)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lmrl_bench.algorithms.functional import kl_k3, masked_mean
 from lmrl_bench.algorithms.interface import UpdateStats, require_finite
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes, TokenBatch
+
+Batch = TypeVar("Batch", Episodes, TokenBatch)
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,9 @@ class StepResult:
 
 
 def gradient_step(
-    minibatch: EpisodeBatch,
+    minibatch: Batch,
     groups: Sequence[Tensor],
-    loss: Callable[[EpisodeBatch, Tensor], LossParts],
+    loss: Callable[[Batch, Tensor], LossParts],
     *,
     weights: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -61,7 +64,7 @@ def gradient_step(
 
     Args:
         minibatch: The episodes of this step.
-        groups: Row indices of each micro-batch; together each row once.
+        groups: Indices of the episodes in each micro-batch; together each episode once.
         loss: Maps a micro-batch and its tokens' weights `(N, T)` to its share of the loss.
         weights: `(B, T)`, normalized over the whole minibatch, so that the split does not change the gradient.
         optimizer: Takes the step.
@@ -75,13 +78,13 @@ def gradient_step(
     """
     optimizer.zero_grad(set_to_none=True)
     terms: dict[str, Tensor] = {}
-    logprobs = torch.zeros_like(minibatch.behaviour_logprobs)
+    logprobs = torch.zeros_like(weights)
     for rows in groups:
         part = minibatch.select(rows)
-        parts = loss(part, weights[rows, : part.response_ids.shape[1]])
+        parts = loss(part, weights[rows, : part.width])
         for name, value in {**parts.terms, "loss": parts.loss}.items():
             terms[name] = value.detach() + terms[name] if name in terms else value.detach()
-        logprobs[rows, : part.response_ids.shape[1]] = parts.logprobs.detach()
+        logprobs[rows, : part.width] = parts.logprobs.detach()
         parts.loss.backward()  # type: ignore[no-untyped-call]
     for name, value in terms.items():
         require_finite(value, f"the term '{name}'", iteration)
@@ -118,11 +121,9 @@ class UpdateRecorder:
     _clip_fraction: list[float] = field(default_factory=list)
     _first_difference: float = 0.0
 
-    def add(
-        self, minibatch: EpisodeBatch, result: StepResult, log_ratio: Tensor | None = None
-    ) -> None:
+    def add(self, minibatch: Episodes, result: StepResult, log_ratio: Tensor | None = None) -> None:
         """Takes the step's result on `minibatch`; `log_ratio` `(B, T)` is what was clipped, per token by default."""
-        mask, old = minibatch.action_mask, minibatch.behaviour_logprobs
+        mask, old = minibatch.mask, minibatch.behavior_logprobs
         if not self._steps:
             difference = (result.logprobs - old).masked_fill(~mask, 0.0)
             self._first_difference = float(difference.abs().max())

@@ -50,7 +50,7 @@ from lmrl_bench.algorithms.kl import KLConfig
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, OneOf, SearchSpace
 from lmrl_bench.algorithms.settings import GroupConfig
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 DEVIATION_EPSILON = 1e-4
 
@@ -119,23 +119,23 @@ class GRPO(TextOnPolicyAlgorithm):
         """Whether there is a KL term in the loss or a KL charge in the reward."""
         return self.config.kl_loss_coefficient > 0.0 or super().reads_reference
 
-    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Returns A and R of each response, at all of its tokens."""
-        mask, groups = batch.action_mask, batch.group_ids
+        mask, groups = batch.mask, batch.group_ids
         returns = episode_returns(batch.rewards, mask)
         relative = returns - group_mean(returns, groups)
         if self.config.divide_by_std:
             relative = relative / (group_deviation(returns, groups) + DEVIATION_EPSILON)
         return at_tokens(relative, mask), at_tokens(returns, mask)
 
-    def weights(self, batch: EpisodeBatch) -> Tensor:
+    def weights(self, batch: Episodes) -> Tensor:
         """Returns each token's weight by the configured aggregation, `(B, T)`."""
         if self.config.aggregation == "constant":
             longest = self.collector.core.task.spec.response.max_tokens
-            return batch.action_mask.float() / (len(batch) * longest)
-        return token_weights(batch.action_mask, self.config.aggregation)
+            return batch.mask.float() / (len(batch) * longest)
+        return token_weights(batch.mask, self.config.aggregation)
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes `epochs` × minibatches gradient steps."""
         recorder = UpdateRecorder(self.config.clip_range, self.config.clip_range_high)
         for _ in range(self.config.epochs):
@@ -144,17 +144,17 @@ class GRPO(TextOnPolicyAlgorithm):
                 recorder.add(minibatch, self.gradient_step(minibatch, self._loss))
         return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         config = self.config
         logprobs = self.score(part, values=False).logprobs
-        ratio = (logprobs - part.behaviour_logprobs).exp()
+        ratio = (logprobs - part.behavior_logprobs).exp()
         objective = clipped_surrogate(
             ratio, part.advantages, config.clip_range, config.clip_range_high
         )
         policy_loss = -weighted_sum(objective, weights)
         if config.kl_loss_coefficient == 0.0:
             return LossParts(policy_loss, logprobs, {"policy_loss": policy_loss})
-        kl = kl_k3(logprobs, part.reference_logprobs)
+        kl = kl_k3(logprobs, part.ref_logprobs)
         kl_loss = weighted_sum(kl * ratio if config.weighted_kl_loss else kl, weights)
         loss = policy_loss + config.kl_loss_coefficient * kl_loss
         return LossParts(loss, logprobs, {"policy_loss": policy_loss, "kl_loss": kl_loss})

@@ -149,7 +149,7 @@ class Algorithm(Protocol):
     ) -> None: ...
 
     @property
-    def action_mask(self) -> TopPMask | None:
+    def token_filter(self) -> TopPMask | None:
         """The mask that belongs to the trained policy (NLPO), to be evaluated with and without; else None."""
 
     def learn(

@@ -56,7 +56,7 @@ class MaskedPPO(PPO):
         )
 
     @property
-    def action_mask(self) -> TopPMask | None:
+    def token_filter(self) -> TopPMask | None:
         """The top-p mask of the mask policy."""
         return self._mask
 

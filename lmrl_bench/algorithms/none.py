@@ -45,7 +45,7 @@ class NoLearning:
         self.config = config
 
     @property
-    def action_mask(self) -> None:
+    def token_filter(self) -> None:
         """None: the policy is evaluated as it is."""
         return
 

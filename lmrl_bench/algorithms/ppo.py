@@ -35,7 +35,7 @@ from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import OneOf, SearchSpace
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class PPOConfig(ActorCriticConfig):
@@ -77,7 +77,7 @@ class PPO(ActorCriticAlgorithm):
     summary: ClassVar[str] = "PPO (arXiv 1707.06347): several epochs on a clipped surrogate"
     config: PPOConfig
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes `epochs` × minibatches gradient steps, or fewer with `target_kl`."""
         recorder = UpdateRecorder(self.config.clip_range)
         for _ in range(self.config.epochs):
@@ -91,20 +91,20 @@ class PPO(ActorCriticAlgorithm):
                     return self._stats(recorder, batch)
         return self._stats(recorder, batch)
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         def objective(logprobs: Tensor) -> Tensor:
-            ratio = (logprobs - part.behaviour_logprobs).exp()
+            ratio = (logprobs - part.behavior_logprobs).exp()
             return clipped_surrogate(ratio, part.advantages, self.config.clip_range)
 
         return self.actor_critic_loss(part, weights, objective, self.config.value_clip_range)
 
-    def _is_near(self, minibatch: EpisodeBatch, logprobs: Tensor) -> bool:
+    def _is_near(self, minibatch: Episodes, logprobs: Tensor) -> bool:
         """Whether the policy is near enough to the one that sampled for another step."""
         if self.config.target_kl is None:
             return True
-        distance = masked_mean(kl_k3(minibatch.behaviour_logprobs, logprobs), minibatch.action_mask)
+        distance = masked_mean(kl_k3(minibatch.behavior_logprobs, logprobs), minibatch.mask)
         return float(distance) <= 1.5 * self.config.target_kl
 
-    def _stats(self, recorder: UpdateRecorder, batch: EpisodeBatch) -> UpdateStats:
-        explained = explained_variance(batch.values, batch.returns, batch.action_mask)
+    def _stats(self, recorder: UpdateRecorder, batch: Episodes) -> UpdateStats:
+        explained = explained_variance(batch.values, batch.returns, batch.mask)
         return recorder.stats(explained_variance=explained)

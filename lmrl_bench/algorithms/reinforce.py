@@ -33,7 +33,7 @@ from lmrl_bench.algorithms.functional import gae, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.settings import OnPolicyConfig
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class ReinforceConfig(OnPolicyConfig):
@@ -79,25 +79,25 @@ class Reinforce(TextOnPolicyAlgorithm):
         """Returns the moving average, which is saved with the policy."""
         return {"average": self.average}
 
-    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Returns `G − b` and `G`."""
-        mask = batch.action_mask
+        mask = batch.mask
         no_values = torch.zeros_like(batch.rewards)
         _, returns = gae(batch.rewards, no_values, mask, gamma=self.config.gamma, gae_lambda=1.0)
         baseline = self._baseline(_mean_return(returns, mask))
         centred = (returns.double() - baseline).float()
         return centred.masked_fill(~mask, 0.0), returns
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes one gradient step, then moves the average."""
         recorder = UpdateRecorder()
         recorder.add(batch, self.gradient_step(batch, self._loss))
-        mean = _mean_return(batch.returns, batch.action_mask)
+        mean = _mean_return(batch.returns, batch.mask)
         stats = recorder.stats(baseline=self._baseline(mean))
         self.average.update(mean)
         return stats
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         logprobs = self.score(part, values=False).logprobs
         loss = -weighted_sum(logprobs * part.advantages, weights)
         return LossParts(loss, logprobs, {"policy_loss": loss})

@@ -39,7 +39,7 @@ from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.settings import GroupConfig
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 
 
 class RLOOConfig(GroupConfig):
@@ -68,17 +68,17 @@ class RLOO(TextOnPolicyAlgorithm):
     )
     config: RLOOConfig
 
-    def advantages(self, batch: EpisodeBatch) -> tuple[Tensor, Tensor]:
+    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
         """Returns A and R of each response, at all of its tokens."""
-        mask = batch.action_mask
+        mask = batch.mask
         returns = episode_returns(batch.rewards, mask)
         return at_tokens(leave_one_out(returns, batch.group_ids), mask), at_tokens(returns, mask)
 
-    def weights(self, batch: EpisodeBatch) -> Tensor:
+    def weights(self, batch: Episodes) -> Tensor:
         """Returns weights whose sum over a response's tokens is 1/B: responses count the same."""
-        return token_weights(batch.action_mask, "sequence-mean")
+        return token_weights(batch.mask, "sequence-mean")
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes `epochs` × minibatches gradient steps."""
         recorder = UpdateRecorder(self.config.clip_range)
         for _ in range(self.config.epochs):
@@ -88,17 +88,17 @@ class RLOO(TextOnPolicyAlgorithm):
                 recorder.add(minibatch, result, response_log_ratio(result.logprobs, minibatch))
         return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         logprobs = self.score(part, values=False).logprobs
         ratio = response_log_ratio(logprobs, part).exp()
         # Every token of a response has the response's ratio and advantage; the weights make one of them.
-        advantages = part.advantages.masked_fill(~part.action_mask, 0.0)
+        advantages = part.advantages.masked_fill(~part.mask, 0.0)
         objective = clipped_surrogate(ratio, advantages, self.config.clip_range)
         loss = -weighted_sum(objective, weights)
         return LossParts(loss, logprobs, {"policy_loss": loss})
 
 
-def response_log_ratio(logprobs: Tensor, part: EpisodeBatch) -> Tensor:
+def response_log_ratio(logprobs: Tensor, part: Episodes) -> Tensor:
     """Returns `log ρ` of each response, at all of its columns, `(B, T)`."""
-    difference = (logprobs - part.behaviour_logprobs).masked_fill(~part.action_mask, 0.0)
+    difference = (logprobs - part.behavior_logprobs).masked_fill(~part.mask, 0.0)
     return difference.sum(dim=1, keepdim=True).expand_as(difference)

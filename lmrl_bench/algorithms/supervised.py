@@ -32,10 +32,9 @@ from lmrl_bench.algorithms.interface import (
 )
 from lmrl_bench.algorithms.steps import supervised_steps
 from lmrl_bench.core.seeding import generator
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.speedups.kernels import Autocast, autocast
-from lmrl_bench.speedups.packing import pack_rows
 
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
@@ -120,7 +119,7 @@ class Supervised:
         )
 
     @property
-    def action_mask(self) -> None:
+    def token_filter(self) -> None:
         """None: the policy is evaluated as it is."""
         return
 
@@ -194,9 +193,7 @@ class Supervised:
         batch = self._batch(self.step)
         result = gradient_step(
             batch,
-            pack_rows(
-                batch.prompt_ids, batch.prompt_mask, batch.lengths, self.config.micro_batch_tokens
-            ),
+            batch.micro_batches(self.config.micro_batch_tokens),
             self._loss,
             weights=_weights(batch),
             optimizer=self.optimizer,
@@ -207,7 +204,7 @@ class Supervised:
         self.step += 1
         return result.terms["loss"], result.gradient_norm
 
-    def _batch(self, step: int) -> EpisodeBatch:
+    def _batch(self, step: int) -> TokenBatch:
         """Returns a step's samples; a function of seed and step alone, so that a resumed run meets the same ones."""
         epoch, position = divmod(step, self._steps_per_epoch)
         order = generator(self._seed, "supervised", epoch).permutation(len(self._train))
@@ -215,21 +212,13 @@ class Supervised:
         samples = [self._train[row] for row in order[position * size : (position + 1) * size]]
         return reference_batch(self._codec, samples, epoch, self.policy.device)
 
-    def _loss(self, part: EpisodeBatch, weights: Tensor) -> LossParts:
+    def _loss(self, part: TokenBatch, weights: Tensor) -> LossParts:
         with autocast(self.policy.device, self.config.autocast):
             total, logprobs = self._weighted_logprobs(part, weights)
         return LossParts(-total, logprobs, {})
 
-    def _weighted_logprobs(self, part: EpisodeBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.policy.score(
-            part.prompt_ids,
-            part.prompt_mask,
-            part.response_ids,
-            part.action_mask,
-            self._behaviour,
-            values=False,
-            entropy=False,
-        )
+    def _weighted_logprobs(self, part: TokenBatch, weights: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.policy.score(part, self._behaviour, values=False, entropy=False)
         return weighted_sum(scores.logprobs, weights), scores.logprobs
 
     def state_dict(self) -> dict[str, Any]:
@@ -256,10 +245,14 @@ class Supervised:
 
 def reference_batch(
     codec: TextCodec, samples: Sequence[Sample], turn: int, device: torch.device
-) -> EpisodeBatch:
-    """Returns samples with a reference as the response; where there are several, number `turn` modulo their count.
+) -> TokenBatch:
+    """Returns samples with a reference text as the completion.
 
-    Only ids and masks mean something; the fields of reinforcement learning are 0.
+    Args:
+        codec: Encodes both.
+        samples: `B` samples, each with a reference text.
+        turn: Which one where a sample has several: number `turn` modulo their count.
+        device: Where the tensors are put.
     """
     prompts = codec.prompts(samples)
     rows = [codec.encode_reference(sample, turn % len(sample.references)) for sample in samples]
@@ -269,27 +262,8 @@ def reference_batch(
     for number, row in enumerate(rows):
         ids[number, : len(row)] = torch.tensor(row)
         mask[number, : len(row)] = True
-    zeros = torch.zeros(shape, device=device)
-    last = ids[torch.arange(len(rows)), mask.sum(dim=1) - 1]
-    ended = codec.vocabulary.is_end(last)
-    return EpisodeBatch(
-        prompt_ids=prompts.ids.to(device),
-        prompt_mask=prompts.mask.to(device),
-        response_ids=ids.to(device),
-        action_mask=mask.to(device),
-        behaviour_logprobs=zeros,
-        reference_logprobs=zeros,
-        values=zeros,
-        rewards=zeros,
-        advantages=zeros,
-        returns=zeros,
-        scores=zeros[:, 0],
-        terminated=ended.to(device),
-        truncated=(~ended).to(device),
-        group_ids=prompts.group_ids.to(device),
-        sample_ids=prompts.sample_ids,
-    )
+    return TokenBatch(prompts.ids, prompts.mask, ids, mask).to(device)
 
 
-def _weights(batch: EpisodeBatch) -> Tensor:
-    return token_weights(batch.action_mask, "token-mean")
+def _weights(tokens: TokenBatch) -> Tensor:
+    return token_weights(tokens.completion_mask, "token-mean")

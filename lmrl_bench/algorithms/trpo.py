@@ -46,8 +46,8 @@ from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.data.episodes import EpisodeBatch
-from lmrl_bench.models.scoring import Rows, chosen_states, log_distribution
+from lmrl_bench.data.episodes import Episodes, TokenBatch
+from lmrl_bench.models.scoring import chosen_states, log_distribution
 
 
 class TRPOConfig(CriticConfig):
@@ -131,10 +131,10 @@ class TRPO(CriticAlgorithm):
         """
         token = torch.full((1, 1), self.policy.network.pad_id, device=self.policy.device)
         everywhere = torch.ones_like(token, dtype=torch.bool)
-        rows = Rows(token, everywhere, token, everywhere)
+        tokens = TokenBatch(token, everywhere, token, everywhere)
 
         def distribution(_: object) -> Tensor:
-            return self._of_states(chosen_states(self.policy.network, rows), rows)
+            return self._of_states(chosen_states(self.policy.network, tokens), tokens)
 
         size = sum(parameter.numel() for parameter in self.policy_parameters)
         weights = torch.ones(1, device=self.policy.device)
@@ -160,11 +160,11 @@ class TRPO(CriticAlgorithm):
             if id(parameter) not in of_policy
         ]
 
-    def update(self, batch: EpisodeBatch) -> UpdateStats:
+    def update(self, batch: Episodes) -> UpdateStats:
         """Takes at most one policy step, then trains the critic."""
         step = self._policy_step(self.normalized(batch))
         value_loss, critic_steps = self._fit_critic(batch, step.states)
-        explained = explained_variance(batch.values, batch.returns, batch.action_mask)
+        explained = explained_variance(batch.values, batch.returns, batch.mask)
         return UpdateStats(
             terms={**step.terms, "value_loss": value_loss, "explained_variance": explained},
             optimiser_steps=critic_steps + int(step.terms["step_fraction"] > 0.0),
@@ -175,7 +175,7 @@ class TRPO(CriticAlgorithm):
 
     # -- the policy -----------------------------------------------------------------------------------------------
 
-    def _policy_step(self, batch: EpisodeBatch) -> Step:
+    def _policy_step(self, batch: Episodes) -> Step:
         gradient, surrogate, difference = self._surrogate_gradient(batch)
         norm = float(gradient.norm())
         still = {"surrogate_before": surrogate, "surrogate_after": surrogate, "step_fraction": 0.0}
@@ -193,7 +193,7 @@ class TRPO(CriticAlgorithm):
         terms = {**still, "surrogate_after": found.surrogate, "step_fraction": fraction}
         return Step({**terms, "backtracks": float(tries)}, found.kl, norm, difference, found.states)
 
-    def _surrogate_gradient(self, batch: EpisodeBatch) -> tuple[Tensor, float, float]:
+    def _surrogate_gradient(self, batch: Episodes) -> tuple[Tensor, float, float]:
         """Returns ∇J `(D,)`, J, and the largest |sampled − scored| log-probability, at the old policy."""
         weights = self.weights(batch)
         gradient = torch.zeros_like(parameters_to_vector(self.policy_parameters))
@@ -205,12 +205,12 @@ class TRPO(CriticAlgorithm):
             require_finite(share.detach(), "the surrogate", self.iteration)
             gradient += flat_gradient(share, self.policy_parameters)
             surrogate += float(share.detach())
-            gap = (logprobs.detach() - part.behaviour_logprobs).masked_fill(~part.action_mask, 0.0)
+            gap = (logprobs.detach() - part.behavior_logprobs).masked_fill(~part.mask, 0.0)
             difference = max(difference, float(gap.abs().max()))
         require_finite(gradient, "the gradient of the surrogate", self.iteration)
         return gradient, surrogate, difference
 
-    def _fisher_product(self, batch: EpisodeBatch) -> FisherProduct:
+    def _fisher_product(self, batch: Episodes) -> FisherProduct:
         """Returns v ↦ (F + c I) v, measured on a random share of the episodes."""
         count = math.ceil(self.config.fisher_fraction * len(batch))
         sample = batch.select(torch.randperm(len(batch), generator=self.shuffle_rng)[:count])
@@ -218,7 +218,7 @@ class TRPO(CriticAlgorithm):
         parts = []
         for rows in self.micro_batches(sample):
             part = sample.select(rows)
-            parts.append((part, weights[rows, : part.response_ids.shape[1]][part.action_mask]))
+            parts.append((part, weights[rows, : part.width][part.mask]))
         return FisherProduct(
             self.policy.model,
             self.policy_parameters,
@@ -229,7 +229,7 @@ class TRPO(CriticAlgorithm):
 
     @torch.no_grad()
     def _line_search(
-        self, batch: EpisodeBatch, full_step: Tensor, surrogate: float
+        self, batch: Episodes, full_step: Tensor, surrogate: float
     ) -> tuple[float, Trial, int]:
         """Moves the policy by the longest acceptable step; returns its fraction, what it gave, and the tries."""
         old = parameters_to_vector(self.policy_parameters)
@@ -245,7 +245,7 @@ class TRPO(CriticAlgorithm):
         return 0.0, Trial(0.0, surrogate, before), self.config.backtracks
 
     def _compare(
-        self, batch: EpisodeBatch, old: Tensor, new: Tensor, before: Sequence[Tensor]
+        self, batch: Episodes, old: Tensor, new: Tensor, before: Sequence[Tensor]
     ) -> Trial:
         """Tries the parameters `new`; no more than one micro-batch's logits are held.
 
@@ -260,37 +260,32 @@ class TRPO(CriticAlgorithm):
         found = []
         for rows, states in zip(self.micro_batches(batch), before, strict=True):
             part = batch.select(rows)
-            mask, share = part.action_mask, weights[rows, : part.response_ids.shape[1]]
-            chosen = self._rows(part)
+            mask, share = part.mask, weights[rows, : part.width]
+            chosen = part.tokens.to(self.policy.device)
             vector_to_parameters(old, self.policy_parameters)
             before_logprobs = self._of_states(states, chosen)
             vector_to_parameters(new, self.policy_parameters)
             found.append(chosen_states(self.policy.network, chosen))
             logprobs = self._of_states(found[-1], chosen)
             kl += float((categorical_kl(before_logprobs, logprobs) * share[mask]).sum())
-            drawn = logprobs.gather(1, part.response_ids[mask].unsqueeze(1)).squeeze(1)
-            placed = torch.zeros_like(part.behaviour_logprobs).masked_scatter(mask, drawn)
+            drawn = logprobs.gather(1, part.tokens.completion_ids[mask].unsqueeze(1)).squeeze(1)
+            placed = torch.zeros_like(part.behavior_logprobs).masked_scatter(mask, drawn)
             surrogate += float(_surrogate(placed, part, share))
         return Trial(kl, surrogate, found)
 
     @torch.no_grad()
-    def _look(self, batch: EpisodeBatch) -> list[Tensor]:
+    def _look(self, batch: Episodes) -> list[Tensor]:
         """Returns the trunk's states `(N, D)` before each policy token, for each micro-batch."""
         return [
-            chosen_states(self.policy.network, self._rows(batch.select(rows)))
+            chosen_states(self.policy.network, batch.select(rows).tokens.to(self.policy.device))
             for rows in self.micro_batches(batch)
         ]
 
-    def _rows(self, part: EpisodeBatch) -> Rows:
-        """The part's tokens; TRPO acts through no mask, so every token is allowed."""
-        rows = Rows(part.prompt_ids, part.prompt_mask, part.response_ids, part.action_mask)
-        return rows.to(self.policy.device)
+    def _of_states(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """Returns the log-probabilities `(N, V)` after the states; TRPO acts through no token filter."""
+        return log_distribution(self.policy.network, states, tokens.positions, self.behaviour)
 
-    def _of_states(self, states: Tensor, rows: Rows) -> Tensor:
-        """Returns the log-probabilities `(N, V)` after the states."""
-        return log_distribution(self.policy.network, states, rows.positions, self.behaviour)
-
-    def _distribution(self, part: EpisodeBatch) -> Tensor:
+    def _distribution(self, part: Episodes) -> Tensor:
         """Returns the policy's log-probabilities `(N, V)` at the part's policy tokens."""
         logits = self.score(part, values=False, full_logits=True).logits
         assert logits is not None
@@ -304,7 +299,7 @@ class TRPO(CriticAlgorithm):
 
     # -- the critic -----------------------------------------------------------------------------------------------
 
-    def _fit_critic(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> tuple[float, int]:
+    def _fit_critic(self, batch: Episodes, states: Sequence[Tensor]) -> tuple[float, int]:
         """Trains the critic on the returns; gives its mean loss and the number of steps.
 
         Args:
@@ -329,11 +324,11 @@ class TRPO(CriticAlgorithm):
                     losses.append(float(loss.detach()))
         return sum(losses) / len(losses), len(losses)
 
-    def _critic(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
+    def _critic(self, batch: Episodes, states: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
         """Returns rows `(n,)` ↦ values `(n, T)`, differentiable in the critic's parameters."""
         if self.policy.value_trunk is not None:
             return lambda rows: self.values(batch.select(rows, trim=False))
-        mask = batch.action_mask.to(self.policy.device)
+        mask = batch.mask.to(self.policy.device)
         placed = self._placed(batch, states)
 
         def values(rows: Tensor) -> Tensor:
@@ -342,11 +337,11 @@ class TRPO(CriticAlgorithm):
 
         return values
 
-    def _placed(self, batch: EpisodeBatch, states: Sequence[Tensor]) -> Tensor:
+    def _placed(self, batch: Episodes, states: Sequence[Tensor]) -> Tensor:
         """Returns the states as `(B, T, D)`, 0 where the policy chose nothing."""
         placed = states[0].new_zeros(*batch.values.shape, self.policy.network.state_size)
         for rows, found in zip(self.micro_batches(batch), states, strict=True):
-            mask = batch.action_mask[rows].to(found.device).unsqueeze(-1)
+            mask = batch.mask[rows].to(found.device).unsqueeze(-1)
             placed[rows] = placed[rows].masked_scatter(mask, found)
         return placed
 
@@ -369,7 +364,7 @@ def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _surrogate(logprobs: Tensor, part: EpisodeBatch, weights: Tensor) -> Tensor:
+def _surrogate(logprobs: Tensor, part: Episodes, weights: Tensor) -> Tensor:
     """`Σ w ρ A`, `()`."""
-    ratio = (logprobs - part.behaviour_logprobs).exp()
+    ratio = (logprobs - part.behavior_logprobs).exp()
     return weighted_sum(ratio * part.advantages, weights)

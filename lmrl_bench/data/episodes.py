@@ -1,17 +1,23 @@
-"""Batches that flow from the sampler to the update: whole episodes, one row each.
+"""The data that flows from the sampler to the update: whole episodes, one per row of every tensor.
 
-Shapes: `B` episodes, `P` prompt tokens (left-padded), `T` response tokens (right-padded).
+`Prompts` and `Completions` are what goes into the sampler and comes out of it. `TokenBatch` is both together:
+what every forward over given tokens reads. `Episodes` adds what reinforcement learning knows about the tokens.
+
+Shapes: `B` episodes, `P` prompt tokens (padded on the left), `T` completion tokens (padded on the right), `V`
+vocabulary.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from lmrl_bench.speedups.packing import pack_rows
 
 
 @dataclass(frozen=True)
@@ -23,7 +29,7 @@ class Prompts:
         mask: `(B, P)` bool, true for tokens; never derived from the ids, because the padding id may
             be a real token.
         sample_ids: The `B` sample identifiers.
-        group_ids: `(B,)` int64; rows with equal numbers share a prompt (group baselines).
+        group_ids: `(B,)` int64; equal numbers stand for the same prompt (group baselines).
     """
 
     ids: Tensor
@@ -40,10 +46,12 @@ class Prompts:
     def __len__(self) -> int:
         return int(self.ids.shape[0])
 
-    def select(self, rows: Tensor) -> Prompts:
-        """Returns the rows `(N,)` int64, in that order."""
-        names = tuple(self.sample_ids[number] for number in rows.tolist())
-        return Prompts(self.ids[rows], self.mask[rows], names, self.group_ids[rows])
+    def select(self, index: Tensor) -> Prompts:
+        """Returns the prompts `index` `(N,)` int64, without columns that are padding in all of them."""
+        mask = self.mask[index]
+        start = _first_column(mask)
+        names = tuple(self.sample_ids[number] for number in index.tolist())
+        return Prompts(self.ids[index, start:], mask[:, start:], names, self.group_ids[index])
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Completions:
         truncated: `(B,)` bool, the length cap was reached without EOS.
         values: `(B, T)` float32 or None; the critic's estimate of the state before each token, if
             the value head sits on the sampling trunk and is therefore free.
-        allowed: `(B, T, ceil(V / 8))` uint8 or None; tokens that an action mask allowed at each
+        allowed: `(B, T, ceil(V / 8))` uint8 or None; tokens that a token filter allowed at each
             position, as bits. Scoring uses these stored sets: recomputed ones could differ at their
             edges because of rounding.
     """
@@ -83,38 +91,142 @@ class Completions:
 
     @property
     def lengths(self) -> Tensor:
-        """Completion lengths in tokens, `(B,)` int64."""
+        """`(B,)` int64, completion tokens."""
         return self.mask.sum(dim=1)
 
 
 @dataclass(frozen=True)
-class EpisodeBatch:
-    """Finished episodes with everything that an update needs.
+class TokenBatch:
+    """Prompts and completions as token ids: what a policy, a reference policy or a critic scores.
 
     Attributes:
-        prompt_ids, prompt_mask: `(B, P)`, left-padded.
-        response_ids: `(B, T)`, right-padded.
-        action_mask: `(B, T)` bool, tokens that the policy chose (false for environment text inside
-            a response).
-        behaviour_logprobs, reference_logprobs: `(B, T)`, nats, under the same behaviour transform;
-            the latter is NaN if training does not need it.
-        values: `(B, T)`, estimates of the state before each token at rollout time.
-        rewards: `(B, T)`, the task's reward and the KL penalty, per token.
-        advantages, returns: `(B, T)`.
-        scores: `(B,)`, the task's reward of the episode, without the KL penalty.
-        terminated, truncated: `(B,)` bool.
-        group_ids: `(B,)` int64.
-        sample_ids, texts: `B` strings each.
-        components: Reward component name to `(B,)` float32.
-        allowed: `(B, T, ceil(V / 8))` uint8 or None, as in `Completions`.
+        prompt_ids, prompt_mask: `(B, P)` int64 and bool, padded on the left.
+        completion_ids: `(B, T)` int64, padded on the right.
+        completion_mask: `(B, T)` bool, the tokens that the policy chose. Text of the environment inside a completion
+            is read, but not scored: false.
+        allowed: `(B, T, ceil(V / 8))` uint8 or None, as in `Completions`: the sets through which tokens are scored.
+
+    Raises:
+        ValueError: The shapes do not fit together.
     """
 
     prompt_ids: Tensor
     prompt_mask: Tensor
-    response_ids: Tensor
-    action_mask: Tensor
-    behaviour_logprobs: Tensor
-    reference_logprobs: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    allowed: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        _check("prompt_mask", self.prompt_mask, self.prompt_ids.shape)
+        _check("completion_mask", self.completion_mask, self.completion_ids.shape)
+        if len(self.prompt_ids) != len(self.completion_ids):
+            raise ValueError(
+                f"{len(self.prompt_ids)} prompts for {len(self.completion_ids)} completions"
+            )
+        if self.allowed is not None:
+            _check("allowed", self.allowed[..., 0], self.completion_ids.shape)
+
+    @classmethod
+    def of(cls, prompts: Prompts, completions: Completions) -> TokenBatch:
+        """Returns the completions with their prompts, on the device of the completions."""
+        device = completions.ids.device
+        return cls(
+            prompts.ids.to(device),
+            prompts.mask.to(device),
+            completions.ids,
+            completions.mask,
+            completions.allowed,
+        )
+
+    def __len__(self) -> int:
+        return int(self.completion_ids.shape[0])
+
+    @property
+    def lengths(self) -> Tensor:
+        """`(B,)` int64, completion columns up to and including the last token that the policy chose."""
+        mask = self.completion_mask
+        if mask.shape[1] == 0:
+            return torch.zeros(len(mask), dtype=torch.long, device=mask.device)
+        columns = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        return (mask * columns).amax(dim=1)
+
+    @property
+    def width(self) -> int:
+        """`T`, completion columns."""
+        return int(self.completion_mask.shape[1])
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens that the policy chose."""
+        return int(self.completion_mask.sum())
+
+    @property
+    def positions(self) -> Tensor:
+        """`(N,)` int64, the completion positions of the tokens that the policy chose, from 0."""
+        columns = torch.arange(self.completion_mask.shape[1], device=self.completion_mask.device)
+        return columns.expand_as(self.completion_mask)[self.completion_mask]
+
+    def to(self, device: torch.device | str) -> TokenBatch:
+        """Returns the batch with all its tensors on a device."""
+        return TokenBatch(
+            self.prompt_ids.to(device),
+            self.prompt_mask.to(device),
+            self.completion_ids.to(device),
+            self.completion_mask.to(device),
+            None if self.allowed is None else self.allowed.to(device),
+        )
+
+    def select(self, index: Tensor | Sequence[int], *, trim: bool = True) -> TokenBatch:
+        """Returns the episodes `index` `(N,)`, in that order.
+
+        Args:
+            index: Their numbers.
+            trim: Leave out the columns that are padding in all of them.
+        """
+        index = torch.as_tensor(index, dtype=torch.long, device=self.completion_ids.device)
+        prompt_mask = self.prompt_mask[index]
+        start, stop = 0, self.completion_ids.shape[1]
+        if trim and len(index):
+            start, stop = _first_column(prompt_mask), int(self.lengths[index].max())
+        return TokenBatch(
+            self.prompt_ids[index, start:],
+            prompt_mask[:, start:],
+            self.completion_ids[index, :stop],
+            self.completion_mask[index, :stop],
+            None if self.allowed is None else self.allowed[index, :stop],
+        )
+
+    def micro_batches(self, token_budget: int) -> list[Tensor]:
+        """Returns the indices `(N,)` int64 of episodes that are read together, so that little is padding.
+
+        Args:
+            token_budget: Padded tokens per micro-batch; a longer episode stands alone.
+        """
+        return pack_rows(self.prompt_ids, self.prompt_mask, self.lengths, token_budget)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Finished episodes with everything that an update needs.
+
+    Attributes:
+        tokens: Prompts and completions.
+        behavior_logprobs, ref_logprobs: `(B, T)`, nats, of the policy that sampled and of the reference policy, under
+            the same behavior transform; the latter NaN where training does not read the reference.
+        values: `(B, T)`, rollout-time estimates of the state before each token.
+        rewards: `(B, T)`, the task's reward and the KL charge, per token.
+        advantages, returns: `(B, T)`.
+        scores: `(B,)`, the task's reward of the episode, without any KL charge.
+        terminated, truncated: `(B,)` bool.
+        group_ids: `(B,)` int64; equal numbers stand for the same prompt.
+        sample_ids, texts: `B` strings each, or none.
+        components: Reward component name to `(B,)` float32.
+        info: What else the reward said about each of the `B` episodes, or nothing.
+    """
+
+    tokens: TokenBatch
+    behavior_logprobs: Tensor
+    ref_logprobs: Tensor
     values: Tensor
     rewards: Tensor
     advantages: Tensor
@@ -125,79 +237,78 @@ class EpisodeBatch:
     group_ids: Tensor
     sample_ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
-    components: dict[str, Tensor] = dataclasses.field(default_factory=dict)
-    allowed: Tensor | None = None
+    components: dict[str, Tensor] = field(default_factory=dict)
+    info: tuple[Mapping[str, Any], ...] = ()
 
-    _TOKEN_FIELDS = (
-        "action_mask", "behaviour_logprobs", "reference_logprobs", "values", "rewards", "advantages", "returns",
+    TOKEN_FIELDS = (
+        "behavior_logprobs", "ref_logprobs", "values", "rewards", "advantages", "returns",
     )  # fmt: skip
-    _EPISODE_FIELDS = ("scores", "terminated", "truncated", "group_ids")
+    EPISODE_FIELDS = ("scores", "terminated", "truncated", "group_ids")
 
     def __post_init__(self) -> None:
-        _check("prompt_mask", self.prompt_mask, self.prompt_ids.shape)
-        for name in self._TOKEN_FIELDS:
-            _check(name, getattr(self, name), self.response_ids.shape)
-        for name in self._EPISODE_FIELDS:
-            _check(name, getattr(self, name), self.response_ids.shape[:1])
-        if self.allowed is not None:
-            _check("allowed", self.allowed[..., 0], self.response_ids.shape)
+        for name in self.TOKEN_FIELDS:
+            _check(name, getattr(self, name), self.mask.shape)
+        for name in self.EPISODE_FIELDS:
+            _check(name, getattr(self, name), self.mask.shape[:1])
 
     def __len__(self) -> int:
-        return int(self.response_ids.shape[0])
+        return len(self.tokens)
+
+    @property
+    def mask(self) -> Tensor:
+        """`(B, T)` bool, the tokens that the policy chose: `tokens.completion_mask`."""
+        return self.tokens.completion_mask
 
     @property
     def lengths(self) -> Tensor:
-        """Completion lengths up to the last token that is not padding, `(B,)` int64."""
-        positions = torch.arange(1, self.response_ids.shape[1] + 1, device=self.response_ids.device)
-        return (self.action_mask * positions).amax(dim=1)
+        """`(B,)` int64, as `tokens.lengths`."""
+        return self.tokens.lengths
 
     @property
-    def tokens(self) -> int:
-        """Number of tokens that the policy chose."""
-        return int(self.action_mask.sum())
+    def width(self) -> int:
+        """`T`, completion columns."""
+        return self.tokens.width
 
-    def replace(self, **changes: Any) -> EpisodeBatch:
+    def replace(self, **changes: Any) -> Episodes:
         """Returns a copy with some fields replaced; shapes are checked again."""
         return dataclasses.replace(self, **changes)
 
-    def to(self, device: torch.device) -> EpisodeBatch:
-        """Returns the batch with all tensors on a device."""
+    def to(self, device: torch.device) -> Episodes:
+        """Returns the episodes with all their tensors on a device."""
         moved = {
-            field.name: _moved(getattr(self, field.name), device)
-            for field in dataclasses.fields(self)
+            name: getattr(self, name).to(device)
+            for name in ("tokens", *self.TOKEN_FIELDS, *self.EPISODE_FIELDS)
         }
-        return dataclasses.replace(self, **moved)
+        components = {name: value.to(device) for name, value in self.components.items()}
+        return self.replace(components=components, **moved)
 
-    def select(self, rows: Tensor | Sequence[int], *, trim: bool = True) -> EpisodeBatch:
-        """Returns the rows `(N,)` in that order; `trim` drops columns with only padding."""
-        numbers = torch.as_tensor(rows, dtype=torch.long).tolist()
-        index = torch.tensor(numbers, dtype=torch.long, device=self.response_ids.device)
-        start, stop = 0, self.response_ids.shape[1]
-        if trim and numbers:
-            start = int(self.prompt_mask[index].any(dim=0).int().argmax())
-            stop = max(int(self.lengths[index].max()), 1)
-        changes: dict[str, Any] = {
-            "prompt_ids": self.prompt_ids[index, start:],
-            "prompt_mask": self.prompt_mask[index, start:],
-            "response_ids": self.response_ids[index, :stop],
-        }
-        changes |= {name: getattr(self, name)[index, :stop] for name in self._TOKEN_FIELDS}
-        changes |= {name: getattr(self, name)[index] for name in self._EPISODE_FIELDS}
-        changes["allowed"] = None if self.allowed is None else self.allowed[index, :stop]
+    def select(self, index: Tensor | Sequence[int], *, trim: bool = True) -> Episodes:
+        """Returns the episodes `index` `(N,)`, in that order.
+
+        Args:
+            index: Their numbers.
+            trim: Leave out the columns that are padding in all of them.
+        """
+        numbers = torch.as_tensor(index, dtype=torch.long).tolist()
+        index = torch.tensor(numbers, dtype=torch.long, device=self.mask.device)
+        tokens = self.tokens.select(index, trim=trim)
+        stop = tokens.width
+        changes: dict[str, Any] = {"tokens": tokens}
+        changes |= {name: getattr(self, name)[index, :stop] for name in self.TOKEN_FIELDS}
+        changes |= {name: getattr(self, name)[index] for name in self.EPISODE_FIELDS}
         changes["components"] = {name: value[index] for name, value in self.components.items()}
-        for name in ("sample_ids", "texts"):
-            strings = getattr(self, name)
-            changes[name] = tuple(strings[number] for number in numbers) if strings else ()
-        return dataclasses.replace(self, **changes)
+        for name in ("sample_ids", "texts", "info"):
+            whole = getattr(self, name)
+            changes[name] = tuple(whole[number] for number in numbers) if whole else ()
+        return self.replace(**changes)
 
 
-def _moved(value: Any, device: torch.device) -> Any:
-    if isinstance(value, dict):
-        return {name: part.to(device) for name, part in value.items()}
-    return value.to(device) if isinstance(value, Tensor) else value
+def _first_column(prompt_mask: Tensor) -> int:
+    """Returns the first column of `(N, P)` that is not padding in every row."""
+    return int(prompt_mask.any(dim=0).int().argmax())
 
 
 def _check(name: str, value: Tensor, shape: torch.Size) -> None:
-    """Checks a shape, so that nothing is silently broadcast or truncated."""
+    """One place for shape checks, so that nothing is broadcast or cut in silence."""
     if value.shape != shape:
         raise ValueError(f"{name} has shape {tuple(value.shape)}, expected {tuple(shape)}")

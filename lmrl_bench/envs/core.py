@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lmrl_bench.core.errors import RecordError, RewardError, TaskError, nearest
 from lmrl_bench.core.seeding import generator
-from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
+from lmrl_bench.data.episodes import Completions, Episodes, Prompts
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.rules import EpisodeRules, IntegerArray
@@ -238,7 +238,7 @@ class EpisodeCore:
 
     def training_scores(
         self,
-        batch: EpisodeBatch,
+        batch: Episodes,
         *,
         token_rewards: bool = False,
         further: Sequence[RewardTransform] = (),

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.models.behaviour import Behaviour, unpack_sets
 from lmrl_bench.models.networks import Network
-from lmrl_bench.speedups.packing import pack_rows
 
 CHUNK_ELEMENTS = 2**24
 """Logits held at once, in elements (64 MiB in float32). With gradients, more of them are computed a second time on the
@@ -29,7 +29,7 @@ MICRO_BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a policy says about given responses.
+    """What a policy says about given completions.
 
     Attributes:
         logprobs: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false.
@@ -47,113 +47,36 @@ class TokenScores:
     logits: Tensor | None
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Prompts and responses to score.
-
-    Attributes:
-        prompt_ids, prompt_mask: `(B, P)`, padded on the left.
-        response_ids: `(B, T)`, padded on the right.
-        mask: `(B, T)` bool, the tokens to score.
-        allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass (`pack_sets`),
-            or None for all.
-    """
-
-    prompt_ids: Tensor
-    prompt_mask: Tensor
-    response_ids: Tensor
-    mask: Tensor
-    allowed: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        if self.prompt_mask.shape != self.prompt_ids.shape:
-            raise ValueError(
-                f"prompt_mask {tuple(self.prompt_mask.shape)} does not fit "
-                f"prompt_ids {tuple(self.prompt_ids.shape)}"
-            )
-        if self.mask.shape != self.response_ids.shape or len(self.mask) != len(self.prompt_ids):
-            raise ValueError(
-                f"response_mask {tuple(self.mask.shape)}, response_ids "
-                f"{tuple(self.response_ids.shape)} and {len(self.prompt_ids)} prompts do not fit"
-            )
-        if self.allowed is not None and self.allowed.shape[:2] != self.mask.shape:
-            raise ValueError(
-                f"allowed {tuple(self.allowed.shape)} does not fit response_mask {tuple(self.mask.shape)}"
-            )
-
-    def to(self, device: torch.device) -> Rows:
-        """Returns the rows on a device, ids as int64 and masks as bool."""
-        return Rows(
-            self.prompt_ids.to(device).long(),
-            self.prompt_mask.to(device).bool(),
-            self.response_ids.to(device).long(),
-            self.mask.to(device).bool(),
-            None if self.allowed is None else self.allowed.to(device),
-        )
-
-    def __len__(self) -> int:
-        return int(self.mask.shape[0])
-
-    @property
-    def lengths(self) -> Tensor:
-        """`(B,)` int64, response columns up to the last token that is scored."""
-        if self.mask.shape[1] == 0:
-            return torch.zeros(len(self.mask), dtype=torch.long, device=self.mask.device)
-        columns = torch.arange(1, self.mask.shape[1] + 1, device=self.mask.device)
-        return (self.mask * columns).amax(dim=1)
-
-    @property
-    def positions(self) -> Tensor:
-        """`(N,)` int64, the response positions of the tokens that are scored, from 0."""
-        columns = torch.arange(self.mask.shape[1], device=self.mask.device)
-        return columns.expand_as(self.mask)[self.mask]
-
-    def select(self, rows: Tensor) -> Rows:
-        """Returns the rows `(N,)`, without columns that are padding in all of them."""
-        start = int(self.prompt_mask[rows].any(dim=0).int().argmax())
-        stop = int(self.lengths[rows].max())
-        return Rows(
-            self.prompt_ids[rows, start:],
-            self.prompt_mask[rows, start:],
-            self.response_ids[rows, :stop],
-            self.mask[rows, :stop],
-            None if self.allowed is None else self.allowed[rows, :stop],
-        )
-
-    def micro_batches(self) -> list[Tensor]:
-        """Returns the indices of rows that are read together, `MICRO_BATCH_TOKENS` padded tokens at most."""
-        return pack_rows(self.prompt_ids, self.prompt_mask, self.lengths, MICRO_BATCH_TOKENS)
-
-
 def score_tokens(
     network: Network,
-    rows: Rows,
+    tokens: TokenBatch,
     behaviour: Behaviour,
     *,
-    value: Callable[[Tensor, Rows], Tensor] | None = None,
+    value: Callable[[Tensor, TokenBatch], Tensor] | None = None,
     entropy: bool = False,
     full_logits: bool = False,
 ) -> TokenScores:
-    """Scores the rows; one forward of the network.
+    """Scores the tokens that the policy chose; one forward of the network.
 
     Args:
         network: The language model.
-        rows: What to score.
+        tokens: What to score.
         behaviour: Turns logits into the distribution that acted.
-        value: Maps the network's states `(N, D)` and the rows to values `(N,)`.
+        value: Maps the network's states `(N, D)` and the tokens to values `(N,)`.
         entropy: Whether to compute it.
         full_logits: Whether to keep the logits; memory grows with `N` times `V`.
     """
-    states = chosen_states(network, rows)
-    tokens, positions = rows.response_ids[rows.mask], rows.positions
-    sets = None if rows.allowed is None else rows.allowed[rows.mask]
+    states = chosen_states(network, tokens)
+    mask, positions = tokens.completion_mask, tokens.positions
+    chosen = tokens.completion_ids[mask]
+    sets = None if tokens.allowed is None else tokens.allowed[mask]
     if sets is not None and sets.shape[1] != -(-network.width // 8):
         raise ValueError(f"allowed has {sets.shape[1]} bytes for {network.width} tokens")
 
     def look(states: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if sets is None else unpack_sets(sets[part], network.width)
         log_softmax = log_distribution(network, states, positions[part], behaviour, allowed)
-        drawn = log_softmax.gather(1, tokens[part].unsqueeze(1)).squeeze(1)
+        drawn = log_softmax.gather(1, chosen[part].unsqueeze(1)).squeeze(1)
         nothing = drawn.new_zeros(0)
         return (
             drawn,
@@ -161,17 +84,17 @@ def score_tokens(
             log_softmax if full_logits else nothing,
         )
 
-    size = max(len(tokens) if full_logits else CHUNK_ELEMENTS // network.width, 1)
-    if torch.is_grad_enabled() and len(tokens) > size:
+    size = max(len(chosen) if full_logits else CHUNK_ELEMENTS // network.width, 1)
+    if torch.is_grad_enabled() and len(chosen) > size:
         look = partial(checkpoint, look, use_reentrant=False, preserve_rng_state=False)
-    slices = [slice(start, start + size) for start in range(0, len(tokens), size)]
+    slices = [slice(start, start + size) for start in range(0, len(chosen), size)]
     found = [look(states[part], part) for part in slices]
     logprobs, entropies, logits = zip(*found, strict=True) if found else ((), (), ())
     empty = states.new_zeros(0)
     return TokenScores(
-        logprobs=place(torch.cat([empty, *logprobs]), rows.mask),
-        values=place(value(states, rows) if value else empty, rows.mask),
-        entropy=place(torch.cat([empty, *entropies]), rows.mask),
+        logprobs=place(torch.cat([empty, *logprobs]), mask),
+        values=place(value(states, tokens) if value else empty, mask),
+        entropy=place(torch.cat([empty, *entropies]), mask),
         logits=torch.cat([states.new_zeros(0, network.width), *logits]) if full_logits else None,
     )
 
@@ -232,7 +155,8 @@ def log_distribution(
     return behaviour(network.logits(states), positions, allowed).log_softmax(dim=-1)
 
 
-def chosen_states(network: Network, rows: Rows) -> Tensor:
-    """Returns the states `(N, D)`, float32, before the tokens that are scored."""
-    states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids[:, :-1])
-    return states[:, : rows.mask.shape[1]][rows.mask].float()
+def chosen_states(network: Network, tokens: TokenBatch) -> Tensor:
+    """Returns the states `(N, D)`, float32, before the tokens that the policy chose."""
+    mask = tokens.completion_mask
+    states = network.states(tokens.prompt_ids, tokens.prompt_mask, tokens.completion_ids[:, :-1])
+    return states[:, : mask.shape[1]][mask].float()

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.models.adapter import add_adapter, has_adapter, without_adapter
 from lmrl_bench.models.behaviour import Behaviour
 from lmrl_bench.models.networks import Kind, Network
 from lmrl_bench.models.scoring import (
-    Rows,
+    MICRO_BATCH_TOKENS,
     TokenScores,
     chosen_states,
     gather_rows,
@@ -159,51 +160,41 @@ class LanguageModelPolicy(TokenPolicy):
 
     def score(
         self,
-        prompt_ids: Tensor,
-        prompt_mask: Tensor,
-        response_ids: Tensor,
-        response_mask: Tensor,
+        tokens: TokenBatch,
         behaviour: Behaviour,
         *,
-        allowed: Tensor | None = None,
         values: bool = True,
         entropy: bool = True,
         full_logits: bool = False,
     ) -> TokenScores:
-        """Scores given responses under the policy as it is now; results lie on the inputs' device.
+        """Scores given completions under the policy as it is now; results lie on the tokens' device.
 
-        Without gradients, rows are read in micro-batches of like length. With gradients it is one
-        forward over all rows, and memory is bounded by the caller's minibatch.
+        Without gradients, episodes are read in micro-batches of like length. With gradients it is one
+        forward over all of them, and memory is bounded by the caller's minibatch.
 
         Args:
-            prompt_ids: `(B, P)` int64, padded on the left.
-            prompt_mask: `(B, P)` bool.
-            response_ids: `(B, T)` int64, padded on the right.
-            response_mask: `(B, T)` bool, the tokens that the policy chose.
+            tokens: `B` prompts with completions; where they have `allowed` sets, only tokens in them are possible.
             behaviour: The distribution that acted.
-            allowed: `(B, T, ceil(V / 8))` uint8, the sets that an action mask let pass when the tokens were drawn
-                (`Completions.allowed`), or None for all.
             values: Whether to compute the critic's values.
             entropy: Whether to compute the entropy.
             full_logits: Whether to return the normalised logits `(N, V)`.
         """
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask, allowed).to(self.device)
-        order = self._order(rows, whole=full_logits)
+        here = tokens.to(self.device)
+        order = self._order(here, whole=full_logits)
         parts = [
             score_tokens(
                 self.network,
-                rows.select(numbers),
+                here.select(index),
                 behaviour,
                 value=self._values if values else None,
                 entropy=entropy,
                 full_logits=full_logits,
             )
-            for numbers in order
+            for index in order
         ]
 
         def joined(name: str) -> Tensor:
-            pieces = [getattr(part, name) for part in parts]
-            return gather_rows(pieces, order, response_mask.shape).to(response_ids.device)
+            return self._gathered([getattr(part, name) for part in parts], order, tokens)
 
         return TokenScores(
             logprobs=joined("logprobs"),
@@ -213,74 +204,58 @@ class LanguageModelPolicy(TokenPolicy):
         )
 
     @torch.no_grad()
-    def score_reference(
-        self,
-        prompt_ids: Tensor,
-        prompt_mask: Tensor,
-        response_ids: Tensor,
-        response_mask: Tensor,
-        behaviour: Behaviour,
-        *,
-        allowed: Tensor | None = None,
-    ) -> Tensor:
-        """Returns the reference's log-probabilities `(B, T)`, nats, under the same behaviour.
-
-        Arguments as in `score`.
-        """
+    def score_reference(self, tokens: TokenBatch, behaviour: Behaviour) -> Tensor:
+        """Returns the reference policy's log-probabilities `(B, T)`, nats, under the same behaviour."""
         if self.reference is None:
             raise ValueError("the policy has no reference; call make_reference() first")
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask, allowed).to(self.device)
-        order = rows.micro_batches()
+        here = tokens.to(self.device)
+        order = here.micro_batches(MICRO_BATCH_TOKENS)
         with without_adapter(self.model) if self._adapter_is_new else nullcontext():
             parts = [
-                score_tokens(self.reference, rows.select(numbers), behaviour).logprobs
-                for numbers in order
+                score_tokens(self.reference, here.select(index), behaviour).logprobs
+                for index in order
             ]
-        return gather_rows(parts, order, response_mask.shape).to(response_ids.device)
+        return self._gathered(parts, order, tokens)
 
-    def values(
-        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor
-    ) -> Tensor:
-        """Returns the critic's values `(B, T)` of the states before the tokens, as `score` does, without the policy.
-
-        Arguments as in `score`.
-        """
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
-        order = self._order(rows)
+    def values(self, tokens: TokenBatch) -> Tensor:
+        """Returns the critic's values `(B, T)` of the states before the tokens, as `score` does, without the policy."""
+        here = tokens.to(self.device)
+        order = self._order(here)
         parts = []
-        for numbers in order:
-            part = rows.select(numbers)
+        for index in order:
+            part = here.select(index)
             found = self.head_values(chosen_states(self._value_network, part))
-            parts.append(place(found, part.mask))
-        return gather_rows(parts, order, response_mask.shape).to(response_ids.device)
+            parts.append(place(found, part.completion_mask))
+        return self._gathered(parts, order, tokens)
 
-    def final_values(
-        self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor, response_mask: Tensor
-    ) -> Tensor:
-        """Returns the critic's value `(B,)` of the state after each row's last token.
-
-        Arguments as in `score`.
-        """
-        rows = Rows(prompt_ids, prompt_mask, response_ids, response_mask).to(self.device)
-        order = rows.micro_batches()
-        result = torch.zeros(len(rows), device=self.device)
-        for numbers in order:
-            part = rows.select(numbers)
+    def final_values(self, tokens: TokenBatch) -> Tensor:
+        """Returns the critic's value `(B,)` of the state after each episode's last token."""
+        here = tokens.to(self.device)
+        result = torch.zeros(len(here), device=self.device)
+        for index in here.micro_batches(MICRO_BATCH_TOKENS):
+            part = here.select(index)
             states = self._value_network.states(
-                part.prompt_ids, part.prompt_mask, part.response_ids
+                part.prompt_ids, part.prompt_mask, part.completion_ids
             )
             last = states[torch.arange(len(part)), part.lengths]
-            result = result.index_copy(0, numbers.to(self.device), self.head_values(last))
-        return result.to(response_ids.device)
+            result = result.index_copy(0, index.to(self.device), self.head_values(last))
+        return result.to(tokens.completion_ids.device)
 
-    def _order(self, rows: Rows, *, whole: bool = False) -> list[Tensor]:
-        """Returns the numbers of the rows that are read together; all of them where gradients are recorded."""
+    def _order(self, tokens: TokenBatch, *, whole: bool = False) -> list[Tensor]:
+        """Returns the episodes that are read together; all of them where gradients are recorded."""
         if whole or torch.is_grad_enabled():
-            return [torch.arange(len(rows), device=self.device)]
-        return rows.micro_batches()
+            return [torch.arange(len(tokens), device=self.device)]
+        return tokens.micro_batches(MICRO_BATCH_TOKENS)
 
-    def _values(self, states: Tensor, rows: Rows) -> Tensor:
-        """Returns the values `(N,)` at the tokens of the rows; `states` are the policy's."""
+    def _gathered(
+        self, parts: Sequence[Tensor], order: Sequence[Tensor], tokens: TokenBatch
+    ) -> Tensor:
+        """Puts what was computed in micro-batches back in the order and on the device of the tokens."""
+        whole = gather_rows(parts, order, tokens.completion_mask.shape)
+        return whole.to(tokens.completion_ids.device)
+
+    def _values(self, states: Tensor, tokens: TokenBatch) -> Tensor:
+        """Returns the values `(N,)` at the tokens; `states` are the policy's."""
         if self.value_mode == "separate":
-            states = chosen_states(self._value_network, rows)
+            states = chosen_states(self._value_network, tokens)
         return self.head_values(states)

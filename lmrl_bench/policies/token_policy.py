@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.vocabulary import Vocabulary
 from lmrl_bench.models.behaviour import Behaviour
 from lmrl_bench.models.networks import Network
-from lmrl_bench.models.scoring import Rows, twice_differentiable
+from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.models.storage import (
     ValueTrunk,
     make_network,
@@ -188,10 +189,14 @@ class TokenPolicy(BasePolicy):
 
     def _token_states(self, network: Network, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Returns the states `(B, D)` before the next token, and its response position `(B,)`."""
-        rows = Rows(*(obs[key] for key in TOKEN_KEYS)).to(self.device)
-        rows = rows.select(torch.arange(len(rows), device=self.device))
-        states = network.states(rows.prompt_ids, rows.prompt_mask, rows.response_ids)
-        return states[torch.arange(len(rows)), rows.lengths], rows.lengths
+        prompt_ids, prompt_mask, completion_ids, completion_mask = (obs[key] for key in TOKEN_KEYS)
+        # SB3 hands the boxes over as it stores them: masks as numbers, ids sometimes as float32.
+        tokens = TokenBatch(
+            prompt_ids.long(), prompt_mask.bool(), completion_ids.long(), completion_mask.bool()
+        ).to(self.device)
+        tokens = tokens.select(torch.arange(len(tokens)))
+        states = network.states(tokens.prompt_ids, tokens.prompt_mask, tokens.completion_ids)
+        return states[torch.arange(len(tokens)), tokens.lengths], tokens.lengths
 
     def _distribution(self, states: Tensor, positions: Tensor) -> CategoricalDistribution:
         """The next token's distribution, as SB3 wants it: impossible tokens have a finite logit."""

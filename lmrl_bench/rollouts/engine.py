@@ -19,7 +19,6 @@ from lmrl_bench.data.episodes import Completions, Prompts
 from lmrl_bench.models.behaviour import Behaviour, TopPMask, pack_sets
 from lmrl_bench.models.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
-from lmrl_bench.rollouts.draw import draw_tokens
 from lmrl_bench.speedups.kernels import packed_weights
 
 FINISHED_SHARE = 0.25
@@ -103,8 +102,15 @@ class RolloutEngine:
         responses = _Responses(len(prompts), request, self.policy, with_values)
         with _packed(self.policy, request):
             for rows in _batches(prompts, batch_size):
-                ids, present = _trimmed(prompts, rows)
-                _decode(self.policy, ids, present, rows.to(self.policy.device), request, responses)
+                part = prompts.select(rows)
+                _decode(
+                    self.policy,
+                    part.ids,
+                    part.mask,
+                    rows.to(self.policy.device),
+                    request,
+                    responses,
+                )
         return responses.completions(prompts.ids.device)
 
 
@@ -243,13 +249,6 @@ def _batches(prompts: Prompts, batch_size: int | None) -> Iterator[Tensor]:
     yield from torch.split(order, batch_size or len(order))
 
 
-def _trimmed(prompts: Prompts, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns ids and mask of some rows without columns that are padding in all of them."""
-    mask = prompts.mask[rows]
-    start = int(mask.any(dim=0).int().argmax())
-    return prompts.ids[rows, start:], mask[:, start:]
-
-
 def _require_tokens(prompts: Prompts) -> None:
     for name, n_tokens in zip(prompts.sample_ids, prompts.mask.sum(dim=1).tolist(), strict=True):
         if n_tokens == 0:
@@ -257,3 +256,33 @@ def _require_tokens(prompts: Prompts) -> None:
                 f"sample '{name}' has a prompt without tokens, from which the policy cannot start; "
                 "give it text or drop the row"
             )
+
+
+def draw_tokens(log_probabilities: Tensor, uniforms: Tensor) -> Tensor:
+    """Returns tokens `(N,)` by inverting the cumulative distribution.
+
+    One uniform number decides one token, so a row's token depends on nothing but its own
+    distribution and number. A token of probability 0 is never drawn: its step of the cumulative
+    distribution has no height (`rising`).
+
+    Args:
+        log_probabilities: `(N, V)`, nats.
+        uniforms: `(N,)`, in [0, 1), float64.
+    """
+    probabilities = log_probabilities.exp()
+    cumulative = probabilities.cumsum(dim=-1)
+    if cumulative.device.type != "cpu":
+        cumulative = rising(cumulative, probabilities)
+    total = cumulative[:, -1]
+    below = torch.nextafter(total, torch.zeros_like(total))
+    threshold = torch.minimum((uniforms * total).to(total.dtype), below)
+    return torch.searchsorted(cumulative, threshold.unsqueeze(1), right=True).squeeze(1)
+
+
+def rising(cumulative: Tensor, probabilities: Tensor) -> Tensor:
+    """Returns a cumulative distribution `(N, V)` that never falls, and rises at possible tokens only.
+
+    Devices that add up in parallel round each sum for itself, so that the next one may be smaller, or larger where
+    nothing was added.
+    """
+    return cumulative.masked_fill(probabilities == 0.0, 0.0).cummax(dim=-1).values

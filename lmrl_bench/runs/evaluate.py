@@ -13,7 +13,7 @@ import torch
 
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.seeding import derive_seed
-from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.episodes import Completions, Prompts, TokenBatch
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore, Outcome
@@ -104,10 +104,8 @@ class Evaluator:
             mask=mask, batch_size=self.batch_size,
         )  # fmt: skip
         with torch.no_grad():
-            reference = self.policy.score_reference(
-                prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour,
-                allowed=completions.allowed,
-            )  # fmt: skip
+            tokens = TokenBatch.of(prompts, completions)
+            reference = self.policy.score_reference(tokens, behaviour)
         log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         return prompts, completions, log_ratios
 

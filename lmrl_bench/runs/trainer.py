@@ -66,7 +66,7 @@ class Trainer:
         """
         if not self.session.config.evaluation.test_samples:
             return
-        mask = self.session.algorithm.action_mask
+        mask = self.session.algorithm.token_filter
         self._test("test", mask=mask)
         if self.session.config.evaluation.greedy:
             self._test("test-greedy", mask=mask, greedy=True)
@@ -117,7 +117,7 @@ class Trainer:
     def _validate(self, iteration: int, tokens: int) -> None:
         started = time.perf_counter()
         config = self.session.config.evaluation
-        mask = self.session.algorithm.action_mask
+        mask = self.session.algorithm.token_filter
         evaluation = self.session.evaluator(
             "validation", config.validation_samples, mask=mask, primary_only=True
         )

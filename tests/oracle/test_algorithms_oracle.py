@@ -40,19 +40,19 @@ class Spaces(gym.Env):
 def transitions(batch, n_columns):
     """Each policy token with what the policy saw before it, in the token view's shapes."""
     columns = {key: [] for key in (*KEYS, "actions", "values", "logprobs", "advantages", "returns")}
-    for row, column in batch.action_mask.nonzero().tolist():
+    for row, column in batch.mask.nonzero().tolist():
         prompt = np.zeros((2, PROMPT_TOKENS), dtype=np.int64)
-        width = batch.prompt_ids.shape[1]
-        prompt[0, PROMPT_TOKENS - width :] = batch.prompt_ids[row]
-        prompt[1, PROMPT_TOKENS - width :] = batch.prompt_mask[row]
+        width = batch.tokens.prompt_ids.shape[1]
+        prompt[0, PROMPT_TOKENS - width :] = batch.tokens.prompt_ids[row]
+        prompt[1, PROMPT_TOKENS - width :] = batch.tokens.prompt_mask[row]
         response = np.zeros((2, n_columns), dtype=np.int64)
-        response[0, :column] = batch.response_ids[row, :column]
+        response[0, :column] = batch.tokens.completion_ids[row, :column]
         response[1, :column] = 1
         for key, value in zip(KEYS, [*prompt, *response], strict=True):
             columns[key].append(value)
-        columns["actions"].append(batch.response_ids[row, column])
+        columns["actions"].append(batch.tokens.completion_ids[row, column])
         columns["values"].append(batch.values[row, column])
-        columns["logprobs"].append(batch.behaviour_logprobs[row, column])
+        columns["logprobs"].append(batch.behavior_logprobs[row, column])
         columns["advantages"].append(batch.advantages[row, column])
         columns["returns"].append(batch.returns[row, column])
     return {key: np.stack([np.asarray(value) for value in rows]) for key, rows in columns.items()}

@@ -29,7 +29,8 @@ from gymnasium import spaces
 from scipy.optimize import brentq
 
 from lmrl_bench.algorithms import functional as f
-from lmrl_bench.models.scoring import Rows, score_tokens
+from lmrl_bench.data.episodes import TokenBatch
+from lmrl_bench.models.scoring import score_tokens
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 
 # -- the optimum of a bandit under a KL charge ----------------------------------------------------
@@ -168,12 +169,14 @@ class Enumerated:
         lengths = torch.tensor([len(tokens) for tokens in EVERY])[:, None]
         self.mask = torch.arange(T) < lengths
         self.prompt = torch.tensor([[A, D]]).expand(len(EVERY), -1)
-        self.inputs = (self.prompt, torch.ones_like(self.prompt).bool(), self.ids, self.mask)
+        self.tokens = TokenBatch(
+            self.prompt, torch.ones_like(self.prompt).bool(), self.ids, self.mask
+        )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.q = self.policy.score_reference(*self.inputs, self.behaviour)
+        self.q = self.policy.score_reference(self.tokens, self.behaviour)
 
     def scores(self, **options):
-        return self.policy.score(*self.inputs, self.behaviour, values=False, **options)
+        return self.policy.score(self.tokens, self.behaviour, values=False, **options)
 
     def gradient(self, value):
         parts = torch.autograd.grad(value, self.parameters, allow_unused=True)
@@ -210,7 +213,7 @@ def state_divergences(enumerated, *, reverse):
     scores = enumerated.scores(full_logits=True)
     with torch.no_grad():
         reference = score_tokens(
-            enumerated.policy.reference, Rows(*enumerated.inputs), enumerated.behaviour,
+            enumerated.policy.reference, enumerated.tokens, enumerated.behaviour,
             full_logits=True,
         ).logits  # fmt: skip
     pair = (reference, scores.logits) if reverse else (scores.logits, reference)
@@ -285,10 +288,10 @@ def test_the_kl_that_a_collection_logs_is_an_unbiased_estimate_of_the_exact_one(
     assert exact > 0.3
 
     def mean_and_error(values):
-        sums = values.masked_fill(~batch.action_mask, 0.0).sum(dim=1)
+        sums = values.masked_fill(~batch.mask, 0.0).sum(dim=1)
         return float(sums.mean()), float(sums.std()) / len(batch) ** 0.5
 
-    pair = (batch.behaviour_logprobs, batch.reference_logprobs)
+    pair = (batch.behavior_logprobs, batch.ref_logprobs)
     k1, error = mean_and_error(f.kl_k1(*pair))
     assert stats.kl == pytest.approx(k1, rel=1e-5)
     assert stats.kl_charged == pytest.approx(BETA * k1, rel=1e-5)
@@ -342,7 +345,7 @@ def test_returns_of_terminated_and_truncated_episodes(bootstrap, gae_lambda, val
     batch = algorithm.collect()
     kinds = set()
     for row in range(len(batch)):
-        tokens = batch.response_ids[row, batch.action_mask[row]].tolist()
+        tokens = batch.tokens.completion_ids[row, batch.mask[row]].tolist()
         advantages, returns = by_hand(tokens, gae_lambda, bootstrap)
         for got, expected in [(batch.advantages, advantages), (batch.returns, returns)]:
             torch.testing.assert_close(
@@ -375,6 +378,6 @@ def test_three_returns_as_numbers():
         )  # fmt: skip
         batch = algorithm.collect()
         wanted = torch.tensor(tokens)
-        same = (batch.response_ids == wanted).all(dim=1) & (batch.lengths == len(tokens))
+        same = (batch.tokens.completion_ids == wanted).all(dim=1) & (batch.lengths == len(tokens))
         assert same.any()
         assert float(batch.returns[same][0, 0]) == pytest.approx(expected, abs=1e-5)

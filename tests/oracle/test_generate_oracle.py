@@ -17,7 +17,7 @@ from transformers import GenerationConfig
 
 from lmrl_bench.data.episodes import Prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
-from lmrl_bench.rollouts.draw import draw_tokens
+from lmrl_bench.rollouts.engine import draw_tokens
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -70,10 +70,12 @@ def trl_trainer(trainer_class, algorithm, batch, generated, **settings):
     """A trainer without its constructor: everything that the two methods read is set here."""
     trainer = object.__new__(trainer_class)
     prompts = [
-        ids[mask].tolist() for ids, mask in zip(batch.prompt_ids, batch.prompt_mask, strict=True)
+        ids[mask].tolist()
+        for ids, mask in zip(batch.tokens.prompt_ids, batch.tokens.prompt_mask, strict=True)
     ]
     responses = [
-        ids[mask].tolist() for ids, mask in zip(batch.response_ids, batch.action_mask, strict=True)
+        ids[mask].tolist()
+        for ids, mask in zip(batch.tokens.completion_ids, batch.mask, strict=True)
     ]
     args = SimpleNamespace(
         per_device_train_batch_size=EPISODES, gradient_accumulation_steps=1, steps_per_generation=1,
@@ -122,7 +124,7 @@ def rloo_generated(prompts, responses):
 def compare(algorithm, batch, trainer, *, atol=1e-6):
     """Advantages at the rollout; loss and gradients once both policies have moved alike."""
     theirs = trainer._generate_and_score_completions([{"prompt": ""}] * EPISODES)
-    for row, mask in enumerate(batch.action_mask):
+    for row, mask in enumerate(batch.mask):
         expected = theirs["advantages"][row].expand(int(mask.sum()))
         torch.testing.assert_close(batch.advantages[row][mask], expected, atol=atol, rtol=1e-6)
     moved(algorithm.policy.model, 2, 0.01)
@@ -149,7 +151,7 @@ def same_loss_of_the_same_logprobs(algorithm, batch, trainer, theirs):
     """The two losses, and their gradients, as functions of one tensor of log-probabilities."""
     with torch.no_grad():
         logprobs = algorithm.score(batch).logprobs
-    theirs = {**theirs, **_old_logprobs(batch), "ref_per_token_logps": batch.reference_logprobs}
+    theirs = {**theirs, **_old_logprobs(batch), "ref_per_token_logps": batch.ref_logprobs}
     one, other = (logprobs.clone().requires_grad_(True) for _ in range(2))
     entropies = torch.zeros_like(logprobs)
     trainer._get_per_token_logps_and_entropies = lambda *_, **__: (one, entropies, None)
@@ -164,8 +166,8 @@ def same_loss_of_the_same_logprobs(algorithm, batch, trainer, theirs):
 
 
 def _old_logprobs(batch):
-    old = batch.behaviour_logprobs
-    return {"old_per_token_logps": old, "old_logps": (old * batch.action_mask).sum(dim=1)}
+    old = batch.behavior_logprobs
+    return {"old_per_token_logps": old, "old_logps": (old * batch.mask).sum(dim=1)}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from fixtures.policies import FAMILIES, generate, ragged_prompts, score, tiny_po
 from torch import nn
 from torch.distributions import Categorical
 
+from lmrl_bench.data.episodes import TokenBatch
+
 
 def plain_logits(policy, prompt, response):
     """Logits `(T, V)` for the tokens of one unpadded response, by the model's own forward."""
@@ -60,7 +62,7 @@ def test_values_are_the_head_on_the_unpadded_states(family, value_trunk):
             parameter.add_(0.1 * torch.randn(parameter.shape))
     completions = generate(policy, prompts)
     values = score(policy, prompts, completions).values
-    final = policy.final_values(prompts.ids, prompts.mask, completions.ids, completions.mask)
+    final = policy.final_values(TokenBatch.of(prompts, completions))
     for row in range(len(prompts)):
         prompt = prompts.ids[row, prompts.mask[row]]
         response = completions.ids[row, completions.mask[row]]

@@ -75,10 +75,10 @@ def prepared(name="nlpo", episodes=64, **settings):
 
 def steps(batch):
     """Yields row, column, the token before and the token, where the table is written down."""
-    for row, column in batch.action_mask.nonzero().tolist():
-        before = A if column == 0 else int(batch.response_ids[row, column - 1])
+    for row, column in batch.mask.nonzero().tolist():
+        before = A if column == 0 else int(batch.tokens.completion_ids[row, column - 1])
         if before in MASKED:
-            yield row, column, before, int(batch.response_ids[row, column])
+            yield row, column, before, int(batch.tokens.completion_ids[row, column])
 
 
 def test_probabilities_are_masked_and_renormalised_when_sampled_scored_and_charged():
@@ -86,18 +86,16 @@ def test_probabilities_are_masked_and_renormalised_when_sampled_scored_and_charg
     batch = algorithm.collect()
     with torch.no_grad():
         scored = algorithm.score(batch, entropy=True, full_logits=True)
-    logits = dict(zip(map(tuple, batch.action_mask.nonzero().tolist()), scored.logits, strict=True))
+    logits = dict(zip(map(tuple, batch.mask.nonzero().tolist()), scored.logits, strict=True))
     seen = set()
     for row, column, before, token in steps(batch):
         expected = MASKED[before]
         assert token in expected
         log = torch.tensor(expected[token]).log()
-        for got in (batch.behaviour_logprobs, scored.logprobs):
+        for got in (batch.behavior_logprobs, scored.logprobs):
             torch.testing.assert_close(got[row, column], log, atol=1e-5, rtol=0)
         reference = torch.tensor(MASKED_REFERENCE[before][token]).log()
-        torch.testing.assert_close(
-            batch.reference_logprobs[row, column], reference, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(batch.ref_logprobs[row, column], reference, atol=1e-5, rtol=0)
         whole = torch.zeros(VOCABULARY)
         whole[list(expected)] = torch.tensor(list(expected.values()))
         torch.testing.assert_close(logits[row, column].exp(), whole, atol=1e-6, rtol=0)
@@ -147,7 +145,7 @@ def test_the_released_algorithm_draws_from_the_set_and_scores_without_it():
         assert token in MASKED[before]
         expected = torch.tensor(POLICY_ROWS[before][token]).log()
         torch.testing.assert_close(
-            batch.behaviour_logprobs[row, column], expected, atol=1e-5, rtol=0
+            batch.behavior_logprobs[row, column], expected, atol=1e-5, rtol=0
         )
     # Sampled and scored differ by −log of the kept mass, at most by that after c.
     assert algorithm.collector.sampling_difference == pytest.approx(
@@ -186,11 +184,9 @@ def test_the_mask_in_force_is_the_policy_of_k_iterations_ago():
         algorithm.learn(algorithm.num_timesteps + 1)
     assert len(seen) == len(sets)
     for batch, kept, peak in zip(seen, sets, policy_sets, strict=True):
-        drawn = batch.response_ids[batch.action_mask]
+        drawn = batch.tokens.completion_ids[batch.mask]
         assert set(drawn.tolist()) == kept | {EOS_ID}
         weights = {token: 0.45 if token in peak else 0.06 / 5 for token in kept} | {EOS_ID: 0.04}
         total = sum(weights.values())
         expected = torch.tensor([weights[token] / total for token in drawn.tolist()]).log()
-        torch.testing.assert_close(
-            batch.behaviour_logprobs[batch.action_mask], expected, atol=1e-5, rtol=0
-        )
+        torch.testing.assert_close(batch.behavior_logprobs[batch.mask], expected, atol=1e-5, rtol=0)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from fixtures.policies import count_forwards
 from fixtures.toy import toy_task
-from fixtures.training import ACTING, SMALL, make_algorithm, make_policy
+from fixtures.training import ACTING, SMALL, changed, make_algorithm, make_policy
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lmrl_bench.models.behaviour import TopPMask
@@ -112,8 +112,8 @@ def count_forwards_of(network):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nlpos_mask_reads_what_the_policy_reads(family):
     algorithm, reads = algorithm_and_reads("nlpo", family)
-    mask = count_forwards_of(algorithm.action_mask.network)
-    encoded = count_encodings(algorithm.action_mask.network)
+    mask = count_forwards_of(algorithm.token_filter.network)
+    encoded = count_encodings(algorithm.token_filter.network)
     algorithm.collect()
     assert mask == reads
     assert len(encoded) == (family == "t5")
@@ -129,7 +129,7 @@ def test_the_prompt_of_a_group_is_read_once(name, family):
     encoded, reference = (count_encodings(one) for one in (policy.network, policy.reference))
     reference_reads = count_forwards_of(policy.reference)
     batch = algorithm.collect()
-    width = int(batch.prompt_mask.sum(dim=1).max())
+    width = int(batch.tokens.prompt_mask.sum(dim=1).max())
     seen = (reads[:1], reference_reads) if family == "gpt2" else (encoded, reference)
     assert [one[0] for one in seen] == [(2, width), (2, width)]
     assert len(encoded) == len(reference) == (family == "t5")
@@ -153,10 +153,10 @@ def test_an_update_reads_each_token_once_a_pass(family, name):
     algorithm.update(batch)
     passes = settings.get("epochs", 1)
     steps = passes * math.ceil(len(batch) / settings.get("minibatch_episodes", len(batch)))
-    width = batch.response_ids.shape[1] - (family == "gpt2")
-    width += batch.prompt_ids.shape[1] if family == "gpt2" else 0
+    width = batch.tokens.completion_ids.shape[1] - (family == "gpt2")
+    width += batch.tokens.prompt_ids.shape[1] if family == "gpt2" else 0
     assert tokens_read(reads) <= passes * len(batch) * width
-    with_prompt = sum(columns > width - batch.prompt_ids.shape[1] for _, columns in reads)
+    with_prompt = sum(columns > width - batch.tokens.prompt_ids.shape[1] for _, columns in reads)
     shared = family == "gpt2" and "group_size" in settings
     assert steps <= len(reads) <= steps * (1 + shared), with_prompt
     assert len(encoded) == steps * (family == "t5")
@@ -176,13 +176,14 @@ def test_little_of_what_is_read_is_padding(family, monkeypatch):
         1, 24
     )
     more = torch.nn.functional.pad
-    batch = batch.replace(
-        action_mask=batch.action_mask & (torch.arange(24) < lengths.ceil()),
-        prompt_ids=more(batch.prompt_ids, (40, 0)),
-        prompt_mask=more(batch.prompt_mask, (40, 0)),
+    batch = changed(
+        batch,
+        completion_mask=batch.mask & (torch.arange(24) < lengths.ceil()),
+        prompt_ids=more(batch.tokens.prompt_ids, (40, 0)),
+        prompt_mask=more(batch.tokens.prompt_mask, (40, 0)),
     )
-    prompts = batch.prompt_mask.sum(dim=1) * (family == "gpt2")
-    real, rectangle = batch.tokens + int(prompts.sum()), 32 * (24 + int(prompts.max()))
+    prompts = batch.tokens.prompt_mask.sum(dim=1) * (family == "gpt2")
+    real, rectangle = batch.tokens.n_tokens + int(prompts.sum()), 32 * (24 + int(prompts.max()))
     for work in (algorithm.update, torch.no_grad()(algorithm.score)):
         reads.clear()
         work(batch)
@@ -202,7 +203,7 @@ def test_weights_are_packed_for_longer_responses(tokens, monkeypatch):
     policy = make_policy(max_response_tokens=tokens)
     algorithm = make_algorithm("nlpo", policy=policy, task=toy_task(max_response_tokens=tokens))
     algorithm.collect()
-    models = [policy.model, algorithm.action_mask.model]
+    models = [policy.model, algorithm.token_filter.model]
     assert packed == (models if tokens == 24 else [])
 
 
@@ -234,14 +235,14 @@ def test_logits_are_made_at_the_chosen_tokens_only(name, family):
     with Tensors() as made:
         batch = algorithm.collect()
         algorithm.update(batch)
-    rows, columns = batch.prompt_ids.shape
+    rows, columns = batch.tokens.prompt_ids.shape
     assert columns > 4
     flat = sum(parameter.numel() for parameter in policy.model.parameters())  # TRPO's vectors
     sizes = {shape: size for shape, size in made.sizes.items() if size != flat}
     largest = max(size for shape, size in sizes.items() if shape[-1:] == (vocabulary,))
     weights = policy.network.head.weight.numel()
-    assert largest <= max(batch.tokens * vocabulary, weights, rows * vocabulary)
-    assert largest < rows * (columns + batch.response_ids.shape[1]) * vocabulary / 2
+    assert largest <= max(batch.tokens.n_tokens * vocabulary, weights, rows * vocabulary)
+    assert largest < rows * (columns + batch.tokens.completion_ids.shape[1]) * vocabulary / 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -250,15 +251,13 @@ def test_logits_of_ragged_responses_are_made_at_their_tokens_only(family):
     vocabulary = policy.network.width
     algorithm = make_algorithm("a2c", policy=policy, temperature=4.0, episodes_per_iteration=16)
     batch = algorithm.collect()
-    first = torch.arange(batch.response_ids.shape[1]) == 0
-    batch = batch.replace(
-        action_mask=batch.action_mask & (first | (torch.arange(16) == 0)[:, None])
-    )
+    first = torch.arange(batch.tokens.completion_ids.shape[1]) == 0
+    batch = changed(batch, completion_mask=batch.mask & (first | (torch.arange(16) == 0)[:, None]))
     with Tensors() as made:
         algorithm.update(batch)
     largest = max(size for shape, size in made.sizes.items() if shape[-1:] == (vocabulary,))
-    assert largest <= max(batch.tokens * vocabulary, policy.network.head.weight.numel())
-    assert largest < 0.5 * batch.response_ids.numel() * vocabulary
+    assert largest <= max(batch.tokens.n_tokens * vocabulary, policy.network.head.weight.numel())
+    assert largest < 0.5 * batch.tokens.completion_ids.numel() * vocabulary
 
 
 @pytest.mark.parametrize("family", FAMILIES)

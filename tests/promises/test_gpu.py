@@ -9,7 +9,7 @@ from fixtures.toy import EOS_ID
 from fixtures.training import ACTING, largest_difference, make_algorithm, weights_of
 
 from lmrl_bench.models.behaviour import TopPMask
-from lmrl_bench.rollouts.draw import draw_tokens
+from lmrl_bench.rollouts.engine import draw_tokens
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 GPU = torch.device("cuda")

@@ -127,9 +127,9 @@ def test_supervised_targets_of_a_vocabulary_with_gaps_have_a_probability(tmp_pat
     policy = load(checkpoint(tmp_path, with_gaps()))
     codec = TextCodec(policy.tokenizer, max_prompt_tokens=8, max_response_tokens=8)
     batch = reference_batch(codec, [Sample("0", "a b", ("red house",))], 0, policy.device)
-    assert batch.response_ids.tolist() == [[50, 60, 200]]
+    assert batch.completion_ids.tolist() == [[50, 60, 200]]
     scored = policy.score(
-        batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask,
+        batch,
         policy.make_behaviour(),
     ).logprobs  # fmt: skip
     assert scored.isfinite().all()

@@ -13,6 +13,7 @@ from fixtures.policies import (
 )
 from fixtures.toy import EOS_ID, toy_tokenizer
 
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.models.behaviour import TopPMask
 
 BEHAVIOURS = {
@@ -56,7 +57,7 @@ def test_reference_equal_to_the_policy_has_no_divergence(family):
     policy.make_reference()
     behaviour = policy.make_behaviour(temperature=0.7)
     completions = generate(policy, prompts, behaviour)
-    inputs = (prompts.ids, prompts.mask, completions.ids, completions.mask, behaviour)
+    inputs = (TokenBatch.of(prompts, completions), behaviour)
     with torch.no_grad():
         own = policy.score(*inputs).logprobs
     assert torch.equal(policy.score_reference(*inputs), own)
@@ -103,8 +104,11 @@ def test_padding_amount_and_content_do_not_matter(family, repeated):
     )
     response = torch.where(completions.mask, completions.ids, garbage)
     wide = policy.score(
-        more(ids, (5, 0), value=3), more(prompts.mask, (5, 0)),
-        more(response, (0, 4), value=9), more(completions.mask, (0, 4)), policy.make_behaviour(),
+        TokenBatch(
+            more(ids, (5, 0), value=3), more(prompts.mask, (5, 0)),
+            more(response, (0, 4), value=9), more(completions.mask, (0, 4)),
+        ),
+        policy.make_behaviour(),
     )  # fmt: skip
     width = completions.ids.shape[1]
     for name in ("logprobs", "entropy", "values"):
@@ -122,7 +126,9 @@ def test_garbage_after_the_end_is_bit_identical(family):
     assert completions.terminated.any()
     plain = score(policy, prompts, completions, behaviour)
     response = completions.ids.masked_fill(~completions.mask, 11)
-    garbage = policy.score(prompts.ids, prompts.mask, response, completions.mask, behaviour)
+    garbage = policy.score(
+        TokenBatch(prompts.ids, prompts.mask, response, completions.mask), behaviour
+    )
     assert torch.equal(garbage.logprobs, plain.logprobs)
     assert torch.equal(garbage.entropy, plain.entropy)
 
@@ -170,8 +176,7 @@ def test_a_group_reads_its_prompt_once_with_the_same_gradient(family):
 
     def gradient(rows):
         scores = policy.score(
-            prompts.ids[rows], prompts.mask[rows], completions.ids[rows], completions.mask[rows],
-            policy.make_behaviour(),
+            TokenBatch.of(prompts, completions).select(rows, trim=False), policy.make_behaviour(),
         )  # fmt: skip
         loss = (scores.logprobs * weights[rows]).sum()
         return torch.autograd.grad(loss, list(policy.model.parameters()), allow_unused=True)

@@ -9,6 +9,7 @@ from sb3_contrib import TRPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.envs.token_env import TextGenerationEnv
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rewards.base import RewardFunction, RewardOutput
@@ -107,8 +108,11 @@ def test_token_view_and_episodes_have_the_same_probabilities(family):
         done = terminated or truncated
     response = torch.tensor([tokens])
     scores = policy.score(
-        inputs["prompt_ids"], inputs["prompt_mask"], response,
-        torch.ones_like(response, dtype=torch.bool), policy.behaviour,
+        TokenBatch(
+            inputs["prompt_ids"].long(), inputs["prompt_mask"].bool(), response,
+            torch.ones_like(response, dtype=torch.bool),
+        ),
+        policy.behaviour,
     )  # fmt: skip
     torch.testing.assert_close(scores.logprobs[0], torch.tensor(logprobs), atol=1e-5, rtol=0)
 

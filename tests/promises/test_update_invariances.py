@@ -12,10 +12,10 @@ import torch
 from fixtures.policies import FAMILIES, generate, ragged_prompts, score, tiny_policy
 from fixtures.tables import D, letter_algorithm, letter_task, own_acting, table_of, table_policy
 from fixtures.toy import PAD_ID, toy_samples, toy_task, toy_tokenizer
-from fixtures.training import largest_difference, make_algorithm, weights_of
+from fixtures.training import changed, largest_difference, make_algorithm, weights_of
 
 import lmrl_bench.models.scoring as scoring
-from lmrl_bench.data.episodes import Prompts
+from lmrl_bench.data.episodes import Prompts, TokenBatch
 from lmrl_bench.data.tokenization import TextCodec
 
 LENGTHS = (8, 3, 1, 5, 2, 8, 6, 4)
@@ -35,15 +35,13 @@ def algorithm_of(name, family="gpt2", **settings):
 
 def ragged(batch):
     """The batch with its responses cut to many lengths, and random rewards; what the policy said stays true."""
-    mask = batch.action_mask & (
-        torch.arange(batch.response_ids.shape[1]) < torch.tensor(LENGTHS)[:, None]
+    mask = batch.mask & (
+        torch.arange(batch.tokens.completion_ids.shape[1]) < torch.tensor(LENGTHS)[:, None]
     )
-    fields = {
-        name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch._TOKEN_FIELDS[1:]
-    }
+    fields = {name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch.TOKEN_FIELDS}
     rng = torch.Generator().manual_seed(3)
     fields["rewards"] = torch.randn(mask.shape, generator=rng).masked_fill(~mask, 0.0)
-    return batch.replace(action_mask=mask, **fields)
+    return changed(batch, completion_mask=mask, **fields)
 
 
 def estimated(algorithm, batch):
@@ -60,7 +58,7 @@ def updated(name, change=lambda batch: batch, *, stays=False, **settings):
     """
     algorithm = algorithm_of(name, **settings)
     batch = estimated(algorithm, ragged(algorithm.collect()))
-    assert len(batch.advantages[batch.action_mask].unique()) > 4
+    assert len(batch.advantages[batch.mask].unique()) > 4
     batch = change(batch)
     if stays:
         assert_estimates_stay(algorithm, batch)
@@ -68,7 +66,7 @@ def updated(name, change=lambda batch: batch, *, stays=False, **settings):
 
 
 def assert_estimates_stay(algorithm, batch):
-    again, mask = estimated(algorithm, batch), batch.action_mask
+    again, mask = estimated(algorithm, batch), batch.mask
     for field in ("advantages", "returns"):
         torch.testing.assert_close(getattr(again, field)[mask], getattr(batch, field)[mask])
 
@@ -101,12 +99,16 @@ def test_the_split_into_micro_batches_changes_nothing(name, family):
 def wider(batch):
     """More padding on both sides, with other ids in it."""
     pad = torch.nn.functional.pad
-    wide = {name: pad(getattr(batch, name), (0, 3)) for name in batch._TOKEN_FIELDS}
-    return batch.replace(
-        response_ids=pad(batch.response_ids, (0, 3), value=7),
-        prompt_ids=pad(batch.prompt_ids.masked_fill(~batch.prompt_mask, 9), (2, 0), value=5),
-        prompt_mask=pad(batch.prompt_mask, (2, 0)),
-        allowed=None if batch.allowed is None else pad(batch.allowed, (0, 0, 0, 3)),
+    wide = {name: pad(getattr(batch, name), (0, 3)) for name in batch.TOKEN_FIELDS}
+    return changed(
+        batch,
+        completion_mask=pad(batch.mask, (0, 3)),
+        completion_ids=pad(batch.tokens.completion_ids, (0, 3), value=7),
+        prompt_ids=pad(
+            batch.tokens.prompt_ids.masked_fill(~batch.tokens.prompt_mask, 9), (2, 0), value=5
+        ),
+        prompt_mask=pad(batch.tokens.prompt_mask, (2, 0)),
+        allowed=None if batch.tokens.allowed is None else pad(batch.tokens.allowed, (0, 0, 0, 3)),
         **wide,
     )
 
@@ -126,15 +128,15 @@ def test_padding_and_the_order_of_episodes_and_groups_change_nothing(name, famil
 
 def with_environment_text(batch):
     """Two tokens of each long response become the environment's, with garbage in every field."""
-    inside = torch.zeros_like(batch.action_mask)
+    inside = torch.zeros_like(batch.mask)
     inside[:, 2:4] = batch.lengths[:, None] > 4
-    mask = batch.action_mask & ~inside
+    mask = batch.mask & ~inside
     assert inside.any()
-    return batch.replace(action_mask=mask), inside
+    return changed(batch, completion_mask=mask), inside
 
 
 def dirty(batch, where):
-    names = [name for name in batch._TOKEN_FIELDS if name != "action_mask"]
+    names = batch.TOKEN_FIELDS
     return batch.replace(
         **{name: getattr(batch, name).masked_fill(where, math.nan) for name in names}
     )
@@ -146,11 +148,11 @@ def test_garbage_after_the_end_and_at_environment_text_is_bit_identical(name, fa
         return with_environment_text(batch)[0]
 
     def garbage(batch):
-        changed, inside = with_environment_text(batch)
-        after = torch.arange(batch.response_ids.shape[1]) >= batch.lengths[:, None]
+        holed, inside = with_environment_text(batch)
+        after = torch.arange(batch.tokens.completion_ids.shape[1]) >= batch.lengths[:, None]
         noise = torch.randint(2, 45, after.shape, generator=torch.Generator().manual_seed(0))
-        changed = changed.replace(response_ids=torch.where(after, noise, changed.response_ids))
-        return dirty(changed, after | inside)
+        ids = torch.where(after, noise, holed.tokens.completion_ids)
+        return dirty(changed(holed, completion_ids=ids), after | inside)
 
     before, numbers, one = updated(name, clean, family=family)
     _, same, other = updated(name, garbage, family=family)
@@ -169,7 +171,7 @@ def inserted(batch):
 
     A table policy sees the last token only, so that its next token has the same distribution as without.
     """
-    rows, width = batch.response_ids.shape
+    rows, width = batch.tokens.completion_ids.shape
     long = batch.lengths > 1
     after = torch.where(long[:, None], 2, 0)  # by how much what follows moves
     columns = torch.arange(width).expand(rows, -1)
@@ -180,14 +182,15 @@ def inserted(batch):
         places = target.view(rows, width, *[1] * (values.dim() - 2)).expand_as(values)
         return wide.scatter(1, places, values)
 
-    fields = {name: moved(getattr(batch, name)) for name in batch._TOKEN_FIELDS}
-    ids = moved(batch.response_ids, PAD_ID)
-    ids[long, 1], ids[long, 2] = D, batch.response_ids[long, 0]
+    fields = {name: moved(getattr(batch, name)) for name in batch.TOKEN_FIELDS}
+    ids = moved(batch.tokens.completion_ids, PAD_ID)
+    ids[long, 1], ids[long, 2] = D, batch.tokens.completion_ids[long, 0]
     for values in fields.values():
-        if values.dtype != torch.bool:
-            values[long, 1:3] = 5.0
-    allowed = None if batch.allowed is None else moved(batch.allowed)
-    return batch.replace(response_ids=ids, allowed=allowed, **fields)
+        values[long, 1:3] = 5.0
+    allowed = None if batch.tokens.allowed is None else moved(batch.tokens.allowed)
+    return changed(
+        batch, completion_mask=moved(batch.mask), completion_ids=ids, allowed=allowed, **fields
+    )
 
 
 @pytest.mark.parametrize("name", own_acting())
@@ -272,18 +275,18 @@ def test_how_many_rows_and_logits_are_computed_at_once_does_not_matter(family, m
     policy.make_reference()
     behaviour = policy.make_behaviour(min_tokens=3)
     done = generate(policy, prompts, behaviour)
-    inputs = (prompts.ids, prompts.mask, done.ids, done.mask)
+    tokens = TokenBatch.of(prompts, done)
 
     @torch.no_grad()
     def everything():
-        scores = policy.score(*inputs, behaviour)
-        reference = policy.score_reference(*inputs, behaviour)
+        scores = policy.score(tokens, behaviour)
+        reference = policy.score_reference(tokens, behaviour)
         return (
             scores.logprobs,
             scores.values,
             scores.entropy,
             reference,
-            policy.final_values(*inputs),
+            policy.final_values(tokens),
         )
 
     whole = everything()
@@ -313,8 +316,8 @@ def test_two_threads_give_the_numbers_of_one_up_to_rounding():
     finally:
         torch.set_num_threads(before)
     (one, stats, weights), (two, other_stats, other_weights) = found
-    assert torch.equal(one.response_ids, two.response_ids)
-    torch.testing.assert_close(one.behaviour_logprobs, two.behaviour_logprobs, atol=1e-5, rtol=0)
+    assert torch.equal(one.tokens.completion_ids, two.response_ids)
+    torch.testing.assert_close(one.behavior_logprobs, two.behavior_logprobs, atol=1e-5, rtol=0)
     torch.testing.assert_close(one.advantages, two.advantages, atol=1e-5, rtol=0)
     assert stats.gradient_norm == pytest.approx(other_stats.gradient_norm, rel=1e-3)
     assert largest_difference(weights, other_weights) < 1e-4

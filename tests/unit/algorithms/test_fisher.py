@@ -51,7 +51,7 @@ def test_the_product_is_the_kl_differentiated_twice(family, micro_batch_tokens):
     with twice_differentiable():
         logprobs = algorithm._distribution(batch)
         kl = categorical_kl(logprobs.detach(), logprobs)
-        slope = flat((kl * algorithm.weights(batch)[batch.action_mask]).sum(), create_graph=True)
+        slope = flat((kl * algorithm.weights(batch)[batch.mask]).sum(), create_graph=True)
     vector = torch.randn(slope.shape, generator=torch.Generator().manual_seed(2))
     expected = flat(slope.dot(vector))
     found = algorithm._fisher_product(batch)(vector)

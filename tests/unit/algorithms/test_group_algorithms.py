@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.toy import ToyReward, toy_task
-from fixtures.training import WITHOUT_CRITIC, make_algorithm, make_policy, weights_of
+from fixtures.training import WITHOUT_CRITIC, changed, make_algorithm, make_policy, weights_of
 from pydantic import ValidationError
 
 from lmrl_bench.algorithms import ALGORITHMS
@@ -32,15 +32,15 @@ def exact(name, **settings):
 def scored(algorithm, scores=(0.1, 0.9, 0.4, 0.5, -1.0, 2.0, 0.3, 0.3)):
     """Eight ragged responses with these scores, and the algorithm's advantages of them."""
     batch = algorithm.collect()
-    columns = torch.arange(batch.response_ids.shape[1])
-    mask = batch.action_mask & (columns[None, :] < LENGTHS[:, None])
+    columns = torch.arange(batch.tokens.completion_ids.shape[1])
+    mask = batch.mask & (columns[None, :] < LENGTHS[:, None])
     scores = torch.tensor(scores)
     rewards = f.token_rewards(scores, torch.zeros_like(batch.rewards), mask)
     fields = {
         name: getattr(batch, name).masked_fill(~mask, 0.0)
-        for name in ("behaviour_logprobs", "reference_logprobs")
+        for name in ("behavior_logprobs", "ref_logprobs")
     }
-    batch = batch.replace(action_mask=mask, scores=scores, rewards=rewards, **fields)
+    batch = changed(batch, completion_mask=mask, scores=scores, rewards=rewards, **fields)
     advantages, returns = algorithm.advantages(batch)
     return batch.replace(advantages=advantages, returns=returns)
 
@@ -135,7 +135,7 @@ class TestIdentities:
         close(gradient(reinforce, batch), gradient(grpo, batch.replace(advantages=relative)))
         left_out, _ = rloo.advantages(batch)
         torch.testing.assert_close(batch.advantages * 8 / 7, left_out)
-        expected = gradient(rloo, batch.replace(advantages=left_out)) * 8 / batch.tokens
+        expected = gradient(rloo, batch.replace(advantages=left_out)) * 8 / batch.tokens.n_tokens
         close(gradient(reinforce, batch), expected * 7 / 8)
 
     @pytest.mark.parametrize("name", WITHOUT_CRITIC)
@@ -146,7 +146,7 @@ class TestIdentities:
         logprobs = algorithm.score(batch, values=False).logprobs
         weights = algorithm.weights(batch)
         if name == "rloo":
-            weights = batch.action_mask.float() / len(batch)
+            weights = batch.mask.float() / len(batch)
         parameters = list(algorithm.policy.model.parameters())
         parts = torch.autograd.grad(-(weights * logprobs * batch.advantages).sum(), parameters)
         expected = torch.cat([part.flatten() for part in parts])
@@ -309,7 +309,8 @@ class TestGRPO:
         }
         for aggregation, (short, long) in expected.items():
             algorithm = exact("grpo", aggregation=aggregation)
-            batch = scored(algorithm).select([0, 1], trim=False).replace(action_mask=mask)
+            batch = scored(algorithm).select([0, 1], trim=False)
+            batch = changed(batch, completion_mask=mask)
             weights = algorithm.weights(batch)
             assert weights[0].tolist() == pytest.approx([short] * 2 + [0.0] * 6)
             assert weights[1].tolist() == pytest.approx([long] * 6 + [0.0] * 2)
@@ -323,7 +324,7 @@ class TestGRPO:
         algorithm = exact("grpo", clip_range=0.2, clip_range_high=0.3, epochs=2)
         batch = scored(algorithm)
         shifted = batch.replace(
-            behaviour_logprobs=batch.behaviour_logprobs - torch.tensor(1.25).log()
+            behavior_logprobs=batch.behavior_logprobs - torch.tensor(1.25).log()
         )
         assert algorithm.update(shifted).first_clip_fraction == 0.0
         narrow = exact("grpo", clip_range=0.2)
@@ -371,7 +372,7 @@ class TestRLOO:
         algorithm = exact("rloo", clip_range=0.2)
         batch = scored(algorithm, (1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0))
         shift = math.log(1.1)
-        moved_away = batch.replace(behaviour_logprobs=batch.behaviour_logprobs - shift)
+        moved_away = batch.replace(behavior_logprobs=batch.behavior_logprobs - shift)
         rows = [0, 2]  # 8 tokens and 1 token, both better than the others
         long, short = (
             gradient(exact("rloo", clip_range=0.2), moved_away.select([row])) for row in rows
@@ -381,14 +382,14 @@ class TestRLOO:
         assert bool(short.any())
         stats = algorithm.update(moved_away)
         # Clipped are the responses of two tokens or more: 1.1² > 1.2.
-        assert stats.first_clip_fraction == pytest.approx(1.0 - 1.0 / batch.tokens)
+        assert stats.first_clip_fraction == pytest.approx(1.0 - 1.0 / batch.tokens.n_tokens)
 
     def test_dense_rewards_and_the_kl_charge_are_part_of_the_return(self):
         task = toy_task(reward=ToyReward(token_bonus=0.25))
         algorithm = make_algorithm("rloo", task=task, kl={"coefficient": 0.3})
         moved(algorithm)
         batch = algorithm.collect()
-        log_ratio = batch.behaviour_logprobs - batch.reference_logprobs
+        log_ratio = batch.behavior_logprobs - batch.ref_logprobs
         expected = batch.scores + 0.25 * batch.lengths - 0.3 * log_ratio.sum(dim=1)
         assert float(log_ratio.abs().max()) > 0.01
         torch.testing.assert_close(batch.returns[:, 0], expected, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,7 @@
 """Identities between algorithms, and what sets NLPO apart from PPO."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from fixtures.training import largest_difference, make_algorithm, weights_of
@@ -58,7 +60,7 @@ class TestNLPOMask:
 
         def watch(stats):
             pairs = zip(
-                algorithm.action_mask.model.parameters(),
+                algorithm.token_filter.model.parameters(),
                 algorithm.policy.model.parameters(),
                 strict=True,
             )
@@ -79,7 +81,7 @@ class TestNLPOMask:
         with torch.no_grad():
             logits = algorithm.score(batch, full_logits=True).logits
             raw = algorithm.policy.score(
-                batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask,
+                replace(batch.tokens, allowed=None),
                 algorithm.behaviour, full_logits=True,
             ).logits  # fmt: skip
         torch.testing.assert_close(logits.exp().sum(-1), torch.ones(len(logits)))
@@ -101,19 +103,19 @@ class TestNLPOMask:
 
     def test_the_released_mask_never_moves_and_log_probabilities_are_the_unmasked_ones(self):
         algorithm = make_algorithm("nlpo_released", learning_rate=1e-2, total_tokens=150)
-        start = [p.clone() for p in algorithm.action_mask.model.parameters()]
+        start = [p.clone() for p in algorithm.token_filter.model.parameters()]
         algorithm.learn()
         assert all(
             torch.equal(one, other)
-            for one, other in zip(start, algorithm.action_mask.model.parameters(), strict=True)
+            for one, other in zip(start, algorithm.token_filter.model.parameters(), strict=True)
         )
         batch = algorithm.collect()
         with torch.no_grad():
             raw = algorithm.policy.score(
-                batch.prompt_ids, batch.prompt_mask, batch.response_ids, batch.action_mask,
+                batch.tokens,
                 algorithm.behaviour,
             ).logprobs  # fmt: skip
-        assert torch.equal(raw, batch.behaviour_logprobs)
+        assert torch.equal(raw, batch.behavior_logprobs)
 
 
 def test_streams_of_one_seed_differ_by_name():

@@ -4,17 +4,15 @@ import math
 
 import pytest
 import torch
-from fixtures.training import ACTING, largest_difference, make_algorithm, weights_of
+from fixtures.training import ACTING, changed, largest_difference, make_algorithm, weights_of
 
 
 def ragged(batch):
     """The batch with responses cut to many lengths; what policies said of the rest stays true."""
     lengths = torch.tensor([8, 3, 1, 5, 2, 8, 6, 4])[:, None]
-    mask = batch.action_mask & (torch.arange(batch.response_ids.shape[1])[None, :] < lengths)
-    fields = {
-        name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch._TOKEN_FIELDS[1:]
-    }
-    return batch.replace(action_mask=mask, **fields)
+    mask = batch.mask & (torch.arange(batch.tokens.completion_ids.shape[1])[None, :] < lengths)
+    fields = {name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch.TOKEN_FIELDS}
+    return changed(batch, completion_mask=mask, **fields)
 
 
 def updated(name, batch=None, **settings):
@@ -44,13 +42,13 @@ def test_the_split_into_micro_batches_changes_nothing(name, aggregation):
 def test_garbage_after_the_end_changes_nothing(name):
     """Pitfall B2: bit for bit, in parameters and numbers."""
     clean, batch, stats = updated(name)
-    assert not bool(batch.action_mask.all())
-    dead = ~batch.action_mask
+    assert not bool(batch.mask.all())
+    dead = ~batch.mask
     garbage = {
         field: getattr(batch, field).masked_fill(dead, math.nan)
         for field in (
-            "behaviour_logprobs",
-            "reference_logprobs",
+            "behavior_logprobs",
+            "ref_logprobs",
             "values",
             "rewards",
             "advantages",
@@ -58,10 +56,10 @@ def test_garbage_after_the_end_changes_nothing(name):
         )
     }
     noise = torch.randint(
-        2, 45, batch.response_ids.shape, generator=torch.Generator().manual_seed(0)
+        2, 45, batch.tokens.completion_ids.shape, generator=torch.Generator().manual_seed(0)
     )
-    dirty_batch = batch.replace(
-        response_ids=torch.where(dead, noise, batch.response_ids), **garbage
+    dirty_batch = changed(
+        batch, completion_ids=torch.where(dead, noise, batch.tokens.completion_ids), **garbage
     )
     dirty, _, dirty_stats = updated(name, dirty_batch)
     assert stats == dirty_stats
@@ -72,14 +70,17 @@ def test_garbage_after_the_end_changes_nothing(name):
 def test_more_padding_and_another_order_change_nothing(name):
     plain, batch, _ = updated(name, fisher_fraction=1.0) if name == "trpo" else updated(name)
     wide = {
-        field: torch.nn.functional.pad(getattr(batch, field), (0, 3))
-        for field in (*batch._TOKEN_FIELDS, "response_ids")
+        field: torch.nn.functional.pad(
+            getattr(batch, field) if field in batch.TOKEN_FIELDS else getattr(batch.tokens, field),
+            (0, 3),
+        )
+        for field in (*batch.TOKEN_FIELDS, "completion_ids", "completion_mask")
     }
     prompts = {
-        field: torch.nn.functional.pad(getattr(batch, field), (2, 0))
+        field: torch.nn.functional.pad(getattr(batch.tokens, field), (2, 0))
         for field in ("prompt_ids", "prompt_mask")
     }
-    moved = batch.replace(**wide, **prompts).select([3, 1, 7, 0, 2, 6, 5, 4], trim=False)
+    moved = changed(batch, **wide, **prompts).select([3, 1, 7, 0, 2, 6, 5, 4], trim=False)
     settings = {"fisher_fraction": 1.0} if name == "trpo" else {}
     other, _, _ = updated(name, moved, **settings)
     model = [key for key in plain if "value" not in key]  # TRPO's critic shuffles rows
@@ -92,9 +93,10 @@ def test_a_lone_eos_is_a_response():
     """Pitfall B10: length-1 replies give finite numbers."""
     algorithm = make_algorithm("ppo")
     batch = algorithm.collect()
-    first = torch.arange(batch.response_ids.shape[1]) == 0
-    short = batch.replace(
-        action_mask=first.expand_as(batch.action_mask).clone(),
+    first = torch.arange(batch.tokens.completion_ids.shape[1]) == 0
+    short = changed(
+        batch,
+        completion_mask=first.expand_as(batch.mask).clone(),
         advantages=batch.advantages.masked_fill(~first, 0.0),
     )
     stats = algorithm.update(short)

@@ -22,7 +22,7 @@ from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import AlgorithmError, DivergedError, RewardNotFiniteError
-from lmrl_bench.data.episodes import EpisodeBatch
+from lmrl_bench.data.episodes import Episodes
 from lmrl_bench.rewards.base import RewardOutput
 from lmrl_bench.runs.fidelity import FidelityWatch
 
@@ -136,7 +136,7 @@ def test_the_kl_that_is_logged_is_the_kl_that_is_charged(name):
     )
     algorithm.learn(100)
     batch, stats = algorithm.collect(), algorithm.collector.rollout_stats
-    kl = (batch.behaviour_logprobs - batch.reference_logprobs).masked_fill(~batch.action_mask, 0)
+    kl = (batch.behavior_logprobs - batch.ref_logprobs).masked_fill(~batch.mask, 0)
     assert abs(stats.kl) > 1e-3
     assert stats.kl == pytest.approx(float(kl.sum(1).mean()), rel=1e-5)
     charged = batch.scores - batch.rewards.sum(1)
@@ -331,7 +331,7 @@ def test_none_learns_nothing():
     before = weights_of(policy)
     algorithm = make_algorithm("none", policy=policy)
     assert algorithm.learn(after_iteration=pytest.fail) is algorithm
-    assert algorithm.action_mask is None
+    assert algorithm.token_filter is None
     algorithm.load_state_dict(algorithm.state_dict())
     assert all(torch.equal(before[k], v) for k, v in weights_of(policy).items())
 
@@ -384,7 +384,7 @@ def test_finished_episodes_lie_on_the_policys_device(monkeypatch):
         moved.append((device, bool(batch.advantages.any())))
         return batch
 
-    monkeypatch.setattr(EpisodeBatch, "to", to)
+    monkeypatch.setattr(Episodes, "to", to)
     algorithm = make_algorithm("trpo")
     algorithm.collect()
     assert moved == [(algorithm.policy.device, True)]

@@ -76,8 +76,8 @@ def test_eos_is_learnt_and_several_references_take_turns():
     one, two = (
         reference_batch(algorithm._codec, [twice], turn, torch.device("cpu")) for turn in (0, 1)
     )
-    assert one.tokens < two.tokens
-    assert int(one.response_ids[0, one.tokens - 1]) == algorithm._codec.eos_id
+    assert one.n_tokens < two.n_tokens
+    assert int(one.completion_ids[0, one.n_tokens - 1]) == algorithm._codec.eos_id
     assert bool(one.terminated[0])
 
 

@@ -78,7 +78,7 @@ def test_fisher_product_equals_finite_differences(family):
     def slope(distance):
         vector_to_parameters(old + distance * vector, parameters)
         after = algorithm._distribution(batch)
-        kl = (categorical_kl(before, after) * algorithm.weights(batch)[batch.action_mask]).sum()
+        kl = (categorical_kl(before, after) * algorithm.weights(batch)[batch.mask]).sum()
         gradient = torch.autograd.grad(kl, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([part.reshape(-1) for part in gradient])
 
@@ -99,9 +99,9 @@ def test_an_accepted_step_keeps_its_promises(family):
     stats = algorithm.update(batch)
     with torch.no_grad():
         after = algorithm._distribution(batch)
-        ratio = (algorithm.score(batch).logprobs - batch.behaviour_logprobs).exp()
+        ratio = (algorithm.score(batch).logprobs - batch.behavior_logprobs).exp()
     weights = algorithm.weights(batch)
-    kl = float((categorical_kl(before, after) * weights[batch.action_mask]).sum())
+    kl = float((categorical_kl(before, after) * weights[batch.mask]).sum())
     assert 0.0 < kl <= 0.005
     assert stats.approx_kl == pytest.approx(kl, rel=1e-3)
     advantages = algorithm.normalized(batch).advantages

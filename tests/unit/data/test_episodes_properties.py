@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.data.episodes import Completions, EpisodeBatch, Prompts
+from lmrl_bench.data.episodes import Completions, Episodes, Prompts, TokenBatch
 
 SHAPES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 7)), min_size=1, max_size=6)
 
@@ -20,17 +20,16 @@ def batch_of(shapes, extra=2):
     rows, prompts = len(shapes), torch.tensor([prompt for prompt, _ in shapes]).unsqueeze(1)
     responses = torch.tensor([response for _, response in shapes]).unsqueeze(1)
     n_prompt, n_response = int(prompts.max()) + extra, int(responses.max()) + extra
-    fields = {
-        name: torch.randn(rows, n_response, generator=rng)
-        for name in EpisodeBatch._TOKEN_FIELDS
-        if name != "action_mask"
-    }
-    terminated = torch.arange(rows) % 2 == 0
-    return EpisodeBatch(
+    fields = {name: torch.randn(rows, n_response, generator=rng) for name in Episodes.TOKEN_FIELDS}
+    tokens = TokenBatch(
         prompt_ids=torch.randint(0, 50, (rows, n_prompt), generator=rng),
         prompt_mask=torch.arange(n_prompt) >= n_prompt - prompts,
-        response_ids=torch.randint(0, 50, (rows, n_response), generator=rng),
-        action_mask=torch.arange(n_response) < responses,
+        completion_ids=torch.randint(0, 50, (rows, n_response), generator=rng),
+        completion_mask=torch.arange(n_response) < responses,
+    )
+    terminated = torch.arange(rows) % 2 == 0
+    return Episodes(
+        tokens=tokens,
         scores=torch.randn(rows, generator=rng),
         terminated=terminated,
         truncated=~terminated,
@@ -42,11 +41,18 @@ def batch_of(shapes, extra=2):
     )
 
 
+def both(episodes, name):
+    """Returns a field of the episodes or of their tokens."""
+    return getattr(episodes if hasattr(episodes, name) else episodes.tokens, name)
+
+
 def test_the_whole_batch_moves_to_a_device():
     batch = batch_of([(2, 3), (4, 1)])
     moved = batch.to(torch.device("meta"))
-    for field in dataclasses.fields(moved):
-        value, before = getattr(moved, field.name), getattr(batch, field.name)
+    for field in (*dataclasses.fields(moved), *dataclasses.fields(moved.tokens)):
+        if field.name == "tokens":
+            continue
+        value, before = both(moved, field.name), both(batch, field.name)
         for tensor in value.values() if isinstance(value, dict) else [value]:
             if isinstance(tensor, torch.Tensor):
                 assert tensor.is_meta, field.name
@@ -63,19 +69,21 @@ def test_selecting_rows_keeps_every_real_token(shapes, data):
         part = batch.select(rows, trim=trim)
         assert len(part) == len(rows)
         for place, row in enumerate(rows):
-            kept, whole = part.prompt_mask[place], batch.prompt_mask[row]
-            assert torch.equal(part.prompt_ids[place][kept], batch.prompt_ids[row][whole])
-            kept, whole = part.action_mask[place], batch.action_mask[row]
-            for name in ("response_ids", *batch._TOKEN_FIELDS[1:]):
-                one, other = getattr(part, name)[place][kept], getattr(batch, name)[row][whole]
+            kept, whole = part.tokens.prompt_mask[place], batch.tokens.prompt_mask[row]
+            assert torch.equal(
+                part.tokens.prompt_ids[place][kept], batch.tokens.prompt_ids[row][whole]
+            )
+            kept, whole = part.mask[place], batch.mask[row]
+            for name in ("completion_ids", *batch.TOKEN_FIELDS):
+                one, other = both(part, name)[place][kept], both(batch, name)[row][whole]
                 assert torch.equal(one, other), name
             assert part.scores[place] == batch.scores[row]
             assert part.components["part"][place] == batch.components["part"][row]
             assert (part.sample_ids[place], part.texts[place]) == (f"s{row}", f"t{row}")
             assert part.group_ids[place] == row // 2
         if trim:
-            assert part.prompt_mask.any(dim=0).all()
-            assert part.action_mask.any(dim=0).all()
+            assert part.tokens.prompt_mask.any(dim=0).all()
+            assert part.mask.any(dim=0).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,8 +93,8 @@ def test_selecting_in_two_steps_is_selecting_at_once(shapes, data):
     first = data.draw(st.lists(st.integers(0, len(shapes) - 1), min_size=1, max_size=6))
     second = data.draw(st.lists(st.integers(0, len(first) - 1), min_size=1, max_size=6))
     one, other = batch.select(first).select(second), batch.select([first[row] for row in second])
-    for field in dataclasses.fields(EpisodeBatch):
-        left, right = getattr(one, field.name), getattr(other, field.name)
+    for field in (*dataclasses.fields(Episodes), *dataclasses.fields(TokenBatch)):
+        left, right = both(one, field.name), both(other, field.name)
         if isinstance(left, torch.Tensor):
             assert torch.equal(left, right), field.name
 
@@ -97,28 +105,29 @@ def test_lengths_count_tokens_not_columns(shapes):
     """Pitfalls B7, E5: environment tokens inside a response belong to its length and not to the policy's tokens."""
     batch = batch_of(shapes)
     assert batch.lengths.tolist() == [response for _, response in shapes]
-    assert batch.tokens == sum(response for _, response in shapes)
-    mask = batch.action_mask.clone()
+    assert batch.tokens.n_tokens == sum(response for _, response in shapes)
+    mask = batch.mask.clone()
     inner = [row for row, (_, response) in enumerate(shapes) if response > 1]
     mask[inner, 0] = False
-    holed = batch.replace(action_mask=mask)
+    holed = batch.replace(tokens=dataclasses.replace(batch.tokens, completion_mask=mask))
     assert holed.lengths.tolist() == batch.lengths.tolist()
-    assert holed.tokens == batch.tokens - len(inner)
+    assert holed.tokens.n_tokens == batch.tokens.n_tokens - len(inner)
 
 
-TOKEN_FIELDS = ("response_ids", *EpisodeBatch._TOKEN_FIELDS, "prompt_ids", "prompt_mask")
+IDS = tuple(field.name for field in dataclasses.fields(TokenBatch) if field.name != "allowed")
 
 
-@pytest.mark.parametrize("name", [*TOKEN_FIELDS, *EpisodeBatch._EPISODE_FIELDS])
+@pytest.mark.parametrize("name", [*IDS, *Episodes.TOKEN_FIELDS, *Episodes.EPISODE_FIELDS])
 def test_a_field_of_another_shape_is_refused(name):
     """Pitfall A10: nothing is broadcast or cut in silence."""
     batch = batch_of([(2, 3), (4, 5), (1, 1)])
-    value = getattr(batch, name)
+    value = both(batch, name)
     wrong = [value[:2], value[:1]]
     wrong += [value[:, :-1], value[:, :1]] if value.ndim == 2 else [value.unsqueeze(1)]
     for changed in wrong:
-        with pytest.raises(ValueError, match=r"has shape .*, expected"):
-            batch.replace(**{name: changed})
+        whole = batch.tokens if name in IDS else batch
+        with pytest.raises(ValueError, match=r"has shape .*, expected|prompts for"):
+            dataclasses.replace(whole, **{name: changed})
 
 
 def test_completions_and_prompts_of_another_shape_are_refused():

@@ -11,6 +11,7 @@ from fixtures.toy import toy_tokenizer
 
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig, RunConfig
 from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.models import adapters as module
 from lmrl_bench.models.fingerprints import model_digests
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -39,9 +40,7 @@ def load(folder, **options):
 
 
 def scores(policy, prompts, completions, score="score"):
-    found = getattr(policy, score)(
-        prompts.ids, prompts.mask, completions.ids, completions.mask, policy.make_behaviour()
-    )
+    found = getattr(policy, score)(TokenBatch.of(prompts, completions), policy.make_behaviour())
     return found if score == "score_reference" else found.logprobs
 
 

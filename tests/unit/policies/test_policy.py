@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
@@ -91,7 +92,7 @@ def test_reference_is_frozen_apart_and_unsaved():
         policy.optimizer.step()
     after = policy.reference.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    inputs = (prompts.ids, prompts.mask, completions.ids, completions.mask, policy.make_behaviour())
+    inputs = (TokenBatch.of(prompts, completions), policy.make_behaviour())
     assert (policy.score_reference(*inputs) - policy.score(*inputs).logprobs).abs().max() > 1e-3
 
 
@@ -109,13 +110,13 @@ def test_values_alone_are_those_of_a_scoring(family, value_trunk):
     policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts()
     torch.nn.init.normal_(policy.value_head.weight)
     completions = generate(policy, prompts)
-    inputs = (prompts.ids, prompts.mask, completions.ids, completions.mask)
-    scored = policy.score(*inputs, policy.make_behaviour()).values
+    tokens = TokenBatch.of(prompts, completions)
+    scored = policy.score(tokens, policy.make_behaviour()).values
     assert scored.abs().max() > 0.1
-    torch.testing.assert_close(policy.values(*inputs), scored)
+    torch.testing.assert_close(policy.values(tokens), scored)
     seen = count_forwards(policy)
     with torch.no_grad():
-        torch.testing.assert_close(policy.values(*inputs), scored)
+        torch.testing.assert_close(policy.values(tokens), scored)
     assert bool(seen) == (value_trunk != "separate")
 
 
@@ -123,9 +124,7 @@ def test_reference_must_be_made():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(2)
     completions = generate(policy, prompts)
     with pytest.raises(ValueError, match="make_reference"):
-        policy.score_reference(
-            prompts.ids, prompts.mask, completions.ids, completions.mask, policy.make_behaviour()
-        )
+        policy.score_reference(TokenBatch.of(prompts, completions), policy.make_behaviour())
 
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
@@ -147,7 +146,9 @@ def test_environment_tokens_are_read_but_not_scored():
     full = score(policy, prompts, completions)
     holes = completions.mask.clone()
     holes[:, 1:3] = False
-    part = policy.score(prompts.ids, prompts.mask, completions.ids, holes, policy.make_behaviour())
+    part = policy.score(
+        TokenBatch(prompts.ids, prompts.mask, completions.ids, holes), policy.make_behaviour()
+    )
     torch.testing.assert_close(part.logprobs, full.logprobs * holes, atol=1e-6, rtol=0)
 
 
@@ -157,13 +158,15 @@ def test_rows_without_tokens_give_zeros():
     nothing = torch.zeros_like(completions.mask)
     with torch.no_grad():
         scores = policy.score(
-            prompts.ids, prompts.mask, completions.ids, nothing, policy.make_behaviour()
+            TokenBatch(prompts.ids, prompts.mask, completions.ids, nothing), policy.make_behaviour()
         )
     assert not scores.logprobs.any()
     assert not scores.entropy.any()
     one = nothing.clone()
     one[1, 0] = True
-    scores = policy.score(prompts.ids, prompts.mask, completions.ids, one, policy.make_behaviour())
+    scores = policy.score(
+        TokenBatch(prompts.ids, prompts.mask, completions.ids, one), policy.make_behaviour()
+    )
     assert (scores.logprobs != 0).sum() == 1
 
 
@@ -181,23 +184,13 @@ def test_micro_batches_change_nothing(monkeypatch):
 
 def test_shapes_that_do_not_fit_are_refused():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(3)
-    completions = generate(policy, prompts)
-    with pytest.raises(ValueError, match="do not fit"):
-        policy.score(
-            prompts.ids,
-            prompts.mask,
-            completions.ids,
-            completions.mask[:, :-1],
-            policy.make_behaviour(),
-        )
-    with pytest.raises(ValueError, match="does not fit"):
-        policy.score(
-            prompts.ids,
-            prompts.mask[:, 1:],
-            completions.ids,
-            completions.mask,
-            policy.make_behaviour(),
-        )
+    done = generate(policy, prompts)
+    with pytest.raises(ValueError, match=r"completion_mask has shape .*, expected"):
+        TokenBatch(prompts.ids, prompts.mask, done.ids, done.mask[:, :-1])
+    with pytest.raises(ValueError, match=r"prompt_mask has shape .*, expected"):
+        TokenBatch(prompts.ids, prompts.mask[:, 1:], done.ids, done.mask)
+    with pytest.raises(ValueError, match="2 prompts for 3 completions"):
+        TokenBatch(prompts.ids[:2], prompts.mask[:2], done.ids, done.mask)
 
 
 def test_large_vocabularies_are_never_laid_out_for_all_tokens(monkeypatch):

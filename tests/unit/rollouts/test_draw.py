@@ -2,7 +2,7 @@
 
 import torch
 
-from lmrl_bench.rollouts.draw import rising
+from lmrl_bench.rollouts.engine import rising
 
 
 def test_a_cumulative_distribution_rises_at_possible_tokens_only():

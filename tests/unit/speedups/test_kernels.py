@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.speedups import kernels as fast
 from lmrl_bench.speedups.kernels import (
@@ -162,7 +163,9 @@ def test_a_policy_and_its_gradient_are_what_plain_layers_give(family, monkeypatc
         monkeypatch.setattr(fast, "SMALLEST", smallest)
         policy: LanguageModelPolicy = tiny_policy(family)
         scores = policy.score(
-            prompts.ids, prompts.mask, response, torch.ones_like(response, dtype=torch.bool),
+            TokenBatch(
+                prompts.ids, prompts.mask, response, torch.ones_like(response, dtype=torch.bool)
+            ),
             policy.make_behaviour(),
         )  # fmt: skip
         (scores.logprobs + scores.entropy + scores.values).sum().backward()
