@@ -316,7 +316,7 @@ def test_two_threads_give_the_numbers_of_one_up_to_rounding():
     finally:
         torch.set_num_threads(before)
     (one, stats, weights), (two, other_stats, other_weights) = found
-    assert torch.equal(one.tokens.completion_ids, two.response_ids)
+    assert torch.equal(one.tokens.completion_ids, two.tokens.completion_ids)
     torch.testing.assert_close(one.behavior_logprobs, two.behavior_logprobs, atol=1e-5, rtol=0)
     torch.testing.assert_close(one.advantages, two.advantages, atol=1e-5, rtol=0)
     assert stats.gradient_norm == pytest.approx(other_stats.gradient_norm, rel=1e-3)
