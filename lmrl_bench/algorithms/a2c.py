@@ -23,8 +23,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from lmrl_bench.algorithms.actor_critic import ActorCriticAlgorithm, ActorCriticConfig
-from lmrl_bench.algorithms.functional import explained_variance
+from lmrl_bench.algorithms.critic import ActorCriticAlgorithm, ActorCriticConfig
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.data.episodes import Episodes
@@ -58,8 +57,7 @@ class A2C(ActorCriticAlgorithm):
         recorder = UpdateRecorder()
         minibatch = self.normalized(batch)
         recorder.add(minibatch, self.gradient_step(minibatch, self._loss))
-        explained = explained_variance(batch.values, batch.returns, batch.mask)
-        return recorder.stats(explained_variance=explained)
+        return recorder.stats(explained_variance=self.explained_variance(batch))
 
     def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         return self.actor_critic_loss(part, weights, lambda logprobs: logprobs * part.advantages)

@@ -226,24 +226,6 @@ def clipped_surrogate(
     return torch.minimum(ratio * advantages, clipped * advantages)
 
 
-def value_error(
-    values: Tensor,
-    returns: Tensor,
-    rollout_values: Tensor | None = None,
-    clip_range: float | None = None,
-) -> Tensor:
-    """The squared error of the critic per token, `(V − R)²`.
-
-    With `clip_range`, V is first kept within that distance of the estimate made at rollout time, as
-    Stable-Baselines3 does (OpenAI's code takes the maximum of the clipped and the unclipped error instead).
-    """
-    if clip_range is not None:
-        if rollout_values is None:
-            raise ValueError("clipping the value needs the rollout's values")
-        values = rollout_values + (values - rollout_values).clamp(-clip_range, clip_range)
-    return (values - returns).square()
-
-
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     """`1 − Var(R − V) / Var(R)` over the policy's tokens; NaN-free: 0 where the returns do not vary."""
     chosen_returns = returns[mask]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -95,6 +95,11 @@ def gradient_step(
         optimizer.step()
     found = {name: float(value) for name, value in terms.items()}
     return StepResult(found, logprobs, float(norm), applied)
+
+
+def shuffled(episodes: int, size: int, rng: torch.Generator) -> Iterator[Tensor]:
+    """Yields the indices of minibatches of `size` episodes, in a random order; together each episode once."""
+    yield from torch.split(torch.randperm(episodes, generator=rng), size)
 
 
 def can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:

@@ -32,7 +32,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.base import TextAlgorithm
 from lmrl_bench.algorithms.functional import (
     at_tokens,
     clipped_surrogate,
@@ -44,10 +44,9 @@ from lmrl_bench.algorithms.functional import (
     token_weights,
     weighted_sum,
 )
-from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
+from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
 from lmrl_bench.algorithms.kl import KLConfig
-from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, OneOf, SearchSpace
 from lmrl_bench.algorithms.settings import GroupConfig
 from lmrl_bench.data.episodes import Episodes
@@ -105,7 +104,7 @@ class GRPOConfig(GroupConfig):
         return self
 
 
-class GRPO(TextOnPolicyAlgorithm):
+class GRPO(TextAlgorithm):
     """Group relative policy optimisation."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = GRPOConfig
@@ -131,7 +130,7 @@ class GRPO(TextOnPolicyAlgorithm):
     def weights(self, batch: Episodes) -> Tensor:
         """Returns each token's weight by the configured aggregation, `(B, T)`."""
         if self.config.aggregation == "constant":
-            longest = self.collector.core.task.spec.response.max_tokens
+            longest = self.core.task.spec.response.max_tokens
             return batch.mask.float() / (len(batch) * longest)
         return token_weights(batch.mask, self.config.aggregation)
 
@@ -146,7 +145,7 @@ class GRPO(TextOnPolicyAlgorithm):
 
     def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         config = self.config
-        logprobs = self.score(part, values=False).logprobs
+        logprobs = self.score(part).logprobs
         ratio = (logprobs - part.behavior_logprobs).exp()
         objective = clipped_surrogate(
             ratio, part.advantages, config.clip_range, config.clip_range_high

@@ -14,6 +14,7 @@ from lmrl_bench.core.errors import AlgorithmError, DivergedError
 
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
+    from lmrl_bench.data.episodes import Episodes
     from lmrl_bench.envs.core import EpisodeCore
     from lmrl_bench.models.behaviour import TopPMask
     from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -89,6 +90,51 @@ class RolloutStats:
     tokens_per_second: float
     transformed: Mapping[str, float] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        episodes: Episodes,
+        kl: torch.Tensor | None,
+        coefficient: float,
+        tokens_per_second: float,
+        transformed: Mapping[str, float],
+    ) -> RolloutStats:
+        """Returns the numbers of rewarded episodes, whose KL per token `(B, T)` was charged with a coefficient."""
+        kl_per_episode = None if kl is None else float(kl.sum(dim=1).mean())
+        return cls(
+            score=float(episodes.scores.mean()),
+            reward=float(episodes.rewards.sum(dim=1).mean()),
+            components={name: float(value.mean()) for name, value in episodes.components.items()},
+            kl=kl_per_episode,
+            kl_charged=coefficient * (kl_per_episode or 0.0),
+            kl_coefficient=coefficient,
+            entropy=-float(episodes.behavior_logprobs[episodes.mask].mean()),
+            length=float(episodes.lengths.float().mean()),
+            truncated_share=float(episodes.truncated.float().mean()),
+            tokens_per_second=tokens_per_second,
+            transformed=transformed,
+        )
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The episodes of an iteration, ready for the update.
+
+    Attributes:
+        episodes: On the policy's device, every field filled in.
+        stats: What the policy did.
+        seconds: Wall time by part: generate, reward, score.
+        sampling_difference: Nats, largest |sampled − scored| where another distribution is scored than the one that
+            sampled (`nlpo_released`); else 0.
+        n_tokens: Generated tokens, those of dropped episodes included.
+    """
+
+    episodes: Episodes
+    stats: RolloutStats
+    seconds: Mapping[str, float]
+    sampling_difference: float
+    n_tokens: int
+
 
 @dataclass(frozen=True)
 class IterationStats:
@@ -130,11 +176,13 @@ class Algorithm(Protocol):
         config_class: the settings' class.
         trains: false where nothing is learnt (`none`).
         summary: one line for lists.
+        token_filter: the filter that belongs to the trained policy (NLPO), to be evaluated with and without; else None.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool]
     summary: ClassVar[str]
+    token_filter: TopPMask | None
 
     def __init__(
         self,
@@ -148,13 +196,9 @@ class Algorithm(Protocol):
         device: str = "cpu",
     ) -> None: ...
 
-    @property
-    def token_filter(self) -> TopPMask | None:
-        """The mask that belongs to the trained policy (NLPO), to be evaluated with and without; else None."""
-
     def learn(
         self,
-        total_timesteps: int | None = None,
+        total_tokens: int | None = None,
         callback: Any = None,
         *,
         after_iteration: AfterIteration | None = None,

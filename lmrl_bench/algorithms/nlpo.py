@@ -18,7 +18,7 @@ model's for ever and masked log-probabilities are not renormalized.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -46,23 +46,19 @@ class MaskedPPO(PPO):
 
     config: MaskedPPOConfig
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._mask = TopPMask(
+    def make_token_filter(self) -> TopPMask:
+        """Returns the top-p filter of the mask policy, which begins as the policy."""
+        return TopPMask(
             self.policy.network,
             self.behaviour.vocabulary.eos_ids,
             top_p=self.config.top_p,
             min_tokens_to_keep=self.config.min_tokens_to_keep,
         )
 
-    @property
-    def token_filter(self) -> TopPMask | None:
-        """The top-p mask of the mask policy."""
-        return self._mask
-
     def owned_modules(self) -> dict[str, nn.Module]:
         """Returns the mask policy, which is saved with the policy."""
-        return {"mask": self._mask}
+        assert self.token_filter is not None
+        return {"token_filter": self.token_filter}
 
 
 class NLPOConfig(MaskedPPOConfig):
@@ -85,4 +81,5 @@ class NLPO(MaskedPPO):
     def iteration_finished(self) -> None:
         """Moves the mask policy, only between one batch's update and the next batch, so that ratios start at 1."""
         if self.iteration % self.config.mask_update_iterations == 0:
-            self._mask.refresh(self.policy.network)
+            assert self.token_filter is not None
+            self.token_filter.refresh(self.policy.network)

@@ -15,6 +15,7 @@ from lmrl_bench.algorithms.interface import (
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
     from lmrl_bench.envs.core import EpisodeCore
+    from lmrl_bench.models.behaviour import TopPMask
     from lmrl_bench.policies.policy import LanguageModelPolicy
 
 
@@ -43,21 +44,17 @@ class NoLearning:
         del core, sampling, total_tokens, seed, device
         self.policy = policy
         self.config = config
-
-    @property
-    def token_filter(self) -> None:
-        """None: the policy is evaluated as it is."""
-        return
+        self.token_filter: TopPMask | None = None
 
     def learn(
         self,
-        total_timesteps: int | None = None,
+        total_tokens: int | None = None,
         callback: Any = None,
         *,
         after_iteration: AfterIteration | None = None,
     ) -> Self:
         """Returns at once."""
-        del total_timesteps, callback, after_iteration
+        del total_tokens, callback, after_iteration
         return self
 
     def state_dict(self) -> dict[str, Any]:

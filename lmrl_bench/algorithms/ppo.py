@@ -24,16 +24,14 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lmrl_bench.algorithms.actor_critic import ActorCriticAlgorithm, ActorCriticConfig
+from lmrl_bench.algorithms.critic import ActorCriticAlgorithm, ActorCriticConfig
 from lmrl_bench.algorithms.functional import (
     clipped_surrogate,
-    explained_variance,
     kl_k3,
     masked_mean,
 )
-from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
+from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import OneOf, SearchSpace
 from lmrl_bench.data.episodes import Episodes
 
@@ -106,5 +104,4 @@ class PPO(ActorCriticAlgorithm):
         return float(distance) <= 1.5 * self.config.target_kl
 
     def _stats(self, recorder: UpdateRecorder, batch: Episodes) -> UpdateStats:
-        explained = explained_variance(batch.values, batch.returns, batch.mask)
-        return recorder.stats(explained_variance=explained)
+        return recorder.stats(explained_variance=self.explained_variance(batch))

@@ -28,7 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.base import TextAlgorithm
 from lmrl_bench.algorithms.functional import gae, weighted_sum
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
@@ -64,7 +64,7 @@ class MovingAverage(nn.Module):
         self.value.fill_(new if old != old else self.decay * old + (1.0 - self.decay) * new)
 
 
-class Reinforce(TextOnPolicyAlgorithm):
+class Reinforce(TextAlgorithm):
     """Monte-Carlo policy gradient."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = ReinforceConfig
@@ -98,7 +98,7 @@ class Reinforce(TextOnPolicyAlgorithm):
         return stats
 
     def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
-        logprobs = self.score(part, values=False).logprobs
+        logprobs = self.score(part).logprobs
         loss = -weighted_sum(logprobs * part.advantages, weights)
         return LossParts(loss, logprobs, {"policy_loss": loss})
 

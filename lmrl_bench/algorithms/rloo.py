@@ -25,7 +25,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import TextOnPolicyAlgorithm
+from lmrl_bench.algorithms.base import TextAlgorithm
 from lmrl_bench.algorithms.functional import (
     at_tokens,
     clipped_surrogate,
@@ -35,9 +35,8 @@ from lmrl_bench.algorithms.functional import (
     token_weights,
     weighted_sum,
 )
-from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder
+from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.settings import GroupConfig
 from lmrl_bench.data.episodes import Episodes
 
@@ -59,7 +58,7 @@ class RLOOConfig(GroupConfig):
         return self
 
 
-class RLOO(TextOnPolicyAlgorithm):
+class RLOO(TextAlgorithm):
     """REINFORCE leave-one-out."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = RLOOConfig
@@ -89,7 +88,7 @@ class RLOO(TextOnPolicyAlgorithm):
         return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
 
     def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
-        logprobs = self.score(part, values=False).logprobs
+        logprobs = self.score(part).logprobs
         ratio = response_log_ratio(logprobs, part).exp()
         # Every token of a response has the response's ratio and advantage; the weights make one of them.
         advantages = part.advantages.masked_fill(~part.mask, 0.0)

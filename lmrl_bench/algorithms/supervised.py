@@ -30,7 +30,7 @@ from lmrl_bench.algorithms.interface import (
     UpdateStats,
     check_state,
 )
-from lmrl_bench.algorithms.steps import supervised_steps
+from lmrl_bench.algorithms.schedules import sft_steps, warmup_cosine
 from lmrl_bench.core.seeding import generator
 from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.sample import Sample
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
     from lmrl_bench.data.tokenization import TextCodec
     from lmrl_bench.envs.core import EpisodeCore
+    from lmrl_bench.models.behaviour import TopPMask
     from lmrl_bench.policies.policy import LanguageModelPolicy
 
 
@@ -99,6 +100,7 @@ class Supervised:
         self.policy = policy.to(device)
         self.policy.set_training_mode(False)
         self.config = config
+        self.token_filter: TopPMask | None = None
         self.step = 0
         self._seed = seed
         self._codec = core.codec
@@ -106,7 +108,7 @@ class Supervised:
         self._train = core.task.supervised_samples()
         self._validation = core.task.matching("validation")[: config.validation_samples]
         self._steps_per_epoch = math.ceil(len(self._train) / config.batch_size)
-        self.total_steps = supervised_steps(
+        self.total_steps = sft_steps(
             len(self._train), config.epochs, config.batch_size, config.max_steps
         )
         self.after_step: Callable[[int, int], None] | None = None
@@ -118,14 +120,9 @@ class Supervised:
             fused=can_be_fused(self._parameters),
         )
 
-    @property
-    def token_filter(self) -> None:
-        """None: the policy is evaluated as it is."""
-        return
-
     def learn(
         self,
-        total_timesteps: int | None = None,
+        total_tokens: int | None = None,
         callback: Any = None,
         *,
         after_iteration: AfterIteration | None = None,
@@ -135,7 +132,7 @@ class Supervised:
         Raises:
             DivergedError: The loss or the gradient is not finite.
         """
-        del total_timesteps, callback
+        del total_tokens, callback
         while self.step < self.total_steps:
             stats = self._iterate()
             if after_iteration is not None:
@@ -181,11 +178,8 @@ class Supervised:
 
     def learning_rate(self, step: int) -> float:
         """Returns the rate of a step, counted from 0: linear warm-up, then a cosine to 0."""
-        warmup = math.ceil(self.config.warmup_share * self.total_steps)
-        if step < warmup:
-            return self.config.learning_rate * (step + 1) / warmup
-        done = (step - warmup) / max(self.total_steps - warmup, 1)
-        return self.config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        config = self.config
+        return warmup_cosine(config.learning_rate, step, self.total_steps, config.warmup_share)
 
     def _one_step(self) -> tuple[float, float]:
         for group in self.optimizer.param_groups:

@@ -37,12 +37,10 @@ from lmrl_bench.algorithms.fisher import FisherProduct
 from lmrl_bench.algorithms.functional import (
     categorical_kl,
     conjugate_gradient,
-    explained_variance,
-    value_error,
     weighted_sum,
 )
+from lmrl_bench.algorithms.gradient import shuffled
 from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats, require_finite
-from lmrl_bench.algorithms.minibatches import shuffled
 from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.core.wording import reason_of
@@ -164,7 +162,7 @@ class TRPO(CriticAlgorithm):
         """Takes at most one policy step, then trains the critic."""
         step = self._policy_step(self.normalized(batch))
         value_loss, critic_steps = self._fit_critic(batch, step.states)
-        explained = explained_variance(batch.values, batch.returns, batch.mask)
+        explained = self.explained_variance(batch)
         return UpdateStats(
             terms={**step.terms, "value_loss": value_loss, "explained_variance": explained},
             optimiser_steps=critic_steps + int(step.terms["step_fraction"] > 0.0),
@@ -200,7 +198,7 @@ class TRPO(CriticAlgorithm):
         surrogate = difference = 0.0
         for rows in self.micro_batches(batch):
             part = batch.select(rows)
-            logprobs = self.score(part, values=False).logprobs
+            logprobs = self.score(part).logprobs
             share = _surrogate(logprobs, part, weights[rows, : logprobs.shape[1]])
             require_finite(share.detach(), "the surrogate", self.iteration)
             gradient += flat_gradient(share, self.policy_parameters)
@@ -287,7 +285,7 @@ class TRPO(CriticAlgorithm):
 
     def _distribution(self, part: Episodes) -> Tensor:
         """Returns the policy's log-probabilities `(N, V)` at the part's policy tokens."""
-        logits = self.score(part, values=False, full_logits=True).logits
+        logits = self.score(part, full_logits=True).logits
         assert logits is not None
         return logits
 
@@ -308,12 +306,12 @@ class TRPO(CriticAlgorithm):
         """
         losses: list[float] = []
         with frozen(self.policy_parameters):
-            values_of = self._critic(batch, states)
+            predictions = self._predictions(batch, states)
             for _ in range(self.config.critic_epochs):
                 size = self.config.critic_minibatch_episodes
                 for rows in shuffled(len(batch), size, self.shuffle_rng):
                     minibatch = batch.select(rows, trim=False)
-                    errors = value_error(values_of(rows), minibatch.returns)
+                    errors = self.policy.critic.loss(minibatch, predictions(rows))
                     loss = weighted_sum(errors, self.weights(minibatch))
                     require_finite(loss.detach(), "the term 'value_loss'", self.iteration)
                     self.optimizer.zero_grad(set_to_none=True)
@@ -324,15 +322,18 @@ class TRPO(CriticAlgorithm):
                     losses.append(float(loss.detach()))
         return sum(losses) / len(losses), len(losses)
 
-    def _critic(self, batch: Episodes, states: Sequence[Tensor]) -> Callable[[Tensor], Tensor]:
-        """Returns rows `(n,)` ↦ values `(n, T)`, differentiable in the critic's parameters."""
-        if self.policy.value_trunk is not None:
-            return lambda rows: self.values(batch.select(rows, trim=False))
+    def _predictions(
+        self, batch: Episodes, states: Sequence[Tensor]
+    ) -> Callable[[Tensor], Tensor | None]:
+        """Returns index `(n,)` ↦ values `(n, T)`, differentiable in the critic's parameters; None: it asks itself."""
+        critic = self.policy.critic
+        if not critic.reads_policy_states:
+            return lambda _: None
         mask = batch.mask.to(self.policy.device)
         placed = self._placed(batch, states)
 
-        def values(rows: Tensor) -> Tensor:
-            found = self.policy.head_values(placed[rows]).masked_fill(~mask[rows], 0.0)
+        def values(index: Tensor) -> Tensor:
+            found = critic.state_values(placed[index]).masked_fill(~mask[index], 0.0)
             return found.to(batch.returns.device)
 
         return values

@@ -221,7 +221,7 @@ class Episodes:
         group_ids: `(B,)` int64; equal numbers stand for the same prompt.
         sample_ids, texts: `B` strings each, or none.
         components: Reward component name to `(B,)` float32.
-        info: What else the reward said about each of the `B` episodes, or nothing.
+        info: Name to one fact for each of the `B` episodes, as the reward gave it.
     """
 
     tokens: TokenBatch
@@ -238,7 +238,7 @@ class Episodes:
     sample_ids: tuple[str, ...] = ()
     texts: tuple[str, ...] = ()
     components: dict[str, Tensor] = field(default_factory=dict)
-    info: tuple[Mapping[str, Any], ...] = ()
+    info: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     TOKEN_FIELDS = (
         "behavior_logprobs", "ref_logprobs", "values", "rewards", "advantages", "returns",
@@ -297,7 +297,10 @@ class Episodes:
         changes |= {name: getattr(self, name)[index, :stop] for name in self.TOKEN_FIELDS}
         changes |= {name: getattr(self, name)[index] for name in self.EPISODE_FIELDS}
         changes["components"] = {name: value[index] for name, value in self.components.items()}
-        for name in ("sample_ids", "texts", "info"):
+        changes["info"] = {
+            name: tuple(facts[number] for number in numbers) for name, facts in self.info.items()
+        }
+        for name in ("sample_ids", "texts"):
             whole = getattr(self, name)
             changes[name] = tuple(whole[number] for number in numbers) if whole else ()
         return self.replace(**changes)

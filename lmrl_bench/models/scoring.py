@@ -52,7 +52,7 @@ def score_tokens(
     tokens: TokenBatch,
     behaviour: Behaviour,
     *,
-    value: Callable[[Tensor, TokenBatch], Tensor] | None = None,
+    value: Callable[[Tensor], Tensor] | None = None,
     entropy: bool = False,
     full_logits: bool = False,
 ) -> TokenScores:
@@ -62,7 +62,7 @@ def score_tokens(
         network: The language model.
         tokens: What to score.
         behaviour: Turns logits into the distribution that acted.
-        value: Maps the network's states `(N, D)` and the tokens to values `(N,)`.
+        value: Maps the network's states `(N, D)` to values `(N,)`.
         entropy: Whether to compute it.
         full_logits: Whether to keep the logits; memory grows with `N` times `V`.
     """
@@ -93,7 +93,7 @@ def score_tokens(
     empty = states.new_zeros(0)
     return TokenScores(
         logprobs=place(torch.cat([empty, *logprobs]), mask),
-        values=place(value(states, tokens) if value else empty, mask),
+        values=place(value(states) if value else empty, mask),
         entropy=place(torch.cat([empty, *entropies]), mask),
         logits=torch.cat([states.new_zeros(0, network.width), *logits]) if full_logits else None,
     )

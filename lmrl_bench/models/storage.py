@@ -156,9 +156,7 @@ def write_policy(
     folder: Path,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    value_head: nn.Linear,
-    value_mode: ValueTrunk,
-    value_trunk: PreTrainedModel | None,
+    save_critic: Callable[[Path], None],
 ) -> None:
     """Writes the policy's folder; an existing one is replaced once everything is written."""
 
@@ -167,13 +165,21 @@ def write_policy(
             # With an adapter, saves only the adapter: if there were a config.json, the library
             # would expect the full weights.
             model.save_pretrained(place)
-            if value_trunk is not None:
-                value_trunk.save_pretrained(place / TRUNK_FOLDER)
         tokenizer.save_pretrained(place)
-        tensors = {name: value.detach().cpu() for name, value in value_head.state_dict().items()}
-        save_file(tensors, place / HEAD_FILE, metadata={"trunk": _trunk_of(value_mode)})
+        save_critic(place)
 
     replace_folder(folder, write)
+
+
+def write_value_head(
+    folder: Path, head: nn.Linear, value_mode: ValueTrunk, trunk: PreTrainedModel | None
+) -> None:
+    """Writes a value head, and the trunk of its own if it has one, into the policy's folder."""
+    if trunk is not None:
+        with quiet():
+            trunk.save_pretrained(folder / TRUNK_FOLDER)
+    tensors = {name: value.detach().cpu() for name, value in head.state_dict().items()}
+    save_file(tensors, folder / HEAD_FILE, metadata={"trunk": _trunk_of(value_mode)})
 
 
 def read_value_head(folder: Path, value_mode: ValueTrunk, head: nn.Linear) -> None:

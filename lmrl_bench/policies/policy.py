@@ -25,9 +25,7 @@ from lmrl_bench.models.networks import Kind, Network
 from lmrl_bench.models.scoring import (
     MICRO_BATCH_TOKENS,
     TokenScores,
-    chosen_states,
     gather_rows,
-    place,
     score_tokens,
 )
 from lmrl_bench.models.storage import ValueTrunk, output_width, read_model, write_policy
@@ -108,7 +106,7 @@ class LanguageModelPolicy(TokenPolicy):
         )
         policy._adapter_is_new = adapter is not None
         if folder is not None:
-            policy._restore_critic(folder)
+            policy.critic.restore(folder)
         return policy.to(device)
 
     def save(self, folder: str | Path) -> None:
@@ -116,14 +114,7 @@ class LanguageModelPolicy(TokenPolicy):
 
         The reference is left out.
         """
-        write_policy(
-            Path(folder),
-            self.model,
-            self.tokenizer,
-            self.value_head,
-            self.value_mode,
-            self.value_trunk,
-        )
+        write_policy(Path(folder), self.model, self.tokenizer, self.critic.save)
 
     @property
     def kind(self) -> Kind:
@@ -180,13 +171,14 @@ class LanguageModelPolicy(TokenPolicy):
             full_logits: Whether to return the normalised logits `(N, V)`.
         """
         here = tokens.to(self.device)
+        joint = values and self.critic.reads_policy_states  # then this forward gives the values too
         order = self._order(here, whole=full_logits)
         parts = [
             score_tokens(
                 self.network,
                 here.select(index),
                 behaviour,
-                value=self._values if values else None,
+                value=self.critic.state_values if joint else None,
                 entropy=entropy,
                 full_logits=full_logits,
             )
@@ -198,7 +190,7 @@ class LanguageModelPolicy(TokenPolicy):
 
         return TokenScores(
             logprobs=joined("logprobs"),
-            values=joined("values"),
+            values=self.critic.values(tokens) if values and not joint else joined("values"),
             entropy=joined("entropy"),
             logits=parts[0].logits if full_logits else None,
         )
@@ -217,30 +209,6 @@ class LanguageModelPolicy(TokenPolicy):
             ]
         return self._gathered(parts, order, tokens)
 
-    def values(self, tokens: TokenBatch) -> Tensor:
-        """Returns the critic's values `(B, T)` of the states before the tokens, as `score` does, without the policy."""
-        here = tokens.to(self.device)
-        order = self._order(here)
-        parts = []
-        for index in order:
-            part = here.select(index)
-            found = self.head_values(chosen_states(self._value_network, part))
-            parts.append(place(found, part.completion_mask))
-        return self._gathered(parts, order, tokens)
-
-    def final_values(self, tokens: TokenBatch) -> Tensor:
-        """Returns the critic's value `(B,)` of the state after each episode's last token."""
-        here = tokens.to(self.device)
-        result = torch.zeros(len(here), device=self.device)
-        for index in here.micro_batches(MICRO_BATCH_TOKENS):
-            part = here.select(index)
-            states = self._value_network.states(
-                part.prompt_ids, part.prompt_mask, part.completion_ids
-            )
-            last = states[torch.arange(len(part)), part.lengths]
-            result = result.index_copy(0, index.to(self.device), self.head_values(last))
-        return result.to(tokens.completion_ids.device)
-
     def _order(self, tokens: TokenBatch, *, whole: bool = False) -> list[Tensor]:
         """Returns the episodes that are read together; all of them where gradients are recorded."""
         if whole or torch.is_grad_enabled():
@@ -253,9 +221,3 @@ class LanguageModelPolicy(TokenPolicy):
         """Puts what was computed in micro-batches back in the order and on the device of the tokens."""
         whole = gather_rows(parts, order, tokens.completion_mask.shape)
         return whole.to(tokens.completion_ids.device)
-
-    def _values(self, states: Tensor, tokens: TokenBatch) -> Tensor:
-        """Returns the values `(N,)` at the tokens; `states` are the policy's."""
-        if self.value_mode == "separate":
-            states = chosen_states(self._value_network, tokens)
-        return self.head_values(states)

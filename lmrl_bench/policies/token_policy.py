@@ -6,7 +6,6 @@ tokens; they use what `LanguageModelPolicy` adds.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,22 +14,20 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.vocabulary import Vocabulary
 from lmrl_bench.models.behaviour import Behaviour
-from lmrl_bench.models.networks import Network
 from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.models.storage import (
     ValueTrunk,
     make_network,
     read_model,
-    read_value_head,
-    read_value_trunk,
 )
+from lmrl_bench.policies.critic import Critic, ValueHead
 from lmrl_bench.policies.spaces import TOKEN_KEYS, check_spaces
 
 
@@ -65,9 +62,7 @@ class TokenPolicy(BasePolicy):
         vocabulary: the legal ids and the end tokens of model and tokenizer.
         network: the model as a map to states and logits.
         behaviour: the distribution that acts on the token view.
-        value_head: `D` to 1, zero at the start.
-        value_trunk: the separate trunk, or None.
-        value_mode: "shared", "frozen" or "separate".
+        critic: estimates returns; a value head unless another critic is put in its place.
 
     Raises:
         PolicyError: Model, tokenizer and spaces do not fit together.
@@ -113,17 +108,9 @@ class TokenPolicy(BasePolicy):
         self.network = make_network(model, tokenizer, self.vocabulary)
         self.behaviour = self.make_behaviour(temperature, min_tokens)
         check_spaces(observation_space, action_space, self.network, self.vocabulary.width)
-        self.value_mode: ValueTrunk = value_trunk
-        self.value_head = nn.Linear(self.network.state_size, 1)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
-        self.value_trunk: PreTrainedModel | None = None
-        self._value_network = self.network
-        if value_trunk == "separate":
-            self._value_network = copy.deepcopy(self.network)
-            self.value_trunk = self._value_network.model
+        self.critic: Critic = ValueHead(self.network, value_trunk)
         if folder is not None:
-            self._restore_critic(folder)
+            self.critic.restore(folder)
         self.eval()
         self.optimizer = optimizer_class(
             self.parameters(),
@@ -139,18 +126,11 @@ class TokenPolicy(BasePolicy):
         """As in torch, but dropout stays off unless the policy was made with `dropout=True`."""
         return super().train(mode and self.dropout)
 
-    def head_values(self, states: Tensor) -> Tensor:
-        """Returns the values `(N,)` of states `(N, D)` of the critic's trunk."""
-        states = states.detach() if self.value_mode == "frozen" else states
-        with torch.autocast(states.device.type, enabled=False):
-            values: Tensor = self.value_head(states.float()).squeeze(-1)
-        return values
-
     def forward(
         self, obs: dict[str, Tensor], deterministic: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns actions `(B,)`, values `(B, 1)` and log-probabilities `(B,)`."""
-        states, lengths = self._token_states(self.network, obs)
+        states, lengths = self._token_states(obs)
         distribution = self._distribution(states, lengths)
         actions = distribution.get_actions(deterministic=deterministic)
         return actions, self._token_values(obs, states), distribution.log_prob(actions)
@@ -159,7 +139,7 @@ class TokenPolicy(BasePolicy):
         self, obs: dict[str, Tensor], actions: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns values `(B, 1)`, log-probabilities `(B,)` and entropy `(B,)`."""
-        states, lengths = self._token_states(self.network, obs)
+        states, lengths = self._token_states(obs)
         distribution = self._distribution(states, lengths)
         values = self._token_values(obs, states)
         return values, distribution.log_prob(actions), distribution.entropy()
@@ -167,13 +147,12 @@ class TokenPolicy(BasePolicy):
     def get_distribution(self, obs: dict[str, Tensor]) -> CategoricalDistribution:
         """Returns the distribution of the next token; differentiable twice, as TRPO needs."""
         with twice_differentiable():
-            states, lengths = self._token_states(self.network, obs)
+            states, lengths = self._token_states(obs)
         return self._distribution(states, lengths)
 
     def predict_values(self, obs: dict[str, Tensor]) -> Tensor:
         """Returns the values `(B, 1)`."""
-        states, _ = self._token_states(self._value_network, obs)
-        return self.head_values(states).unsqueeze(1)
+        return self.critic.final_values(self._tokens(obs)).unsqueeze(1)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         if not isinstance(observation, dict):
@@ -183,19 +162,23 @@ class TokenPolicy(BasePolicy):
         return self.get_distribution(observation).get_actions(deterministic=deterministic)
 
     def _token_values(self, obs: dict[str, Tensor], states: Tensor) -> Tensor:
-        if self.value_mode == "separate":
-            return self.predict_values(obs)
-        return self.head_values(states).unsqueeze(1)
+        if self.critic.reads_policy_states:
+            return self.critic.state_values(states).unsqueeze(1)
+        return self.predict_values(obs)
 
-    def _token_states(self, network: Network, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns the states `(B, D)` before the next token, and its response position `(B,)`."""
+    def _tokens(self, obs: dict[str, Tensor]) -> TokenBatch:
+        """Returns the token view's observations, in which every token so far counts, without their padding."""
         prompt_ids, prompt_mask, completion_ids, completion_mask = (obs[key] for key in TOKEN_KEYS)
         # SB3 hands the boxes over as it stores them: masks as numbers, ids sometimes as float32.
         tokens = TokenBatch(
             prompt_ids.long(), prompt_mask.bool(), completion_ids.long(), completion_mask.bool()
         ).to(self.device)
-        tokens = tokens.select(torch.arange(len(tokens)))
-        states = network.states(tokens.prompt_ids, tokens.prompt_mask, tokens.completion_ids)
+        return tokens.select(torch.arange(len(tokens)))
+
+    def _token_states(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Returns the states `(B, D)` before the next token, and its completion position `(B,)`."""
+        tokens = self._tokens(obs)
+        states = self.network.states(tokens.prompt_ids, tokens.prompt_mask, tokens.completion_ids)
         return states[torch.arange(len(tokens)), tokens.lengths], tokens.lengths
 
     def _distribution(self, states: Tensor, positions: Tensor) -> CategoricalDistribution:
@@ -205,9 +188,3 @@ class TokenPolicy(BasePolicy):
         # Differences of infinities would make the KL divergence of torch's Categorical NaN.
         logits = logits.clamp(min=torch.finfo(logits.dtype).min)
         return CategoricalDistribution(n_actions).proba_distribution(action_logits=logits)
-
-    def _restore_critic(self, folder: Path) -> None:
-        """Reads the critic from a folder that `save` wrote; other folders leave it untrained."""
-        read_value_head(folder, self.value_mode, self.value_head)
-        if self.value_trunk is not None:
-            read_value_trunk(folder, self.value_trunk)

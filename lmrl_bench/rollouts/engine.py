@@ -98,7 +98,7 @@ class RolloutEngine:
                 len(prompts), max_tokens, generator=rng, device=rng.device, dtype=torch.float64
             ).to(self.policy.device)
         request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
-        with_values = values and self.policy.value_mode != "separate"
+        with_values = values and self.policy.critic.reads_policy_states
         responses = _Responses(len(prompts), request, self.policy, with_values)
         with _packed(self.policy, request):
             for rows in _batches(prompts, batch_size):
@@ -191,7 +191,9 @@ def _decode(
         else:
             tokens = draw_tokens(log_probabilities, request.uniforms[rows, step])
         logprobs = log_probabilities.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        values = None if responses.values is None else policy.head_values(decoders[0].states)
+        values = (
+            None if responses.values is None else policy.critic.state_values(decoders[0].states)
+        )
         open_ = ~finished
         responses.add(rows, step, open_, tokens, logprobs, values, allowed)
         finished |= request.behaviour.vocabulary.is_end(tokens)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from lmrl_bench.algorithms.steps import supervised_steps
+from lmrl_bench.algorithms.schedules import sft_steps
 from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
 from lmrl_bench.core.digests import digest
 from lmrl_bench.core.errors import LmrlBenchError, PolicyError
@@ -123,9 +123,7 @@ def start_words(task: Task, policy: PolicyConfig) -> str:
     config = supervised_config(task, policy)
     settings = config.algorithm.model_dump()
     samples = len(task.supervised_samples())
-    steps = supervised_steps(
-        samples, settings["epochs"], settings["batch_size"], settings["max_steps"]
-    )
+    steps = sft_steps(samples, settings["epochs"], settings["batch_size"], settings["max_steps"])
     model = public_name(policy.model or task.spec.policies.default)
     file = settings_file(task, "supervised", policy.model)
     adapter = f", with a LoRA adapter of rank {policy.adapter.rank}" if policy.adapter else ""

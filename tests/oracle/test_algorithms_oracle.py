@@ -108,7 +108,7 @@ def test_ppo_update_equals_sb3_on_whole_responses(family, value_clip):
         "ppo", family=family, task=task, epochs=3, minibatch_episodes=8, entropy_coefficient=0.01,
         value_clip_range=value_clip, **COMMON,
     )  # fmt: skip
-    batch = ours.collect()
+    batch = ours.collect().episodes
     theirs, count = peer(
         sb3.PPO, family, batch, 5, n_epochs=3, batch_size=batch.tokens, ent_coef=0.01, vf_coef=0.5,
         clip_range_vf=value_clip, policy_kwargs={"optimizer_kwargs": {"eps": 1e-5}}, **COMMON,
@@ -128,7 +128,7 @@ def test_ppo_update_equals_sb3_on_one_token_episodes_in_minibatches(monkeypatch)
     ours = make_algorithm(
         "ppo", task=task, episodes_per_iteration=12, epochs=2, minibatch_episodes=4, **COMMON
     )
-    batch = ours.collect()
+    batch = ours.collect().episodes
     theirs, _ = peer(
         sb3.PPO, "gpt2", batch, 1, n_epochs=2, batch_size=4,
         policy_kwargs={"optimizer_kwargs": {"eps": 1e-5}}, **COMMON,
@@ -147,7 +147,7 @@ def test_a2c_update_equals_sb3(optimizer, tokens):
         "a2c", task=toy_task(max_response_tokens=tokens), optimizer=optimizer,
         entropy_coefficient=0.02, **COMMON,
     )  # fmt: skip
-    batch = ours.collect()
+    batch = ours.collect().episodes
     theirs, _ = peer(
         sb3.A2C, "gpt2", batch, tokens, use_rms_prop=optimizer == "rmsprop", rms_prop_eps=1e-5,
         ent_coef=0.02, vf_coef=0.5,
@@ -178,7 +178,7 @@ def test_trpo_step_equals_sb3_contrib(family, tokens, monkeypatch):
         max_kl=0.001, damping=0.1, conjugate_gradient_steps=5, backtracks=10, backtrack_factor=0.8,
         **settings,
     )  # fmt: skip
-    batch = ours.collect()
+    batch = ours.collect().episodes
     theirs, _ = peer(
         sb3_contrib.TRPO, family, batch, tokens, batch_size=batch.tokens, n_critic_updates=1,
         cg_max_steps=5, cg_damping=0.1,

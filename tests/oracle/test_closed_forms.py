@@ -282,7 +282,8 @@ def test_the_kl_that_a_collection_logs_is_an_unbiased_estimate_of_the_exact_one(
     algorithm = letter_algorithm(
         "a2c", policy, task, episodes_per_iteration=20_000, kl={"coefficient": BETA}
     )
-    batch, stats = algorithm.collect(), algorithm.collector.rollout_stats
+    rollout = algorithm.collect()
+    batch, stats = rollout.episodes, rollout.stats
     p, q = distribution(moved), distribution(RHO)
     exact = float((p * (p.log() - q.log())).sum())
     assert exact > 0.3
@@ -342,7 +343,7 @@ def test_returns_of_terminated_and_truncated_episodes(bootstrap, gae_lambda, val
         gamma=GAMMA, gae_lambda=gae_lambda, bootstrap_truncated=bootstrap,
         kl={"coefficient": CHARGE},
     )  # fmt: skip
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     kinds = set()
     for row in range(len(batch)):
         tokens = batch.tokens.completion_ids[row, batch.mask[row]].tolist()
@@ -376,7 +377,7 @@ def test_three_returns_as_numbers():
             "a2c", policy, task, episodes_per_iteration=512, gamma=GAMMA, gae_lambda=1.0,
             bootstrap_truncated=bootstrap, kl={"coefficient": CHARGE},
         )  # fmt: skip
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         wanted = torch.tensor(tokens)
         same = (batch.tokens.completion_ids == wanted).all(dim=1) & (batch.lengths == len(tokens))
         assert same.any()

@@ -53,8 +53,8 @@ def test_equals_the_unpadded_forward(family, temperature):
 @torch.no_grad()
 def test_values_are_the_head_on_the_unpadded_states(family, value_trunk):
     policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts(5)
-    nn.init.normal_(policy.value_head.weight)
-    nn.init.constant_(policy.value_head.bias, 0.3)
+    nn.init.normal_(policy.critic.value_head.weight)
+    nn.init.constant_(policy.critic.value_head.bias, 0.3)
     trunk = policy.model
     if value_trunk == "separate":
         trunk = policy.value_trunk
@@ -62,12 +62,12 @@ def test_values_are_the_head_on_the_unpadded_states(family, value_trunk):
             parameter.add_(0.1 * torch.randn(parameter.shape))
     completions = generate(policy, prompts)
     values = score(policy, prompts, completions).values
-    final = policy.final_values(TokenBatch.of(prompts, completions))
+    final = policy.critic.final_values(TokenBatch.of(prompts, completions))
     for row in range(len(prompts)):
         prompt = prompts.ids[row, prompts.mask[row]]
         response = completions.ids[row, completions.mask[row]]
         states = last_hidden_states(trunk, policy.kind, prompt, response)
-        expected = states @ policy.value_head.weight[0] + 0.3
+        expected = states @ policy.critic.value_head.weight[0] + 0.3
         torch.testing.assert_close(
             torch.cat([values[row, : len(response)], final[row : row + 1]]),
             expected,

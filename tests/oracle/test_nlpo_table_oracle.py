@@ -83,7 +83,7 @@ def steps(batch):
 
 def test_probabilities_are_masked_and_renormalised_when_sampled_scored_and_charged():
     algorithm = prepared(episodes=256)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     with torch.no_grad():
         scored = algorithm.score(batch, entropy=True, full_logits=True)
     logits = dict(zip(map(tuple, batch.mask.nonzero().tolist()), scored.logits, strict=True))
@@ -106,7 +106,7 @@ def test_probabilities_are_masked_and_renormalised_when_sampled_scored_and_charg
 
 
 def test_drawn_frequencies_are_those_of_the_masked_distribution():
-    batch = prepared(episodes=6000).collect()
+    batch = prepared(episodes=6000).collect().episodes
     counts = {before: Counter() for before in MASKED}
     for _, _, before, token in steps(batch):
         counts[before][token] += 1
@@ -122,7 +122,7 @@ def test_drawn_frequencies_are_those_of_the_masked_distribution():
 def test_the_gradient_of_a_masked_log_probability_is_one_hot_minus_masked_probability():
     """Tokens outside the set get none: only the policy's own distribution on the set moves."""
     algorithm = prepared()
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     drawn = {}  # one row for each pair of tokens
     for row, column, before, token in steps(batch):
         drawn.setdefault((before, token), (row, column))
@@ -140,7 +140,8 @@ def test_the_gradient_of_a_masked_log_probability_is_one_hot_minus_masked_probab
 
 def test_the_released_algorithm_draws_from_the_set_and_scores_without_it():
     algorithm = prepared("nlpo_released", episodes=256)
-    batch = algorithm.collect()
+    rollout = algorithm.collect()
+    batch = rollout.episodes
     for row, column, before, token in steps(batch):
         assert token in MASKED[before]
         expected = torch.tensor(POLICY_ROWS[before][token]).log()
@@ -148,7 +149,7 @@ def test_the_released_algorithm_draws_from_the_set_and_scores_without_it():
             batch.behavior_logprobs[row, column], expected, atol=1e-5, rtol=0
         )
     # Sampled and scored differ by −log of the kept mass, at most by that after c.
-    assert algorithm.collector.sampling_difference == pytest.approx(
+    assert rollout.sampling_difference == pytest.approx(
         -torch.tensor(KEPT[C]).log().item(), abs=1e-5
     )
 
@@ -181,7 +182,7 @@ def test_the_mask_in_force_is_the_policy_of_k_iterations_ago():
 
     algorithm.update = next_table
     for _ in sets:
-        algorithm.learn(algorithm.num_timesteps + 1)
+        algorithm.learn(algorithm.tokens + 1)
     assert len(seen) == len(sets)
     for batch, kept, peak in zip(seen, sets, policy_sets, strict=True):
         drawn = batch.tokens.completion_ids[batch.mask]

@@ -81,7 +81,7 @@ OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 def cut_responses(algorithm: Any) -> None:
     """Makes responses ragged: cut behind a third of the longest in the mean, geometrically, the same in every round."""
-    generate = algorithm.collector._generate
+    generate = algorithm.collector.generate
 
     def ragged(prompts: Any) -> Completions:
         done = generate(prompts)
@@ -91,7 +91,7 @@ def cut_responses(algorithm: Any) -> None:
         mask = done.mask & (torch.arange(longest) < lengths)
         return replace(done, mask=mask, logprobs=done.logprobs * mask)
 
-    algorithm.collector._generate = ragged
+    algorithm.collector.generate = ragged
 
 
 class Side:
@@ -134,7 +134,7 @@ class Side:
 
     def _round(self) -> dict[str, float]:
         stats: list[Any] = []
-        self._algorithm.learn(self._algorithm.num_timesteps + 1, after_iteration=stats.append)
+        self._algorithm.learn(self._algorithm.tokens + 1, after_iteration=stats.append)
         self.difference = max(self.difference, stats[0].update.max_logprob_difference)
         return dict(stats[0].seconds)
 

@@ -65,7 +65,7 @@ def test_an_episode_is_read_once_while_it_is_sampled_and_its_values_fall_off(fam
     )
     reference = count_forwards_of(algorithm.policy.reference)
     encoded = count_encodings(policy.network)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     assert len(reads) == int(batch.lengths.max())  # the prompt, then each token but the last
     assert len(encoded) == (family == "t5")
     steps = reads[1:] if family == "gpt2" else reads
@@ -128,7 +128,7 @@ def test_the_prompt_of_a_group_is_read_once(name, family):
     policy = algorithm.policy
     encoded, reference = (count_encodings(one) for one in (policy.network, policy.reference))
     reference_reads = count_forwards_of(policy.reference)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     width = int(batch.tokens.prompt_mask.sum(dim=1).max())
     seen = (reads[:1], reference_reads) if family == "gpt2" else (encoded, reference)
     assert [one[0] for one in seen] == [(2, width), (2, width)]
@@ -147,7 +147,7 @@ def test_an_update_reads_each_token_once_a_pass(family, name):
     settings = {"episodes_per_iteration": 8} | SMALL[name]
     algorithm, reads = algorithm_and_reads(name, family, **settings)
     encoded = count_encodings(algorithm.policy.network)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     reads.clear()
     encoded.clear()
     algorithm.update(batch)
@@ -171,7 +171,7 @@ def test_little_of_what_is_read_is_padding(family, monkeypatch):
     algorithm, reads = algorithm_and_reads(
         "a2c", policy=policy, task=task, episodes_per_iteration=32
     )
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     lengths = (-6 * torch.rand(32, 1, generator=torch.Generator().manual_seed(0)).log()).clamp(
         1, 24
     )
@@ -212,7 +212,7 @@ def test_trpos_update_is_one_forward_a_product_and_one_a_try(family):
     algorithm, reads = algorithm_and_reads(
         "trpo", family, fisher_fraction=0.5, conjugate_gradient_steps=3
     )
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     reads.clear()
     stats = algorithm.update(batch)
     whole = [rows for rows, _ in reads if rows == len(batch)]
@@ -233,7 +233,7 @@ def test_logits_are_made_at_the_chosen_tokens_only(name, family):
     task = toy_task(max_response_tokens=4)
     algorithm = make_algorithm(name, policy=policy, task=task, temperature=4.0)
     with Tensors() as made:
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         algorithm.update(batch)
     rows, columns = batch.tokens.prompt_ids.shape
     assert columns > 4
@@ -250,7 +250,7 @@ def test_logits_of_ragged_responses_are_made_at_their_tokens_only(family):
     policy = make_policy(family)
     vocabulary = policy.network.width
     algorithm = make_algorithm("a2c", policy=policy, temperature=4.0, episodes_per_iteration=16)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     first = torch.arange(batch.tokens.completion_ids.shape[1]) == 0
     batch = changed(batch, completion_mask=batch.mask & (first | (torch.arange(16) == 0)[:, None]))
     with Tensors() as made:
@@ -265,13 +265,13 @@ def test_python_calls_of_a_decoding_step_do_not_grow_with_the_batch(family):
     calls = {}
     for episodes in (4, 32):
         algorithm, reads = algorithm_and_reads("ppo", family, episodes_per_iteration=episodes)
-        prompts = algorithm.collector.core.sample_prompts(episodes)
-        algorithm.collector._generate(prompts)  # what is made on first use
+        prompts = algorithm.core.sample_prompts(episodes)
+        algorithm.collector.generate(prompts)  # what is made on first use
         reads.clear()
         counted = Counter()
         sys.setprofile(lambda _frame, event, _argument, counted=counted: counted.update([event]))
         try:
-            algorithm.collector._generate(prompts)
+            algorithm.collector.generate(prompts)
         finally:
             sys.setprofile(None)
         calls[episodes] = counted["call"] / len(reads)

@@ -20,7 +20,7 @@ GPU = torch.device("cuda")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scored_equals_sampled_and_what_a_processor_says(family, value_trunk, masked):
     policy = tiny_policy(family, value_trunk=value_trunk)
-    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.normal_(policy.critic.value_head.weight)
     policy.to(GPU)
     prompts, behaviour = ragged_prompts(repeated=2), policy.make_behaviour(temperature=0.7)
     mask = TopPMask(policy.network, EOS_ID, top_p=0.9) if masked else None
@@ -40,7 +40,7 @@ def test_an_update_is_the_processor_s(name, family):
     ours = {
         device: make_algorithm(name, family=family, device=device) for device in ("cpu", "cuda")
     }
-    batch = ours["cpu"].collect()
+    batch = ours["cpu"].collect().episodes
     stats = {
         device: algorithm.update(batch.to(torch.device(device)))
         for device, algorithm in ours.items()
@@ -64,7 +64,7 @@ def test_resume_equals_uninterrupted(name, settings):
     resumed = make_algorithm(name, device="cuda", **settings)
     resumed.load_state_dict(torch.load(buffer, weights_only=True))
     resumed.learn(200)
-    assert (resumed.num_timesteps, resumed.iteration) == (whole.num_timesteps, whole.iteration)
+    assert (resumed.tokens, resumed.iteration) == (whole.tokens, whole.iteration)
     assert largest_difference(weights_of(whole.policy), weights_of(resumed.policy)) < 1e-4
 
 

@@ -43,7 +43,7 @@ def test_scored_equals_sampled(family, name):
 @pytest.mark.parametrize("value_trunk", ["shared", "frozen"])
 def test_values_while_sampling_equal_scored_values(family, value_trunk):
     policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts()
-    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.normal_(policy.critic.value_head.weight)
     completions = generate(policy, prompts)
     values = score(policy, prompts, completions).values
     assert completions.values.abs().max() > 0.1

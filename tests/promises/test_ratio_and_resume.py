@@ -16,14 +16,15 @@ def test_the_ratio_is_one_before_the_first_update(name, family):
     """Ragged prompts, temperature 0.7, a minimum length, and NLPO's mask (pitfalls A1, A4, A13)."""
     task = toy_task(min_response_tokens=2)
     algorithm = make_algorithm(name, family=family, task=task, temperature=0.7)
-    batch = algorithm.collect()
+    rollout = algorithm.collect()
+    batch = rollout.episodes
     assert len(set(batch.tokens.prompt_mask.sum(dim=1).tolist())) > 1
     with torch.no_grad():
         scored = algorithm.score(batch).logprobs
     assert float((scored - batch.behavior_logprobs).abs().max()) < 1e-5
     assert float(batch.behavior_logprobs[batch.mask].exp().mean()) < 0.9
     # The reference is the start policy, so nothing is charged yet (pitfall C5).
-    assert abs(algorithm.collector.rollout_stats.kl) < 1e-4
+    assert abs(rollout.stats.kl) < 1e-4
     stats = algorithm.update(batch)
     assert stats.first_clip_fraction == 0.0
     assert stats.max_logprob_difference < 1e-5

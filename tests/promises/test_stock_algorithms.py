@@ -70,7 +70,7 @@ def test_trains(name, family, value_trunk):
     after = algorithm.policy.state_dict()
     changed = {key for key, value in after.items() if not torch.equal(value, before[key])}
     assert all(torch.isfinite(value).all() for value in after.values())
-    assert {key.split(".")[0] for key in changed} >= {"model", "value_head"}
+    assert {key.split(".")[0] for key in changed} >= {"model", "critic"}
     assert algorithm.policy.optimizer.defaults["eps"] == 1e-5
     if name == "TRPO":
         logged = algorithm.logger.name_to_value

@@ -109,7 +109,7 @@ def train(name, toy, seed):
         return min(scores[-2:]) < 0.95 and len(scores) < ITERATIONS
 
     algorithm.learn(callback=unsolved)
-    fresh = torch.cat([algorithm.collect().scores for _ in range(4)])
+    fresh = torch.cat([algorithm.collect().episodes.scores for _ in range(4)])
     return scores[0], float(fresh.mean())
 
 

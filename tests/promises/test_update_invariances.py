@@ -57,7 +57,7 @@ def updated(name, change=lambda batch: batch, *, stays=False, **settings):
         stays: Whether the change leaves what the algorithm estimates from the batch as it was.
     """
     algorithm = algorithm_of(name, **settings)
-    batch = estimated(algorithm, ragged(algorithm.collect()))
+    batch = estimated(algorithm, ragged(algorithm.collect().episodes))
     assert len(batch.advantages[batch.mask].unique()) > 4
     batch = change(batch)
     if stays:
@@ -205,7 +205,7 @@ def test_text_that_the_environment_inserts_changes_no_step(name):
             name, policy, task, learning_rate=1e-2, top_p=0.9, episodes_per_iteration=8,
             group_size=2, max_kl=0.01, **ONE_MINIBATCH,
         )  # fmt: skip
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         assert len(set(batch.lengths.tolist())) > 1
         before = weights_of(policy)
         changed = change(batch)
@@ -271,7 +271,7 @@ def test_encoders_take_prompts_padded_on_either_side(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_how_many_rows_and_logits_are_computed_at_once_does_not_matter(family, monkeypatch):
     policy, prompts = tiny_policy(family), ragged_prompts(8)
-    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.normal_(policy.critic.value_head.weight)
     policy.make_reference()
     behaviour = policy.make_behaviour(min_tokens=3)
     done = generate(policy, prompts, behaviour)
@@ -286,7 +286,7 @@ def test_how_many_rows_and_logits_are_computed_at_once_does_not_matter(family, m
             scores.values,
             scores.entropy,
             reference,
-            policy.final_values(tokens),
+            policy.critic.final_values(tokens),
         )
 
     whole = everything()
@@ -310,7 +310,7 @@ def test_two_threads_give_the_numbers_of_one_up_to_rounding():
             algorithm = make_algorithm(
                 "a2c", task=toy_task(n_rows=64), learning_rate=1e-3, episodes_per_iteration=32
             )
-            batch = algorithm.collect()
+            batch = algorithm.collect().episodes
             stats = algorithm.update(batch)
             found.append((batch, stats, weights_of(algorithm.policy)))
     finally:

@@ -48,8 +48,8 @@ class Ours:
     def __call__(self) -> Played:
         """Plays one iteration."""
         stats: list[Any] = []
-        before = self.algorithm.num_timesteps
-        steps = self.algorithm._n_updates
+        before = self.algorithm.tokens
+        steps = self.algorithm.optimizer_steps
         self.algorithm.learn(before + 1, after_iteration=stats.append)
         (iteration,) = stats
         return Played(

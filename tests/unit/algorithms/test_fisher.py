@@ -39,7 +39,7 @@ def test_the_product_is_the_kl_differentiated_twice(family, micro_batch_tokens):
         "trpo", policy=make_policy(family), fisher_fraction=1.0, damping=0.0,
         micro_batch_tokens=micro_batch_tokens,
     )  # fmt: skip
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     parameters = algorithm.policy_parameters
 
     def flat(value, **options):

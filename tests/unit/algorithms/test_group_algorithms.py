@@ -31,7 +31,7 @@ def exact(name, **settings):
 
 def scored(algorithm, scores=(0.1, 0.9, 0.4, 0.5, -1.0, 2.0, 0.3, 0.3)):
     """Eight ragged responses with these scores, and the algorithm's advantages of them."""
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     columns = torch.arange(batch.tokens.completion_ids.shape[1])
     mask = batch.mask & (columns[None, :] < LENGTHS[:, None])
     scores = torch.tensor(scores)
@@ -119,7 +119,7 @@ class TestIdentities:
         batch = scored(rloo)
         relative, _ = grpo.advantages(batch)
         torch.testing.assert_close(batch.advantages, relative * 4 / 3)
-        longest = rloo.collector.core.task.spec.response.max_tokens
+        longest = rloo.core.task.spec.response.max_tokens
         factor = longest * 4 / 3
         expected = gradient(grpo, batch.replace(advantages=relative))
         close(gradient(rloo, batch) / factor, expected)
@@ -242,7 +242,7 @@ class TestNoCritic:
         def refuse(*_):
             raise AssertionError("a value was computed")
 
-        monkeypatch.setattr(algorithm.policy, "head_values", refuse)
+        monkeypatch.setattr(algorithm.policy.critic, "state_values", refuse)
         before = weights_of(algorithm.policy)
         algorithm.learn()
         after = weights_of(algorithm.policy)
@@ -250,8 +250,8 @@ class TestNoCritic:
         assert heads
         assert all(torch.equal(before[key], after[key]) for key in heads)
         assert all(not torch.equal(before[key], after[key]) for key in before if key not in heads)
-        assert not algorithm.collect().values.any()
-        head = {id(parameter) for parameter in algorithm.policy.value_head.parameters()}
+        assert not algorithm.collect().episodes.values.any()
+        head = {id(parameter) for parameter in algorithm.policy.critic.value_head.parameters()}
         assert head.isdisjoint(id(parameter) for parameter in algorithm.parameters)
 
     @pytest.mark.parametrize("name", WITHOUT_CRITIC)
@@ -388,7 +388,7 @@ class TestRLOO:
         task = toy_task(reward=ToyReward(token_bonus=0.25))
         algorithm = make_algorithm("rloo", task=task, kl={"coefficient": 0.3})
         moved(algorithm)
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         log_ratio = batch.behavior_logprobs - batch.ref_logprobs
         expected = batch.scores + 0.25 * batch.lengths - 0.3 * log_ratio.sum(dim=1)
         assert float(log_ratio.abs().max()) > 0.01

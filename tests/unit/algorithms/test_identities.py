@@ -37,7 +37,7 @@ def test_the_first_trpo_direction_is_the_natural_gradient_of_the_a2c_loss():
     """With damping alone left of F + c I (c large), the direction is the A2C gradient divided by c."""
     trpo = make_algorithm("trpo", damping=1e6, conjugate_gradient_steps=3, max_kl=5.0)
     a2c = make_algorithm("a2c")
-    batch = trpo.collect()
+    batch = trpo.collect().episodes
     before = weights_of(trpo.policy)
     trpo.update(batch)
     minibatch = a2c.normalized(batch)
@@ -69,7 +69,7 @@ class TestNLPOMask:
 
         algorithm.learn(1, after_iteration=watch)
         for _ in range(3):
-            algorithm.learn(algorithm.num_timesteps + 1, after_iteration=watch)
+            algorithm.learn(algorithm.tokens + 1, after_iteration=watch)
         assert distances[0] > 0.0
         assert distances[1] > 0.0
         assert distances[2] == 0.0
@@ -77,7 +77,7 @@ class TestNLPOMask:
 
     def test_drawn_tokens_lie_in_the_set_and_the_masked_distribution_is_renormalised(self):
         algorithm = make_algorithm("nlpo", top_p=0.5)
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         with torch.no_grad():
             logits = algorithm.score(batch, full_logits=True).logits
             raw = algorithm.policy.score(
@@ -92,7 +92,7 @@ class TestNLPOMask:
 
     def test_sets_go_with_their_tokens(self):
         algorithm = make_algorithm("nlpo", top_p=0.5)
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         with torch.no_grad():
             whole = algorithm.score(batch).logprobs
             for rows in ([5, 2], [7], [0, 3, 1]):
@@ -109,7 +109,7 @@ class TestNLPOMask:
             torch.equal(one, other)
             for one, other in zip(start, algorithm.token_filter.model.parameters(), strict=True)
         )
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         with torch.no_grad():
             raw = algorithm.policy.score(
                 batch.tokens,

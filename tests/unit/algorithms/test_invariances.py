@@ -18,7 +18,7 @@ def ragged(batch):
 def updated(name, batch=None, **settings):
     """One update; returns the parameters after it and the batch."""
     algorithm = make_algorithm(name, learning_rate=1e-3, **settings)
-    collected = ragged(algorithm.collect())
+    collected = ragged(algorithm.collect().episodes)
     stats = algorithm.update(collected if batch is None else batch)
     return weights_of(algorithm.policy), collected, stats
 
@@ -92,7 +92,7 @@ def test_more_padding_and_another_order_change_nothing(name):
 def test_a_lone_eos_is_a_response():
     """Pitfall B10: length-1 replies give finite numbers."""
     algorithm = make_algorithm("ppo")
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     first = torch.arange(batch.tokens.completion_ids.shape[1]) == 0
     short = changed(
         batch,

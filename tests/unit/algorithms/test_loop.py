@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from fixtures.toy import ToyReward, toy_task
+from fixtures.toy import ToyReward, toy_task, toy_tokenizer
 from fixtures.training import (
     ACTING,
     WITH_CRITIC,
@@ -15,14 +15,18 @@ from fixtures.training import (
     weights_of,
 )
 from pydantic import ValidationError
-from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback
+from stable_baselines3.common.callbacks import BaseCallback, CheckpointCallback, EvalCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import KVWriter, Logger
+from stable_baselines3.common.vec_env import VecMonitor
 
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.ppo import PPOConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import AlgorithmError, DivergedError, RewardNotFiniteError
 from lmrl_bench.data.episodes import Episodes
+from lmrl_bench.envs.sb3 import TextVecEnv
+from lmrl_bench.envs.vector import TextGenerationVectorEnv
 from lmrl_bench.rewards.base import RewardOutput
 from lmrl_bench.runs.fidelity import FidelityWatch
 
@@ -82,7 +86,7 @@ def test_counters_add_up():
     algorithm, rows = learnt(task=task, group_size=2)
     lengths = [int(batch.lengths.sum()) for batch in task.reward_function.batches]
     assert [row.tokens for row in rows] == np.cumsum(lengths).tolist()
-    assert rows[-2].tokens < 100 <= rows[-1].tokens == algorithm.num_timesteps
+    assert rows[-2].tokens < 100 <= rows[-1].tokens == algorithm.tokens
     assert [row.iteration for row in rows] == list(range(1, len(rows) + 1))
     assert [row.episodes for row in rows] == [8 * row.iteration for row in rows]
     assert [row.optimiser_steps for row in rows] == [4 * row.iteration for row in rows]
@@ -95,13 +99,13 @@ def test_counters_add_up():
 def test_callbacks_and_logger_work():
     memory, watcher = Memory(), Watcher()
     algorithm = make_algorithm("ppo", total_tokens=100)
-    algorithm.set_logger(Logger(None, [memory]))
+    algorithm.sb3.set_logger(Logger(None, [memory]))
     algorithm.learn(callback=watcher)
     n = algorithm.iteration
     assert watcher.calls == ["start", *["step", "rollout"] * n, "end"]
     assert len(memory.rows) == n
     last = memory.rows[-1]
-    assert last["step"] == last["time/total_timesteps"] == algorithm.num_timesteps
+    assert last["step"] == last["time/total_timesteps"] == algorithm.tokens
     assert last["rollout/ep_rew_mean"] == pytest.approx(last["rollout/score"], rel=1e-5)
     assert last["train/learning_rate"] == pytest.approx(1e-4)
 
@@ -120,10 +124,33 @@ def test_sb3_checkpoints_are_states(tmp_path):
     newest = max(tmp_path.glob("*.zip"), key=lambda path: path.stat().st_mtime_ns)
     other = make_algorithm("ppo", total_tokens=60)
     other.load_state_dict(torch.load(newest, weights_only=True))
-    assert other.num_timesteps == algorithm.num_timesteps
+    assert other.tokens == algorithm.tokens
     assert not list(tmp_path.glob("*.tmp"))
     with pytest.raises(AlgorithmError, match="load_state_dict"):
-        type(algorithm).load(newest)
+        algorithm.sb3.load(newest)
+
+
+def test_sb3_evaluates_during_training_and_after_it(tmp_path):
+    """`EvalCallback` and `evaluate_policy` step the token view with the policy as it is."""
+    task, memory = toy_task(), Memory()
+    algorithm = make_algorithm("ppo", task=task, total_tokens=60)
+    width = int(algorithm.policy.action_space.n)
+    venv = TextGenerationVectorEnv(task, toy_tokenizer(), num_envs=2, vocabulary_size=width)
+    env = VecMonitor(TextVecEnv(venv))
+    algorithm.sb3.env = env
+    algorithm.sb3.set_logger(Logger(None, [memory]))
+    callback = EvalCallback(
+        env, n_eval_episodes=4, eval_freq=1, best_model_save_path=str(tmp_path), verbose=0
+    )
+    algorithm.learn(callback=callback)
+    assert any("eval/mean_reward" in row for row in memory.rows)
+    state = torch.load(tmp_path / "best_model", weights_only=True)
+    assert state["algorithm"] == "PPO"
+    scores, lengths = evaluate_policy(
+        algorithm.sb3, env, n_eval_episodes=4, return_episode_rewards=True
+    )
+    assert len(scores) == 4
+    assert all(1 <= length <= 8 for length in lengths)
 
 
 @pytest.mark.parametrize("name", ACTING)
@@ -135,7 +162,8 @@ def test_the_kl_that_is_logged_is_the_kl_that_is_charged(name):
         else (make_algorithm(name, learning_rate=3e-3))
     )
     algorithm.learn(100)
-    batch, stats = algorithm.collect(), algorithm.collector.rollout_stats
+    rollout = algorithm.collect()
+    batch, stats = rollout.episodes, rollout.stats
     kl = (batch.behavior_logprobs - batch.ref_logprobs).masked_fill(~batch.mask, 0)
     assert abs(stats.kl) > 1e-3
     assert stats.kl == pytest.approx(float(kl.sum(1).mean()), rel=1e-5)
@@ -200,7 +228,7 @@ def test_the_linear_schedule_follows_the_tokens():
 
 def test_bootstrapping_changes_truncated_episodes_only():
     plain, boot = (
-        make_algorithm("a2c", bootstrap_truncated=flag).collect() for flag in (False, True)
+        make_algorithm("a2c", bootstrap_truncated=flag).collect().episodes for flag in (False, True)
     )
     changed = (plain.returns != boot.returns).any(dim=1)
     assert bool(plain.truncated.any())
@@ -224,7 +252,7 @@ def test_the_entropy_bonus_raises_the_entropy():
     algorithm = make_algorithm(
         "a2c", entropy_coefficient=1.0, value_coefficient=0.0, learning_rate=1e-3
     )
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     batch = batch.replace(advantages=torch.zeros_like(batch.advantages))
     entropies = [algorithm.update(batch).terms["entropy"] for _ in range(5)]
     assert entropies == sorted(entropies)
@@ -236,7 +264,7 @@ def test_without_value_coefficient_the_trunk_gets_the_policy_gradient_only():
     gradients = []
     for mode in ("shared", "frozen"):
         algorithm = make_algorithm("a2c", value_trunk=mode, value_coefficient=0.0)
-        algorithm.update(algorithm.collect())
+        algorithm.update(algorithm.collect().episodes)
         gradients.append([p.grad.clone() for p in algorithm.policy.model.parameters()])
     for one, other in zip(*gradients, strict=True):
         assert torch.equal(one, other)
@@ -244,7 +272,7 @@ def test_without_value_coefficient_the_trunk_gets_the_policy_gradient_only():
 
 def test_target_kl_ends_the_update_before_a_step():
     algorithm = make_algorithm("ppo", target_kl=1e-4, learning_rate=1e-2, epochs=10)
-    batch = algorithm.collect()
+    batch = algorithm.collect().episodes
     stats = algorithm.update(batch)
     assert 1 <= stats.optimiser_steps < 20
     assert stats.approx_kl > 1.5e-4
@@ -255,7 +283,7 @@ class TestErrors:
         made = make_algorithm("ppo")
         with pytest.raises(AlgorithmError, match=r"sampling\.greedy"):
             type(made)(
-                made.policy, made.collector.core, made.config,
+                made.policy, made.core, made.config,
                 sampling=SamplingConfig(greedy=True), total_tokens=10,
             )  # fmt: skip
 
@@ -281,7 +309,7 @@ class TestErrors:
     @pytest.mark.parametrize("name", ACTING)
     def test_a_value_that_is_not_finite_stops_before_the_step(self, name):
         algorithm = make_algorithm(name)
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         before = weights_of(algorithm.policy)
         broken = batch.advantages.clone()
         broken[0, 0] = math.inf
@@ -292,7 +320,7 @@ class TestErrors:
     @pytest.mark.parametrize("name", ["ppo", "trpo"])
     def test_a_gradient_that_is_not_finite_stops_before_the_step(self, name):
         algorithm = make_algorithm(name)
-        batch = algorithm.collect()
+        batch = algorithm.collect().episodes
         before = weights_of(algorithm.policy)
         first = next(iter(algorithm.policy.model.parameters()))
         first.register_hook(lambda gradient: gradient * math.inf)
@@ -305,7 +333,7 @@ class TestErrors:
         algorithm = make_algorithm(name, value_trunk="separate")
         algorithm.learn(10)
         with torch.no_grad():
-            algorithm.policy.value_head.bias.fill_(math.nan)
+            algorithm.policy.critic.value_head.bias.fill_(math.nan)
         with pytest.raises(DivergedError, match=r"one of the values is nan .* in iteration 2"):
             algorithm.learn(100)
 
@@ -341,8 +369,8 @@ def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_ma
     gradients, marks = {}, {}
     for precision in ("none", "bfloat16"):
         algorithm = make_algorithm(name, autocast=precision, learning_rate=1e-3)
-        batch = algorithm.collect()
-        assert algorithm.score(batch).values.dtype == torch.float32
+        batch = algorithm.collect().episodes
+        assert algorithm.score(batch, values=True).values.dtype == torch.float32
         algorithm.gradient_step(batch, algorithm._loss, proceed=lambda _: False)
         moved = [p.grad for p in algorithm.parameters if p.grad is not None]
         gradients[precision] = torch.cat([gradient.flatten() for gradient in moved])

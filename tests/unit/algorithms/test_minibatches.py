@@ -2,7 +2,7 @@
 
 import torch
 
-from lmrl_bench.algorithms.minibatches import shuffled
+from lmrl_bench.algorithms.gradient import shuffled
 
 
 def test_shuffled_is_a_seeded_partition():

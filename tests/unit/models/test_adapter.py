@@ -61,8 +61,8 @@ def test_a_new_adapter_is_the_base_and_only_it_learns(folder):
         before = scores(base, prompts, completions)
         assert torch.allclose(scores(policy, prompts, completions), before, atol=1e-6)
     learnt = {name for name, p in policy.named_parameters() if p.requires_grad}
-    assert learnt - {"value_head.weight", "value_head.bias"}
-    assert all("lora_" in name or name.startswith("value_head") for name in learnt)
+    assert learnt - {"critic.value_head.weight", "critic.value_head.bias"}
+    assert all("lora_" in name or name.startswith("critic.value_head") for name in learnt)
     kept = {n: p.clone() for n, p in policy.named_parameters() if not p.requires_grad}
     learn(policy, prompts, completions)
     with torch.no_grad():

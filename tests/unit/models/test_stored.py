@@ -99,7 +99,7 @@ def critics(tmp_path_factory):
     write(place / "start")
     for mode in ("separate", "shared"):
         policy = load(place / "start", value_trunk=mode)
-        nn.init.normal_(policy.value_head.weight)
+        nn.init.normal_(policy.critic.value_head.weight)
         policy.save(place / mode)
     return place
 

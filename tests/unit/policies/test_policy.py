@@ -50,10 +50,10 @@ def test_where_the_critic_sends_its_gradient(family):
     prompts = ragged_prompts(4)
     for value_trunk in ("shared", "frozen", "separate"):
         policy = tiny_policy(family, value_trunk=value_trunk)
-        torch.nn.init.normal_(policy.value_head.weight)
+        torch.nn.init.normal_(policy.critic.value_head.weight)
         completions = generate(policy, prompts)
         score(policy, prompts, completions).values.sum().backward()
-        assert policy.value_head.weight.grad.any()
+        assert policy.critic.value_head.weight.grad.any()
         reached = any(
             value.grad is not None and value.grad.any() for value in policy.model.parameters()
         )
@@ -61,7 +61,7 @@ def test_where_the_critic_sends_its_gradient(family):
         if value_trunk == "separate":
             assert any(
                 value.grad is not None and value.grad.any()
-                for value in policy.value_trunk.parameters()
+                for value in policy.critic.value_trunk.parameters()
             )
 
 
@@ -70,7 +70,7 @@ def test_only_the_critic_has_value_in_its_names():
     critic = {name for name, _ in policy.named_parameters() if "value" in name}
     actor = {name for name, _ in policy.named_parameters()} - critic
     assert actor == {f"model.{name}" for name, _ in policy.model.named_parameters()}
-    assert {name.split(".")[0] for name in critic} == {"value_head", "value_trunk"}
+    assert {name.split(".")[1] for name in critic} == {"value_head", "value_trunk"}
 
 
 # -- the reference ----------------------------------------------------------------------------------------------------
@@ -108,15 +108,15 @@ def test_reference_goes_where_the_policy_goes():
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_values_alone_are_those_of_a_scoring(family, value_trunk):
     policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts()
-    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.normal_(policy.critic.value_head.weight)
     completions = generate(policy, prompts)
     tokens = TokenBatch.of(prompts, completions)
     scored = policy.score(tokens, policy.make_behaviour()).values
     assert scored.abs().max() > 0.1
-    torch.testing.assert_close(policy.values(tokens), scored)
+    torch.testing.assert_close(policy.critic.values(tokens), scored)
     seen = count_forwards(policy)
     with torch.no_grad():
-        torch.testing.assert_close(policy.values(tokens), scored)
+        torch.testing.assert_close(policy.critic.values(tokens), scored)
     assert bool(seen) == (value_trunk != "separate")
 
 
@@ -253,9 +253,9 @@ def test_second_derivatives(family):
 @pytest.mark.parametrize("value_trunk", ["shared", "separate"])
 def test_save_and_load_is_bit_equal(family, value_trunk, tmp_path):
     policy, prompts = tiny_policy(family, value_trunk=value_trunk), ragged_prompts(4)
-    torch.nn.init.normal_(policy.value_head.weight)
+    torch.nn.init.normal_(policy.critic.value_head.weight)
     if value_trunk == "separate":
-        torch.nn.init.normal_(next(iter(policy.value_trunk.parameters())))
+        torch.nn.init.normal_(next(iter(policy.critic.value_trunk.parameters())))
     policy.save(tmp_path / "policy")
     policy.save(tmp_path / "policy")  # an older folder is replaced
     assert [entry.name for entry in tmp_path.iterdir()] == ["policy"]

@@ -27,7 +27,7 @@ def test_training_draws_from_the_training_split_alone(session, world, algorithm)
     drawn = set(opened.core.sample_prompts(2 * rows).sample_ids)
     assert drawn == {sample.id for sample in world.task.samples("train")}
     if algorithm == "ppo":
-        assert set(opened.algorithm.collect().sample_ids) <= drawn
+        assert set(opened.algorithm.collect().episodes.sample_ids) <= drawn
     else:
         assert {
             name for step in range(3) for name in opened.algorithm._batch(step).sample_ids
