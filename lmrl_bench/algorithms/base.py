@@ -79,6 +79,8 @@ class TextAlgorithm(ABC):
 
     config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool] = True
+    spends_tokens: ClassVar[bool] = True
+    filters_tokens: ClassVar[bool] = False
     uses_critic: ClassVar[bool] = False
     scores_what_acted: ClassVar[bool] = True
     summary: ClassVar[str]

@@ -1,8 +1,8 @@
-"""The settings of the built-in algorithms with their defaults, as plain data.
+"""Configurations with their defaults, and traits, of the built-in algorithms as plain data.
 
-The settings' classes live beside the algorithms, which need torch; a board must say what its cells
-resolve to without it. `defaults.json` is made by `python -m lmrl_bench.algorithms.defaults`, and a
-test compares it with the classes. An algorithm that is not in it is asked for its class.
+The classes live next to the algorithms, which need torch; a leaderboard must say what its cells resolve to
+without it. `defaults.json` is made by `python -m lmrl_bench.algorithms.defaults`, and a test compares it with the
+classes. An algorithm that is not in it is asked for its class.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.algorithms import ALGORITHMS
+from lmrl_bench.records.record import AlgorithmTraits
 
 FILE = Path(__file__).resolve().with_name("defaults.json")
 
@@ -29,8 +30,24 @@ def with_defaults(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: There is no such algorithm.
     """
     known = _stored().get(name)
-    defaults = class_defaults(name) if known is None else known
+    defaults = class_defaults(name) if known is None else known["config"]
     return _merged(defaults, given)
+
+
+def traits_of(name: str) -> AlgorithmTraits:
+    """Returns an algorithm's traits; loads no torch for a built-in.
+
+    Raises:
+        ConfigError: There is no such algorithm.
+    """
+    known = _stored().get(name)
+    return AlgorithmTraits(**(class_traits(name) if known is None else known["traits"]))
+
+
+def class_traits(name: str) -> dict[str, bool]:
+    """Returns the traits that the algorithm's class has."""
+    algorithm = ALGORITHMS.get(name)
+    return {trait: getattr(algorithm, trait) for trait in AlgorithmTraits.model_fields}
 
 
 def class_defaults(name: str) -> dict[str, Any]:
@@ -62,7 +79,7 @@ def _laid_over(default: Any, given: Any) -> Any:
 def _write() -> None:
     # Plug-ins are left out: they may be installed here and not elsewhere.
     builtin = {
-        name: class_defaults(name)
+        name: {"config": class_defaults(name), "traits": class_traits(name)}
         for name in ALGORITHMS
         if ALGORITHMS.get(name).__module__.startswith(f"{__package__}.")
     }

@@ -174,13 +174,17 @@ class Algorithm(Protocol):
 
     Attributes:
         config_class: the settings' class.
-        trains: false where nothing is learnt (`none`).
+        trains: trait: it changes the policy; false: the policy is evaluated as it is (`none`).
+        spends_tokens: trait: it trains on tokens that it generates, and ends with the token budget.
+        filters_tokens: trait: it acts through a token filter, and is evaluated without it too.
         summary: one line for lists.
         token_filter: the filter that belongs to the trained policy (NLPO), to be evaluated with and without; else None.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
     trains: ClassVar[bool]
+    spends_tokens: ClassVar[bool]
+    filters_tokens: ClassVar[bool]
     summary: ClassVar[str]
     token_filter: TopPMask | None
 

@@ -44,6 +44,7 @@ class MaskedPPOConfig(PPOConfig):
 class MaskedPPO(PPO):
     """PPO that acts through a top-p mask taken from a copy of the policy."""
 
+    filters_tokens: ClassVar[bool] = True
     config: MaskedPPOConfig
 
     def make_token_filter(self) -> TopPMask:

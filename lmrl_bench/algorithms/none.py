@@ -28,6 +28,8 @@ class NoLearning:
 
     config_class: ClassVar[type[AlgorithmConfig]] = NoLearningConfig
     trains: ClassVar[bool] = False
+    spends_tokens: ClassVar[bool] = False
+    filters_tokens: ClassVar[bool] = False
     summary: ClassVar[str] = "no learning: evaluates the policy that other algorithms start from"
 
     def __init__(

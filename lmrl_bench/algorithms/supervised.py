@@ -83,6 +83,8 @@ class Supervised:
 
     config_class: ClassVar[type[AlgorithmConfig]] = SupervisedConfig
     trains: ClassVar[bool] = True
+    spends_tokens: ClassVar[bool] = False
+    filters_tokens: ClassVar[bool] = False
     summary: ClassVar[str] = "supervised fine-tuning: maximum likelihood of the references"
 
     def __init__(

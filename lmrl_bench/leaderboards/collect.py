@@ -25,7 +25,7 @@ from lmrl_bench.leaderboards.evidence import (
     collect_samples,
     read_evidence,
 )
-from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED, ranked
+from lmrl_bench.leaderboards.ranking import UNMASKED, ranked
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.leaderboards.table import (
     STATUSES,
@@ -235,6 +235,7 @@ def _row(
     completed = [r for _, r in seeds if r is not None and r.status == "completed"]
     policy = next((r.policy for _, r in seeds if r is not None and r.policy), None)
     decodings = sorted({name for record in completed for name in record.results})
+    traits = next((r.traits for _, r in seeds if r is not None), None)
     return Row(
         label=label,
         algorithm=algorithm,
@@ -242,13 +243,13 @@ def _row(
         start=policy.start if policy else None,
         parameters=policy.parameters if policy else None,
         config_digest=next((r.config_digest for _, r in seeds if r is not None), None),
-        evaluation_only=algorithm == "none",
+        evaluation_only=traits is not None and not traits.trains,
         complete=len(completed) == len(seeds),
         counts={status: sum(run.status == status for run in runs) for status in STATUSES},
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
         temperature=_temperature(completed),
-        masked=algorithm in MASKED or UNMASKED in decodings,
+        masked=UNMASKED in decodings or (traits is not None and traits.filters_tokens),
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),

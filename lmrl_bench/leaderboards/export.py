@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import Expectation, damage, left_out, records_of
 from lmrl_bench.leaderboards.consistency import check_task
-from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
+from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord, SplitResults, TaskInfo
@@ -139,7 +139,7 @@ def _of_cell(board: str, cell: Cell, record: RunRecord | None) -> Iterator[dict[
         return
     for decoding, results in record.results.items():
         for row in _of_results(results, record.task):
-            acts = record.algorithm.get("name") in MASKED or UNMASKED in record.results
+            acts = record.traits.filters_tokens or UNMASKED in record.results
             masked = acts and decoding != UNMASKED
             split = decoding.partition("-")[0]
             yield {**run, "split": split, "decoding": decoding, "masked": masked, **row}

@@ -13,8 +13,6 @@ from lmrl_bench.stats.intervals import difference_interval, mean_interval, overl
 
 SPLIT: Final = "test"
 UNMASKED: Final = "test-unmasked"
-MASKED: Final = frozenset({"nlpo", "nlpo_released"})
-"""The algorithms that act through an action mask of their own; they are evaluated without it too."""
 
 
 def ranked(

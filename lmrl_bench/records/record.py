@@ -303,6 +303,32 @@ SEAL = "content_sha256"
 """Field of `record.json` that is not part of the record: the digest of all others."""
 
 
+class AlgorithmTraits(_Strict):
+    """What leaderboards must know about an algorithm, whoever wrote it.
+
+    They judge by these traits, never by an algorithm's name, so that plug-ins are judged right.
+    """
+
+    trains: bool = Field(
+        description="it changes the policy; false: the policy is evaluated as it is"
+    )
+    spends_tokens: bool = Field(
+        description="it trains on tokens that it generates, and ends with the token budget"
+    )
+    filters_tokens: bool = Field(
+        description="it acts through a token filter of its own, and is evaluated without it too"
+    )
+
+
+def _traits_of_old_records(algorithm: object) -> AlgorithmTraits:
+    """Returns the traits of records that were written before records named them."""
+    return AlgorithmTraits(
+        trains=algorithm != "none",
+        spends_tokens=algorithm not in ("none", "supervised"),
+        filters_tokens=algorithm in ("nlpo", "nlpo_released"),
+    )
+
+
 class RunRecord(_Strict):
     """One run, as a fact."""
 
@@ -316,6 +342,7 @@ class RunRecord(_Strict):
     error: ErrorInfo | None = None
     task: TaskInfo
     algorithm: dict[str, Any] = Field(description="name and every resolved field")
+    stated_traits: AlgorithmTraits | None = Field(None, alias="traits")
     policy: PolicyInfo | None = None
     config: dict[str, Any] = Field(description="scientific part, resolved")
     config_digest: Sha256
@@ -359,6 +386,11 @@ class RunRecord(_Strict):
             _public(model)
         return self
 
+    @property
+    def traits(self) -> AlgorithmTraits:
+        """What kind of algorithm ran."""
+        return self.stated_traits or _traits_of_old_records(self.algorithm.get("name"))
+
     def lacking(self) -> list[str]:
         """Returns the names of the parts that a completed run has and this record lacks.
 
@@ -383,6 +415,8 @@ class RunRecord(_Strict):
         The promise holds on one CPU thread.
         """
         facts = self.model_dump(mode="json", exclude={"provenance", "time"})
+        if facts["traits"] is None:
+            del facts["traits"]
         if facts["error"]:
             facts["error"].pop("traceback")
         return facts

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lmrl_bench.config.run import EvaluationConfig
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
+from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.task import Task
@@ -117,7 +117,7 @@ def _left_out(
     if ("test-greedy" in tests) != evaluation.greedy:
         yield f"evaluation.greedy is {evaluation.greedy}, but the decodings are {sorted(tests)}"
     algorithm = record.algorithm.get("name")
-    if algorithm in MASKED and UNMASKED not in tests:
+    if record.traits.filters_tokens and UNMASKED not in tests:
         yield f"{algorithm} acts through a mask, but '{UNMASKED}' is not in {sorted(tests)}"
     wanted = {component.key for component in task.spec.metrics.all()}
     for name, results in tests.items():

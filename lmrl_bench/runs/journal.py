@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
@@ -202,6 +203,7 @@ class Journal:
             error=_error(error, self.used["iterations"], trace),
             task=task_info(session.task),
             algorithm=config.algorithm.model_dump(mode="json"),
+            stated_traits=traits_of(config.algorithm.name),
             policy=_policy_info(session),
             config=config.scientific(),
             config_digest=config.digest(),
@@ -332,6 +334,7 @@ def write_failure(config: RunConfig, error: BaseException, status: Status = "fai
         error=_error(error, None, store.format_traceback(error)),
         task=_bare_task_info(task),
         algorithm=config.algorithm.model_dump(mode="json"),
+        stated_traits=traits_of(config.algorithm.name),
         config=config.scientific(),
         config_digest=config.digest(),
         budget=BudgetInfo(planned_tokens=config.budget.tokens),

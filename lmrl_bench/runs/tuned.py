@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.yaml_core import dump_yaml
@@ -19,7 +20,6 @@ from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, cells
 from lmrl_bench.runs.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task
 
-UNTUNED = ("none", "supervised")
 _MARK = "# tuning: "
 
 
@@ -126,7 +126,7 @@ def tunable(board: BoardSpec) -> list[Cell]:
     found: dict[tuple[str, str, str | None], Cell] = {}
     for cell in cells(board):
         algorithm = cell.config["algorithm"]["name"]
-        if algorithm not in UNTUNED and cell.label not in own:
+        if traits_of(algorithm).spends_tokens and cell.label not in own:
             found.setdefault((cell.task, algorithm, policy_model(cell)), cell)
     return list(found.values())
 

@@ -33,8 +33,6 @@ from lmrl_bench.records.store import (
 RUN_AGAIN: Final = "run it again (lmrl-bench leaderboard run) or restore it"
 TEST: Final = "test"
 VALIDATION: Final = "validation"
-WITHOUT_BUDGET: Final = ("none", "supervised")
-"""Algorithms whose training, if there is any, does not end with the token budget."""
 
 
 @dataclass(frozen=True)
@@ -267,7 +265,7 @@ def _budget(folder: Path, record: RunRecord) -> Iterator[str]:
         claimed, done = getattr(budget, name), last.get(name, 0)
         if claimed != done:
             yield f"budget.{name} is {claimed}, but curves.jsonl ends at {done}"
-    if record.algorithm.get("name") not in WITHOUT_BUDGET and spent[-1] < planned:
+    if record.traits.spends_tokens and spent[-1] < planned:
         yield f"training ended before the budget: {spent[-1]} of {planned} tokens"
     over = [tokens for tokens in spent[:-1] if tokens >= planned]
     if over:

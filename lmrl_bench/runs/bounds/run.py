@@ -16,7 +16,7 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import PolicyError, RecordError
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.leaderboards.ranking import MASKED, UNMASKED
+from lmrl_bench.leaderboards.ranking import UNMASKED
 from lmrl_bench.models.files import read_json
 from lmrl_bench.models.fingerprints import local_digests
 from lmrl_bench.models.names import resolve_model
@@ -71,12 +71,12 @@ class Run:
     @property
     def trains(self) -> bool:
         """Whether the algorithm learns."""
-        return self.config.algorithm.name != "none"
+        return self.record.traits.trains
 
     @property
     def rolls_out(self) -> bool:
         """Whether it learns from its own responses."""
-        return self.config.algorithm.name not in ("none", "supervised")
+        return self.record.traits.spends_tokens
 
     @property
     def episodes_per_iteration(self) -> int | None:
@@ -87,7 +87,7 @@ class Run:
     @cached_property
     def decodings(self) -> list[str]:
         """The decodings of the test split that a run with this configuration has."""
-        masked = self.config.algorithm.name in MASKED
+        masked = self.record.traits.filters_tokens
         further = [("test-greedy", self.config.evaluation.greedy), (UNMASKED, masked)]
         return ["test", *(name for name, asked in further if asked)]
 

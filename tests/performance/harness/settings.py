@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from harness.workloads import Workload
-from lmrl_bench.algorithms.defaults import with_defaults
+from lmrl_bench.algorithms.defaults import traits_of, with_defaults
 
 KL_COEFFICIENT = 0.05
-"""Of all algorithms but GRPO, whose KL is off, as in TRL."""
-_NOT_ACTING = ("none", "supervised")
+"""Of the algorithms that charge the KL by default; GRPO and its kin do not, as in TRL."""
 
 
 def acting_algorithms() -> list[str]:
     """Returns the built-in algorithms that roll out."""
     from lmrl_bench.algorithms import ALGORITHMS
 
-    return [name for name in ALGORITHMS.names() if name not in _NOT_ACTING]
+    return [name for name in ALGORITHMS.names() if traits_of(name).spends_tokens]
 
 
 def passes(algorithm: str, workload: Workload) -> int:
@@ -35,7 +34,7 @@ def settings(algorithm: str, workload: Workload) -> dict[str, Any]:
         "minibatch_episodes": workload.minibatch_episodes,
         "critic_minibatch_episodes": workload.minibatch_episodes,
         "learning_rate": workload.learning_rate,
-        "kl": {"coefficient": 0.0 if algorithm == "grpo" else KL_COEFFICIENT},
+        "kl": {"coefficient": KL_COEFFICIENT if defaults["kl"]["coefficient"] else 0.0},
         "kl_loss_coefficient": 0.0,
         "fisher_fraction": 1.0,
     }

@@ -7,10 +7,16 @@ import json
 import pytest
 
 from lmrl_bench.algorithms import ALGORITHMS
-from lmrl_bench.algorithms.defaults import FILE, class_defaults, with_defaults
+from lmrl_bench.algorithms.base import TextAlgorithm
+from lmrl_bench.algorithms.defaults import (
+    FILE,
+    class_defaults,
+    class_traits,
+    traits_of,
+    with_defaults,
+)
 from lmrl_bench.algorithms.nlpo import MaskedPPO
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.leaderboards.ranking import MASKED
 from lmrl_bench.leaderboards.spec import board_names, cells, load_board
 from lmrl_bench.runs.resolve import resolve, resolve_unchecked
 from lmrl_bench.tasks.catalog import load_task
@@ -26,8 +32,13 @@ def test_the_file_is_what_the_classes_say():
         assert with_defaults(name, {}) == class_defaults(name), f"{name}: {REMEDY}"
 
 
-def test_boards_know_which_algorithms_have_a_mask():
-    assert {name for name in BUILT_IN if issubclass(ALGORITHMS.get(name), MaskedPPO)} == MASKED
+def test_traits_are_those_of_the_classes():
+    for name in BUILT_IN:
+        algorithm, traits = ALGORITHMS.get(name), traits_of(name)
+        assert traits.model_dump() == class_traits(name), f"{name}: {REMEDY}"
+        assert traits.filters_tokens == issubclass(algorithm, MaskedPPO)
+        assert traits.trains == (name != "none")
+        assert traits.spends_tokens == issubclass(algorithm, TextAlgorithm)
 
 
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "none"])
