@@ -110,10 +110,10 @@ def test_ppo_update_equals_sb3_on_whole_responses(family, value_clip):
     )  # fmt: skip
     batch = ours.collect().episodes
     theirs, count = peer(
-        sb3.PPO, family, batch, 5, n_epochs=3, batch_size=batch.tokens, ent_coef=0.01, vf_coef=0.5,
+        sb3.PPO, family, batch, 5, n_epochs=3, batch_size=batch.tokens.n_tokens, ent_coef=0.01, vf_coef=0.5,
         clip_range_vf=value_clip, policy_kwargs={"optimizer_kwargs": {"eps": 1e-5}}, **COMMON,
     )  # fmt: skip
-    assert count == batch.tokens > 8
+    assert count == batch.tokens.n_tokens > 8
     before = weights_of(ours.policy)
     ours.update(batch)
     theirs.train()
@@ -180,7 +180,7 @@ def test_trpo_step_equals_sb3_contrib(family, tokens, monkeypatch):
     )  # fmt: skip
     batch = ours.collect().episodes
     theirs, _ = peer(
-        sb3_contrib.TRPO, family, batch, tokens, batch_size=batch.tokens, n_critic_updates=1,
+        sb3_contrib.TRPO, family, batch, tokens, batch_size=batch.tokens.n_tokens, n_critic_updates=1,
         cg_max_steps=5, cg_damping=0.1,
         target_kl=0.001, line_search_max_iter=10, line_search_shrinking_factor=0.8, **settings,
     )  # fmt: skip
