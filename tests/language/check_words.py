@@ -37,6 +37,7 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "leaderboards/*",
     "lmrl_bench/__init__.py",
     "lmrl_bench/algorithms/*",
+    "lmrl_bench/api/*",
     "lmrl_bench/cli/*",
     "lmrl_bench/data/*",
     "lmrl_bench/leaderboards/*",
