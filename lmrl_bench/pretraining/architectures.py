@@ -1,4 +1,4 @@
-"""Random Llama and T5 models of the nano sizes."""
+"""Randomly initialized Llama and T5 models of the nano sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INITIAL_DEVIATION: Final = 0.02
 
 
 def build_causal(recipe: CausalRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """Build a Llama model with tied embeddings and weights of standard deviation 0.02."""
+    """Builds a Llama model with tied embeddings and weights of standard deviation 0.02."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.hidden_size,
@@ -46,7 +46,7 @@ def build_causal(recipe: CausalRecipe, tokenizer: PreTrainedTokenizerFast) -> Ll
 def build_seq2seq(
     recipe: Seq2SeqRecipe, tokenizer: PreTrainedTokenizerFast
 ) -> T5ForConditionalGeneration:
-    """Build a T5 model (gated feed-forward, tied embeddings, starts on `<pad>`)."""
+    """Builds a T5 model (gated feed-forward, tied embeddings, starts on `<pad>`)."""
     config = T5Config(  # type: ignore[call-arg]
         vocab_size=len(tokenizer),
         d_model=recipe.hidden_size,
@@ -63,7 +63,7 @@ def build_seq2seq(
         decoder_start_token_id=tokenizer.pad_token_id,
     )
     model = T5ForConditionalGeneration(config)
-    _initialise_small(model)
+    _initialize_small(model)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -73,12 +73,12 @@ def build_seq2seq(
 
 
 @torch.no_grad()
-def _initialise_small(model: T5ForConditionalGeneration) -> None:
-    """Draw every matrix with a small standard deviation instead of T5's own.
+def _initialize_small(model: T5ForConditionalGeneration) -> None:
+    """Draws every matrix with a small standard deviation instead of T5's own.
 
-    T5's embeddings of unit variance are made for an optimiser that scales its steps by the weights;
-    with AdamW they hardly move in a short run, and the loss stays at that of a unigram model. T5
-    divides tied outputs by the square root of the width; the last norm's weight undoes it.
+    T5's embeddings of unit variance suit an optimizer that scales its steps by the weights; with
+    AdamW they hardly move in a short run, and the loss stays at that of a unigram model. T5 divides
+    tied outputs by the square root of the width; the weight of the last norm undoes that.
     """
     for parameter in model.parameters():
         if parameter.ndim == 2:

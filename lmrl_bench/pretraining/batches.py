@@ -1,4 +1,4 @@
-"""Batches of both objectives as pure functions of the step: a run resumes with no saved state."""
+"""Batches of both objectives as pure functions of the step, so that a run resumes without state."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ Batch = Mapping[str, torch.Tensor]
 
 
 class BatchSource(Protocol):
-    """Gives the batch of a step, and the number of tokens that the model reads in it."""
+    """Returns the batch of a step."""
 
     def batch(self, step: int) -> Batch:
-        """Return the model inputs of one step."""
+        """Returns the model inputs of one step."""
         ...
 
 
 @dataclass(frozen=True)
 class PackedBatches:
-    """Rows of packed text in an order that is reshuffled every epoch.
+    """Rows of packed text, reshuffled every epoch.
 
     Attributes:
         rows: Token ids (N, T).
@@ -47,7 +47,7 @@ class PackedBatches:
     seed: int
 
     def batch(self, step: int) -> Batch:
-        """Return `input_ids` and `labels`, both (B, T)."""
+        """Returns `input_ids` and `labels`, both (B, T)."""
         per_epoch = len(self.rows) // self.batch_size
         epoch, place = divmod(step, per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.rows))
@@ -58,7 +58,7 @@ class PackedBatches:
 
 @dataclass(frozen=True)
 class DenoisingExample:
-    """The token ids of one text, without end of sequence, and how it is to be corrupted."""
+    """Token ids of one text, without EOS, and its corruption settings."""
 
     tokens: list[int]
     spec: CorruptionSpec
@@ -66,14 +66,14 @@ class DenoisingExample:
 
 @dataclass
 class DenoisingBatches:
-    """Span-corrupted batches of about equal token count; spans are drawn anew every epoch.
+    """Span-corrupted batches of about equal token count, with new spans every epoch.
 
     Attributes:
-        examples: The texts of the mixture.
-        tokens_per_batch: Encoder tokens in a batch, padding included.
+        examples: Texts of the mixture.
+        tokens_per_batch: Encoder tokens per batch, including padding.
         sentinel_ids: Sentinels in order.
-        eos_id: Ends inputs and targets.
-        pad_id: Padding.
+        eos_id: Last token of inputs and targets.
+        pad_id: Padding id.
         seed: Seed of order and spans.
     """
 
@@ -86,7 +86,7 @@ class DenoisingBatches:
     _plans: list[list[IntegerArray]] = field(default_factory=list, init=False)
 
     def batch(self, step: int) -> Batch:
-        """Return `input_ids` and `attention_mask` (B, P) and `labels` (B, T)."""
+        """Returns `input_ids` and `attention_mask` (B, P) and `labels` (B, T)."""
         rng = np.random.default_rng((self.seed, 1, step))
         corrupted = [
             corrupt_spans(self.examples[i].tokens, self.examples[i].spec, self.sentinel_ids, rng)
@@ -95,8 +95,8 @@ class DenoisingBatches:
         return collate_corrupted(corrupted, self.eos_id, self.pad_id)
 
     def _indices(self, step: int) -> IntegerArray:
-        # Epochs differ by a batch or two, because the pools do; so they are counted one after the
-        # other.
+        # The number of batches varies slightly between epochs, as the pools differ; so epochs are
+        # counted one by one.
         for epoch in itertools.count():
             if epoch == len(self._plans):
                 self._plans.append(self._make_plan(epoch))
@@ -120,14 +120,14 @@ class DenoisingBatches:
 
 
 def collate_corrupted(examples: Sequence[Corrupted], eos_id: int, pad_id: int) -> Batch:
-    """Pad corrupted examples on the right and end both sides with `eos_id`."""
+    """Right-pads corrupted examples, and ends both sides with `eos_id`."""
     inputs = _pad([[*example.inputs, eos_id] for example in examples], pad_id)
     labels = _pad([[*example.targets, eos_id] for example in examples], IGNORED_LABEL)
     return {"input_ids": inputs, "attention_mask": (inputs != pad_id).long(), "labels": labels}
 
 
 def tokens_in(batch: Batch) -> int:
-    """Count the tokens that the model reads or predicts in a batch, padding excluded."""
+    """Counts the tokens that the model reads or predicts in a batch, without padding."""
     if "attention_mask" not in batch:
         return batch["input_ids"].numel()
     return int(batch["attention_mask"].sum() + (batch["labels"] != IGNORED_LABEL).sum())

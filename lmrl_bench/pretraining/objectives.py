@@ -2,8 +2,8 @@
 
 Span corruption is T5's (Raffel et al. 2020, section 3.1.4): each corrupted span becomes one
 sentinel in the input, and the target lists every sentinel followed by the tokens it hides. On a
-pair "source <sep> target" it becomes translation language modelling (Conneau & Lample 2019): a span
-hidden in one language can be read off the other.
+pair "source <sep> target" it becomes translation language modeling (Conneau & Lample 2019): a span
+hidden in one language can be inferred from the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ IntegerArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CorruptionSpec:
-    """How much of a text is hidden: the share of its tokens, and the mean span in tokens."""
+    """Amount of hidden text: the share of tokens, and the mean span length in tokens."""
 
     density: float
     mean_span: float
@@ -27,18 +27,18 @@ class CorruptionSpec:
 
 @dataclass(frozen=True)
 class Corrupted:
-    """One example of span corruption, without the final end-of-sequence tokens."""
+    """One example of span corruption, without the final EOS tokens."""
 
     inputs: list[int]
     targets: list[int]
 
 
 def pack_documents(documents: Iterable[Sequence[int]], length: int, eos_id: int) -> IntegerArray:
-    """Join documents, each ended by `eos_id`, into one stream and cut it into rows.
+    """Concatenates documents, each ended by `eos_id`, and cuts the stream into rows.
 
     Args:
         documents: Token ids of each document.
-        length: Tokens in a row.
+        length: Tokens per row.
         eos_id: Token that ends a document.
 
     Returns:
@@ -58,20 +58,20 @@ def corrupt_spans(
     sentinel_ids: Sequence[int],
     rng: np.random.Generator,
 ) -> Corrupted:
-    """Hide random spans of a text.
+    """Hides random spans of a text.
 
-    The number of hidden tokens and of spans is fixed by `spec` and the length; where the spans lie
-    is random. Between two spans stands at least one visible token; unlike T5's own code, a span may
-    open the text and need not close it.
+    The numbers of hidden tokens and spans are fixed by `spec` and the length; their positions are
+    random. At least one visible token separates two spans. Unlike in T5's own code, a span may open
+    the text and need not close it.
 
     Args:
         tokens: Token ids of the text, at least two.
-        spec: How much to hide.
-        sentinel_ids: Ids of the sentinels in order; at most that many spans are hidden.
+        spec: Amount of text to hide.
+        sentinel_ids: Ids of the sentinels in order, which also limit the number of spans.
         rng: Source of randomness.
 
     Returns:
-        Input and target; `recover` gives the text back from them.
+        Input and target; `recover` reconstructs the text.
     """
     n_tokens = len(tokens)
     n_hidden = int(np.clip(round(n_tokens * spec.density), 1, n_tokens - 1))
@@ -81,6 +81,7 @@ def corrupt_spans(
         )
     )
     hidden_lengths = _random_composition(n_hidden, n_spans, rng)
+    # Two extra tokens, removed again below, allow an empty visible part at either end.
     visible_lengths = _random_composition(n_tokens - n_hidden + 2, n_spans + 1, rng)
     visible_lengths[0] -= 1
     visible_lengths[-1] -= 1
@@ -98,7 +99,7 @@ def corrupt_spans(
 
 
 def recover(example: Corrupted, sentinel_ids: Sequence[int]) -> list[int]:
-    """Put the hidden spans of an example back in place of their sentinels."""
+    """Replaces the sentinels of an example by their hidden spans."""
     sentinels = set(sentinel_ids)
     spans: dict[int, list[int]] = {}
     current: list[int] = []
@@ -111,6 +112,6 @@ def recover(example: Corrupted, sentinel_ids: Sequence[int]) -> list[int]:
 
 
 def _random_composition(total: int, parts: int, rng: np.random.Generator) -> list[int]:
-    """Split `total` into `parts` positive integers, each composition equally likely."""
+    """Splits `total` into `parts` positive integers; all compositions are equally likely."""
     cuts = np.sort(rng.choice(total - 1, size=parts - 1, replace=False)) + 1
     return [int(part) for part in np.diff(np.concatenate(([0], cuts, [total])))]

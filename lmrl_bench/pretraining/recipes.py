@@ -1,4 +1,4 @@
-"""The hyper-parameters of the two pretraining runs; the training log quotes them."""
+"""Hyper-parameters of the two pretraining runs, which the training log repeats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lmrl_bench.pretraining.objectives import CorruptionSpec
 
 
 @dataclass(frozen=True)
-class OptimiserRecipe:
+class OptimizerRecipe:
     """Muon and AdamW; linear warm-up, cosine decay to `final_ratio` of the peak learning rate."""
 
     n_steps: int
@@ -23,11 +23,11 @@ class OptimiserRecipe:
     seed: int = 0
 
 
-_CAUSAL_OPTIMISER: Final = OptimiserRecipe(n_steps=4_000, peak_learning_rate=3e-3)
-_SEQ2SEQ_OPTIMISER: Final = OptimiserRecipe(n_steps=3_000, peak_learning_rate=3e-3)
+_CAUSAL_OPTIMIZER: Final = OptimizerRecipe(n_steps=4_000, peak_learning_rate=3e-3)
+_SEQ2SEQ_OPTIMIZER: Final = OptimizerRecipe(n_steps=3_000, peak_learning_rate=3e-3)
 
-# Half of a pair is hidden, in spans of a phrase: most of what is missing can only be read off the
-# other language. A monolingual text keeps enough context to guess from.
+# Half of a pair is hidden, in spans of phrase length: most of what is missing can only be inferred
+# from the other language. Monolingual texts keep enough context for guessing.
 _PAIRS: Final = CorruptionSpec(density=0.5, mean_span=5.0)
 _DOCUMENTATION: Final = CorruptionSpec(density=0.25, mean_span=3.0)
 _DESCRIPTIONS: Final = CorruptionSpec(density=0.3, mean_span=4.0)
@@ -35,7 +35,7 @@ _DESCRIPTIONS: Final = CorruptionSpec(density=0.3, mean_span=4.0)
 
 @dataclass(frozen=True)
 class CausalRecipe:
-    """A Llama model on packed film reviews and, one token in seven, package descriptions."""
+    """A Llama model on packed film reviews and (one token in seven) package descriptions."""
 
     vocabulary_size: int = 4_096
     n_layers: int = 4
@@ -44,12 +44,12 @@ class CausalRecipe:
     n_heads: int = 4
     sequence_length: int = 128
     batch_size: int = 64
-    optimiser: OptimiserRecipe = _CAUSAL_OPTIMISER
+    optimizer: OptimizerRecipe = _CAUSAL_OPTIMIZER
 
 
 @dataclass(frozen=True)
 class Seq2SeqRecipe:
-    """A T5 model on span corruption of documentation, its translations and descriptions."""
+    """A T5 model on span corruption of documentation, its translations, and descriptions."""
 
     vocabulary_size: int = 6_144
     n_layers: int = 3
@@ -63,7 +63,7 @@ class Seq2SeqRecipe:
     pairs: CorruptionSpec = _PAIRS
     documentation: CorruptionSpec = _DOCUMENTATION
     descriptions: CorruptionSpec = _DESCRIPTIONS
-    optimiser: OptimiserRecipe = _SEQ2SEQ_OPTIMISER
+    optimizer: OptimizerRecipe = _SEQ2SEQ_OPTIMIZER
 
 
 CAUSAL: Final = CausalRecipe()

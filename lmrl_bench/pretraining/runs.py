@@ -1,4 +1,4 @@
-"""What the two runs consist of: texts, tokenizer, model and batches, put together from a recipe."""
+"""Assembles the two runs from a recipe: texts, tokenizer, model and batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from lmrl_bench.pretraining.corpus import (
     read_translation_pairs,
 )
 from lmrl_bench.pretraining.objectives import pack_documents
-from lmrl_bench.pretraining.recipes import CausalRecipe, OptimiserRecipe, Seq2SeqRecipe
+from lmrl_bench.pretraining.recipes import CausalRecipe, OptimizerRecipe, Seq2SeqRecipe
 from lmrl_bench.pretraining.tokenizer import (
     N_SENTINELS,
     encode_plain,
@@ -48,25 +48,25 @@ class PretrainingRun:
         model: The model with random weights.
         source: Training batches.
         validation: Validation batches by name.
-        optimiser: Optimiser settings.
-        n_rows: Training rows by data set.
+        optimizer: Optimizer settings.
+        n_rows: Number of training rows by data set.
     """
 
     tokenizer: PreTrainedTokenizerFast
     model: PreTrainedModel
     source: BatchSource
     validation: Mapping[str, Sequence[Batch]]
-    optimiser: OptimiserRecipe
+    optimizer: OptimizerRecipe
     n_rows: Mapping[str, int]
 
 
 def prepare_causal(recipe: CausalRecipe, reviews: Path, descriptions: Path) -> PretrainingRun:
-    """Prepare next-token prediction on film reviews and package descriptions."""
+    """Prepares next-token prediction on film reviews and package descriptions."""
     reviews_of = _by_split([(row.split, row.text) for row in read_reviews(reviews)])
     documents_of = _by_split([(row.split, row.document) for row in read_descriptions(descriptions)])
     texts = reviews_of["train"] + documents_of["train"]
     tokenizer = train_causal_tokenizer(texts, recipe.vocabulary_size, recipe.sequence_length)
-    seed = recipe.optimiser.seed
+    seed = recipe.optimizer.seed
 
     def packed(rows: list[str]) -> PackedBatches:
         order = np.random.default_rng(seed).permutation(len(rows))
@@ -85,13 +85,13 @@ def prepare_causal(recipe: CausalRecipe, reviews: Path, descriptions: Path) -> P
                 batches_of(packed(documents_of["validation"]), _VALIDATION_BATCHES)
             ),
         },
-        optimiser=recipe.optimiser,
+        optimizer=recipe.optimizer,
         n_rows={"reviews": len(reviews_of["train"]), "descriptions": len(documents_of["train"])},
     )
 
 
 def prepare_seq2seq(recipe: Seq2SeqRecipe, pairs: Path, descriptions: Path) -> PretrainingRun:
-    """Prepare span corruption on documentation pairs, their two sides and package descriptions."""
+    """Prepares span corruption on documentation pairs, their two sides, and descriptions."""
     pairs_of: dict[Split, list[TranslationPair]] = {"train": [], "validation": [], "test": []}
     for pair in read_translation_pairs(pairs):
         pairs_of[pair.split].append(pair)
@@ -99,7 +99,7 @@ def prepare_seq2seq(recipe: Seq2SeqRecipe, pairs: Path, descriptions: Path) -> P
     texts = [text for pair in pairs_of["train"] for text in (pair.source, pair.target)]
     texts += documents_of["train"]
     tokenizer = train_seq2seq_tokenizer(texts, recipe.vocabulary_size, recipe.maximum_length)
-    seed = recipe.optimiser.seed
+    seed = recipe.optimizer.seed
 
     def denoising(examples: list[DenoisingExample]) -> DenoisingBatches:
         ids = tokenizer.get_vocab()
@@ -131,7 +131,7 @@ def prepare_seq2seq(recipe: Seq2SeqRecipe, pairs: Path, descriptions: Path) -> P
             name: list(batches_of(denoising(group), _VALIDATION_BATCHES))
             for name, group in examples("validation").items()
         },
-        optimiser=recipe.optimiser,
+        optimizer=recipe.optimizer,
         n_rows={
             "documentation pairs": len(pairs_of["train"]),
             "descriptions": len(documents_of["train"]),
@@ -149,7 +149,7 @@ def _by_split(rows: list[tuple[Split, str]]) -> dict[Split, list[str]]:
 def _pair_examples(
     pairs: list[TranslationPair], tokenizer: PreTrainedTokenizerFast, recipe: Seq2SeqRecipe
 ) -> list[DenoisingExample]:
-    """Join pairs to "source <sep> target"; long ones are left out, as half a pair has no use."""
+    """Joins pairs to "source <sep> target"; drops long ones, because half a pair is useless."""
     sources = encode_plain(tokenizer, [pair.source for pair in pairs])
     targets = encode_plain(tokenizer, [pair.target for pair in pairs])
     joined = [
@@ -164,7 +164,7 @@ def _pair_examples(
 def _side_examples(
     pairs: list[TranslationPair], tokenizer: PreTrainedTokenizerFast, recipe: Seq2SeqRecipe
 ) -> list[DenoisingExample]:
-    """Take the English side of every other pair and the German side of the rest."""
+    """Takes the English side of every other pair and the German side of the rest."""
     sides = [pair.source if index % 2 else pair.target for index, pair in enumerate(pairs)]
     return [
         DenoisingExample(ids[: recipe.maximum_length], recipe.documentation)
@@ -175,7 +175,7 @@ def _side_examples(
 def _description_examples(
     documents: list[str], tokenizer: PreTrainedTokenizerFast, recipe: Seq2SeqRecipe
 ) -> list[DenoisingExample]:
-    """Take the head of every description, which is also what a summarisation task reads."""
+    """Takes the beginning of every description, as a summarization task reads it."""
     return [
         DenoisingExample(ids[: recipe.maximum_length], recipe.descriptions)
         for ids in encode_plain(tokenizer, documents)

@@ -1,4 +1,4 @@
-"""Ships a supervised policy: from a finished `supervised` run to a small folder beside the nano policies."""
+"""Ships a supervised policy: turns a finished `supervised` run into a folder of shipped weights."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from lmrl_bench.tasks.catalog import load_task
 
 
 def ship_start(run: Path, assets: Path) -> Path:
-    """Writes `<assets>/<model>--<task>`: weights in float16, tokenizer, training log, card; whole or not at all.
+    """Writes `<assets>/<model>--<task>` atomically: float16 weights, tokenizer, log and card.
 
     Args:
-        run: folder of a completed run of `supervised` with `runtime.keep_policy`.
-        assets: folder of the shipped policies.
+        run: Folder of a completed run of `supervised` with `runtime.keep_policy`.
+        assets: Folder of the shipped policies.
 
     Raises:
-        PolicyError: The run is not a completed supervised one, kept no policy, or began at other
-            weights than the shipped policy of that name has now, or was made with a changed task.
+        PolicyError: The run is not a completed supervised one, kept no policy, started from other
+            weights than the shipped policy has now, or used another version of the task.
         RecordError: There is no record.
     """
     record = read_record(run)
@@ -42,16 +42,16 @@ def ship_start(run: Path, assets: Path) -> Path:
             "--set runtime.keep_policy=true"
         )
     if record.policy is None:
-        raise PolicyError(f"{run}: the record names no policy")
+        raise PolicyError(f"{run}: the record has no policy")
     if record.policy.weights_sha256 != model_digests(record.policy.model).weights:
         raise PolicyError(
-            f"{run}: the run began at other weights of '{record.policy.model}' than the installed ones; "
+            f"{run}: the run started from other weights of '{record.policy.model}' than those installed; "
             "run it again"
         )
     task = load_task(record.task.name)
     if task.digest != record.task.digest:
         raise PolicyError(
-            f"{run}: the run was made with another state of the task '{task.name}' than the installed one (their "
+            f"{run}: the run used another version of the task '{task.name}' than the installed one (their "
             "digests differ); run it again"
         )
     output = assets / f"{record.policy.model}--{record.task.name}"
@@ -76,7 +76,7 @@ def ship_start(run: Path, assets: Path) -> Path:
 def training_log(
     record: RunRecord, curves: list[dict[str, Any]], learning_digest: str
 ) -> dict[str, Any]:
-    """Returns what made the policy: task (and the digest of what is learnt of it), settings, results, loss curve."""
+    """Returns the origin of the policy: task, settings, results and loss curve."""
     return {
         "name": f"{record.policy.model if record.policy else ''}--{record.task.name}",
         "task": {
@@ -115,7 +115,7 @@ def _card(record: RunRecord) -> str:
     return (
         f"# {model}--{record.task.name}\n\n"
         f"The supervised policy of the task `{record.task.name}` (version {record.task.version}): "
-        f"`{model}` fine-tuned on the training references by the algorithm `supervised`. RL starts here by "
+        f"`{model}` fine-tuned on the training references by the algorithm `supervised`. RL starts from it by "
         "default.\n\nMade by `lmrl-bench run --task "
         f"{record.task.name} --algorithm supervised --set policy.start=base "
         "--set runtime.keep_policy=true --out RUN` and `python -m lmrl_bench.pretraining start RUN`. "

@@ -1,8 +1,8 @@
 """Byte-level BPE tokenizers of the nano policies.
 
-All 256 bytes are in the vocabulary, so no text is ever unknown and decoding gives the text back
-exactly. `<pad>` and `<eos>` are distinct, because a policy that cannot tell the end from the
-padding cannot learn to stop.
+All 256 bytes are in the vocabulary, so no text is unknown and decoding restores texts exactly.
+`<pad>` and `<eos>` differ, because a policy that cannot distinguish the end from padding cannot
+learn to stop.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ PAD_TOKEN: Final = "<pad>"
 EOS_TOKEN: Final = "<eos>"
 SEPARATOR_TOKEN: Final = "<sep>"
 N_SENTINELS: Final = 40
-"""Sentinels of span corruption: more than the spans that a text of 128 tokens can have."""
+"""Number of sentinels, more than the spans of any text of 128 tokens."""
 
-# Letters, digits one by one, punctuation, white space: digits apart keep a small vocabulary free of
-# numbers.
+# Letters, single digits, punctuation, white space: splitting digits keeps a small vocabulary free
+# of numbers.
 _WORD_PATTERN: Final = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def sentinel_token(index: int) -> str:
-    """Return the name of the sentinel that stands for span `index`."""
+    """Returns the name of the sentinel of span `index`."""
     return f"<extra_id_{index}>"
 
 
 def train_causal_tokenizer(
     texts: Iterable[str], vocabulary_size: int, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Train the causal tokenizer; as in GPT-2, the token that ends a document also opens one.
+    """Trains the causal tokenizer; as in GPT-2, the token that ends a document also opens one.
 
     Args:
         texts: Training texts.
-        vocabulary_size: Number of tokens, special ones included.
+        vocabulary_size: Number of tokens, including special ones.
         max_length: Position limit of the model, in tokens.
     """
     backend = _train_byte_level_bpe(texts, vocabulary_size, [PAD_TOKEN, EOS_TOKEN])
@@ -54,12 +54,12 @@ def train_causal_tokenizer(
 def train_seq2seq_tokenizer(
     texts: Iterable[str], vocabulary_size: int, max_length: int
 ) -> PreTrainedTokenizerFast:
-    """Train the seq2seq policy's tokenizer, which appends `<eos>` to every text as T5's does.
+    """Trains the seq2seq tokenizer, which appends `<eos>` to every text, like T5's.
 
     Args:
         texts: Training texts.
-        vocabulary_size: Number of tokens, special ones included.
-        max_length: Longest text that the model has been trained on, in tokens.
+        vocabulary_size: Number of tokens, including special ones.
+        max_length: Longest training text, in tokens.
     """
     sentinels = [sentinel_token(index) for index in range(N_SENTINELS)]
     specials = [PAD_TOKEN, EOS_TOKEN, SEPARATOR_TOKEN, *sentinels]
@@ -86,7 +86,7 @@ def train_seq2seq_tokenizer(
 
 
 def encode_plain(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
-    """Encode texts without special tokens; long ones are not cut and bring no warning."""
+    """Encodes texts without special tokens, truncation or warnings."""
     encodings = tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
     return [encoding.ids for encoding in encodings]
 

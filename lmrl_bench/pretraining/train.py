@@ -1,4 +1,4 @@
-"""The training loop: Muon and AdamW, bfloat16 autocast, a checkpoint every two minutes."""
+"""Training loop: Muon and AdamW, bfloat16 autocast, and a checkpoint every two minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from lmrl_bench.pretraining.batches import IGNORED_LABEL, Batch, BatchSource, tokens_in
-from lmrl_bench.pretraining.recipes import OptimiserRecipe
+from lmrl_bench.pretraining.recipes import OptimizerRecipe
 
 CHECKPOINT_SECONDS: Final = 120.0
 LOG_EVERY: Final = 25
@@ -25,14 +25,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Progress:
-    """What a run has done so far.
+    """Progress of a run.
 
     Attributes:
-        step: Updates made.
-        tokens: Tokens read or predicted, padding excluded.
-        wall_seconds: Wall-clock time of the loop, over all its resumptions.
-        cpu_seconds: Processor time of the loop.
-        device: Where the model was trained: `cpu`, or the name of the accelerator.
+        step: Number of updates.
+        tokens: Tokens read or predicted, without padding.
+        wall_seconds: Wall-clock time of the loop, over all sessions.
+        cpu_seconds: CPU time of the loop.
+        device: `cpu`, or the name of the accelerator.
         curve: One entry per `LOG_EVERY` steps: step, tokens, mean training loss in nats per token.
     """
 
@@ -44,8 +44,8 @@ class Progress:
     curve: list[dict[str, float]] = field(default_factory=list)
 
 
-def learning_rate(step: int, recipe: OptimiserRecipe) -> float:
-    """Return the learning rate of update `step` (from 0): linear warm-up, then half a cosine."""
+def learning_rate(step: int, recipe: OptimizerRecipe) -> float:
+    """Returns the learning rate of update `step` (from 0): linear warm-up, then half a cosine."""
     if step < recipe.warmup_steps:
         return recipe.peak_learning_rate * (step + 1) / recipe.warmup_steps
     done = (step - recipe.warmup_steps) / max(1, recipe.n_steps - recipe.warmup_steps)
@@ -53,11 +53,11 @@ def learning_rate(step: int, recipe: OptimiserRecipe) -> float:
     return recipe.peak_learning_rate * (recipe.final_ratio + (1.0 - recipe.final_ratio) * cosine)
 
 
-def build_optimisers(model: PreTrainedModel, recipe: OptimiserRecipe) -> list[Optimizer]:
-    """Build Muon for the matrices inside the layers and AdamW for embeddings and norms.
+def build_optimizers(model: PreTrainedModel, recipe: OptimizerRecipe) -> list[Optimizer]:
+    """Builds Muon for the matrices inside the layers and AdamW for embeddings and norms.
 
-    Muon (Jordan 2024) orthogonalises the momentum of a matrix; its steps are scaled to the root
-    mean square of AdamW's (Liu et al. 2025), so that one learning rate serves both.
+    Muon (Jordan 2024) orthogonalizes the momentum of a matrix; its steps are scaled to the root
+    mean square of AdamW's (Liu et al. 2025), so that both share one learning rate.
     """
     embeddings = {
         id(weight)
@@ -83,25 +83,25 @@ def build_optimisers(model: PreTrainedModel, recipe: OptimiserRecipe) -> list[Op
 def train(
     model: PreTrainedModel,
     source: BatchSource,
-    recipe: OptimiserRecipe,
+    recipe: OptimizerRecipe,
     checkpoint: Path,
     device: str = "cpu",
 ) -> Progress:
-    """Train a model in place, going on from `checkpoint` where it exists.
+    """Trains a model in place, resuming from `checkpoint` if it exists.
 
     Args:
         model: The model; its loss is the mean over the labels in nats.
         source: Batches by step.
-        recipe: Optimiser settings and number of steps.
-        checkpoint: File for model, optimiser and progress; replaced as a whole.
-        device: Where the model is trained; it comes back on the processor.
+        recipe: Optimizer settings and number of steps.
+        checkpoint: File for model, optimizer and progress; replaced atomically.
+        device: Device for training; the model is moved back to the CPU afterwards.
 
     Returns:
-        The progress at the end.
+        The final progress.
     """
     model.to(device)  # type: ignore[arg-type]
-    optimisers = build_optimisers(model, recipe)
-    progress = _restore(model, optimisers, checkpoint) if checkpoint.is_file() else Progress()
+    optimizers = build_optimizers(model, recipe)
+    progress = _restore(model, optimizers, checkpoint) if checkpoint.is_file() else Progress()
     progress.device = torch.cuda.get_device_name() if model.device.type == "cuda" else "cpu"
     model.train()
     wall, cpu = time.perf_counter(), time.process_time()
@@ -109,7 +109,7 @@ def train(
     losses: list[torch.Tensor] = []
     while progress.step < recipe.n_steps:
         batch = {name: ids.to(device) for name, ids in source.batch(progress.step).items()}
-        losses.append(_update(model, optimisers, batch, recipe, progress.step))
+        losses.append(_update(model, optimizers, batch, recipe, progress.step))
         progress.step += 1
         progress.tokens += tokens_in(batch)
         now, cpu_now = time.perf_counter(), time.process_time()
@@ -119,16 +119,16 @@ def train(
         if progress.step % LOG_EVERY == 0:
             _note(progress, losses)
         if now - last_save > CHECKPOINT_SECONDS:
-            _save(model, optimisers, progress, checkpoint)
+            _save(model, optimizers, progress, checkpoint)
             last_save = now
-    _save(model, optimisers, progress, checkpoint)
+    _save(model, optimizers, progress, checkpoint)
     model.to("cpu")  # type: ignore[arg-type]
     return progress
 
 
 @torch.no_grad()
 def mean_loss(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
-    """Return the loss in nats per predicted token over whole batches, in float32."""
+    """Returns the loss in nats per predicted token over complete batches, in float32."""
     model.train(False)
     total, count = 0.0, 0
     for batch in batches:
@@ -139,7 +139,7 @@ def mean_loss(model: PreTrainedModel, batches: Sequence[Batch]) -> float:
 
 
 def batches_of(source: BatchSource, n_batches: int) -> Iterator[Batch]:
-    """Yield the first batches of a source."""
+    """Yields the first batches of a source."""
     return (source.batch(step) for step in range(n_batches))
 
 
@@ -150,21 +150,21 @@ def _predicted(model: PreTrainedModel, batch: Batch) -> int:
 
 def _update(
     model: PreTrainedModel,
-    optimisers: list[Optimizer],
+    optimizers: list[Optimizer],
     batch: Batch,
-    recipe: OptimiserRecipe,
+    recipe: OptimizerRecipe,
     step: int,
 ) -> torch.Tensor:
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, recipe)
     with torch.autocast(model.device.type, dtype=torch.bfloat16):
         loss = model(**batch).loss
     model.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-    for optimiser in optimisers:
-        optimiser.step()
+    for optimizer in optimizers:
+        optimizer.step()
     detached: torch.Tensor = loss.detach()
     return detached
 
@@ -185,23 +185,23 @@ def _note(progress: Progress, losses: list[torch.Tensor]) -> None:
 
 
 def _save(
-    model: PreTrainedModel, optimisers: list[Optimizer], progress: Progress, checkpoint: Path
+    model: PreTrainedModel, optimizers: list[Optimizer], progress: Progress, checkpoint: Path
 ) -> None:
     temporary = checkpoint.with_suffix(".partial")
     state: dict[str, Any] = {
         "model": model.state_dict(),
-        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "progress": vars(progress),
     }
     torch.save(state, temporary)
     temporary.replace(checkpoint)
 
 
-def _restore(model: PreTrainedModel, optimisers: list[Optimizer], checkpoint: Path) -> Progress:
+def _restore(model: PreTrainedModel, optimizers: list[Optimizer], checkpoint: Path) -> Progress:
     state = torch.load(checkpoint, weights_only=True, map_location=model.device)
     model.load_state_dict(state["model"])
-    for optimiser, optimiser_state in zip(optimisers, state["optimisers"], strict=True):
-        optimiser.load_state_dict(optimiser_state)
+    for optimizer, optimizer_state in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(optimizer_state)
     progress = Progress(**state["progress"])
     _log.info("resumed %s at step %d", checkpoint, progress.step)
     return progress

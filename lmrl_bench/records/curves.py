@@ -1,9 +1,9 @@
-"""`curves.jsonl`: one JSON object per line, appended while a run learns.
+"""`curves.jsonl`: one JSON object per line, appended during training.
 
-Two kinds of line: `"kind": "train"` (what training logs, `TrainingPoint`) and `"kind": "validation"`, which boards
-draw (`ValidationPoint`).
-A checkpoint knows the length and the digest of the file at its time, and the file is flushed to the
-disk before the checkpoint is; what came after is dropped on resume and written again.
+There are two kinds of line: `"kind": "train"`, which training logs (`TrainingPoint`), and `"kind":
+"validation"`, which leaderboards plot (`ValidationPoint`). A checkpoint stores the length and
+digest of the file, which is flushed to disk before the checkpoint; later lines are dropped on
+resume and written again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CURVES = "curves.jsonl"
 
 
 class _Line(BaseModel):
-    """What every line has; its further fields are numbers, and their names begin as `_FURTHER` says."""
+    """Fields of every line; others are numbers whose names start as listed in `_FURTHER`."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     __pydantic_extra__: dict[Name, FiniteFloat] = Field(init=False)
@@ -49,7 +49,7 @@ class _Line(BaseModel):
 
 
 class ValidationPoint(_Line):
-    """One evaluation on the validation split; further fields are `metric/<name>`."""
+    """One evaluation on the validation split; additional fields are `metric/<name>`."""
 
     _FURTHER = ("metric/",)
 
@@ -57,26 +57,26 @@ class ValidationPoint(_Line):
     reward: FiniteFloat = Field(description="mean reward on the validation split")
     kl_to_reference: FiniteFloat = Field(description="nats per episode")
     mean_length: NotNegative = Field(description="response tokens")
-    truncated_share: Share = Field(description="responses that met the limit of tokens")
+    truncated_share: Share = Field(description="responses that reached the token limit")
 
 
 class TrainingPoint(_Line):
-    """One iteration of training; further fields are `rollout/<name>` and `update/<name>`."""
+    """One iteration of training; additional fields are `rollout/<name>` and `update/<name>`."""
 
     _FURTHER = ("rollout/", "update/")
 
     kind: Literal["train"] = "train"
     episodes: Count = Field(description="so far")
     optimiser_steps: Count = Field(description="so far")
-    progress: Share = Field(description="share of the budget that is spent")
+    progress: Share = Field(description="share of the budget spent")
 
 
 def read_points(folder: Path) -> tuple[list[TrainingPoint], list[ValidationPoint]]:
-    """Returns the lines of a run by their kind, each with the fields and types of its kind.
+    """Returns the validated lines of a run by kind.
 
     Raises:
-        RecordError: As `read_curves`; or a line has an unknown kind, a missing or unknown field, or a value of another
-            type.
+        RecordError: As for `read_curves`; or a line has an unknown kind, a missing or unknown
+            field, or a value of the wrong type.
     """
     training, validation = [], []
     for number, line in enumerate(read_curves(folder), start=1):
@@ -100,14 +100,14 @@ def write_curves(folder: Path, lines: Iterable[Mapping[str, Any]]) -> FileInfo:
 
 
 class CurvesMark(NamedTuple):
-    """The beginning of a curves file that a checkpoint refers to."""
+    """The part of a curves file that a checkpoint refers to."""
 
     size: int
     sha256: str
 
 
 class CurvesWriter:
-    """Appends to the curves of one run, and notices if anything else changes, moves or removes the file.
+    """Appends to the curves of one run, and detects changes to the file by others.
 
     Args:
         folder: The folder of the run; it must exist.
@@ -127,10 +127,11 @@ class CurvesWriter:
         self._known = _identity(self.path.stat())
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Appends one line with a single write; of a line that does not fit on the disk nothing stays.
+        """Appends one line with a single write; a line that does not fit on the disk is removed.
 
         Raises:
-            RecordError: A number is not finite, the file cannot be written, or it is not as we left it.
+            RecordError: A number is not finite, the file cannot be written, or it was changed by
+                someone else.
         """
         content = _text(self.path, line).encode()
         with self._opened() as handle:
@@ -142,10 +143,10 @@ class CurvesWriter:
         self._digest.update(content)
 
     def sync(self) -> CurvesMark:
-        """Flushes the file to the disk; returns what a checkpoint must know of it.
+        """Flushes the file to disk; returns the part that a checkpoint must remember.
 
         Raises:
-            RecordError: It cannot be flushed, or it is not as we left it.
+            RecordError: The file cannot be flushed, or was changed by someone else.
         """
         with self._opened() as handle:
             os.fsync(handle)
@@ -155,7 +156,7 @@ class CurvesWriter:
         """Returns name, digest and number of lines of the finished file.
 
         Raises:
-            RecordError: It is not what was written.
+            RecordError: The file is not the one written.
         """
         self.sync()
         found = file_info(self.path)
@@ -168,6 +169,7 @@ class CurvesWriter:
         try:
             handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
             try:
+                # Another device, inode or size means that the file was replaced or appended to.
                 if _identity(os.fstat(handle)) != self._known:
                     raise _changed(self.path)
                 yield handle
@@ -187,8 +189,8 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 
 def _changed(path: Path) -> FolderError:
     return FolderError(
-        f"{path}: changed, moved or removed by another program while the run was going on; leave the "
-        "folder alone and run the same command again"
+        f"{path}: changed, moved or removed by another program during the run; do not modify "
+        "the folder, and run the same command again"
     )
 
 
@@ -196,27 +198,27 @@ def read_curves(folder: Path | str) -> list[dict[str, Any]]:
     """Returns all lines.
 
     Raises:
-        RecordError: The file is missing, or a line is not a JSON object (names file and line).
+        RecordError: The file is missing, or a line is not a JSON object (with file and line).
     """
     path = f"{folder}/{CURVES}"
     lines, torn = _read(path)
     if torn:
-        raise RecordError(f"{path}:{len(lines) + 1}: the last line is torn; resume the run")
+        raise RecordError(f"{path}:{len(lines) + 1}: the last line is incomplete; resume the run")
     return lines
 
 
 def curves_until(folder: Path, mark: CurvesMark) -> tuple[bytes, int]:
-    """Returns the curves that a checkpoint refers to, without the lines that a resumed run writes again.
+    """Returns the curves that a checkpoint refers to, without lines that a resumed run rewrites.
 
     Args:
         folder: The folder of the run.
-        mark: What the checkpoint knows of them.
+        mark: The part stored in the checkpoint.
 
     Returns:
-        The content, and how many torn lines were left out after it (0 or 1).
+        The content, and the number of incomplete lines after it (0 or 1).
 
     Raises:
-        RecordError: The file is missing, or does not begin with what the checkpoint refers to.
+        RecordError: The file is missing, or does not start with the part in the checkpoint.
     """
     path = folder / CURVES
     remedy = (
@@ -232,13 +234,13 @@ def curves_until(folder: Path, mark: CurvesMark) -> tuple[bytes, int]:
     if hashlib.sha256(known).hexdigest() != mark.sha256:
         raise RecordError(
             f"{path}: not the curves that the checkpoint was written with ({len(known):,} of "
-            f"{mark.size:,} bytes are there, sha256 differs); {remedy}"
+            f"{mark.size:,} bytes exist, sha256 differs); {remedy}"
         )
     return known, int(bool(rest) and not rest.endswith(b"\n"))
 
 
 def file_info(path: Path) -> FileInfo:
-    """Returns name, digest and number of lines of a text file beside the record.
+    """Returns name, digest and number of lines of a text file next to the record.
 
     Raises:
         RecordError: The file cannot be read.
@@ -261,18 +263,18 @@ def _text(path: Path, line: Mapping[str, Any]) -> str:
 
 
 def _read(path: str) -> tuple[list[dict[str, Any]], int]:
-    """Returns the whole lines and the number of torn ones."""
+    """Returns the complete lines and the number of incomplete ones."""
     try:
         content = read_whole(path)
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror or error}") from error
     raw = content.split(b"\n")
-    torn = 1 if raw.pop() else 0  # a whole file ends with a line break, so the last part is empty
+    torn = 1 if raw.pop() else 0  # after a final line break, the last part is empty
     return _objects(raw) or [_object(path, *line) for line in enumerate(raw, start=1)], torn
 
 
 def _objects(raw: list[bytes]) -> list[dict[str, Any]]:
-    """Returns all lines; none if one of them is wrong, which is then to be looked for."""
+    """Parses all lines at once; returns [] on any error, so that the caller can locate it."""
     try:
         lines = [from_json(text, allow_inf_nan=False) for text in raw]
         require_plain(lines, b"".join(raw))

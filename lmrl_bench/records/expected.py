@@ -1,6 +1,6 @@
-"""What a record must say to count as a certain run today: settings, task and start, by content.
+"""Expected content of a record for a run today: settings, task and initial policy, by content.
 
-Used where records stand for runs that are not run again: boards, and runs that find a record.
+Used wherever a record can replace a run: by leaderboards, and by runs that find a record.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class ExpectedStart:
-    """The start that a run has today.
+    """The initial policy that a run has today.
 
-    None stands for what this machine cannot know: the digests of a model that is not on it, or the
-    weights of a start that every machine trains for itself.
+    None means that this machine cannot know: digests of a model that is not installed, or weights
+    of a supervised policy that every machine trains itself.
 
     Attributes:
         weights: sha256 of the weights that the run starts from.
         tokenizer: sha256 of their tokenizer.
-        base_weights: sha256 of the weights that the start was made from; `weights` for a base start.
-        recipe: sha256 of what makes a supervised start: task, supervised configuration, base model.
+        base_weights: sha256 of the weights that the supervised policy was trained from; equals
+            `weights` for a base model.
+        recipe: sha256 of what determines a supervised policy: task, supervised configuration, and
+            base model.
     """
 
     weights: str | None = None
@@ -39,15 +41,15 @@ class ExpectedStart:
 
 @dataclass(frozen=True)
 class ExpectedRun:
-    """What a run's configuration, task and start are today.
+    """Configuration, task and initial policy of a run as of today.
 
     Attributes:
         config: The scientific part of the configuration, resolved.
         task_version: The task's version.
         task_digest: The task's digest.
-        start: The start.
-        score_range: The task's scale, None if it declares none. A record with another one counts:
-            boards take this one.
+        start: The initial policy.
+        score_range: The task's scale, or None. A record with another scale still counts, because
+            leaderboards use this one.
     """
 
     config: Mapping[str, Any]
@@ -58,12 +60,12 @@ class ExpectedRun:
 
     @cached_property
     def config_digest(self) -> str:
-        """Of `config`: the same for all seeds of a row."""
+        """Digest of `config`, the same for all seeds of a row."""
         return digest(self.config)
 
 
 class Difference(NamedTuple):
-    """A field in which a record is not the expected one."""
+    """A field in which a record differs from the expected one."""
 
     field: str
     found: Any
@@ -74,10 +76,10 @@ class Difference(NamedTuple):
 
 
 def differences(record: RunRecord, expected: ExpectedRun) -> list[Difference]:
-    """Returns the fields of a record that differ from what is expected; none for the same run.
+    """Returns the fields in which a record differs from what is expected; empty for the same run.
 
-    The configuration is compared field by field, so that the first difference has a name. A run
-    that failed before its policy was loaded names no start, and none is compared.
+    The configuration is compared field by field, so that differences have a name. The record of a
+    run that failed before loading its policy has no initial policy to compare.
     """
     same = record.config == expected.config
     found = [
@@ -133,7 +135,7 @@ def _leaves(data: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]
 
 
 def _short(value: Any) -> str:
-    """A value for a message; of a digest, its beginning tells two apart."""
+    """Returns a value for messages; the first digits of a digest are enough to distinguish it."""
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
         return f"{value[:12]}…"
     text = repr(value)

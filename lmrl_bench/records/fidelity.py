@@ -1,4 +1,4 @@
-"""The bounds beyond which the policy that is scored is hardly the policy that sampled. No torch."""
+"""Limits for how closely the scored policy must match the policy that sampled. No torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Final
 from lmrl_bench.records.record import Flag
 
 MAX_LOGPROB_DIFFERENCE = 1e-3
-"""Nats. In float32, cached decoding and the full forward agree to about 1e-5."""
+"""In nats. In float32, cached decoding and the full forward pass agree to about 1e-5."""
 
 MAX_FIRST_CLIP_FRACTION = 0.0
 """Before the first step of an update every ratio is 1, so nothing can be clipped."""
 
 MAX_TRUNCATED_SHARE = 0.9
-"""Above it the policy has all but stopped ending its responses."""
+"""Above this, the policy has practically stopped ending its responses."""
 
 
 BOUNDS: Final[dict[Flag, float]] = {
@@ -26,7 +26,7 @@ BOUNDS: Final[dict[Flag, float]] = {
 def exceeded(
     max_logprob_difference: float, first_clip_fraction: float, truncated_share: float
 ) -> list[Flag]:
-    """Returns the names of the bounds that a run's worst values exceed."""
+    """Returns the names of the limits that a run's worst values exceed."""
     worst: dict[Flag, float] = {
         "max_logprob_difference": max_logprob_difference,
         "first_clip_fraction": first_clip_fraction,
@@ -40,4 +40,4 @@ MEANING: Final[dict[Flag, str]] = {
     "first_clip_fraction": "ratios were clipped before the first step of an update",
     "truncated_share": "hardly any response ends before the limit",
 }
-"""What it means that a bound is exceeded."""
+"""Meaning of an exceeded limit."""

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old one or the new one, never half of one; reading many."""
+"""Writes files atomically (readers see the old or the new file), and reads many files fast."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lmrl_bench.core.errors import RecordError
 
 _CHUNK = 1 << 16
 _RANDOM = "[a-z0-9_]{8}"
-"""What `tempfile` adds to a name."""
+"""Random part of names created by `tempfile`."""
 _LEFTOVER = re.compile(
     rf"\.((record\.json|config\.yaml|curves\.jsonl|samples\.parquet|(policy|merged)\.sha256|verification\.json|writable)"
     rf"\.{_RANDOM}|(policy|merged)-{_RANDOM}(-old)?)"
@@ -24,11 +24,11 @@ _LEFTOVER = re.compile(
 
 
 class FolderError(RecordError):
-    """A folder of results cannot be written, or was changed by another program while it was written to."""
+    """A results folder cannot be written, or another program changed it during writing."""
 
 
 def remove_file(path: Path) -> None:
-    """Removes a file, a link, or an empty folder in its place; nothing if there is none.
+    """Removes a file, a link, or an empty folder; does nothing if the path does not exist.
 
     Raises:
         FolderError: It cannot be removed.
@@ -40,14 +40,14 @@ def remove_file(path: Path) -> None:
             path.unlink(missing_ok=True)
     except OSError as error:
         raise FolderError(
-            f"{path}: cannot be removed: {error.strerror or error}; remove it yourself"
+            f"{path}: cannot be removed: {error.strerror or error}; remove it manually"
         ) from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Writes a file through a temporary one next to it, flushed to the disk before it is renamed.
+    """Writes a temporary file next to the target, flushes it to disk, and renames it.
 
-    The temporary file is locked while its writer lives; those of writers that were killed are removed.
+    The temporary file is locked while its writer is alive; files of killed writers are removed.
 
     Raises:
         FolderError: The folder cannot be written.
@@ -61,7 +61,7 @@ def write_atomic(path: Path, content: bytes) -> None:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-            temporary.chmod(0o644)  # mkstemp makes it private to the user
+            temporary.chmod(0o644)  # mkstemp creates files readable only by their owner
             temporary.replace(path)
         sync_folder(path.parent)
     except OSError as error:
@@ -75,12 +75,12 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether this is the name of a temporary file or folder that a killed run leaves behind."""
+    """Returns whether this is the name of a temporary file or folder of a killed run."""
     return _LEFTOVER.fullmatch(name) is not None
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes temporary files and folders of runs that were killed; call it with the folder's lock.
+    """Removes temporary files and folders of killed runs; requires the folder's lock.
 
     Raises:
         RecordError: One of them cannot be removed.
@@ -100,23 +100,23 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _locked_temporary(path: Path) -> tuple[int, Path]:
-    """Makes a temporary file next to `path`; returns its handle and place."""
+    """Creates and locks a temporary file next to `path`; returns its handle and path."""
     while True:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with suppress(OSError):  # a file system without locks
             fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:  # else another process removed it before it was locked
+        if os.fstat(handle).st_nlink:  # otherwise another process removed it before the lock
             return handle, Path(name)
         os.close(handle)
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Removes temporary files for `path` whose writer has died: nobody locks them."""
+    """Removes temporary files of `path` whose writers have died, as nobody locks them."""
     temporary = re.compile(re.escape(f".{path.name}.") + _RANDOM)
     for entry in os.scandir(path.parent):
         if not temporary.fullmatch(entry.name) or not entry.is_file(follow_symlinks=False):
             continue
-        with suppress(OSError):  # another process works on it, or was faster
+        with suppress(OSError):  # another process is using it, or was faster
             handle = os.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -126,7 +126,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def read_own(path: str) -> bytes:
-    """Returns the content of a file that is no link.
+    """Returns the content of a file; links are rejected.
 
     Raises:
         OSError: It is a link, or cannot be read.
@@ -135,7 +135,7 @@ def read_own(path: str) -> bytes:
 
 
 def read_whole(path: str) -> bytes:
-    """Returns the content of a file, or of the one that it links to.
+    """Returns the content of a file, following links.
 
     Raises:
         OSError: It cannot be read.
@@ -144,7 +144,7 @@ def read_whole(path: str) -> bytes:
 
 
 def own_sha256(path: str) -> str:
-    """Returns the sha256 (hex) of a file that is no link.
+    """Returns the sha256 (hex) of a file; links are rejected.
 
     Raises:
         OSError: It is a link, or cannot be read.
@@ -156,7 +156,7 @@ def own_sha256(path: str) -> str:
 
 
 def _chunks(path: str, flags: int = 0) -> Iterator[bytes]:
-    """Reads with as few calls of the system as there can be: boards read many small files."""
+    """Reads with a minimum of system calls, because leaderboards read many small files."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
     try:
         while chunk := os.read(handle, _CHUNK):
@@ -166,14 +166,14 @@ def _chunks(path: str, flags: int = 0) -> Iterator[bytes]:
 
 
 def check_writable(folder: Path, option: str = "--out") -> None:
-    """Proves that a file can be written in the folder, before any work is done; leaves nothing behind.
+    """Checks before any work that a file can be written in the folder; leaves nothing behind.
 
     Args:
-        folder: The folder; it may be missing.
-        option: The command line's option that names it, for the message.
+        folder: The folder; it may not exist.
+        option: Command-line option that names the folder, for the message.
 
     Raises:
-        RecordError: It cannot; names the folder and the remedy.
+        RecordError: It cannot be written; the message names folder and remedy.
     """
     with writable(folder, option):
         pass
@@ -181,21 +181,21 @@ def check_writable(folder: Path, option: str = "--out") -> None:
 
 @contextmanager
 def writable(folder: Path, option: str = "--out") -> Iterator[None]:
-    """Makes the folder and proves that it can be written; of what was made, what stays empty goes in the end.
+    """Creates the folder and checks that it is writable; removes created folders that stay empty.
 
     Args:
         folder: The folder.
-        option: The command line's option that names it, for the message.
+        option: Command-line option that names the folder, for the message.
 
     Raises:
-        RecordError: It cannot; names the folder and the remedy.
+        RecordError: It cannot be written; the message names folder and remedy.
     """
     made = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         _prove_writable(folder, option)
         yield
     finally:
-        with suppress(OSError):  # the first one that is not empty
+        with suppress(OSError):  # stops at the first folder that is not empty
             for path in made:
                 path.rmdir()
 
@@ -205,7 +205,7 @@ def _prove_writable(folder: Path, option: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".writable.")
         os.close(handle)
-        Path(name).unlink(missing_ok=True)  # the holder of the folder's lock may have been faster
+        Path(name).unlink(missing_ok=True)  # the holder of the folder's lock may be faster
     except OSError as error:
         raise RecordError(
             f"{folder}: results cannot be written here ({error.strerror or error}); "
@@ -214,7 +214,7 @@ def _prove_writable(folder: Path, option: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Flushes the folder's entries, so that the renaming survives a power cut."""
+    """Flushes the folder's entries, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""Finds runs in a folder of results: one short summary each, and the folders that hold none."""
+"""Finds runs in a results folder: one summary per run, plus damaged and unfinished folders."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ _PARTS = {RECORD, CONFIG, CURVES, SAMPLES}
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run in one line.
+    """Summary of one run.
 
     Attributes:
         task: Name of the task.
-        entry: Name on a leaderboard; the algorithm's name where nothing else was given.
+        entry: Name on a leaderboard; by default the algorithm's name.
         algorithm: Name of the algorithm.
         seed: Root seed.
         status: How the run ended.
-        reward: Mean reward on the test split, else on the validation split; None without results.
+        reward: Mean reward on the test split, or else on the validation split; None without
+            results.
         metric: The task's primary metric.
-        value: The primary metric on the same split; None without results.
-        tokens: Completion tokens that were generated while training.
-        when: When the run finished, in ISO 8601.
-        folder: Where the run lies.
-        id: As `lmrl-bench run` prints it.
+        value: Primary metric on the same split; None without results.
+        tokens: Completion tokens generated in training.
+        when: End of the run, in ISO 8601.
+        folder: Folder of the run.
+        id: Identifier, as printed by `lmrl-bench run`.
     """
 
     task: str
@@ -59,9 +60,9 @@ class Listing:
     """Runs below a folder.
 
     Attributes:
-        runs: Those that were asked for, in the order that was asked for.
-        damaged: Folders whose record cannot be read, each with the reason.
-        unfinished: Folders with files of a run but no record: it is running, or was killed.
+        runs: Selected runs in the requested order.
+        damaged: Folders whose record cannot be read, with the reason.
+        unfinished: Folders with files of a run but without a record: running, or killed.
     """
 
     runs: list[RunSummary]
@@ -78,7 +79,7 @@ def find_runs(
     statuses: Sequence[str] = (),
     sort: str = "folder",
 ) -> Listing:
-    """Reads the records below a folder; filters that are empty let everything through.
+    """Reads the records below a folder; empty filters select everything.
 
     Args:
         root: A folder of results, at any depth above the runs.
@@ -98,7 +99,7 @@ def find_runs(
     root = Path(root)
     if not root.is_dir():
         raise RecordError(
-            f"{root}: there is no such results folder; runs are written to results/ by `lmrl-bench run`"
+            f"{root}: there is no such results folder; `lmrl-bench run` writes runs to results/"
         )
     found = Listing([], {}, [])
     for folder, names in _run_folders(str(root)):
@@ -147,8 +148,8 @@ def find_run(run: str | Path, root: str | Path = "results") -> Path:
     """Returns the folder of a run.
 
     Args:
-        run: The folder, the run's id as `lmrl-bench run` prints it, or task/entry/seed.
-        root: Folder of all results, which is searched for a name.
+        run: The folder, the run's id as printed by `lmrl-bench run`, or task/entry/seed.
+        root: Folder of all results, searched for names.
 
     Raises:
         RecordError: There is no such run, or there are several.
@@ -159,7 +160,7 @@ def find_run(run: str | Path, root: str | Path = "results") -> Path:
     if folder.is_file() and folder.name in _PARTS:
         return folder.parent
     if folder.is_dir():
-        read_record(folder)  # says why it is none
+        read_record(folder)  # raises with the reason
     name = str(run)
     known = find_runs(root).runs if Path(root).is_dir() else []
     found = [s for s in known if name in (s.id, f"{s.task}/{s.entry}/{s.seed}")]
@@ -177,7 +178,7 @@ def find_run(run: str | Path, root: str | Path = "results") -> Path:
 
 
 def _run_folders(folder: str) -> Iterator[tuple[str, set[str]]]:
-    """Yields folders that hold files of a run, with the names of those files; follows no links."""
+    """Yields folders with files of a run and the names of these files; does not follow links."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -189,10 +190,10 @@ def _run_folders(folder: str) -> Iterator[tuple[str, set[str]]]:
             inner.append(entry.path)
         elif entry.name in _PARTS:
             names.add(entry.name)
-    # A lone config.yaml may be anybody's; curves are only ever a run's.
+    # A config.yaml alone may belong to something else; curves belong only to runs.
     if RECORD in names or CURVES in names:
         yield folder, names
-        return  # what lies below is the run's own: a checkpoint, a policy
+        return  # subfolders belong to the run: a checkpoint, a policy
     for path in inner:
         yield from _run_folders(path)
 

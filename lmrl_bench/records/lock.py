@@ -1,7 +1,8 @@
-"""One run, one process: a lock file with process id, its start and host.
+"""One process per run: a lock file with process id, start time and host.
 
-The lock of a process that died on this host is taken over, also where another process has its number by now. A lock
-file that names no process (empty, damaged) is nobody's. The lock of another host must be removed by hand.
+The lock of a process that died on this host is taken over, even if another process has its id by
+now. A lock file without a valid owner (empty, damaged) is ignored. The lock of another host must be
+removed by hand.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _held: set[Path] = set()
 
 
 class RunLock:
-    """Context manager that keeps a second process out of a run's folder.
+    """Context manager that keeps other processes out of a run's folder.
 
     Args:
         folder: The folder of the run; it must exist.
@@ -37,7 +38,7 @@ class RunLock:
         """Takes the lock.
 
         Raises:
-            RecordError: A living process on this host, or any process on another host, holds it.
+            RecordError: A live process on this host, or any process on another host, holds it.
         """
         with _opened(self.path) as handle:
             owner = _owner(os.read(handle, 4096))
@@ -63,17 +64,18 @@ class RunLock:
     ) -> None:
         _held.discard(self.path)
         if not self.path.parent.is_dir():
-            return  # removed while the run went on, which the run has said
+            return  # the folder was removed during the run, which has been reported
         with _opened(self.path) as handle:
-            # It is another's if somebody removed ours, or moved the folder away and began here again.
+            # Someone may have removed our file, or moved the folder away and started a new run
+            # here.
             if _owner(os.read(handle, 4096)) in (None, _this_process()):
                 self.path.unlink(missing_ok=True)
 
     def _alive(self, owner: dict[str, Any]) -> bool:
         if owner["host"] != socket.gethostname():
-            return True  # cannot be seen from here
+            return True  # processes on other hosts cannot be checked
         if owner["pid"] == os.getpid():
-            return self.path in _held  # else a process of an earlier boot had our number
+            return self.path in _held  # if not, a process of an earlier boot had our id
         try:
             os.kill(owner["pid"], 0)
         except ProcessLookupError:
@@ -88,8 +90,9 @@ def _this_process() -> dict[str, Any]:
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in ticks since the system did; None if the system does not say (only Linux does)."""
+    """Returns a process's start time in ticks since boot; None outside Linux."""
     try:
+        # The process name may contain spaces and parentheses: fields count from the last one.
         after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2]
         return int(after_name.split()[19])
     except (OSError, ValueError, IndexError):
@@ -97,7 +100,7 @@ def _started(pid: int) -> int | None:
 
 
 def _owner(content: bytes) -> dict[str, Any] | None:
-    """The owner that a lock file names, or None: empty, damaged, or cut short when its writer was killed."""
+    """Returns the owner in a lock file; None if it is empty, damaged, or incompletely written."""
     try:
         owner = json.loads(content)
         pid, host, started = owner["pid"], owner["host"], owner.get("started")
@@ -110,7 +113,7 @@ def _owner(content: bytes) -> dict[str, Any] | None:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """Opens the lock file for one process at a time, while it is read and written."""
+    """Opens the lock file exclusively while it is read and written."""
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
@@ -133,7 +136,7 @@ def _unlockable(path: Path, error: OSError) -> RecordError:
 
 
 def _still_there(path: Path, handle: int) -> bool:
-    """False if the file was removed by its owner while we waited for it."""
+    """Returns whether the file still exists; its owner may have removed it while we waited."""
     try:
         return path.stat().st_ino == os.fstat(handle).st_ino
     except FileNotFoundError:

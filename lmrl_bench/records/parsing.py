@@ -1,4 +1,4 @@
-"""Reads JSON that somebody else may have written: one value for each key, and only numbers that a file may hold."""
+"""Reads JSON from untrusted sources: unique keys, and only numbers that a file can represent."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 from lmrl_bench.core.strict_json import unique_keys
 
 _LARGEST: Final = 2**63 - 1
+# Maps all digits to 0, so that long numbers are found by a plain substring search.
 _DIGITS_ALIKE: Final = bytes.maketrans(b"123456789", b"000000000")
 _LONG_NUMBER: Final = b"0" * 19
 _SHOWN: Final = 5
@@ -20,7 +21,7 @@ def parse_json(content: bytes) -> Any:
     """Returns the value of a JSON text.
 
     Raises:
-        ValueError: It is not JSON, not UTF-8, or nested too deep; a key is given twice in one object; a number is not
+        ValueError: Not JSON, not UTF-8, nested too deeply, a repeated key, or a number that is not
             finite or is an integer of more than 64 bits.
     """
     value = from_json(content, allow_inf_nan=False)
@@ -29,23 +30,23 @@ def parse_json(content: bytes) -> Any:
 
 
 def require_plain(value: Any, content: bytes) -> None:
-    """Proves what `parse_json` promises of a JSON text that was read already, or of the lines of several.
+    """Checks the guarantees of `parse_json` for JSON that is already parsed (one or more lines).
 
     Raises:
-        ValueError: As `parse_json`; also where only reading the lines one by one can tell.
+        ValueError: As for `parse_json`; also if only parsing line by line could tell.
     """
     compact = to_json(value, inf_nan_mode="constants")
     if b"Infinity" in compact or b"NaN" in compact:
-        json.dumps(value, allow_nan=False)  # unless a text has the word
-    # A second value for one key adds a colon, or an escape hides one: only then is the text read again.
+        json.dumps(value, allow_nan=False)  # slow, but exact: a text may contain the word
+    # A repeated key adds a colon, or is hidden by an escape: only then is the text parsed again.
     if b"\\u" in content or content.count(b":") != compact.count(b":"):
         json.loads(content, object_pairs_hook=unique_keys)
-    if _LONG_NUMBER in content.translate(_DIGITS_ALIKE):  # many times faster than an expression
+    if _LONG_NUMBER in content.translate(_DIGITS_ALIKE):  # many times faster than a regex
         json.loads(content, parse_int=_require_64_bits)
 
 
 def problems_of(error: ValidationError) -> str:
-    """Returns the first problems of a file in one line: field and reason, without the values."""
+    """Returns the first problems of a file in one line: fields and reasons, without values."""
     found = error.errors(include_url=False, include_input=False, include_context=False)
     shown = [f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found[:_SHOWN]]
     more = len(found) - _SHOWN

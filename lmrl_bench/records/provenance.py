@@ -1,7 +1,4 @@
-"""Where a run came from: versions, commit, command and machine.
-
-The user's folders and host are not named.
-"""
+"""Provenance of a run: versions, commit, command and machine, without private folders."""
 
 from __future__ import annotations
 
@@ -36,16 +33,16 @@ PACKAGES = (
     "transformers",
 )
 CHANGED = "provenance_changed"
-"""Event of a record: sittings that resumed a run elsewhere, or with other code or versions, than it began with."""
+"""Event in records: sessions that resumed a run elsewhere, or with other code or versions."""
 _CODE = ("lmrl_bench", "tasks", "pyproject.toml")
 
 
 def collect(device: str, threads: int) -> Provenance:
-    """Returns the provenance of the running process.
+    """Returns the provenance of the current process.
 
     Args:
-        device: As the run uses it ("cpu", "cuda:0").
-        threads: Torch threads.
+        device: Device of the run ("cpu", "cuda:0").
+        threads: Number of torch threads.
     """
     commit, dirty = _checkout(PACKAGE.parent)
     libc = " ".join(platform.libc_ver()).strip()
@@ -63,15 +60,16 @@ def collect(device: str, threads: int) -> Provenance:
 
 
 def changes(first: Provenance, now: Provenance) -> list[str]:
-    """Returns the fields in which a later sitting of a run differs from the first; its command may."""
+    """Returns the fields, except the command, in which a later session differs from the first."""
     old, new = first.model_dump(exclude={"command"}), now.model_dump(exclude={"command"})
     return [name for name in old if old[name] != new[name]]
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Returns the command as typed, with absolute paths reduced.
+    """Returns the command as typed, without private folders.
 
-    Paths below the working folder become relative, other absolute paths their last part.
+    Paths below the working directory become relative, other absolute paths are reduced to their
+    last component.
     """
     program = Path(arguments[0]).name if arguments else ""
     if program == "__main__.py":
@@ -80,7 +78,7 @@ def command_line(arguments: Sequence[str]) -> str:
 
 
 def format_traceback(error: BaseException) -> str:
-    """Returns the traceback with file names only: a record names no folder of the user's."""
+    """Returns the traceback with file names only: records must not contain private folders."""
     text = "".join(traceback.format_exception(error))
     return without_folders(re.sub(r'(?<=File ")[^"\n]*[/\\]([^"\n/\\]+)(?=")', r"\1", text))
 
@@ -111,7 +109,7 @@ def _versions(names: Sequence[str]) -> dict[str, str]:
 
 
 def _checkout(folder: Path) -> tuple[str | None, bool | None]:
-    """Returns commit and whether the code differs from it, or (None, None) outside a checkout."""
+    """Returns commit and whether the code was modified, or (None, None) outside a checkout."""
     if not (folder / ".git").exists():
         return None, None
     commit = _git(folder, "rev-parse", "HEAD")
@@ -121,7 +119,7 @@ def _checkout(folder: Path) -> tuple[str | None, bool | None]:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """Returns git's output, or None if git is not installed or fails."""
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # read only, beside other workers
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # no lock conflicts between workers
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -1,8 +1,7 @@
-"""The record of a run (`record.json`): configuration in, facts out.
+"""The record of a run (`record.json`): configuration in, facts out. No torch.
 
-Written last and atomically. No torch. Types are strict: a string or a boolean is not a number, a fraction is not
-a count.
-What else bounds a field stands in `lmrl_bench.leaderboards.submission.bounds`.
+Written last and atomically. Types are strict: strings and booleans are not numbers, and fractions
+are not counts. Further limits of fields are in `lmrl_bench.leaderboards.submission.bounds`.
 """
 
 from __future__ import annotations
@@ -31,21 +30,23 @@ Flag = Literal["max_logprob_difference", "first_clip_fraction", "truncated_share
 
 def _plain(name: str) -> str:
     if not is_plain_name(name):
-        raise ValueError(f"{name!r} is a path; a record names what lies in its own folder")
+        raise ValueError(f"{name!r} is a path; a record only names files in its own folder")
     return name
 
 
 def _public(name: str) -> str:
     if public_name(name) != name or "\0" in name:
-        raise ValueError(f"{name!r} is a path outside the working folder; a record names no such")
+        raise ValueError(
+            f"{name!r} is a path outside the working directory; records must not contain such paths"
+        )
     return name
 
 
 def control_character(text: str) -> str | None:
-    """Returns the first character that has no place in one line of plain text, or None.
+    """Returns the first character that does not belong in one line of plain text, or None.
 
-    These are control and format characters (which also turn the reading direction around), line and paragraph
-    separators, surrogates and private ones.
+    These are control and format characters (including those that reverse the reading direction),
+    line and paragraph separators, surrogates and private-use characters.
     """
     if text.isascii() and text.isprintable():
         return None
@@ -53,12 +54,12 @@ def control_character(text: str) -> str | None:
 
 
 def readable(text: str, longest: int, lines: bool = False) -> str:
-    """Returns a text as a record keeps it: control characters escaped, and a long one without its middle.
+    """Returns a text for a record: escapes control characters, and shortens long texts.
 
     Args:
         text: A message, a traceback or a command.
-        longest: The most characters.
-        lines: Whether line breaks and tabs stay as they are.
+        longest: Maximum number of characters.
+        lines: Keep line breaks and tabs.
     """
     kept = "\n\t" if lines else ""
     plain = "".join(
@@ -73,9 +74,9 @@ def readable(text: str, longest: int, lines: bool = False) -> str:
 
 def _one_line(text: str) -> str:
     if text.isascii() and text.isprintable():
-        return text  # records have dozens of such texts, and boards thousands of records
+        return text  # fast path: records have dozens of texts, leaderboards thousands of records
     if (found := control_character(text)) is not None:
-        raise ValueError(f"holds the control character {found!a}; write one line of plain text")
+        raise ValueError(f"contains the control character {found!a}; write one line of plain text")
     return text
 
 
@@ -95,7 +96,7 @@ _NOT_PLAIN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 LARGEST_COUNT: Final = 2**63 - 1
 LONGEST_ERROR: Final = 10_000
 LONGEST_COMMAND: Final = 2_000
-"""Characters of the message and the traceback of an error, and of a command, in a record of ours."""
+"""Maximum lengths of an error's message and traceback, and of a command, in our records."""
 OneLine = Annotated[str, AfterValidator(_one_line), Field(max_length=2_000)]
 Name = Annotated[str, AfterValidator(_one_line), Field(min_length=1, max_length=200)]
 PlainName = Annotated[str, AfterValidator(_plain), AfterValidator(_one_line), Field(max_length=255)]
@@ -114,7 +115,7 @@ class _Strict(BaseModel):
 
 
 class ErrorInfo(_Strict):
-    """Why a run did not complete."""
+    """Reason why a run did not complete."""
 
     type: str
     message: str
@@ -123,7 +124,7 @@ class ErrorInfo(_Strict):
 
 
 class ScoreRange(_Strict):
-    """Frozen numbers that normalise the primary metric on boards."""
+    """Fixed numbers that normalize the primary metric on leaderboards."""
 
     floor: FiniteFloat
     ceiling: FiniteFloat
@@ -137,19 +138,19 @@ class ScoreRange(_Strict):
 
 
 class DataInfo(_Strict):
-    """The rows of one split."""
+    """Digest and row count of one split."""
 
     sha256: Sha256
     rows: Count
 
 
 class TaskInfo(_Strict):
-    """Which task, exactly."""
+    """Exact version of the task."""
 
     name: PlainName
     version: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
     digest: Sha256 = Field(
-        description="sha256 of task.yaml without its prose, the data digests, plug-in and models"
+        description="sha256 of task.yaml without descriptive fields, data digests, plug-in, models"
     )
     data: dict[Literal["train", "validation", "test"], DataInfo] = Field(
         description="split to sha256 and rows"
@@ -158,10 +159,10 @@ class TaskInfo(_Strict):
     reward_signature: OneLine = ""
     primary_metric: Name = Field(description="the metric that boards rank by")
     held_out_metrics: list[Name] = Field(
-        default_factory=list, description="metrics that are no part of the reward"
+        default_factory=list, description="metrics that are not part of the reward"
     )
     lower_is_better: list[Name] = Field(
-        default_factory=list, description="metrics of which less is better"
+        default_factory=list, description="metrics for which lower is better"
     )
     neutral_metrics: list[str] = Field(
         default_factory=list,
@@ -169,18 +170,18 @@ class TaskInfo(_Strict):
         "and not in older records",
     )
     score_range: ScoreRange | None = Field(
-        None, description="as it was then; boards take the scale from the task as it is now"
+        None, description="at the time of the run; boards use the task's current scale"
     )
 
     def higher_is_better(self, metric: str) -> bool | None:
-        """Returns the direction of a metric; None where neither is better."""
+        """Returns the direction of a metric; None if neither direction is better."""
         if metric in self.lower_is_better:
             return False
         # Records from before `neutral_metrics` hold one metric without a direction: the length.
         of_length = self.metric_signatures.get(metric, "").startswith("length|")
         return None if of_length or metric in self.neutral_metrics else True
 
-    # With a return type, pydantic would take that for the JSON schema instead of the fields.
+    # With a return annotation, pydantic would derive the JSON schema from it instead of the fields.
     @model_serializer(mode="wrap")
     def _without_defaults(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # noqa: ANN202
         content = handler(self)
@@ -190,7 +191,7 @@ class TaskInfo(_Strict):
 
 
 class PolicyInfo(_Strict):
-    """Which weights the run started from. Digests are over files, of a hub id over its commit."""
+    """Weights that the run started from. Digests are over files, or over a hub id's commit."""
 
     model: PublicName
     start: Literal["base", "supervised"]
@@ -211,7 +212,7 @@ class PolicyInfo(_Strict):
 
 
 class BudgetInfo(_Strict):
-    """Planned and used."""
+    """Planned and used budget."""
 
     planned_tokens: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
     tokens: Count = 0
@@ -221,22 +222,22 @@ class BudgetInfo(_Strict):
 
 
 class MetricValue(_Strict):
-    """One number with the number of samples behind it."""
+    """One value with the number of samples behind it."""
 
     value: float
     n: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
-    per_sample: bool = Field(False, description="samples.parquet holds it per sample")
+    per_sample: bool = Field(False, description="samples.parquet has it per sample")
 
 
 class SplitResults(_Strict):
-    """Everything measured on one split under one decoding."""
+    """All measurements on one split under one decoding."""
 
     metrics: dict[Name, MetricValue]
     reward: float
     reward_components: dict[Name, float] = Field(default_factory=dict)
     kl_to_reference: float = Field(
         description="nats per episode: mean log-ratio of the responses to the start policy under the same "
-        "behaviour; the k1 estimate of the KL where responses are sampled, no KL where they are greedy"
+        "behavior; the k1 estimate of the KL if responses are sampled, not a KL if they are greedy"
     )
     mean_length: NotNegative = Field(description="response tokens")
     truncated_share: Share
@@ -244,7 +245,7 @@ class SplitResults(_Strict):
 
 
 class Fidelity(_Strict):
-    """Whether the policy that was scored is the policy that sampled."""
+    """How closely the scored policy matches the policy that sampled."""
 
     max_logprob_difference: NotNegative = Field(
         0.0, description="nats, largest |sampled - scored| over the run"
@@ -253,11 +254,11 @@ class Fidelity(_Strict):
         0.0, description="largest share clipped before the first step of an update"
     )
     truncated_share: Share = 0.0
-    flags: list[Flag] = Field(default_factory=list, description="bounds that were exceeded")
+    flags: list[Flag] = Field(default_factory=list, description="exceeded limits")
 
 
 class FileInfo(_Strict):
-    """A file beside the record."""
+    """A file next to the record."""
 
     path: PlainName
     sha256: Sha256
@@ -265,7 +266,7 @@ class FileInfo(_Strict):
 
 
 class Provenance(_Strict):
-    """Where, when and with what: as the run began, in its first sitting."""
+    """Code, versions and machine in the first session of the run."""
 
     package_version: Name
     commit: str | None = Field(None, pattern=r"^[0-9a-f]{7,64}$")
@@ -279,7 +280,7 @@ class Provenance(_Strict):
 
 
 class TimeInfo(_Strict):
-    """Seconds; not part of the digest."""
+    """Times in seconds; not part of the digest."""
 
     started: Moment
     finished: Moment
@@ -290,17 +291,17 @@ class TimeInfo(_Strict):
     evaluate_s: NotNegative = 0.0
     cpu_s: NotNegative = 0.0
     peak_memory_mb: NotNegative = Field(
-        0.0, description="largest resident memory of the process, libraries included, MiB"
+        0.0, description="largest resident memory of the process, including libraries, MiB"
     )
     peak_memory_of: Literal["run", "process"] = Field(
         "process",
-        description="since the run began; or since the process began, which may have done other "
-        "runs before, where the system cannot start its counter anew",
+        description="since the start of the run, or of the process (which may have done other runs "
+        "before) if the system cannot reset its counter",
     )
 
 
 SEAL = "content_sha256"
-"""Field of `record.json` that is not part of the record: the digest of all others."""
+"""Field of `record.json` outside the record: the digest of all other fields."""
 
 
 class AlgorithmTraits(_Strict):
@@ -330,7 +331,7 @@ def _traits_of_old_records(algorithm: object) -> AlgorithmTraits:
 
 
 class RunRecord(_Strict):
-    """One run, as a fact."""
+    """The record of one run."""
 
     schema_: Literal[1] = Field(1, alias="schema")
     id: Annotated[str, AfterValidator(_one_line)] = Field(
@@ -353,7 +354,7 @@ class RunRecord(_Strict):
     )
     fidelity: Fidelity = Field(default_factory=Fidelity)
     events: dict[Name, Count] = Field(
-        default_factory=dict, description="counted events, e.g. prompts cut at the limit"
+        default_factory=dict, description="counted events, such as prompts cut at the limit"
     )
     curves: FileInfo | None = None
     samples: FileInfo | None = None
@@ -371,7 +372,7 @@ class RunRecord(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _without_seal(cls, content: Any) -> Any:
-        """Leaves out the digest that `record.json` has of itself, by which damage is found."""
+        """Drops the digest of the file's own content, which serves to detect damage."""
         if isinstance(content, dict) and SEAL in content:
             return {name: value for name, value in content.items() if name != SEAL}
         return content
@@ -392,9 +393,9 @@ class RunRecord(_Strict):
         return self.stated_traits or _traits_of_old_records(self.algorithm.get("name"))
 
     def lacking(self) -> list[str]:
-        """Returns the names of the parts that a completed run has and this record lacks.
+        """Returns the parts of a completed run that this record lacks.
 
-        None may be absent: every one of them is what a check compares.
+        None may be missing, because checks compare all of them.
         """
         if self.status != "completed":
             return []
@@ -405,14 +406,14 @@ class RunRecord(_Strict):
             "curves": self.curves,
             "results.validation": self.results.get("validation"),
         }
-        if tested:  # a trial of a tuning is not
+        if tested:  # trials of tuning are not tested
             parts |= {"samples": self.samples, "results.test": self.results.get("test")}
         return [name for name, value in parts.items() if value is None]
 
     def facts(self) -> dict[str, Any]:
-        """The part that must be equal when the same configuration and seed run again.
+        """Returns the part that must be equal if the same configuration and seed run again.
 
-        The promise holds on one CPU thread.
+        Guaranteed on one CPU thread.
         """
         facts = self.model_dump(mode="json", exclude={"provenance", "time"})
         if facts["traits"] is None:
@@ -422,5 +423,5 @@ class RunRecord(_Strict):
         return facts
 
     def digest(self) -> str:
-        """sha256 (hex) of `facts()`."""
+        """Returns the sha256 (hex) of `facts()`."""
         return digest(self.facts())

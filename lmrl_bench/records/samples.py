@@ -1,11 +1,11 @@
-"""`samples.parquet`: what a run answered to every test prompt, so that anyone can score again.
+"""`samples.parquet`: a run's answers to all test prompts, so that anyone can score them again.
 
 Columns: sample_id; decoding ("test", "test-greedy", "test-unmasked"); seed_index (0 unless a prompt
-is answered several times); prompt_sha256; prompt and references (text of the first `SHOWN_SAMPLES`
-rows of each decoding, for pages; else null); output; output_ids; terminated; reward; one
-`metric/<name>` per metric that scores single samples; one `reward/<name>` per part of the reward;
-and, only where rewards or metrics say more than numbers, info: a JSON object per row, from
-`reward/<part>/<name>` or `metric/<metric>/<name>` to a text, a number, true, false or null.
+is answered several times); prompt_sha256; prompt and references (text, for the first
+`SHOWN_SAMPLES` rows of each decoding, for pages; otherwise null); output; output_ids; terminated;
+reward; one `metric/<name>` per metric with per-sample values; one `reward/<name>` per part of the
+reward; and, if rewards or metrics return more than numbers, info: a JSON object per row, from
+`reward/<part>/<name>` or `metric/<metric>/<name>` to a text, number, true, false or null.
 """
 
 from __future__ import annotations
@@ -43,21 +43,21 @@ COLUMNS: dict[str, pa.DataType] = {
 }
 INFO = "info"
 LONGEST_INFO = 1_000_000
-"""Characters of one row's info."""
+"""Maximum number of characters of one row's info."""
 
 _WHOLE = tuple(name for name in COLUMNS if name not in ("prompt", "references"))
 _GIVEN = tuple(name for name in COLUMNS if name not in ("seed_index", "prompt_sha256"))
 
 
 def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
-    """Writes the rows atomically; the same rows give the same bytes.
+    """Writes the rows atomically; equal rows give equal bytes.
 
     Args:
         folder: The folder of the run.
         rows: Mappings with `sample_id`, `decoding`, `prompt`, `references`, `output`, `output_ids`,
-            `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, an `info` mapping where
-            there is any, and `seed_index` if not 0. The prompt's digest is made here; its text is
-            kept for the first rows only.
+            `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, optionally an `info`
+            mapping, and `seed_index` if not 0. The prompt's digest is computed here; its text is
+            kept only for the first rows.
 
     Raises:
         RecordError: A column is missing or unknown, a value has the wrong type, or the folder
@@ -66,7 +66,7 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
     path = folder / SAMPLES
     scores = sorted({name for row in rows for name in row if name not in (*COLUMNS, INFO)})
     _check(path, rows, scores)
-    # Most runs have no facts to store, and their files no column for them.
+    # Most runs have no info, and then no column for it.
     info = [(INFO, pa.string())] if any(row.get(INFO) for row in rows) else []
     schema = pa.schema([*COLUMNS.items(), *((name, pa.float64()) for name in scores), *info])
     try:
@@ -84,10 +84,10 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
 
     Args:
         folder: The folder of the run.
-        without: Columns to leave out.
+        without: Columns to omit.
 
     Raises:
-        RecordError: The file is missing or is not such a file.
+        RecordError: The file is missing or not valid.
     """
     path = Path(folder, SAMPLES)
     try:
@@ -95,7 +95,7 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
             _check_schema(path, file.schema_arrow)
             kept = [name for name in file.schema_arrow.names if name not in without]
             table = file.read(columns=kept, use_threads=False)
-            table.validate(full=True)  # texts may be no UTF-8
+            table.validate(full=True)  # texts may not be UTF-8
             _check_whole(path, table)
             return table
     except (OSError, pa.ArrowInvalid) as error:
@@ -105,10 +105,10 @@ def read_samples(folder: Path | str, without: Collection[str] = ()) -> pa.Table:
 
 
 def info_of(row: Mapping[str, Any]) -> dict[str, Fact]:
-    """Returns the facts of one row of samples; none where its file has no such column.
+    """Returns the info of one row of samples; empty if the file has no such column.
 
     Raises:
-        RecordError: The column does not hold what `write_samples` writes.
+        RecordError: The column has other content than `write_samples` writes.
     """
     text = row.get(INFO)
     if text is None:
@@ -160,7 +160,7 @@ def _check_whole(path: Path, table: pa.Table) -> None:
 
 
 def _unknown(names: Iterable[str]) -> list[str]:
-    """Returns the names that are no column of such a file."""
+    """Returns the names that are not columns of such a file."""
     return [n for n in names if n not in (*COLUMNS, INFO) and not n.startswith(_SCORES)]
 
 
@@ -195,7 +195,7 @@ def _completed(rows: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
 
 
 def _json(info: Mapping[str, Fact] | None) -> str | None:
-    """Facts as JSON with sorted names, so that equal facts give equal bytes."""
+    """Returns facts as JSON with sorted names, so that equal facts give equal bytes."""
     if not info:
         return None
     return json.dumps(info, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Digests of a folder's files, written next to it in the format of `sha256sum`, which can check them too."""
+"""Writes and checks digests of a folder's files, in the format of `sha256sum`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _DIGEST = 64
 
 
 def seal_path(folder: Path) -> Path:
-    """Returns the place of the digests: `policy.sha256` for `policy`."""
+    """Returns the file of digests: `policy.sha256` for the folder `policy`."""
     return folder.with_name(f"{folder.name}.sha256")
 
 
 def write_seal(folder: Path) -> None:
-    """Flushes every file of the folder to the disk and writes their digests.
+    """Flushes all files of the folder to disk and writes their digests.
 
     Raises:
         RecordError: A file cannot be read, or the digests cannot be written.
@@ -36,7 +36,7 @@ def write_seal(folder: Path) -> None:
 
 
 def seal_problem(folder: Path) -> str | None:
-    """Returns how the files of the folder differ from their digests; None if they do not, or there are none."""
+    """Returns how the files differ from their digests; None if they match or have no digests."""
     try:
         wanted = _digests(seal_path(folder).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,7 +67,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _text(folder: Path) -> str:
-    """One line a file: digest, two spaces, path from the folder's parent.
+    """Returns one line per file: digest, two spaces, path relative to the folder's parent.
 
     Raises:
         OSError: A file cannot be read.
@@ -82,5 +82,5 @@ def _text(folder: Path) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
-    """A start is looked for several times before a run begins; its weights are read once."""
+    """Returns a file's digest, cached: a policy is looked up several times before a run starts."""
     return file_sha256(path)

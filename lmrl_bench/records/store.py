@@ -1,4 +1,4 @@
-"""Folders of runs: `record.json` with `config.yaml`, `curves.jsonl` and `samples.parquet`."""
+"""Reads and writes the folders of runs: `record.json` and the files next to it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ SCHEMA = 1
 
 
 def write_record(folder: Path, record: RunRecord) -> Path:
-    """Writes `record.json` atomically; call it last, when every other file of the run is there.
+    """Writes `record.json` atomically; call it last, after all other files of the run.
 
     Raises:
         RecordError: A number of the record is not finite, or the folder cannot be written.
@@ -92,13 +92,13 @@ def write_record(folder: Path, record: RunRecord) -> Path:
 
 
 def _no_record(folder: Path) -> str:
-    """Why a folder has no record: it is not there, it holds runs and is none, or its run has not finished."""
+    """Returns why a folder has no record: it is missing, contains runs, or is unfinished."""
     if not folder.is_dir():
         runs = sorted(path.parent.name for path in folder.parent.glob(f"*/{RECORD}"))
         return f"{folder}: no such folder" + (f" (runs there: {', '.join(runs)})" if runs else "")
     runs = sorted(path.parent.name for path in folder.glob(f"*/{RECORD}"))
     if runs:
-        return f"{folder}: holds runs and is not one; name one of them: {', '.join(runs)}"
+        return f"{folder}: contains runs but is not one; name one of them: {', '.join(runs)}"
     return f"{folder}/{RECORD}: there is no record; the run has not finished, run or resume it"
 
 
@@ -106,8 +106,8 @@ def read_record(folder: Path | str) -> RunRecord:
     """Reads the record of a run.
 
     Raises:
-        RecordError: Missing, not JSON, of another schema, or with wrong fields; names the file and
-            the remedy.
+        RecordError: Missing, not JSON, another schema, or wrong fields; the message names file and
+            remedy.
     """
     path = f"{folder}/{RECORD}"
     try:
@@ -129,9 +129,9 @@ def read_record(folder: Path | str) -> RunRecord:
 
 
 def damaged(folder: Path) -> str | None:
-    """Returns why the bytes of `record.json` are not those that were written; None if they are, or nobody can know.
+    """Returns why `record.json` is not as it was written; None if it is, or if that is unknown.
 
-    A record of another schema, or of a version that wrote no digest, may be whole.
+    A record of another schema, or of a version that wrote no digest, may be intact.
     """
     path = f"{folder}/{RECORD}"
     try:
@@ -147,7 +147,7 @@ def damaged(folder: Path) -> str | None:
 
 
 def remove_record(folder: Path) -> None:
-    """Removes the record of a run that goes on or starts again; call it before a file that it names changes.
+    """Removes the record of a run that continues or restarts, before its other files change.
 
     Raises:
         FolderError: It cannot be removed.
@@ -165,7 +165,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def find_folders(root: Path | str) -> list[Path]:
-    """Returns the folders below `root` that hold a record, sorted.
+    """Returns the folders below `root` with a record, sorted.
 
     Raises:
         RecordError: `root` is not a folder.
@@ -175,13 +175,13 @@ def find_folders(root: Path | str) -> list[Path]:
         raise RecordError(
             f"{root}: there is no such results folder; run `lmrl-bench leaderboard run` first"
         )
-    # In the order of paths, which themselves are slow to compare.
+    # Sorted like paths, which themselves are slow to compare.
     folders = sorted(_folders(str(root)), key=lambda folder: folder.split(os.sep))  # noqa: PTH206
     return [Path(folder) for folder in folders]
 
 
 def _folders(folder: str) -> Iterator[str]:
-    """As `os.walk`, which asks more of the system; neither follows links or stops at what cannot be read."""
+    """Like `os.walk` with fewer system calls; ignores links and unreadable folders."""
     try:
         entries = list(os.scandir(folder))
     except OSError:
@@ -203,15 +203,15 @@ def find_records(root: Path | str) -> list[RunRecord]:
 
 
 def check_files(folder: Path, record: RunRecord) -> None:
-    """Proves that a record is whole, and that the files next to it are the ones that it was written with.
+    """Checks that a record is complete and that the files next to it are unchanged.
 
     Raises:
-        RecordError: A completed run lacks a part; the record names another file than the run's own; a file is missing,
-            is a link, or has another digest.
+        RecordError: A completed run lacks a part; the record names another file than the run's own;
+            or a file is missing, is a link, or has another digest.
     """
     if lacking := record.lacking():
         raise RecordError(
-            f"{folder / RECORD}: a completed run has {', '.join(lacking)}, this record has none; "
+            f"{folder / RECORD}: a completed run has {', '.join(lacking)}, but this record does not; "
             "restore it or run again with --rerun all"
         )
     for info, name in ((record.curves, CURVES), (record.samples, SAMPLES)):
@@ -240,7 +240,7 @@ def _sha256(path: str) -> str:
 
 
 def check_place(folder: Path, root: Path) -> None:
-    """Proves that the folder of a run lies where it says, below `root`; `root` may be a link.
+    """Checks that no folder between `root` and the folder of a run is a link; `root` may be one.
 
     Raises:
         RecordError: A folder on the way is a link.

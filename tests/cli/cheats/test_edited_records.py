@@ -116,22 +116,22 @@ RECORDS = {
     "no test": (
         "validate",
         lambda c: c["results"].pop("test"),
-        "a completed run has results.test, this record has none",
+        "a completed run has results.test, but this record does not",
     ),
     "a path upwards": (
         "validate",
         lambda c: c["samples"].update(path="../0/samples.parquet"),
-        "is a path; a record names what lies in its own folder",
+        "is a path; a record only names files in its own folder",
     ),
     "an absolute path": (
         "validate",
         lambda c: c["curves"].update(path="/etc/passwd"),
-        "is a path; a record names what lies in its own folder",
+        "is a path; a record only names files in its own folder",
     ),
     "a model of somebody's folder": (
         "validate",
         lambda c: c["policy"].update(model="../../secret"),
-        "is a path outside the working folder",
+        "is a path outside the working directory",
     ),
     "a metric that looks bad left out": (
         "validate",
@@ -181,7 +181,7 @@ RECORDS = {
     "no validation": (
         "validate",
         lambda c: c["results"].pop("validation"),
-        "a completed run has results.validation, this record has none",
+        "a completed run has results.validation, but this record does not",
     ),
     "a validation metric edited": (
         "validate",

@@ -13,14 +13,14 @@ from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.pretraining import corpus, export
 from lmrl_bench.pretraining import train as train_module
 from lmrl_bench.pretraining.export import write_policy
-from lmrl_bench.pretraining.recipes import CausalRecipe, OptimiserRecipe, Seq2SeqRecipe
+from lmrl_bench.pretraining.recipes import CausalRecipe, OptimizerRecipe, Seq2SeqRecipe
 from lmrl_bench.pretraining.runs import prepare_causal, prepare_seq2seq
 from lmrl_bench.pretraining.train import Progress, learning_rate, train
 
-OPTIMISER = OptimiserRecipe(n_steps=30, peak_learning_rate=5e-3, warmup_steps=3)
-CAUSAL = CausalRecipe(320, 1, 16, 32, 2, 16, 4, OPTIMISER)
+OPTIMIZER = OptimizerRecipe(n_steps=30, peak_learning_rate=5e-3, warmup_steps=3)
+CAUSAL = CausalRecipe(320, 1, 16, 32, 2, 16, 4, OPTIMIZER)
 SEQ2SEQ = replace(
-    Seq2SeqRecipe(optimiser=OPTIMISER),
+    Seq2SeqRecipe(optimizer=OPTIMIZER),
     vocabulary_size=360,
     n_layers=1,
     hidden_size=16,
@@ -70,16 +70,16 @@ def prepare(kind, texts):
 
 
 def test_learning_rate_rises_and_falls():
-    rates = [learning_rate(step, OPTIMISER) for step in range(31)]
+    rates = [learning_rate(step, OPTIMIZER) for step in range(31)]
     assert max(rates) == rates[2] == rates[3] == pytest.approx(5e-3)
     assert rates[3:] == sorted(rates[3:], reverse=True)
-    assert rates[30] == pytest.approx(5e-3 * OPTIMISER.final_ratio)
+    assert rates[30] == pytest.approx(5e-3 * OPTIMIZER.final_ratio)
 
 
 @pytest.mark.parametrize("kind", ["causal", "seq2seq"])
 def test_run_learns_and_the_written_folder_is_the_model(kind, texts, tmp_path):
     run = prepare(kind, texts)
-    progress = train(run.model, run.source, run.optimiser, tmp_path / "checkpoint.pt")
+    progress = train(run.model, run.source, run.optimizer, tmp_path / "checkpoint.pt")
     assert progress.step == 30
     assert progress.curve[-1]["loss"] < 5.6
     write_policy(
@@ -100,7 +100,7 @@ def test_run_learns_and_the_written_folder_is_the_model(kind, texts, tmp_path):
 def test_stopped_run_goes_on_to_the_same_weights(texts, tmp_path, monkeypatch):
     whole, stopped, resumed = (prepare("causal", texts) for _ in range(3))
     # The schedule belongs to the whole run, so the stop is made by the source.
-    train(whole.model, whole.source, OPTIMISER, tmp_path / "whole.pt")
+    train(whole.model, whole.source, OPTIMIZER, tmp_path / "whole.pt")
 
     class Stops:
         def batch(self, step):
@@ -111,8 +111,8 @@ def test_stopped_run_goes_on_to_the_same_weights(texts, tmp_path, monkeypatch):
     checkpoint = tmp_path / "part.pt"
     monkeypatch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
-        train(stopped.model, Stops(), OPTIMISER, checkpoint)
-    progress = train(resumed.model, resumed.source, OPTIMISER, checkpoint)
+        train(stopped.model, Stops(), OPTIMIZER, checkpoint)
+    progress = train(resumed.model, resumed.source, OPTIMIZER, checkpoint)
     assert progress.step == 30
     for name, weight in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], weight, msg=name)

@@ -57,7 +57,7 @@ def test_whatever_a_kill_leaves_resume_takes_up_or_refuses(tmp_path_factory, cut
     before = path.read_bytes()
     torn = bool(before) and not before.endswith(b"\n")
     if torn:
-        with pytest.raises(RecordError, match="the last line is torn"):
+        with pytest.raises(RecordError, match="the last line is incomplete"):
             read_curves(folder)
     if cut < mark.size:
         with pytest.raises(

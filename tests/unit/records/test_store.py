@@ -112,7 +112,7 @@ def test_a_folder_that_is_no_run_is_said_so(tmp_path):
         (tmp_path / "ppo" / seed).mkdir(parents=True)
         (tmp_path / "ppo" / seed / "record.json").write_text("{}")
     with pytest.raises(
-        RecordError, match=r"ppo: holds runs and is not one; name one of them: 0, 1$"
+        RecordError, match=r"ppo: contains runs but is not one; name one of them: 0, 1$"
     ):
         read_record(tmp_path / "ppo")
     with pytest.raises(RecordError, match=r"5: no such folder \(runs there: 0, 1\)$"):

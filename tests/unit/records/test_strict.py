@@ -130,7 +130,7 @@ def test_a_completed_run_lacks_nothing(tmp_path, part):
         content[part] = None
     (folder / "record.json").write_text(json.dumps(content))
     record = read_record(folder)
-    with pytest.raises(RecordError, match=f"a completed run has {part}, this record has none"):
+    with pytest.raises(RecordError, match=f"a completed run has {part}, but this record does not"):
         check_files(folder, record)
     content |= {"status": "failed", "error": {"type": "E", "message": "m"}}
     assert RunRecord.model_validate(content).lacking() == []

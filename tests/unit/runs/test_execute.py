@@ -257,7 +257,7 @@ def test_what_happens_to_the_folder_while_a_run_goes_on_is_an_error(
         found = call(capsys, "run", file)
     assert acted
     assert found.code == 2
-    assert "by another program while the run was going on" in found.err
+    assert "by another program during the run" in found.err
     assert not list(world.root.glob("*/record.json"))
     assert folder.exists() == (change not in ("deleted", "moved"))
     again = call(capsys, "run", file)

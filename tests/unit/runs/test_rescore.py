@@ -203,7 +203,7 @@ def test_links_and_paths(run, tmp_path):
     path = "../../../elsewhere.parquet"
     edit_record(run, lambda content: content["samples"].update(path=path))
     with pytest.raises(
-        VerificationError, match="is a path; a record names what lies in its own folder"
+        VerificationError, match="is a path; a record only names files in its own folder"
     ):
         rescore(run)
 

@@ -280,7 +280,7 @@ def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
     assert again.policy.weights_sha256 == found.digests.weights
     assert again.policy.base_weights_sha256 == record.policy.weights_sha256
     tiny_causal("gpt2", seed=7).save_pretrained(shipped.with_name("tiny"))
-    with pytest.raises(PolicyError, match="began at other weights of 'tiny'"):
+    with pytest.raises(PolicyError, match="started from other weights of 'tiny'"):
         ship_start(folder, shipped.parent)
 
 
