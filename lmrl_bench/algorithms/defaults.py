@@ -8,7 +8,7 @@ classes. An algorithm that is not in it is asked for its class.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,19 @@ def class_defaults(name: str) -> dict[str, Any]:
     """Returns the defaults that the algorithm's settings class has."""
     defaults: dict[str, Any] = ALGORITHMS.get(name).config_class().model_dump(mode="json")
     return defaults
+
+
+def builtin_settings() -> list[str]:
+    """Returns the dotted names of all settings that some built-in algorithm has."""
+    return sorted({name for settings in _stored().values() for name in _names(settings, "")})
+
+
+def _names(settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 @cache

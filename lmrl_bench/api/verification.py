@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.api.progress import Progress, shown
-from lmrl_bench.core.errors import ConfigError
+from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.leaderboards.submission.report import Reviewed
 from lmrl_bench.leaderboards.submission.report import report as report_text
@@ -75,7 +75,13 @@ def validate(
         LmrlBenchError: There is no such folder or leaderboard.
     """
     folder = Path(folder)
-    spec = load_board(leaderboard or folder.resolve().name)
+    if not folder.is_dir():
+        raise RecordError(f"{folder}: there is no such folder of results")
+    try:
+        spec = load_board(leaderboard or folder.resolve().name)
+    except ConfigError as error:
+        remedy = "" if leaderboard else "; name the leaderboard with --leaderboard"
+        raise ConfigError(f"{error}{remedy}") from None
     reviewed = validation.validate(spec, folder, None if against is None else Path(against))
     if report is not None:
         write_text(Path(report), report_text(reviewed))

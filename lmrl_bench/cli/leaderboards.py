@@ -236,17 +236,30 @@ def show_(
     results: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
-    """Shows the primary metric of every entry and task.
+    """Shows what a leaderboard compares, and its results.
 
-    Values are means ± half of the 95 % interval over seeds.
+    Results are the primary metric of every entry and task: means ± half of the 95 % interval over
+    seeds.
     """
-    table = lmrl_bench.leaderboard_table(leaderboard, results=results, say=note)
-    if as_json:
-        typer.echo(table.model_dump_json(indent=2))
-        return
-    from lmrl_bench.leaderboards.render.overview import standings
+    from lmrl_bench.leaderboards.render.overview import definition_lines, standings
 
-    typer.echo(f"{table.title} ({', '.join(map(str, table.seeds))})\n")
+    spec = lmrl_bench.load_leaderboard(leaderboard)
+    table = None
+    if (results / spec.name).is_dir():
+        table = lmrl_bench.leaderboard_table(spec, results=results, say=note)
+    if as_json:
+        content = {
+            "definition": spec.definition,
+            "table": table.model_dump(mode="json") if table else None,
+        }
+        show_one(content, as_json=True, text="")
+        return
+    for line in definition_lines(spec):
+        typer.echo(line)
+    if table is None:
+        note(f"no results in {results / spec.name} yet: lmrl-bench leaderboard run {leaderboard}")
+        return
+    typer.echo()
     show(standings(table))
 
 

@@ -34,6 +34,10 @@ class Commands(TyperGroup):
         """
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # Typer checks values with pydantic, whose messages begin so.
+            error.message = error.message.replace("Value error, ", "")
+            raise
         except KeyboardInterrupt:  # typer alone would say nothing
             again = " without --rerun" if "--rerun" in sys.argv else ""
             note(f"stopped; run the same command again{again} to resume")

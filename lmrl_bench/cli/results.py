@@ -114,7 +114,9 @@ def show_(
 @app.command()
 def compare(
     left: RunArgument,
-    right: RunArgument,
+    right: Annotated[
+        str, typer.Argument(metavar="OTHER", help="The run to compare with, named likewise.")
+    ],
     everything: Annotated[bool, typer.Option("--all", help="Print equal settings, too.")] = False,
     n: Annotated[int, typer.Option("-n", "--n", min=0, help="Pairs of completions.")] = 2,
     results: ResultsOption = Path("results"),

@@ -121,11 +121,44 @@ def _config(
     if keep_policy:
         flags["runtime"]["keep_policy"] = True
     for pair in pairs or ():
-        if pair.partition("=")[0].strip() == "task":  # it decides which settings there are
-            raise ConfigError("--set task: the task is named by --task, or by the run's YAML")
+        _require_setting(pair.partition("=")[0].strip())
+    if file is not None and not file.exists():
+        raise ConfigError(_no_file(file))
     given = load_yaml(file) if file else Located.plain({}, "command line")
     given = merge(given, Located.plain({k: v for k, v in flags.items() if v}, "command line"))
     return apply_overrides(given, pairs or ())
+
+
+def _require_setting(key: str) -> None:
+    """Refuses what names no group of settings, and names the setting that may have been meant.
+
+    Deeper keys are checked when the run is planned, where the algorithm is known.
+    """
+    if key == "task":  # it decides which settings there are
+        raise ConfigError("--set task: the task is named by --task, or by the run's YAML")
+    from lmrl_bench.algorithms.defaults import builtin_settings
+    from lmrl_bench.config.reference import settings
+
+    names = [setting.name for setting in settings()]
+    if not key or key.partition(".")[0] in {name.partition(".")[0] for name in names}:
+        return
+    names += [f"algorithm.{name}" for name in builtin_settings()]
+    meant = [name for name in names if name.endswith(f".{key}")]
+    if meant:
+        raise ConfigError(f"--set {key}: unknown key; did you mean '{meant[0]}'?")
+
+
+def _no_file(file: Path) -> str:
+    from lmrl_bench.tasks.catalog import names
+
+    if str(file) in names():
+        return (
+            f"{file}: there is no such YAML file; to run the task of this name: "
+            f"lmrl-bench run --task {file} --algorithm ppo"
+        )
+    return (
+        f"{file}: cannot be read: there is no such file (a run's YAML; see lmrl-bench run --help)"
+    )
 
 
 def _report(record: RunRecord, folder: Path) -> None:

@@ -29,7 +29,7 @@ class Splits(Enum):
     TEST = "test"
 
 
-NameArgument = Annotated[str, typer.Argument(help="Task name or folder.")]
+NameArgument = Annotated[str, typer.Argument(metavar="TASK", help="Task name or folder.")]
 
 
 @app.command("list")
@@ -89,7 +89,7 @@ def _columns() -> int:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="Name of the task, e.g. my-task.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the task, e.g. my-task.")],
     data: Annotated[
         Path | None,
         typer.Option(

@@ -28,7 +28,9 @@ ByOption = Annotated[
 def validate(
     folder: Annotated[
         Path,
-        typer.Argument(help="All results of a leaderboard, or a folder with further entries."),
+        typer.Argument(
+            metavar="FOLDER", help="All results of a leaderboard, or a folder with further entries."
+        ),
     ],
     leaderboard: Annotated[
         str | None, typer.Option(help="Leaderboard name or folder; default: the folder's name.")
@@ -53,7 +55,9 @@ def validate(
 
 
 def rescore(
-    folder: Annotated[Path, typer.Argument(help="A folder of runs, e.g. results/quickstart.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A folder of runs, e.g. results/quickstart.")
+    ],
     models: Annotated[
         bool, typer.Option(help="Also recompute what needs a model or a plug-in.")
     ] = True,

@@ -81,5 +81,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     known = _ELSEWHERE.get(name.lower())
     if known in names:
         return f"; did you mean '{known}'?"
-    matches = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
-    return f"; did you mean '{matches[0]}'?" if matches else ""
+    # "PPO" means 'ppo'; difflib would find no letter in common.
+    lower = {other.lower(): other for other in reversed(names)}
+    matches = difflib.get_close_matches(name[:200].lower(), list(lower), n=1, cutoff=0.5)
+    return f"; did you mean '{lower[matches[0]]}'?" if matches else ""

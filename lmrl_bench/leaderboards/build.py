@@ -107,7 +107,7 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
             "\n".join(
                 [
                     *problems,
-                    "the records say otherwise; run the same command without --check",
+                    "the records say otherwise; rebuild the files with `lmrl-bench leaderboard build`",
                 ]
             )
         )

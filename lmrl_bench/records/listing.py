@@ -173,7 +173,7 @@ def find_run(run: str | Path, root: str | Path = "results") -> Path:
     names = [s.id for s in known]
     raise RecordError(
         f"{name:.200}: neither the folder of a run nor the name of one below {root}"
-        f"{nearest(name, names)}; `lmrl-bench results list` lists them"
+        f"{nearest(name, names)} (`lmrl-bench results list` prints the names)"
     )
 
 

@@ -21,6 +21,7 @@ from lmrl_bench.leaderboards.render.verification import BADGE, badge
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
+    check_command,
     decoding_note,
     fidelity_note,
     masked_note,
@@ -61,7 +62,7 @@ def markdown(board: BoardTable) -> str:
         ]
     parts += [
         "## Rebuild",
-        f"```\n{rebuild_command(board)}\n{rebuild_command(board)} --check\n```",
+        f"```\n{rebuild_command(board)}\n{check_command(board)}\n```",
         "The first line makes these files from the committed records; the second fails if they are "
         "stale.",
     ]

@@ -8,7 +8,22 @@ from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
 from lmrl_bench.leaderboards.overview import significant_tests
 from lmrl_bench.leaderboards.render.columns import places_of, summary_text
+from lmrl_bench.leaderboards.spec import BoardSpec
 from lmrl_bench.leaderboards.table import BoardTable, Row
+
+
+def definition_lines(spec: BoardSpec) -> list[str]:
+    """Returns what a leaderboard compares: tasks, entries, seeds."""
+    entries = [
+        entry.label if entry.label == entry.algorithm else f"{entry.label} ({entry.algorithm})"
+        for entry in spec.entries
+    ]
+    return [
+        f"{spec.name}: {spec.title}",
+        f"tasks    {', '.join(task.task for task in spec.tasks)}",
+        f"entries  {', '.join(entries)}",
+        f"seeds    {', '.join(map(str, spec.seeds))}",
+    ]
 
 
 def standings(table: BoardTable) -> list[dict[str, str]]:

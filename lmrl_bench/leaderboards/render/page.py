@@ -42,6 +42,7 @@ from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
     cells_words,
+    check_command,
     decoding_note,
     fidelity_note,
     masked_note,
@@ -82,6 +83,7 @@ def page(board: BoardTable, curves: Mapping[str, str]) -> str:
         verdict_heads=VERDICT_HEADS,
         legend=[_emphasised(line) for line in LEGEND],
         command=rebuild_command(board),
+        check=check_command(board),
     )  # fmt: skip
 
 

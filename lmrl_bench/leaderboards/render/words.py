@@ -51,6 +51,11 @@ def rebuild_command(board: BoardTable) -> str:
     return f"lmrl-bench leaderboard build {board.name}"
 
 
+def check_command(board: BoardTable) -> str:
+    """Returns the command that fails if the leaderboard's files are stale."""
+    return f"lmrl-bench leaderboard check {board.name}"
+
+
 def untrained_note(board: BoardTable) -> str:
     """Returns which rows train nothing, or an empty text."""
     names = [row.label for row in board.tasks[0].rows if row.evaluation_only]

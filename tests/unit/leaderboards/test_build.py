@@ -82,7 +82,7 @@ def test_check_lists_what_is_stale_and_how_to_mend_it(small, tmp_path):
         f"{tmp_path}/table.csv: stale",
         f"{tmp_path}/table.tex: missing",
         f"{tmp_path}/curves-old-task.svg: left over",
-        "the records say otherwise; run the same command without --check",
+        "the records say otherwise; rebuild the files with `lmrl-bench leaderboard build`",
     ]
     assert (tmp_path / "table.csv").read_text() == "edited"
     build(spec, root, tmp_path, fake_expected)
