@@ -105,7 +105,7 @@ def preview_task(
     Raises:
         LmrlBenchError: The task is unknown or broken.
     """
-    from lmrl_bench.runs.task_checks import token_counters
+    from lmrl_bench.envs.task_checks import token_counters
 
     loaded = task if isinstance(task, Task) else load_task(task)
     counters: tuple[Any, Any] = (None, None)
@@ -128,7 +128,7 @@ def lint_task(task: str | Path) -> list[Finding]:
     Raises:
         LmrlBenchError: The task is unknown, or its definition cannot be read.
     """
-    from lmrl_bench.runs import task_checks
+    from lmrl_bench.envs import task_checks
 
     return task_checks.lint_task(task)
 

@@ -14,13 +14,14 @@ from lmrl_bench.leaderboards.collect import collect, damaged_cells
 from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
 from lmrl_bench.leaderboards.spec import BoardSpec, board_names, load_board
 from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.planning.cells import of_board
 from lmrl_bench.records.store import check_writable
-from lmrl_bench.runs.expectations import of_board
 
 if TYPE_CHECKING:
-    from lmrl_bench.runs.bench import CellJob, GridResult
-    from lmrl_bench.runs.outlook import CellState
-    from lmrl_bench.runs.tuning_plan import Study, TuningPlan
+    from lmrl_bench.launchers.grid import GridResult
+    from lmrl_bench.planning.outlook import CellState
+    from lmrl_bench.planning.plan import CellJob
+    from lmrl_bench.tuning.study import Study, TuningPlan
 
 RESULTS = Path("results")
 
@@ -155,7 +156,7 @@ def plan_leaderboard(
     Raises:
         LmrlBenchError: A cell cannot be configured.
     """
-    from lmrl_bench.runs.outlook import outlook
+    from lmrl_bench.planning.outlook import outlook
 
     spec = _spec(leaderboard)
     _, chosen = _cells(spec, Path(results), runtime, rerun, (tasks, entries, seeds), say)
@@ -200,10 +201,11 @@ def run_leaderboard(
     Raises:
         LmrlBenchError: A cell cannot be configured, or a folder cannot be written.
     """
-    from lmrl_bench.runs.bench import lacks_records, run_grid
-    from lmrl_bench.runs.outlook import closing_rows, weights
-    from lmrl_bench.runs.pool import start_server
-    from lmrl_bench.runs.progress import GridProgress
+    from lmrl_bench.launchers.grid import run_grid
+    from lmrl_bench.launchers.local import start_server
+    from lmrl_bench.launchers.progress import GridProgress
+    from lmrl_bench.planning.cells import lacks_records
+    from lmrl_bench.planning.outlook import closing_rows, weights
     from lmrl_bench.tasks.catalog import load_task
     from lmrl_bench.tasks.plugin import announce
 
@@ -241,7 +243,7 @@ def plan_tuning(
     Raises:
         ConfigError: There is nothing to tune, or the leaderboard is wrong.
     """
-    from lmrl_bench.runs import tuning_plan
+    from lmrl_bench.tuning import study as tuning_plan
 
     return tuning_plan.plan_tuning(
         _spec(leaderboard), trials=trials, tasks=tasks, algorithms=algorithms
@@ -284,10 +286,10 @@ def tune_leaderboard(
         LmrlBenchError: There is nothing to tune, or a folder cannot be written.
     """
     from lmrl_bench.api.runs import rerun_policy
-    from lmrl_bench.runs.declared import undeclared
-    from lmrl_bench.runs.pool import start_server
-    from lmrl_bench.runs.progress import GridProgress
-    from lmrl_bench.runs.tune import tune, write_settings
+    from lmrl_bench.launchers.local import start_server
+    from lmrl_bench.launchers.progress import GridProgress
+    from lmrl_bench.planning.tuning_protocol import undeclared
+    from lmrl_bench.tuning.tune import tune, write_settings
 
     spec = _spec(leaderboard)
     start_server()
@@ -444,8 +446,8 @@ def _cells(
 ) -> tuple[list[CellJob], list[CellJob]]:
     """Returns all cells of a leaderboard, resolved, and the selected ones."""
     from lmrl_bench.api.runs import rerun_policy
-    from lmrl_bench.runs.bench import plan
-    from lmrl_bench.runs.outlook import select, settings_lines
+    from lmrl_bench.planning.cells import plan
+    from lmrl_bench.planning.outlook import select, settings_lines
     from lmrl_bench.speedups.garbage import collector_off
 
     with collector_off():  # it imports torch and Transformers
@@ -463,7 +465,7 @@ def _overrides(runtime: Mapping[str, Any] | None) -> list[str]:
 
 def _lacking(spec: BoardSpec, every: Sequence[CellJob]) -> str | None:
     """Why a leaderboard of which a part was run is not built: other cells are not done."""
-    from lmrl_bench.runs.outlook import cell_state
+    from lmrl_bench.planning.outlook import cell_state
 
     lacking = [job.name for job in every if cell_state(job).state not in ("done", "diverged")]
     if not lacking:

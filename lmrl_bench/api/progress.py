@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from lmrl_bench.runs.progress import Listener
+    from lmrl_bench.core.events import Listener
 
 Progress: TypeAlias = "bool | Listener"
 """True: bars on a terminal, else lines, both on stderr. False: nothing. Or a function of events."""
@@ -30,7 +30,8 @@ def shown(progress: Progress, total: int) -> Iterator[Listener]:
     if callable(progress):
         yield progress
         return
-    from lmrl_bench.runs.progress import LiveBars, listener, silent  # rich takes long to import
+    from lmrl_bench.core.events import silent
+    from lmrl_bench.launchers.progress import LiveBars, listener
 
     if not progress:
         yield silent

@@ -12,13 +12,13 @@ from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError, TaskError, nearest
+from lmrl_bench.planning.finished import StaleRecordError
+from lmrl_bench.planning.folders import own_folder, run_folder
+from lmrl_bench.planning.initial_policy import start_state
+from lmrl_bench.planning.plan import Rerun
+from lmrl_bench.planning.resolve import resolve, settings_note
 from lmrl_bench.records.record import RunRecord
-from lmrl_bench.runs.bench import Rerun
-from lmrl_bench.runs.done import StaleRecordError
 from lmrl_bench.runs.execute import execute_with_start
-from lmrl_bench.runs.folders import own_folder, run_folder
-from lmrl_bench.runs.resolve import resolve, settings_note
-from lmrl_bench.runs.starts import start_state
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

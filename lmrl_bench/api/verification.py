@@ -13,16 +13,16 @@ from pydantic import TypeAdapter, ValidationError
 from lmrl_bench.api.progress import Progress, shown
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.leaderboards.submission.report import Reviewed
-from lmrl_bench.leaderboards.submission.report import report as report_text
 from lmrl_bench.records.record import Name
 from lmrl_bench.records.store import write_text
-from lmrl_bench.runs import rerun as retraining
-from lmrl_bench.runs import rescore as rescoring
-from lmrl_bench.runs import validate as validation
-from lmrl_bench.runs.rerun import Rerun
-from lmrl_bench.runs.rescore import Rescored
-from lmrl_bench.runs.verify import write_rerun, write_rescored
+from lmrl_bench.verification import rescore as rescoring
+from lmrl_bench.verification import retrain as retraining
+from lmrl_bench.verification import validate as validation
+from lmrl_bench.verification.checks import write_rerun, write_rescored
+from lmrl_bench.verification.report import Reviewed
+from lmrl_bench.verification.report import report as report_text
+from lmrl_bench.verification.rescore import Rescored
+from lmrl_bench.verification.retrain import Rerun
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def retrain(
 
 def bounds_table() -> str:
     """Returns the Markdown table that says which fields of a record are checked, and how."""
-    from lmrl_bench.leaderboards.submission.bounds import table
+    from lmrl_bench.verification.bounds_table import table
 
     return table()
 

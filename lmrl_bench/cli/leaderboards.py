@@ -27,8 +27,8 @@ from lmrl_bench.cli.output import note, show, show_one
 from lmrl_bench.core.wording import counted
 
 if TYPE_CHECKING:
-    from lmrl_bench.runs.bench import GridResult
-    from lmrl_bench.runs.tuning_plan import Study
+    from lmrl_bench.launchers.grid import GridResult
+    from lmrl_bench.tuning.study import Study
 
 app = typer.Typer(
     help="Leaderboards: run missing cells, build pages, compare.",

@@ -73,7 +73,7 @@ def runtime_settings(pairs: Sequence[str] | None) -> dict[str, Any]:
         ConfigError: A pair sets something else, or is not `key=value`.
     """
     from lmrl_bench.config.overrides import apply_overrides
-    from lmrl_bench.runs.bench import require_runtime_only
+    from lmrl_bench.planning.cells import require_runtime_only
 
     require_runtime_only(pairs or ())
     found = apply_overrides({}, pairs or ()).data

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.cli.output import results_lines
-from lmrl_bench.runs.progress import duration
+from lmrl_bench.core.wording import duration
 
 if TYPE_CHECKING:
     from lmrl_bench.api.results import Comparison, Completion, Difference, LoadedRun

@@ -12,7 +12,7 @@ from lmrl_bench.cli.output import note
 from lmrl_bench.core.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
-    from lmrl_bench.runs.rerun import Rerun
+    from lmrl_bench.verification.retrain import Rerun
 
 WriteOption = Annotated[
     bool,
@@ -68,8 +68,8 @@ def rescore(
 
     Exits with 3 if a record says something else.
     """
-    from lmrl_bench.runs.answers import TOLERANCE
-    from lmrl_bench.runs.rescore import MODEL_TOLERANCE
+    from lmrl_bench.verification.completions import TOLERANCE
+    from lmrl_bench.verification.rescore import MODEL_TOLERANCE
 
     done = lmrl_bench.rescore(folder, models=models, verified_by=_who(write_verification, by))
     found = done.found

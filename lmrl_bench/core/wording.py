@@ -19,3 +19,11 @@ def short_repr(value: Any, width: int = 60) -> str:
     """Returns `repr(value)`, truncated to `width` characters."""
     text = repr(value)
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def duration(seconds: float) -> str:
+    """Returns "45 s", "12 min" or "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -52,7 +52,7 @@ from lmrl_bench.records.store import (
 from lmrl_bench.stats.intervals import MINIMUM_SEEDS, mean_interval
 
 Expectation = Callable[[Cell], ExpectedRun]
-"""Says what a cell resolves to today; `lmrl_bench.runs.expectations.of_board` makes one."""
+"""Says what a cell resolves to today; `lmrl_bench.planning.cells.of_board` makes one."""
 
 
 DAMAGED = "damaged: "

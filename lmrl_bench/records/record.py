@@ -1,7 +1,7 @@
 """The record of a run (`record.json`): configuration in, facts out. No torch.
 
 Written last and atomically. Types are strict: strings and booleans are not numbers, and fractions
-are not counts. Further limits of fields are in `lmrl_bench.leaderboards.submission.bounds`.
+are not counts. Further limits of fields are in `lmrl_bench.verification.bounds_table`.
 """
 
 from __future__ import annotations

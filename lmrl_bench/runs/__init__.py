@@ -1,1 +1,1 @@
-"""Runs."""
+"""One run, from its configuration to its record."""

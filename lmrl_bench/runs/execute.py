@@ -17,6 +17,27 @@ from typing import Any
 
 from lmrl_bench.config.run import PolicyConfig, RunConfig
 from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError, RewardNotFiniteError
+from lmrl_bench.core.events import RESUMED, Event, Listener, of_a_start, silent
+from lmrl_bench.planning.finished import (
+    POLICY,
+    DamagedConfigError,
+    DamagedRunError,
+    StaleRecordError,
+    done_record,
+    untidy,
+)
+from lmrl_bench.planning.folders import run_folder, run_name
+from lmrl_bench.planning.initial_policy import (
+    Start,
+    existing_start,
+    expected_run,
+    find_start,
+    start_words,
+    supervised_config,
+    trained_start,
+    why_not_shipped,
+)
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.policies.export import merge_adapter
 from lmrl_bench.records.files import FolderError, remove_leftovers
 from lmrl_bench.records.record import RunRecord, Status
@@ -30,30 +51,9 @@ from lmrl_bench.records.store import (
     write_record,
 )
 from lmrl_bench.runs.checkpoint import load_checkpoint, remove_checkpoint, remove_unfinished
-from lmrl_bench.runs.done import (
-    POLICY,
-    DamagedConfigError,
-    DamagedRunError,
-    StaleRecordError,
-    done_record,
-    untidy,
-)
-from lmrl_bench.runs.folders import run_folder, run_name
 from lmrl_bench.runs.journal import Journal, write_config
 from lmrl_bench.runs.memory import PeakMemory
-from lmrl_bench.runs.progress import RESUMED, Event, Listener, of_a_start, silent
-from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import Session, open_session, require_device
-from lmrl_bench.runs.starts import (
-    Start,
-    existing_start,
-    expected_run,
-    find_start,
-    start_words,
-    supervised_config,
-    trained_start,
-    why_not_shipped,
-)
 from lmrl_bench.runs.trainer import Interrupted, Trainer
 from lmrl_bench.speedups.allocator import reuse_freed_memory
 from lmrl_bench.tasks.task import Task

@@ -14,6 +14,8 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.core.paths import public_name, without_folders
 from lmrl_bench.metrics.base import Metric
+from lmrl_bench.planning.finished import has_config, published_config
+from lmrl_bench.planning.folders import run_folder
 from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect
@@ -32,10 +34,8 @@ from lmrl_bench.records.record import (
     TimeInfo,
     readable,
 )
-from lmrl_bench.runs.done import has_config, published_config
 from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
-from lmrl_bench.runs.folders import run_folder
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_tracker

@@ -21,16 +21,16 @@ from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.names import resolve_model
+from lmrl_bench.planning.finished import POLICY
+from lmrl_bench.planning.initial_policy import find_start
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.policies.export import export_policy as write_policy
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import CONFIG, RECORD, read_record
-from lmrl_bench.runs.done import POLICY
 from lmrl_bench.runs.evaluate import respond
 from lmrl_bench.runs.execute import execute
-from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import load_start, make_codec, open_session
-from lmrl_bench.runs.starts import find_start
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 

@@ -15,10 +15,10 @@ from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.core.wording import reason_of
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.planning.initial_policy import Start, find_start
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rewards.transforms import make_transforms
 from lmrl_bench.runs.evaluate import Evaluator
-from lmrl_bench.runs.starts import Start, find_start
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.algorithms.supervised import Supervised
+from lmrl_bench.core.events import Event, Listener
 from lmrl_bench.models.behaviour import TopPMask
 from lmrl_bench.records.files import FolderError
 from lmrl_bench.runs.checkpoint import save_checkpoint
 from lmrl_bench.runs.journal import Journal
-from lmrl_bench.runs.progress import Event, Listener
 from lmrl_bench.runs.session import Session
 
 STOPPED = "stopped by the user; run the same command again to resume, without --rerun all"

@@ -16,8 +16,8 @@ from fixtures.runs import SETTINGS, call
 from lmrl_bench import __version__
 from lmrl_bench.cli.app import app
 from lmrl_bench.leaderboards.spec import cells
+from lmrl_bench.planning.cells import of_board
 from lmrl_bench.records.record import RunRecord
-from lmrl_bench.runs.expectations import of_board
 
 HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate rich"
 COMMANDS = [
@@ -289,7 +289,7 @@ def test_a_stopped_command_says_how_to_resume(options, again, world, capsys, mon
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_stopped_rerun_says_what_is_kept(kept, world, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("lmrl_bench.runs.rerun.rerun", stop)
+    monkeypatch.setattr("lmrl_bench.verification.retrain.rerun", stop)
     options = ["--out", tmp_path / "kept"] if kept else []
     stopped = call(capsys, "results", "retrain", tmp_path, *options)
     assert stopped.code == 130
@@ -345,7 +345,7 @@ for word in ("build", "check", "show"):
         main()
     except SystemExit as stopped:
         assert not stopped.code, word
-assert "lmrl_bench.runs.expectations" in sys.modules
+assert "lmrl_bench.planning.cells" in sys.modules
 assert not {{"torch", "transformers", "gymnasium", "stable_baselines3"}} & set(sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

@@ -8,7 +8,7 @@ import yaml
 from fixtures.boards import fake_spec, write_board
 from fixtures.runs import call
 
-from lmrl_bench.runs.expectations import of_board
+from lmrl_bench.planning.cells import of_board
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from fixtures.submissions import BOARD, PPO, Handed, run_board, small_board
 from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.planning.cells import of_board
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs.expectations import of_board
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from fixtures.submissions import BOARD, PPO, run_board, small_board
 
 from lmrl_bench.leaderboards.build import build as build_board
 from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.runs.expectations import of_board
+from lmrl_bench.planning.cells import of_board
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))

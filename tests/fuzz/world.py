@@ -124,8 +124,8 @@ REWARDS = {"planted": Planted}
 
 
 def _half_a_run(root: Path, world: Any) -> None:
+    from lmrl_bench.planning.resolve import resolve
     from lmrl_bench.runs.execute import execute
-    from lmrl_bench.runs.resolve import resolve
     from lmrl_bench.tasks.catalog import load_task
 
     given = world.given("half", budget={"tokens": 200})

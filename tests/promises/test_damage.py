@@ -214,7 +214,7 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    import lmrl_bench.runs.preloaded  # noqa: F401
+    import lmrl_bench.launchers.preloaded  # noqa: F401
 
     damaged_runs = Damaged(Path(tempfile.mkdtemp()).resolve())
     kinds: dict[str, int] = {}

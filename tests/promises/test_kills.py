@@ -27,7 +27,7 @@ SEED = int(os.environ.get("SEED", "0"))
 
 def judge(scene: Scene, kill_at: int, facts: object, files: list[str]) -> str:
     """Kills, calls again, and returns what is wrong then; an empty text if nothing is."""
-    from lmrl_bench.leaderboards.submission.tree import look
+    from lmrl_bench.verification.tree import look
 
     scene.clear()
     killed = scene.call(kill_at=kill_at)
@@ -78,7 +78,7 @@ if __name__ == "__main__":
     import torch
 
     torch.set_num_threads(1)
-    import lmrl_bench.runs.preloaded  # noqa: F401
+    import lmrl_bench.launchers.preloaded  # noqa: F401
 
     stage = Scene(Path(tempfile.mkdtemp()).resolve())
     undisturbed = stage.call()

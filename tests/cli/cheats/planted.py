@@ -1,6 +1,6 @@
 """Cheats as data: each changes an honest submission and renews digests and counts, as a careful cheater would.
 
-A key is `<file>: <field>: <what is claimed>`; the field is a row of `lmrl_bench.leaderboards.submission.bounds`.
+A key is `<file>: <field>: <what is claimed>`; the field is a row of `lmrl_bench.verification.bounds_table`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from fixtures.submissions import disguise, result
 
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.runs.expectations import of_board
+from lmrl_bench.planning.cells import of_board
 
 
 def test_the_honest_board_is_accepted(handed, capsys):

@@ -16,8 +16,8 @@ from fixtures.submissions import BOARD, PPO, disguise, result, small_board
 
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.leaderboards.submission import history, tree
-from lmrl_bench.leaderboards.submission.records import Submission
+from lmrl_bench.verification import history, tree
+from lmrl_bench.verification.submission import Submission
 
 
 def test_a_missing_seed_and_a_missing_record(handed, refuse):
@@ -169,12 +169,12 @@ def test_what_is_no_file_of_a_run(handed, refuse):
 def test_huge_files_are_not_opened(handed, refuse, capsys, name, monkeypatch):
     with (handed.run() / name).open("ab") as stream:
         stream.truncate(tree.LIMITS[name] + 1)
-    monkeypatch.setattr("lmrl_bench.leaderboards.submission.records.read_record", _only_others)
+    monkeypatch.setattr("lmrl_bench.verification.submission.read_record", _only_others)
     too_large = rf"toy/ppo/1/{name}: [\d,]+ bytes, more than the"
     assert re.search(too_large, refuse("validate"))
-    monkeypatch.setattr("lmrl_bench.runs.rescore.read_record", _only_others)
+    monkeypatch.setattr("lmrl_bench.verification.rescore.read_record", _only_others)
     assert re.search(too_large, refuse("rescore"))
-    monkeypatch.setattr("lmrl_bench.runs.rerun.read_record", _only_others)
+    monkeypatch.setattr("lmrl_bench.verification.retrain.read_record", _only_others)
     done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, bool(re.search(too_large, done.err))) == (2, True)
 

@@ -11,11 +11,11 @@ from fixtures.runs import call
 from planted import BELIEVED, CHEATS
 from pydantic import BaseModel
 
-from lmrl_bench.leaderboards.submission.bounds import BOUNDS, table
 from lmrl_bench.leaderboards.verification import Check
 from lmrl_bench.records.curves import TrainingPoint, ValidationPoint
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.samples import COLUMNS
+from lmrl_bench.verification.bounds_table import BOUNDS, table
 
 
 def accepted(handed, capsys) -> tuple[bool, str]:

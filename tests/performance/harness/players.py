@@ -26,7 +26,7 @@ class Ours:
     def __init__(
         self, material: Material, algorithm: str, device: str = "cpu", precision: str = "none"
     ) -> None:
-        from lmrl_bench.runs.resolve import resolve
+        from lmrl_bench.planning.resolve import resolve
         from lmrl_bench.runs.session import open_session
         from lmrl_bench.speedups.allocator import reuse_freed_memory
         from lmrl_bench.tasks.task import Task

@@ -18,7 +18,7 @@ from lmrl_bench.algorithms.defaults import (
 from lmrl_bench.algorithms.nlpo import MaskedPPO
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import board_names, cells, load_board
-from lmrl_bench.runs.resolve import resolve, resolve_unchecked
+from lmrl_bench.planning.resolve import resolve, resolve_unchecked
 from lmrl_bench.tasks.catalog import load_task
 
 REMEDY = "defaults changed; make the file again with: python -m lmrl_bench.algorithms.defaults"

@@ -13,8 +13,8 @@ from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 from lmrl_bench.rewards import make_reward
 from lmrl_bench.rewards.base import RewardBatch
-from lmrl_bench.runs.bounds.signatures import TEXTUAL
 from lmrl_bench.tasks.spec import RewardSpec
+from lmrl_bench.verification.bounds.signatures import TEXTUAL
 
 WORDS = st.sampled_from(["plane", "planes", "streak", "streaked", "sky", "Sky", "sank", "sink"])
 

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 from lmrl_bench import run
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig
 from lmrl_bench.core.errors import RecordError
+from lmrl_bench.planning.initial_policy import trained_start
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs.execute import ensure_start
-from lmrl_bench.runs.starts import trained_start
 
 pytest.importorskip("peft")
 

@@ -9,8 +9,8 @@ from fixtures.toy import ToyReward
 from lmrl_bench import run
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.store import read_curves
-from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.session import open_session
 
 

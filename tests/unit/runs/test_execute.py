@@ -13,13 +13,13 @@ from fixtures.toy import tiny_causal
 from lmrl_bench import run
 from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
 from lmrl_bench.runs import execute as module
 from lmrl_bench.runs import journal
 from lmrl_bench.runs.execute import execute
 from lmrl_bench.runs.journal import write_failure
-from lmrl_bench.runs.resolve import resolve
 from lmrl_bench.runs.trainer import Trainer
 
 

@@ -7,13 +7,13 @@ import json
 import pytest
 from fixtures.runs import call
 
+from lmrl_bench import run
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.core.errors import VerificationError
 from lmrl_bench.records.samples import info_of, read_samples, write_samples
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs.bounds import problems
-from lmrl_bench.runs.execute import run
-from lmrl_bench.runs.rescore import rescore
+from lmrl_bench.verification.bounds import problems
+from lmrl_bench.verification.rescore import rescore
 
 PLUGIN = '''
 from lmrl_bench.rewards import RewardOutput

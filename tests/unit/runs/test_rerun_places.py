@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.runs.rerun import row_folder
+from lmrl_bench.verification.retrain import row_folder
 
 
 @pytest.mark.parametrize("place", ["/", "/..", "/run", "../" * 60])

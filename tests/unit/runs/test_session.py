@@ -6,7 +6,7 @@ import pytest
 from fixtures.toy import tiny_causal
 
 from lmrl_bench.core.errors import ConfigError, DataError
-from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.runs.session import open_session
 
 

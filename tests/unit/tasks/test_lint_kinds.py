@@ -9,8 +9,8 @@ import pytest
 from helpers_tasks import count_words, definition, rows, small_task
 
 from lmrl_bench.core.errors import DataError, TaskError
+from lmrl_bench.envs.task_checks import _views_agree as views_agree
 from lmrl_bench.rewards.base import RewardFunction, RewardOutput
-from lmrl_bench.runs.task_checks import _views_agree as views_agree
 from lmrl_bench.tasks.lint import lint
 from lmrl_bench.tasks.preview import preview
 from lmrl_bench.tasks.scaffold import new_task

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lmrl_bench.core.errors import TaskError
-from lmrl_bench.runs.resolve import resolve
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.tasks.lint import lint
 from lmrl_bench.tasks.scaffold import new_task
 from lmrl_bench.tasks.task import Task

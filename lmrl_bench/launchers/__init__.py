@@ -1,0 +1,1 @@
+"""Runs many planned runs: worker processes, the grid of a leaderboard, and progress."""

@@ -1,0 +1,1 @@
+"""Resolves what a run needs, once: configuration, initial policy, folder and expected record."""

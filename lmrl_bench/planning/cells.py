@@ -1,0 +1,99 @@
+"""The cells of a leaderboard: what they resolve to now, and how they are run. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from lmrl_bench.config.loading import Located
+from lmrl_bench.config.overrides import merge
+from lmrl_bench.core.errors import ConfigError
+from lmrl_bench.leaderboards.collect import Expectation
+from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
+from lmrl_bench.planning.initial_policy import expected_run
+from lmrl_bench.planning.plan import NO_RERUN, CellJob, Rerun
+from lmrl_bench.planning.resolve import resolve, resolve_unchecked
+from lmrl_bench.planning.tuning_protocol import require_declared
+from lmrl_bench.records.expected import ExpectedRun
+from lmrl_bench.records.store import RECORD
+from lmrl_bench.tasks.catalog import load_task
+
+
+def of_board(board: BoardSpec) -> Expectation:
+    """Returns what the record of each cell must say: settings, task and start, as they are now.
+
+    The seeds of a row share one answer, which is found when it is first asked for.
+
+    Raises:
+        ConfigError: The board declares a tuning by which its settings were not made.
+        LmrlBenchError: When called: a task or a setting of the board is wrong, or a shipped start
+            was made from other weights.
+    """
+    require_declared(board)
+    first: dict[tuple[str, str], Cell] = {}
+    for cell in cells(board):
+        first.setdefault((cell.task, cell.label), cell)
+    task_of = cache(load_task)
+
+    @cache
+    def of_row(task: str, label: str) -> ExpectedRun:
+        return expected_run(
+            task_of(task), resolve_unchecked(task_of(task), first[task, label].located)
+        )
+
+    def of_cell(cell: Cell) -> ExpectedRun:
+        return of_row(cell.task, cell.label)
+
+    return of_cell
+
+
+def lacks_records(spec: BoardSpec, results_root: Path) -> bool:
+    """Whether a cell of the board has no record at all: then there is something to run."""
+    folders = (cell.folder(results_root, spec.name) for cell in cells(spec))
+    return not all((folder / RECORD).exists() for folder in folders)
+
+
+def plan(
+    board: BoardSpec, results: Path, *, overrides: Sequence[str] = (), rerun: Rerun = NO_RERUN
+) -> list[CellJob]:
+    """Resolves every cell of a board; all tasks and settings are checked before anything runs.
+
+    Raises:
+        LmrlBenchError: A cell cannot be configured, or a shipped start was made from other weights.
+    """
+    require_runtime_only(overrides)
+    require_declared(board)
+    grid = cells(board)
+    tasks = {name: load_task(name) for name in {cell.task for cell in grid}}
+    jobs, expected = [], {}
+    for cell in grid:
+        task, folder = tasks[cell.task], cell.folder(results, board.name)
+        place = Located.plain({"runtime": {"output": str(folder)}}, "--results")
+        try:
+            config = resolve(task, merge(cell.located, place), overrides=overrides)
+        except ConfigError as error:
+            raise ConfigError(f"row '{cell.label}' on {cell.task}:\n{error}") from error
+        if not config.evaluation.test_samples:
+            raise ConfigError(
+                f"{cell.task}/{cell.label}: evaluation.test_samples is 0; a board needs a test"
+            )
+        row = (cell.task, cell.label)
+        if row not in expected:
+            expected[row] = expected_run(task, config)
+        jobs.append(CellJob(config, expected[row], rerun))
+    return jobs
+
+
+def require_runtime_only(overrides: Sequence[str]) -> None:
+    """Refuses overrides that could change a result.
+
+    Raises:
+        ConfigError: Names the first one.
+    """
+    foreign = [text for text in overrides if not text.startswith("runtime.")]
+    if foreign:
+        raise ConfigError(
+            f"--set {foreign[0]}: a board fixes its configuration, only runtime.* may be set here; edit "
+            "leaderboard.yaml, or copy the board under another name"
+        )

@@ -1,0 +1,1 @@
+"""Chooses the settings of algorithms on tasks by trials."""
