@@ -1,7 +1,7 @@
-"""A row's scores on all tasks as one number: IQM, mean, optimality gap, profile, probability of improvement.
+"""Aggregates scores over tasks: IQM, mean, optimality gap, profile, probability of improvement.
 
 Agarwal et al. 2021, "Deep Reinforcement Learning at the Edge of the Statistical Precipice". Scores
-are normalised, higher is better. Axes: `R` bootstrap replicates, `S` seeds, `K` tasks.
+are normalized, higher is better. Axes: `R` bootstrap replicates, `S` seeds, `K` tasks.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Counts = NDArray[np.float32] | NDArray[np.float64]
 
 
 def running_totals(counts: Counts) -> Counts:
-    """Returns the sums of the first rows of `(N, …)`, of none to all of them: `(N + 1, …)`."""
+    """Returns cumulative sums of `(N, …)` along the first axis, starting with 0: `(N + 1, …)`."""
     totals = np.zeros((len(counts) + 1, *counts.shape[1:]), counts.dtype)
-    for row, count in enumerate(counts):  # faster than cumsum, where rows are long
+    for row, count in enumerate(counts):  # faster than cumsum for long rows
         totals[row + 1] = totals[row] + count
     return totals
 
@@ -28,10 +28,10 @@ def mean_score(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
 
     Args:
         scores: `(S, K)`.
-        counts: `(K, S, R)`, how often each score was drawn; without it, each stands once.
+        counts: How often each score was drawn, `(K, S, R)`; by default once each.
 
     Returns:
-        `(R,)`, or one number.
+        `(R,)`, or a single number.
     """
     if counts is None:
         return np.asarray(scores.mean())
@@ -39,40 +39,40 @@ def mean_score(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
 
 
 def interquartile_mean(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
-    """As `mean_score`, of the middle half of all seeds of all tasks.
+    """Like `mean_score`, for the middle half of the scores of all seeds and tasks.
 
-    A quarter of the values, rounded down, is cut off on each side; of fewer than four none is, and
-    the result is the mean.
+    Drops a quarter of the values (rounded down) on each side; with fewer than four values none is
+    dropped, and the result is the mean.
     """
     cut, end = scores.size // 4, scores.size - scores.size // 4
     if counts is None:
         return np.asarray(np.sort(scores, axis=None)[cut:end].mean())
     order = scores.T.argsort(axis=None)
-    # How many values there are up to each one, as far as they are in the middle, and so how often it stands there.
+    # Cumulative counts, clipped to the middle half: their differences are the weights in it.
     reached = running_totals(counts.reshape(scores.size, -1)[order]).clip(cut, end)
     return _weighted_sum(scores.T.ravel()[order], np.diff(reached, axis=0)) / (end - cut)
 
 
 def optimality_gap(scores: FloatArray, counts: Counts | None = None) -> FloatArray:
-    """Returns how far scores stay below 1 on average, as `mean_score`; less is better.
+    """Returns the mean shortfall of scores below 1, like `mean_score`; lower is better.
 
-    What lies above does not make up for what lies below.
+    Scores above 1 do not compensate for scores below.
     """
     return 1.0 - mean_score(np.minimum(scores, 1.0), counts)
 
 
 def _weighted_sum(values: FloatArray, weights: Counts) -> FloatArray:
-    """Returns the sum `(R,)` of values `(N,)` times weights `(N, R)`; BLAS would round as the processor likes."""
+    """Returns the sum `(R,)` of values `(N,)` times weights `(N, R)`; BLAS rounds by processor."""
     return np.asarray((values[:, None] * weights).sum(axis=0))
 
 
 def performance_profile(scores: FloatArray, thresholds: Sequence[float]) -> FloatArray:
-    """Returns the share of the scores `(S, K)` above each threshold."""
+    """Returns the share of scores `(S, K)` above each threshold."""
     return np.array([(scores > threshold).mean() for threshold in thresholds])
 
 
 def wins(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Compares every run with every run: 1 where the first is better, ½ where they are equal.
+    """Compares all pairs of runs: 1 if the first is better, ½ for a tie.
 
     Args:
         first: `(S, K)`.
@@ -86,8 +86,8 @@ def wins(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def probability_of_improvement(first: FloatArray, second: FloatArray) -> float:
-    """Returns how probably a run of the first, `(S, K)`, beats one of the second on a random task.
+    """Returns the probability that a run of the first, `(S, K)`, beats one of the second.
 
-    Ties count one half.
+    Averaged over tasks; ties count one half.
     """
     return float(wins(first, second).mean())

@@ -1,9 +1,9 @@
-"""The stratified bootstrap over seeds: runs are drawn again within each task, so no task gains weight.
+"""Stratified bootstrap over seeds: resampling within each task keeps task weights equal.
 
-Percentile intervals of few seeds are too narrow (82 to 86 % coverage in place of 95 % at three
-seeds): they are widened by √(n/(n-1)), the factor by which a resampled variance falls short. The
-stream of random numbers depends on the table and the row alone, so everyone computes the same
-interval, in whatever order seeds, tasks or rows come. Axes as in `aggregates`.
+Percentile intervals of few seeds are too narrow (82 to 86 % coverage instead of 95 % with three
+seeds), so they are widened by √(n/(n-1)), the factor by which a resampled standard deviation is too
+small. The random stream depends only on the table and the row, so everyone computes the same
+interval, regardless of the order of seeds, tasks or rows. Axes as in `aggregates`.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ def stream(table_digest: str, *names: str) -> np.random.Generator:
 
 
 def affordable_replicates(scores: int) -> int:
-    """Returns the replicates for a board of so many scores: 20,000, and fewer from 1,000 scores on.
+    """Returns the number of replicates for a table: 20,000, and fewer above 1,000 scores.
 
-    The 2,000 that remain leave a bound of a 95 % interval uncertain by 0.35 % of coverage.
+    With the minimum of 2,000, a bound of a 95 % interval is uncertain by 0.35 % of coverage.
     """
     return min(REPLICATES, max(FEWEST_REPLICATES, _DRAWS // max(scores, 1)))
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """A row's scores, drawn again.
+    """Bootstrap samples of a row's scores.
 
     Attributes:
-        scores: `(S, K)`, ascending in each task, because the order of the seeds says nothing.
-        drawn: `(R, S, K)`, indices of seeds.
+        scores: `(S, K)`, ascending in each task, because the order of seeds is irrelevant.
+        drawn: Indices of seeds, `(R, S, K)`.
     """
 
     scores: FloatArray
@@ -62,7 +62,7 @@ class Resamples:
 
     @cached_property
     def counts(self) -> NDArray[np.float32]:
-        """How often each seed was drawn: `(K, S, R)`; sums of so few are exact in single precision."""
+        """Number of draws of each seed, `(K, S, R)`; single precision is exact for these sums."""
         replicates, seeds, tasks = self.drawn.shape
         counts = np.empty((tasks, seeds, replicates), dtype=np.float32)
         first = seeds * np.arange(replicates)[:, None]
@@ -74,11 +74,11 @@ class Resamples:
 
     @cached_property
     def reached(self) -> Counts:
-        """How many of the lowest scores were drawn, of none to all of them: `(K, S + 1, R)`."""
+        """Number of draws among the lowest scores, cumulative from 0: `(K, S + 1, R)`."""
         return running_totals(self.counts.swapaxes(0, 1)).swapaxes(0, 1)
 
     def replicates(self, statistic: Statistic) -> FloatArray:
-        """Returns a statistic of what was drawn, `(R,)`; computed once."""
+        """Returns a statistic of all replicates, `(R,)`; cached."""
         if statistic not in self._replicates:
             self._replicates[statistic] = statistic(self.scores, self.counts)
         return self._replicates[statistic]
@@ -87,12 +87,12 @@ class Resamples:
 def resample(
     scores: FloatArray, rng: np.random.Generator, replicates: int = REPLICATES
 ) -> Resamples:
-    """Draws the seeds of each task again, with replacement.
+    """Draws the seeds of each task with replacement.
 
     Args:
-        scores: `(S, K)`; the order of the seeds does not matter.
+        scores: `(S, K)`; the order of seeds is irrelevant.
         rng: The row's stream.
-        replicates: How many, `R`.
+        replicates: Number of replicates, `R`.
     """
     seeds, tasks = scores.shape
     drawn = rng.integers(seeds, size=(replicates, seeds, tasks))
@@ -110,7 +110,7 @@ def statistic_interval(row: Resamples, statistic: Statistic) -> Interval:
 
 
 def profile_intervals(row: Resamples, thresholds: Sequence[float]) -> list[Interval]:
-    """Returns the share of a row's runs above each threshold, with its interval, in [0, 1].
+    """Returns the share of a row's runs above each threshold with intervals, in [0, 1].
 
     Raises:
         ValueError: Fewer than two seeds.
@@ -144,7 +144,7 @@ def improvement_interval(first: Resamples, second: Resamples) -> Interval:
 
 
 def widened(point: float, drawn: FloatArray, seeds: int, level: float = LEVEL) -> Interval:
-    """Returns the percentile interval of the replicates, widened about the point by √(n/(n-1)).
+    """Returns the percentile interval of replicates, widened around the point by √(n/(n-1)).
 
     Raises:
         ValueError: Fewer than two seeds.
@@ -156,7 +156,7 @@ def widened(point: float, drawn: FloatArray, seeds: int, level: float = LEVEL) -
 def bounds(
     points: FloatArray, drawn: FloatArray, seeds: int, level: float = LEVEL
 ) -> tuple[FloatArray, FloatArray]:
-    """Returns the bounds of `widened` for many points `(P,)` with their replicates `(P, R)` at once.
+    """Returns the bounds of `widened` for many points `(P,)` with replicates `(P, R)` at once.
 
     Raises:
         ValueError: Fewer than two seeds.
@@ -165,6 +165,6 @@ def bounds(
         raise ValueError("an interval needs at least two seeds")
     low, high = np.quantile(drawn, [0.5 - level / 2, 0.5 + level / 2], axis=-1)
     factor = math.sqrt(seeds / (seeds - 1))
-    # An interval contains its point, also where a skew statistic's replicates all lie on one side.
+    # An interval contains its point, even if all replicates of a skewed statistic are on one side.
     below, above = np.maximum(points - low, 0.0), np.maximum(high - points, 0.0)
     return points - factor * below, points + factor * above

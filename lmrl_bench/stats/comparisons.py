@@ -1,4 +1,4 @@
-"""Many rows compared at once: p-values corrected for their number, groups of ties, intervals of ranks."""
+"""Multiple comparisons: corrected p-values, groups of ties, and rank intervals."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy import stats
 from lmrl_bench.stats.aggregates import FloatArray
 
 Beats = Callable[[str, str], bool]
-"""Whether the first row is better than the second, beyond what chance explains."""
+"""Returns whether the first row is better than the second beyond chance."""
 
 
 def welch_p_values(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Returns the two-sided p-values of Welch's t-tests of equal means, one per row `(N,)`.
+    """Returns two-sided p-values of Welch's t-tests for equal means, one per row `(N,)`.
 
-    Two samples without any spread are equal (1) or not (0).
+    Two samples without spread have p-value 1 if they are equal, and otherwise 0.
 
     Args:
         first: `(N, S)`.
@@ -39,9 +39,9 @@ def welch_p_values(first: FloatArray, second: FloatArray) -> FloatArray:
 
 
 def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
-    """Returns Holm's (1979) adjusted p-values, in the same order.
+    """Returns p-values adjusted by Holm (1979), in the same order.
 
-    Rejecting those below α keeps the probability of one false rejection among all below α.
+    Rejecting those below α keeps the probability of any false rejection below α.
     """
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, largest = [0.0] * len(p_values), 0.0
@@ -52,9 +52,9 @@ def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
 
 
 def tie_groups(order: Sequence[str], beats: Beats) -> list[list[str]]:
-    """Cuts rows into groups that cannot be told from the first of the group, its fixed anchor.
+    """Groups rows that cannot be distinguished from the first of their group, its fixed anchor.
 
-    A moving anchor would chain rows together that differ clearly.
+    A moving anchor would chain together rows that clearly differ.
 
     Args:
         order: Labels, best first.
@@ -70,7 +70,7 @@ def tie_groups(order: Sequence[str], beats: Beats) -> list[list[str]]:
 
 
 def rank_intervals(labels: Sequence[str], beats: Beats) -> dict[str, tuple[int, int]]:
-    """Returns best and worst rank of each row: one below all that beat it, above all that it beats."""
+    """Returns best and worst rank per row: below all that beat it, and above all that it beats."""
     others = {label: [other for other in labels if other != label] for label in labels}
     return {
         label: (

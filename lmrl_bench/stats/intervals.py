@@ -1,8 +1,9 @@
-"""Statistics over seeds: Student-t intervals of a mean, Welch intervals of a difference.
+"""Intervals over seeds: Student's t for a mean, Welch's for a difference.
 
-The sample is the training run, never the episode. Intervals are parametric because at three to five
-seeds a percentile bootstrap covers far less than it promises (75 to 83 % in place of 95 %, normal
-values), while Student's t keeps its level; runs that collapse break both, so they are shown apart.
+The sample is the training run, never the episode. Intervals are parametric, because with three to
+five seeds a percentile bootstrap covers far less than it promises (75 to 83 % instead of 95 % for
+normal values), while Student's t keeps its level. Collapsed runs violate both, so they are shown
+separately.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ MINIMUM_SEEDS = 3
 
 
 class Interval(NamedTuple):
-    """A point estimate and the bounds of its interval."""
+    """A point estimate with the bounds of its interval."""
 
     mean: float
     low: float
     high: float
 
     def contains(self, value: float) -> bool:
-        """True if the value lies inside, bounds included."""
+        """Returns whether the value is inside, including the bounds."""
         return self.low <= value <= self.high
 
 
@@ -46,10 +47,10 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 
 def prediction_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
-    """Returns mean ± t(n-1) · sd · √(1 + 1/n): where one more run of the same kind is expected.
+    """Returns mean ± t(n-1) · sd · √(1 + 1/n), the range expected for another run.
 
     Args:
-        values: `(S,)`, one number per training run; the new run is none of them.
+        values: `(S,)`, one number per training run, without the new run.
         level: Nominal coverage.
 
     Raises:
@@ -67,7 +68,7 @@ def difference_interval(
 ) -> Interval:
     """Returns Welch's interval of mean(first) - mean(second); variances may differ.
 
-    The degrees of freedom are Welch and Satterthwaite's. Two rows without any spread give an
+    The degrees of freedom are Welch's and Satterthwaite's. Two samples without spread give an
     interval of width zero.
 
     Raises:
@@ -80,24 +81,24 @@ def difference_interval(
     total = sum(parts)
     if total == 0.0:
         return Interval(a - b, a - b, a - b)
-    # Normalised first: tiny variances must not underflow when squared.
+    # Normalized first: tiny variances must not underflow when squared.
     shares = [part / total for part in parts]
     freedom = 1.0 / (shares[0] ** 2 / (len(first) - 1) + shares[1] ** 2 / (len(second) - 1))
     return _around(a - b, math.sqrt(total), freedom, level)
 
 
 def overlap(first: Interval, second: Interval) -> bool:
-    """True if the two intervals share a point."""
+    """Returns whether the two intervals share a point."""
     return first.low <= second.high and second.low <= first.high
 
 
 def _moments(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and unbiased variance; of a handful of numbers numpy is the slower way."""
+    """Returns mean and unbiased variance; for a few numbers this is faster than numpy."""
     mean = math.fsum(values) / len(values)
     return mean, math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def _around(mean: float, error: float, freedom: float, level: float) -> Interval:
-    # stats.t.ppf is this function behind 0.3 ms of checks, once for every number of a board.
+    # Same as stats.t.ppf, without its 0.3 ms of checks for every number of a table.
     half = float(special.stdtrit(freedom, 0.5 + level / 2)) * error
     return Interval(mean, mean - half, mean + half)

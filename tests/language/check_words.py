@@ -45,14 +45,20 @@ NOT_YET_CLEAN: tuple[str, ...] = (
     "lmrl_bench/policies/*",
     "lmrl_bench/rollouts/*",
     "lmrl_bench/runs/*",
-    "lmrl_bench/stats/*",
-    "tasks/*",
+    "lmrl_bench/artifacts/*",
+    "lmrl_bench/planning/*",
+    "lmrl_bench/launchers/*",
+    "lmrl_bench/tuning/*",
+    "lmrl_bench/verification/*",
+    "tasks/*.yaml",
     "tests/*",
 )
 """Patterns of paths that still wait for their edit."""
 
 ALLOWED = (
     "CHANGELOG.md: *",  # says what was renamed
+    "tasks/: licences?",
+    "tasks/imdb-continuation/: NEIGHBOURS|neighbours",  # plugin.py is part of the task's digest
     "lmrl_bench/: licen[cC]es?|optimiser",  # keys of YAML and records, renamed later
 )
 """`path prefix: pattern` of findings that are right, such as names that another library chose."""
