@@ -135,7 +135,11 @@ class RuntimeConfig(_Strict):
     device: str = Field("cpu", description="torch device, for example cuda")
     threads: int = Field(1, gt=0, le=1024, description="number of torch threads")
     checkpoint_every: int = Field(5, gt=0, description="iterations between checkpoints")
-    tensorboard: bool = Field(False, description="also write TensorBoard files (extra 'trackers')")
+    trackers: list[str] = Field(
+        default_factory=list,
+        description="experiment trackers to write to as well: tensorboard (extra 'trackers'), "
+        "trackio or wandb (extras of their names)",
+    )
     keep_policy: bool = Field(False, description="keep the trained policy as a Hugging Face folder")
 
 

@@ -38,7 +38,7 @@ from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.session import Session
-from lmrl_bench.runs.trackers import Tracker, make_tracker
+from lmrl_bench.runs.trackers import Tracker, make_trackers
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
@@ -75,9 +75,15 @@ class Journal:
         self.provenance = collect(runtime.device, runtime.threads)
         self.changed: list[str] = []
         self.sittings_changed = 0
+        # Before the folder is made: a library that is missing must leave nothing behind.
+        self.tracker: Tracker = make_trackers(
+            session.config.runtime.trackers,
+            folder,
+            record_id(session.config),
+            session.config.scientific() | {"seed": session.config.seed},
+        )
         folder.mkdir(parents=True, exist_ok=True)
         self.curves = store.CurvesWriter(folder)
-        self.tracker: Tracker = make_tracker(folder, session.config.runtime.tensorboard)
 
     def begin(self) -> None:
         """Starts the files of a fresh run; an older record goes first, it would stand beside new curves.

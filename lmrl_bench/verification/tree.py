@@ -30,7 +30,7 @@ UNPACKED_LIMIT: Final = 100_000_000
 DECODINGS: Final = 3
 """A test prompt is answered once each in `test`, `test-greedy` and `test-unmasked`."""
 NOT_COMMITTED: Final = frozenset(
-    {"checkpoint", "policy", "policy.sha256", "tensorboard", ".lock", "log.txt"}
+    {"checkpoint", "policy", "policy.sha256", "tensorboard", "wandb", ".lock", "log.txt"}
 )
 """What a run leaves next to its record, and .gitignore keeps out."""
 _SEED = 3

@@ -41,7 +41,7 @@ def telling(world):
 @pytest.fixture
 def trained(telling):
     runtime = {"output": str(telling.root / "out"), "keep_policy": True}
-    record = run("toy", "reinforce", given=telling.given(
+    record = run("toy", "reinforce", config=telling.given(
         algorithm={"name": "reinforce", "episodes_per_iteration": 4}, runtime=runtime,
     ))  # fmt: skip
     assert record.status == "completed", record.error
