@@ -26,6 +26,7 @@ from sacrebleu.metrics.ter import TER
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.speedups import speedups_on
 from lmrl_bench.speedups.lines import Characters, Integers, Tokens
 from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams
 
@@ -41,6 +42,7 @@ class _SacrebleuMetric(Metric):
     """Computes match statistics once per sample, summed for the corpus score."""
 
     def __init__(self, corpus: Any, sentence: Any) -> None:
+        self._fast = speedups_on()
         self._corpus = corpus
         self._sentence = sentence
 
@@ -106,7 +108,8 @@ class Bleu(_SacrebleuMetric):
             raise MetricError(
                 f"metric 'bleu': the tokenizer '{tokenize}' is not usable: {error}"
             ) from error
-        self._tokens = Tokens(self._tokens_of_word) if tokenize == "13a" else None
+        fast = self._fast and tokenize == "13a"
+        self._tokens = Tokens(self._tokens_of_word) if fast else None
         self._smoothed = smooth_method == "exp"
 
     def prepare(self, samples: Sequence[Sample]) -> None:
@@ -127,7 +130,7 @@ class Bleu(_SacrebleuMetric):
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         """Like `BLEU.compute_bleu` with effective order and exponential smoothing, vectorized."""
-        if not self._smoothed:
+        if not (self._fast and self._smoothed):
             return super()._sentence_scores(statistics)
         order = self._corpus.max_ngram_order
         ours, theirs = statistics[:, 0], statistics[:, 1]
@@ -189,7 +192,7 @@ class ChrF(_SacrebleuMetric):
         )
         super().__init__(chrf, chrf)
         only = word_order == 0 and not whitespace
-        self._characters = Characters(lowercase) if only else None
+        self._characters = Characters(lowercase) if self._fast and only else None
 
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Encodes the references ahead of time; the most recent ones are cached."""
@@ -209,6 +212,8 @@ class ChrF(_SacrebleuMetric):
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         """Like `CHRF._compute_f_score`, vectorized."""
+        if not self._fast:
+            return super()._sentence_scores(statistics)
         ours, theirs, shared = np.moveaxis(statistics.reshape(len(statistics), -1, 3), 2, 0)
         counted = (ours > 0) & (theirs > 0)
         orders = np.maximum(counted.sum(axis=1), 1)

@@ -18,6 +18,7 @@ from rouge_score import tokenize
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.checks import check_batch, check_references
 from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+from lmrl_bench.speedups import speedups_on
 from lmrl_bench.speedups.lines import Integers, Pairs, Tokens, sizes
 from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams
 from lmrl_bench.speedups.subsequence import common_subsequence
@@ -43,6 +44,7 @@ class _Rouge(Metric):
         self._stemmer = stemmer
         self._references = references
         self._tokens = _STEMS if stemmer else _WORDS
+        self._fast = speedups_on()
 
     @property
     def signature(self) -> str:
@@ -63,12 +65,8 @@ class _Rouge(Metric):
         check_references(self.name, samples)
         references = [sample.references for sample in samples]
         ours = [text for text, row in zip(responses, references, strict=True) for _ in row]
-        pairs = self._tokens.pairs(ours, list(chain.from_iterable(references)))
-        scores = _precision_recall_f1(
-            self._shared(pairs),
-            ngram_totals(pairs.responses.lengths, self._order)[:, -1],
-            ngram_totals(pairs.references.lengths, self._order)[:, -1],
-        )
+        theirs = list(chain.from_iterable(references))
+        scores = self._counted(ours, theirs) if self._fast else self._by_library(ours, theirs)
         rows = self._over_references(scores, sizes(references))
         precision, recall, f1 = rows.mean(axis=0)
         details = {"precision": float(precision), "recall": float(recall)}
@@ -77,6 +75,23 @@ class _Rouge(Metric):
     def prepare(self, samples: Sequence[Sample]) -> None:
         """Encodes the references ahead of time; the most recent ones are cached."""
         self._tokens.prepare(text for sample in samples for text in sample.references)
+
+    def _counted(self, ours: Sequence[str], theirs: Sequence[str]) -> FloatArray:
+        """Returns precision, recall and F1 of each pair of texts, `(pairs, 3)`."""
+        pairs = self._tokens.pairs(ours, theirs)
+        return _precision_recall_f1(
+            self._shared(pairs),
+            ngram_totals(pairs.responses.lengths, self._order)[:, -1],
+            ngram_totals(pairs.references.lengths, self._order)[:, -1],
+        )
+
+    def _by_library(self, ours: Sequence[str], theirs: Sequence[str]) -> FloatArray:
+        """As `_counted`, each pair by rouge-score itself."""
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer([self._type], use_stemmer=self._stemmer)
+        pairs = zip(ours, theirs, strict=True)
+        return np.array([scorer.score(reference, text)[self._type] for text, reference in pairs])
 
     def _shared(self, pairs: Pairs) -> Integers:
         """Returns the size of each pair's overlap, `(pairs,)`."""

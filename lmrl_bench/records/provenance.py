@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lmrl_bench.core.paths import PACKAGE, without_folders
 from lmrl_bench.records.record import LONGEST_COMMAND, Provenance, readable
+from lmrl_bench.speedups import speedups_on
 
 PACKAGES = (
     "bert-score",
@@ -56,6 +57,7 @@ def collect(device: str, threads: int) -> Provenance:
         packages=_versions(PACKAGES),
         device=device,
         threads=threads,
+        speedups=speedups_on(),
     )
 
 

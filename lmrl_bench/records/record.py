@@ -277,6 +277,9 @@ class Provenance(_Strict):
     packages: dict[Name, Name] = Field(default_factory=dict)
     device: Name = "cpu"
     threads: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = 1
+    speedups: bool = Field(
+        True, description="false with LMRL_BENCH_SPEEDUPS=0: other kernels, so other roundings"
+    )
 
 
 class TimeInfo(_Strict):

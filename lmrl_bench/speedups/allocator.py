@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import sys
 
+from lmrl_bench.speedups import speedups_on
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # mallopt(3)
 LARGEST_REUSED = 2**27
 """Bytes; larger blocks are returned to the system at once, as blocks of 32 MiB are by default."""
@@ -17,11 +19,14 @@ def reuse_freed_memory() -> None:
     pages that the system must clear first: a tenth of a training run's CPU time. Does nothing with
     other C libraries.
     """
-    if sys.platform != "linux":
+    if not speedups_on() or sys.platform != "linux":
         return
     library = ctypes.CDLL(None)
     if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         return
     library.malloc_trim(0)
+    # Blocks from the mmap threshold on are mapped, zeroed by the system and unmapped one by one;
+    # the trim threshold bounds what may lie free at the top of the heap. Either one set stops
+    # glibc from moving both by itself, so both are set.
     library.mallopt(_MMAP_THRESHOLD, LARGEST_REUSED)
     library.mallopt(_TRIM_THRESHOLD, 8 * LARGEST_REUSED)

@@ -20,6 +20,8 @@ from torch.overrides import TorchFunctionMode
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
+from lmrl_bench.speedups import speedups_on
+
 SMALLEST = 2**21
 """Number of multiplications above which the faster kernel outweighs its longer call."""
 
@@ -30,10 +32,13 @@ def use_fast_kernels(model: nn.Module) -> None:
     Weights, names and the output of `save_pretrained` do not change. Without oneDNN or AVX-512 the
     linear layers are left alone.
     """
+    if not speedups_on():
+        return
     faster: dict[type, type] = {NewGELUActivation: FastGELU}
     if _available():
         faster |= {nn.Linear: FastLinear, Conv1D: FastConv1D}
-    # Changing the class keeps weights, hooks and state-dict names; wrapping would rename them.
+    # Changing the class keeps weights, their ties, hooks and state-dict names; wrapping would rename
+    # them. Exact types only, because a subclass (PEFT's, a parametrization's) has its own forward.
     for module in model.modules():
         module.__class__ = faster.get(type(module), type(module))
 
@@ -53,6 +58,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """See `nn.Linear.forward`."""
+        # A parametrization changes the class and computes another weight than the packed one.
         if self.packed is not None and type(self) is FastLinear and not _is_recorded():
             return _product(input, self.packed, self.bias)
         return linear(input, self.weight, self.bias)
@@ -86,6 +92,8 @@ def packed_weights(models: Iterable[nn.Module]) -> Iterator[None]:
     }
     try:
         for layer, weight in layers.items():
+            # A private operation of torch, the one that torch.compile's freezing uses; `_available`
+            # asks for it by name, so that a version without it takes the plain path.
             layer.packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach())
         yield
     finally:
@@ -160,10 +168,12 @@ def _available() -> bool:
 
 def _is_recorded() -> bool:
     """Returns whether a derivative may be requested."""
+    # torch has no public way to ask for an open level of forward differentiation.
     return torch.is_grad_enabled() or forward_ad._current_level >= 0
 
 
 def _is_for_onednn(input: Tensor, weight: Tensor) -> bool:
+    # float32 only: under autocast torch calls oneDNN's bfloat16 kernels by itself.
     large = input.numel() * len(weight) >= SMALLEST
     return large and input.dtype == torch.float32 and _is_plain(weight)
 
@@ -184,6 +194,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # For backward, and for the forward differentiation of TRPO's Fisher products.
         ctx.save_for_backward(input, weight)
         ctx.save_for_forward(input, weight)
         return _product(input, weight, bias)

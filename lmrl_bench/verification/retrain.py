@@ -254,7 +254,7 @@ def _check_unfinished(output: Path) -> None:
 
 def _elsewhere(old: Provenance, new: Provenance) -> list[str]:
     facts = [(name, getattr(old, name), getattr(new, name))
-             for name in ("platform", "python", "device", "threads", "package_version")]  # fmt: skip
+             for name in ("platform", "python", "device", "threads", "speedups", "package_version")]  # fmt: skip
     facts += [
         (name, old.packages.get(name), new.packages.get(name))
         for name in sorted({*old.packages, *new.packages})

@@ -26,6 +26,7 @@ import lmrl_bench.algorithms.ppo
 from lmrl_bench.algorithms.functional import gae
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
+pytestmark = pytest.mark.usefixtures("speedups")
 KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
 
 

@@ -19,6 +19,8 @@ from lmrl_bench.data.episodes import Prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.engine import draw_tokens
 
+pytestmark = pytest.mark.usefixtures("speedups")
+
 
 @pytest.mark.parametrize("family", FAMILIES)
 @torch.no_grad()

@@ -18,7 +18,10 @@ from fixtures.toy import toy_task, toy_tokenizer
 from fixtures.training import make_algorithm, make_policy
 from trl.trainer.utils import add_fused_lm_head
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),
+    pytest.mark.usefixtures("speedups"),
+]
 
 GROUP, EPISODES, RESPONSE = 4, 8, 8
 SCORES = (0.3, 1.2, -0.4, 0.9, 2.0, 2.0, 0.1, -1.5)

@@ -10,6 +10,8 @@ from torch.distributions import Categorical
 
 from lmrl_bench.data.episodes import TokenBatch
 
+pytestmark = pytest.mark.usefixtures("speedups")
+
 
 def plain_logits(policy, prompt, response):
     """Logits `(T, V)` for the tokens of one unpadded response, by the model's own forward."""

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 
+pytestmark = pytest.mark.usefixtures("speedups")
 RESPONSES = [
     "The cat sat on the mat.",
     "",

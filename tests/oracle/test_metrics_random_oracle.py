@@ -23,6 +23,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 
+pytestmark = pytest.mark.usefixtures("speedups")
 COLUMNS = {"predictions": Value("string"), "references": ManyOf(Value("string"))}
 EXAMPLES = settings(
     max_examples=25,
@@ -90,7 +91,7 @@ MODULES = {
 
 
 @pytest.fixture(scope="module", params=MODULES)
-def three_ways(request):
+def three_ways(request, speedups):
     """Ours, the module behind our bridge, and ours as a module."""
     ours = make_metric(request.param, {"stemmer": False} if "rouge" in request.param else {})
     module = Corpus(request.param, MODULES[request.param])
@@ -117,7 +118,7 @@ def encoder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bertscore(encoder):
+def bertscore(encoder, speedups):
     """Ours and the library's, on the same encoder."""
     oracle = bert_score.BERTScorer(
         model_type=encoder, num_layers=2, device="cpu", use_fast_tokenizer=True

@@ -7,7 +7,9 @@ all, medians of the rounds, played in turn, then the costliest operations of one
 from __future__ import annotations
 
 import argparse
+import ctypes
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,8 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from lmrl_bench.data.episodes import Completions
+from lmrl_bench.speedups import VARIABLE
+from lmrl_bench.speedups.allocator import reuse_freed_memory
 
 PARTS = ("generate", "reward", "score", "update", "all, CPU")
 
@@ -68,7 +72,26 @@ def narrowing() -> AbstractContextManager[Any]:
     return patch("lmrl_bench.models.causal.narrowed", lambda _layer, _start: nullcontext())
 
 
+@contextmanager
+def allocator() -> Iterator[None]:
+    """Freed memory stays in the process; without it, with the largest thresholds that glibc takes by itself."""
+    library = ctypes.CDLL(None)
+    library.mallopt(-3, 2**25)  # M_MMAP_THRESHOLD
+    library.mallopt(-1, 2**26)  # M_TRIM_THRESHOLD
+    try:
+        yield
+    finally:
+        reuse_freed_memory()
+
+
+def all_speedups() -> AbstractContextManager[Any]:
+    """What LMRL_BENCH_SPEEDUPS=0 turns off in a round: kernels, packed weights, packing and narrowing."""
+    return patch.dict(os.environ, {VARIABLE: "0"})
+
+
 OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "all": all_speedups,
+    "allocator": allocator,
     "shared-prompts": shared_prompts,
     "fast-kernels": fast_kernels,
     "float32-attention": float32_attention,
