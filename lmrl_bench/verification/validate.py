@@ -63,7 +63,7 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         *misplaced(submission, tree.runs),
         *problems,
         *_texts(records),
-        *_answers(records),
+        *_answers(board, records),
         *mixed(board, earlier | records, lambda task: load_task(task).spec.evaluation.greedy),
         *history.problems,
     ]
@@ -106,11 +106,17 @@ def _texts(records: Mapping[Path, RunRecord]) -> list[str]:
     return problems
 
 
-def _answers(records: Mapping[Path, RunRecord]) -> list[str]:
-    """The answers are whole and in order, and what is their mean is their mean."""
+def _answers(board: BoardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
+    """Checks that stored completions are whole and in order, and that the stored means are their means."""
     task_of = functools.cache(load_task)
+    names = {task.task for task in board.tasks}
     problems = []
     for folder, record in records.items():
+        if record.task.name not in names:
+            problems.append(
+                f"{folder}: the record is of task '{record.task.name}', which is not on leaderboard '{board.name}'"
+            )
+            continue
         if record.status == "completed" and record.samples is not None:
             reasons = _of_run(folder, record, task_of(record.task.name))
             problems += [f"{folder}: {reason}; restore it or run it again" for reason in reasons]

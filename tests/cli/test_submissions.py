@@ -102,6 +102,18 @@ def test_records_that_the_board_outgrew_may_be_replaced(handed, capsys, tmp_path
     assert "ppo/0: record.json changed; the old record is not of the board as it is now" in done.err
 
 
+@pytest.mark.parametrize("name", ["%s", "docs-en-de", "nowhere"])
+def test_a_record_of_a_task_that_is_not_on_the_leaderboard_is_named(handed, capsys, name):
+    path = handed.folder / "toy" / "ppo" / "1" / "record.json"
+    record = json.loads(path.read_text())
+    record["task"]["name"] = name
+    path.write_text(json.dumps(record))
+    done = validate(capsys, handed, handed.folder)
+    assert done.code == 3
+    assert "toy/ppo/1" in done.err + done.out
+    assert f"'{name}'" in done.err + done.out
+
+
 def test_wrong_usage(handed, capsys, tmp_path):
     done = validate(capsys, handed, tmp_path / "nothing")
     assert (done.code, "there is no such folder of results" in done.err) == (2, True)
