@@ -87,16 +87,19 @@ def make_network(
     Raises:
         PolicyError: Model and tokenizer do not match.
     """
-    output_width(model)
+    width = output_width(model)
+    largest = max(vocabulary.width - 1, vocabulary.pad_id)
+    # Checked before the first forward, which would fail inside torch without a word about tokens.
+    if largest >= width:
+        raise PolicyError(
+            f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens, but the model has only "
+            f"{width} outputs (the largest id is {largest}); use the tokenizer that belongs to the model with all "
+            "its files (tokenizer_config.json names the special tokens), or call model.resize_token_embeddings "
+            "(new rows need training)"
+        )
     kind = Seq2SeqNetwork if model.config.is_encoder_decoder else CausalNetwork
     with reported(type(model).__name__, PolicyError):
         network = kind(model, vocabulary.pad_id)
-    if vocabulary.width > network.width:
-        raise PolicyError(
-            f"the tokenizer '{tokenizer.name_or_path}' has {len(vocabulary.ids)} tokens, but the model has only "
-            f"{network.width} outputs (the largest id is {vocabulary.width - 1}); use the tokenizer that "
-            "belongs to the model, or call model.resize_token_embeddings (new rows need training)"
-        )
     _check_tokens(model, network, vocabulary)
     _forget_generation_settings(model, vocabulary)
     return network

@@ -14,7 +14,7 @@ from fixtures.policies import (
     tiny_model,
     tiny_policy,
 )
-from fixtures.toy import EOS_ID, toy_tokenizer
+from fixtures.toy import EOS_ID, toy_model_folder, toy_tokenizer
 from gymnasium import spaces
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
@@ -421,3 +421,14 @@ def test_dropout_only_when_asked_for():
     assert not tiny_policy("gpt2").train().model.training
     assert tiny_policy("gpt2", dropout=True).train().model.training
     assert not tiny_policy("gpt2", dropout=True).model.training
+
+
+def test_a_special_token_that_the_model_lacks_is_named_before_any_forward(tmp_path):
+    folder = toy_model_folder(tmp_path / "model")
+    (
+        folder / "tokenizer_config.json"
+    ).unlink()  # Transformers then adds GPT-2's own special token behind the others
+    with pytest.raises(
+        PolicyError, match=r"only 45 outputs \(the largest id is 45\).*tokenizer_config"
+    ):
+        LanguageModelPolicy.load(str(folder), max_prompt_tokens=8, max_response_tokens=6)
