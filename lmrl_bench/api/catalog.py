@@ -1,4 +1,4 @@
-"""What there is: tasks, algorithms, metrics, rewards, settings and downloads, each listed and described."""
+"""Lists and descriptions of tasks, algorithms, metrics, rewards, settings and downloads."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class AlgorithmSummary:
 
 @dataclass(frozen=True)
 class AlgorithmDescription:
-    """What `describe_algorithm` returns.
+    """The result of `describe_algorithm`.
 
     Attributes:
         name: As `run` takes it.
@@ -231,7 +231,7 @@ def new_task(
         folder: Where the task folder goes.
         from_file: Rows to start from (.csv, .tsv, .jsonl, .parquet), or a folder written by
             `save_to_disk`; without any file, a toy data set is written.
-        train: Rows of the training split, in place of `from_file`.
+        train: Rows of the training split, instead of `from_file`.
         validation: Rows of the validation split; default: taken from `train`.
         test: Rows of the test split; default: taken from `train`.
         prompt_column: Column with the prompt; default: guessed from its name.

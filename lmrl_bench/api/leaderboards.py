@@ -39,7 +39,7 @@ class LeaderboardSummary:
 
 @dataclass(frozen=True)
 class LeaderboardPlan:
-    """What `run_leaderboard` would do.
+    """The result of `plan_leaderboard`: the work that `run_leaderboard` would do.
 
     Attributes:
         cells: Every selected cell with its state.
@@ -52,7 +52,7 @@ class LeaderboardPlan:
 
 @dataclass(frozen=True)
 class LeaderboardRun:
-    """What became of a leaderboard's cells.
+    """The result of `run_leaderboard`.
 
     Attributes:
         outcome: The status of every selected cell.
@@ -69,7 +69,7 @@ class LeaderboardRun:
 
 @dataclass(frozen=True)
 class TuningResult:
-    """What a tuning found.
+    """The result of `tune_leaderboard`.
 
     Attributes:
         complete: False if it was interrupted; the same call continues.

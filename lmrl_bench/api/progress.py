@@ -1,15 +1,14 @@
-"""What the calls of this package show while they work."""
+"""Progress and remarks that the calls of this package show while they work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    from lmrl_bench.core.events import Listener
+from lmrl_bench.core.events import Listener, silent
 
-Progress: TypeAlias = "bool | Listener"
+Progress: TypeAlias = bool | Listener
 """True: bars on a terminal, else lines, both on stderr. False: nothing. Or a function of events."""
 Say: TypeAlias = Callable[[str], None]
 """Takes one remark for the user, for example `print`."""
@@ -29,13 +28,11 @@ def shown(progress: Progress, total: int) -> Iterator[Listener]:
     """
     if callable(progress):
         yield progress
-        return
-    from lmrl_bench.core.events import silent
-    from lmrl_bench.launchers.progress import LiveBars, listener
-
-    if not progress:
+    elif not progress:
         yield silent
     else:
+        from lmrl_bench.launchers.progress import LiveBars, listener  # rich takes long to import
+
         display = listener(total)
         if isinstance(display, LiveBars):
             with display:

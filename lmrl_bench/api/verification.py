@@ -27,7 +27,7 @@ from lmrl_bench.verification.retrain import Rerun
 
 @dataclass(frozen=True)
 class Rescoring:
-    """What `rescore` found.
+    """The result of `rescore`.
 
     Attributes:
         found: Records and numbers that were recomputed.
@@ -42,7 +42,7 @@ class Rescoring:
 
 @dataclass(frozen=True)
 class Retraining:
-    """What `retrain` found.
+    """The result of `retrain`.
 
     Attributes:
         found: The record, the new run, and how they agree.
@@ -120,7 +120,7 @@ def retrain(
     """Trains a recorded run again and compares the two.
 
     Args:
-        run: Folder of the run; the other seeds of its entry lie next to it.
+        run: Folder of the run; next to those of the entry's other seeds.
         out: Folder of the new run; default: it is not kept.
         device: Where to train.
         policy: Folder of the initial model; default: as the leaderboard names it.

@@ -14,7 +14,7 @@ QUIET = "HF_HUB_DISABLE_PROGRESS_BARS"
 
 
 _OF_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
-"""What a path of the user's may be in place of a file: too long, a link to itself, a folder."""
+"""Errors of a path that the user gave: too long, a link to itself, a folder instead of a file."""
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import typer
 
 
 class RerunChoice(Enum):
-    """Which finished runs are run again."""
+    """Selects the finished runs that are run again."""
 
     ALL = "all"
     FAILED = "failed"

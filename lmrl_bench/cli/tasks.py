@@ -96,7 +96,7 @@ def new(
             "--from", help="A CSV, TSV, JSONL or Parquet file, or a folder of save_to_disk."
         ),
     ] = None,
-    train: Annotated[Path | None, typer.Option(help="Training rows, in place of --from.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Training rows, instead of --from.")] = None,
     validation: Annotated[
         Path | None, typer.Option(help="Validation rows; default: a part of --train.")
     ] = None,

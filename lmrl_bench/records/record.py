@@ -308,7 +308,7 @@ SEAL = "content_sha256"
 
 
 class AlgorithmTraits(_Strict):
-    """What leaderboards must know about an algorithm, whoever wrote it.
+    """Properties of an algorithm that leaderboards depend on, whoever wrote it.
 
     They judge by these traits, never by an algorithm's name, so that plug-ins are judged right.
     """
@@ -392,7 +392,7 @@ class RunRecord(_Strict):
 
     @property
     def traits(self) -> AlgorithmTraits:
-        """What kind of algorithm ran."""
+        """Returns what kind of algorithm ran."""
         return self.stated_traits or _traits_of_old_records(self.algorithm.get("name"))
 
     def lacking(self) -> list[str]:

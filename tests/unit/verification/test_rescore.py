@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from fixtures.runs import call, make_world
 
+import lmrl_bench
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.core.errors import AssetError, DataError, RecordError, VerificationError
 from lmrl_bench.metrics.overlap import ChrF
@@ -21,13 +22,7 @@ from lmrl_bench.verification.rescore import rescore
 
 def train(world):
     """Makes a small run; returns its folder."""
-    from lmrl_bench.cli.run_arguments import given_run
-    from lmrl_bench.planning.resolve import resolve
-    from lmrl_bench.runs.execute import execute_with_start
-
-    loaded, given = given_run(world.run_file(), {})
-    record = execute_with_start(resolve(loaded, given), loaded)
-    assert record.status == "completed"
+    assert lmrl_bench.run("toy", "ppo", config=world.given()).status == "completed"
     return world.root / "out"
 
 
@@ -267,7 +262,7 @@ def test_a_model_that_is_not_here(run, monkeypatch):
         raise AssetError("asset 'x' is not usable. Install it: lmrl-bench download install x")
 
     monkeypatch.setattr("lmrl_bench.tasks.task.Task.metric", missing)
-    with pytest.raises(AssetError, match=r"assets install x\nor leave out .* with --no-models"):
+    with pytest.raises(AssetError, match=r"download install x\nor leave out .* with --no-models"):
         rescore(run)
 
 
