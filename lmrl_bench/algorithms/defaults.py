@@ -58,7 +58,7 @@ def class_defaults(name: str) -> dict[str, Any]:
 
 def builtin_settings() -> list[str]:
     """Returns the dotted names of all settings that some built-in algorithm has."""
-    return sorted({name for settings in _stored().values() for name in _names(settings, "")})
+    return sorted({name for stored in _stored().values() for name in _names(stored["config"], "")})
 
 
 def _names(settings: Mapping[str, Any], prefix: str) -> Iterator[str]:
