@@ -50,6 +50,11 @@ def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
     return weights / lengths.clamp(min=1) / (lengths > 0).sum().clamp(min=1)
 
 
+def constant_weights(mask: Tensor, longest: int) -> Tensor:
+    """Returns weights of `1 / (B L)` for each token, `(B, T)`: no length bias (Dr. GRPO, arXiv 2503.20783)."""
+    return mask.float() / (len(mask) * longest)
+
+
 def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
     """Returns the sum of `values × weights`, `()`; where a weight is 0 the value takes no part, NaN included."""
     return (values.masked_fill(weights == 0, 0.0) * weights).sum()
@@ -108,6 +113,16 @@ def group_deviation(values: Tensor, group_ids: Tensor) -> Tensor:
     sizes = group_sizes(group_ids).to(values.device)
     squares = (values - group_mean(values, group_ids)).square()
     return (group_mean(squares, group_ids) * sizes / (sizes - 1)).sqrt()
+
+
+DEVIATION_EPSILON = 1e-4
+"""Keeps the advantages of a group finite whose values are nearly equal; GRPO's and TRL's."""
+
+
+def standardized(values: Tensor, group_ids: Tensor) -> Tensor:
+    """Returns each value minus the mean of its group, over the group's standard deviation, `(B,)`."""
+    deviation = group_deviation(values, group_ids) + DEVIATION_EPSILON
+    return (values - group_mean(values, group_ids)) / deviation
 
 
 def share_of_equal_groups(values: Tensor, group_ids: Tensor) -> float:

@@ -32,34 +32,19 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import TextAlgorithm
 from lmrl_bench.algorithms.functional import (
-    at_tokens,
-    clipped_surrogate,
-    episode_returns,
-    group_deviation,
+    constant_weights,
     group_mean,
     kl_k3,
-    share_of_equal_groups,
+    standardized,
     token_weights,
     weighted_sum,
 )
-from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
-from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.algorithms.kl import KLConfig
+from lmrl_bench.algorithms.gradient import LossParts
+from lmrl_bench.algorithms.groups import GroupAlgorithm, GroupConfig, RewardKLConfig
+from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.search import Around, OneOf, SearchSpace
-from lmrl_bench.algorithms.settings import GroupConfig
 from lmrl_bench.data.episodes import Episodes
-
-DEVIATION_EPSILON = 1e-4
-
-
-class RewardKLConfig(KLConfig):
-    """The KL charge in the reward as everywhere, but off until it is asked for."""
-
-    coefficient: float = Field(
-        0.0, ge=0.0, description="β, reward per nat; the start value where a target is set"
-    )
 
 
 class GRPOConfig(GroupConfig):
@@ -77,7 +62,7 @@ class GRPOConfig(GroupConfig):
     aggregation: Literal["token-mean", "sequence-mean", "constant"] = Field(
         "sequence-mean",
         description="token-mean: every token of a minibatch counts the same; sequence-mean: every episode; "
-        "constant: the sum over tokens, divided by the episodes and the task's longest response",
+        "constant: the sum over tokens, divided by the episodes and the task's longest completion",
     )
     clip_range: float = Field(0.2, gt=0.0, description="ε of the surrogate")
     clip_range_high: float | None = Field(
@@ -94,6 +79,11 @@ class GRPOConfig(GroupConfig):
         description="the KL charge in the reward; off, as the loss has a KL term",
     )
 
+    @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """ε below and above 1."""
+        return self.clip_range, self.clip_range_high
+
     @model_validator(mode="after")
     def _one_kl_only(self) -> Self:
         if self.kl_loss_coefficient and self.kl.coefficient:
@@ -104,8 +94,8 @@ class GRPOConfig(GroupConfig):
         return self
 
 
-class GRPO(TextAlgorithm):
-    """Group relative policy optimisation."""
+class GRPO(GroupAlgorithm):
+    """Group relative policy optimization."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = GRPOConfig
     summary: ClassVar[str] = (
@@ -118,42 +108,25 @@ class GRPO(TextAlgorithm):
         """Whether there is a KL term in the loss or a KL charge in the reward."""
         return self.config.kl_loss_coefficient > 0.0 or super().reads_reference
 
-    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
-        """Returns A and R of each response, at all of its tokens."""
-        mask, groups = batch.mask, batch.group_ids
-        returns = episode_returns(batch.rewards, mask)
-        relative = returns - group_mean(returns, groups)
+    def relative(self, returns: Tensor, group_ids: Tensor) -> Tensor:
+        """Returns each return minus the group's mean, by its standard deviation if that is configured."""
         if self.config.divide_by_std:
-            relative = relative / (group_deviation(returns, groups) + DEVIATION_EPSILON)
-        return at_tokens(relative, mask), at_tokens(returns, mask)
+            return standardized(returns, group_ids)
+        return returns - group_mean(returns, group_ids)
 
-    def weights(self, batch: Episodes) -> Tensor:
+    def weights(self, episodes: Episodes) -> Tensor:
         """Returns each token's weight by the configured aggregation, `(B, T)`."""
         if self.config.aggregation == "constant":
-            longest = self.core.task.spec.response.max_tokens
-            return batch.mask.float() / (len(batch) * longest)
-        return token_weights(batch.mask, self.config.aggregation)
+            return constant_weights(episodes.mask, self.core.task.spec.response.max_tokens)
+        return token_weights(episodes.mask, self.config.aggregation)
 
-    def update(self, batch: Episodes) -> UpdateStats:
-        """Takes `epochs` × minibatches gradient steps."""
-        recorder = UpdateRecorder(self.config.clip_range, self.config.clip_range_high)
-        for _ in range(self.config.epochs):
-            for rows in shuffled(len(batch), self.config.step_episodes, self.shuffle_rng):
-                minibatch = batch.select(rows)
-                recorder.add(minibatch, self.gradient_step(minibatch, self._loss))
-        return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
-
-    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
-        config = self.config
-        logprobs = self.score(part).logprobs
-        ratio = (logprobs - part.behavior_logprobs).exp()
-        objective = clipped_surrogate(
-            ratio, part.advantages, config.clip_range, config.clip_range_high
-        )
-        policy_loss = -weighted_sum(objective, weights)
-        if config.kl_loss_coefficient == 0.0:
-            return LossParts(policy_loss, logprobs, {"policy_loss": policy_loss})
-        kl = kl_k3(logprobs, part.ref_logprobs)
-        kl_loss = weighted_sum(kl * ratio if config.weighted_kl_loss else kl, weights)
-        loss = policy_loss + config.kl_loss_coefficient * kl_loss
-        return LossParts(loss, logprobs, {"policy_loss": policy_loss, "kl_loss": kl_loss})
+    def regularized(
+        self, policy: LossParts, part: Episodes, ratio: Tensor, weights: Tensor
+    ) -> LossParts:
+        """Adds the KL to the reference policy, k3, where it has a weight."""
+        if self.config.kl_loss_coefficient == 0.0:
+            return policy
+        kl = kl_k3(policy.logprobs, part.ref_logprobs)
+        kl_loss = weighted_sum(kl * ratio if self.config.weighted_kl_loss else kl, weights)
+        loss = policy.loss + self.config.kl_loss_coefficient * kl_loss
+        return LossParts(loss, policy.logprobs, {**policy.terms, "kl_loss": kl_loss})

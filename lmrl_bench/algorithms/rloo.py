@@ -25,19 +25,9 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from lmrl_bench.algorithms.base import TextAlgorithm
-from lmrl_bench.algorithms.functional import (
-    at_tokens,
-    clipped_surrogate,
-    episode_returns,
-    leave_one_out,
-    share_of_equal_groups,
-    token_weights,
-    weighted_sum,
-)
-from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
-from lmrl_bench.algorithms.interface import AlgorithmConfig, UpdateStats
-from lmrl_bench.algorithms.settings import GroupConfig
+from lmrl_bench.algorithms.functional import leave_one_out, token_weights
+from lmrl_bench.algorithms.groups import GroupAlgorithm, GroupConfig
+from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.data.episodes import Episodes
 
 
@@ -45,9 +35,14 @@ class RLOOConfig(GroupConfig):
     """Settings of RLOO."""
 
     group_size: int = Field(
-        4, ge=2, description="G, responses per prompt; divides episodes_per_iteration"
+        4, ge=2, description="G, completions per prompt; divides episodes_per_iteration"
     )
-    clip_range: float = Field(0.2, gt=0.0, description="ε, for the ratio of whole responses")
+    clip_range: float = Field(0.2, gt=0.0, description="ε, for the ratio of whole completions")
+
+    @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """ε on both sides."""
+        return self.clip_range, self.clip_range
 
     @model_validator(mode="after")
     def _only_in_float32(self) -> Self:
@@ -58,46 +53,24 @@ class RLOOConfig(GroupConfig):
         return self
 
 
-class RLOO(TextAlgorithm):
+class RLOO(GroupAlgorithm):
     """REINFORCE leave-one-out."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = RLOOConfig
     summary: ClassVar[str] = (
-        "RLOO (arXiv 2402.14740): whole responses against the others to the same prompt, no critic"
+        "RLOO (arXiv 2402.14740): whole completions against the others to the same prompt, no critic"
     )
     config: RLOOConfig
 
-    def advantages(self, batch: Episodes) -> tuple[Tensor, Tensor]:
-        """Returns A and R of each response, at all of its tokens."""
-        mask = batch.mask
-        returns = episode_returns(batch.rewards, mask)
-        return at_tokens(leave_one_out(returns, batch.group_ids), mask), at_tokens(returns, mask)
+    def relative(self, returns: Tensor, group_ids: Tensor) -> Tensor:
+        """Returns each return minus the mean of the others in its group."""
+        return leave_one_out(returns, group_ids)
 
-    def weights(self, batch: Episodes) -> Tensor:
-        """Returns weights whose sum over a response's tokens is 1/B: responses count the same."""
-        return token_weights(batch.mask, "sequence-mean")
+    def log_ratio(self, difference: Tensor, mask: Tensor) -> Tensor:
+        """Returns log ρ of the whole completion, at all of its columns."""
+        del mask
+        return difference.sum(dim=1, keepdim=True).expand_as(difference)
 
-    def update(self, batch: Episodes) -> UpdateStats:
-        """Takes `epochs` × minibatches gradient steps."""
-        recorder = UpdateRecorder(self.config.clip_range)
-        for _ in range(self.config.epochs):
-            for rows in shuffled(len(batch), self.config.step_episodes, self.shuffle_rng):
-                minibatch = batch.select(rows)
-                result = self.gradient_step(minibatch, self._loss)
-                recorder.add(minibatch, result, response_log_ratio(result.logprobs, minibatch))
-        return recorder.stats(equal_scores=share_of_equal_groups(batch.scores, batch.group_ids))
-
-    def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
-        logprobs = self.score(part).logprobs
-        ratio = response_log_ratio(logprobs, part).exp()
-        # Every token of a response has the response's ratio and advantage; the weights make one of them.
-        advantages = part.advantages.masked_fill(~part.mask, 0.0)
-        objective = clipped_surrogate(ratio, advantages, self.config.clip_range)
-        loss = -weighted_sum(objective, weights)
-        return LossParts(loss, logprobs, {"policy_loss": loss})
-
-
-def response_log_ratio(logprobs: Tensor, part: Episodes) -> Tensor:
-    """Returns `log ρ` of each response, at all of its columns, `(B, T)`."""
-    difference = (logprobs - part.behavior_logprobs).masked_fill(~part.mask, 0.0)
-    return difference.sum(dim=1, keepdim=True).expand_as(difference)
+    def weights(self, episodes: Episodes) -> Tensor:
+        """Returns weights whose sum over a completion's tokens is 1/B: completions count the same."""
+        return token_weights(episodes.mask, "sequence-mean")

@@ -1,4 +1,4 @@
-"""Settings that every on-policy algorithm has, and those of the algorithms that compare responses to one prompt."""
+"""Settings that every on-policy algorithm has."""
 
 from __future__ import annotations
 
@@ -50,33 +50,5 @@ class OnPolicyConfig(AlgorithmConfig):
         if self.episodes_per_iteration % self.group_size:
             raise ValueError(
                 f"group_size ({self.group_size}) must divide episodes_per_iteration ({self.episodes_per_iteration})"
-            )
-        return self
-
-
-class GroupConfig(OnPolicyConfig):
-    """Settings of algorithms whose baseline is the other responses to the same prompt."""
-
-    group_size: int = Field(
-        8, ge=2, description="G, responses per prompt; divides episodes_per_iteration"
-    )
-    epochs: int = Field(1, gt=0, description="passes over each iteration's episodes")
-    minibatch_episodes: int | None = Field(
-        None,
-        gt=0,
-        description="episodes per gradient step; divides episodes_per_iteration; null: all of them",
-    )
-
-    @property
-    def step_episodes(self) -> int:
-        """Episodes per gradient step."""
-        return self.minibatch_episodes or self.episodes_per_iteration
-
-    @model_validator(mode="after")
-    def _minibatches_fill_an_iteration(self) -> Self:
-        if self.episodes_per_iteration % self.step_episodes:
-            raise ValueError(
-                f"minibatch_episodes ({self.minibatch_episodes}) must divide "
-                f"episodes_per_iteration ({self.episodes_per_iteration})"
             )
         return self

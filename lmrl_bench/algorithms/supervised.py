@@ -186,7 +186,8 @@ class Supervised:
     def _one_step(self) -> tuple[float, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
-        batch = self._batch(self.step)
+        epoch = self.step // self._steps_per_epoch
+        batch = reference_batch(self._codec, self.samples(self.step), epoch, self.policy.device)
         result = gradient_step(
             batch,
             batch.micro_batches(self.config.micro_batch_tokens),
@@ -200,13 +201,12 @@ class Supervised:
         self.step += 1
         return result.terms["loss"], result.gradient_norm
 
-    def _batch(self, step: int) -> TokenBatch:
-        """Returns a step's samples; a function of seed and step alone, so that a resumed run meets the same ones."""
+    def samples(self, step: int) -> list[Sample]:
+        """Returns a step's samples: by seed and step alone, so that a resumed run meets the same ones."""
         epoch, position = divmod(step, self._steps_per_epoch)
         order = generator(self._seed, "supervised", epoch).permutation(len(self._train))
         size = self.config.batch_size
-        samples = [self._train[row] for row in order[position * size : (position + 1) * size]]
-        return reference_batch(self._codec, samples, epoch, self.policy.device)
+        return [self._train[row] for row in order[position * size : (position + 1) * size]]
 
     def _loss(self, part: TokenBatch, weights: Tensor) -> LossParts:
         with autocast(self.policy.device, self.config.autocast):

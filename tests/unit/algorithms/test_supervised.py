@@ -44,16 +44,9 @@ def test_warm_up_then_cosine():
 
 def test_every_sample_once_an_epoch_and_iterations_are_counted():
     algorithm = make_algorithm("supervised", epochs=2, batch_size=5, steps_per_iteration=4)
-    batches = [algorithm._batch(step) for step in range(algorithm.total_steps)]
+    batches = [algorithm.samples(step) for step in range(algorithm.total_steps)]
     assert [len(batch) for batch in batches] == [5, 5, 2] * 2
-    epochs = [
-        [
-            tuple(ids[mask].tolist())
-            for batch in batches[i : i + 3]
-            for ids, mask in zip(batch.prompt_ids, batch.prompt_mask, strict=True)
-        ]
-        for i in (0, 3)
-    ]
+    epochs = [[sample.id for batch in batches[i : i + 3] for sample in batch] for i in (0, 3)]
     assert set(epochs[0]) == set(epochs[1])
     assert epochs[0] != epochs[1]
     rows = []

@@ -30,7 +30,7 @@ def test_training_draws_from_the_training_split_alone(session, world, algorithm)
         assert set(opened.algorithm.collect().episodes.sample_ids) <= drawn
     else:
         assert {
-            name for step in range(3) for name in opened.algorithm._batch(step).sample_ids
+            sample.id for step in range(3) for sample in opened.algorithm.samples(step)
         } <= drawn
 
 
