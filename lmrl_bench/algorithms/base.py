@@ -268,7 +268,7 @@ class TextAlgorithm(ABC):
             self.sb3.rollout_started()
             rollout = self.collect()
             self.tokens += rollout.n_tokens
-            self.episodes += len(rollout.episodes)
+            self.episodes += rollout.n_episodes
             if not self.sb3.collected(rollout.episodes):
                 break
             stats = self._improve(rollout, progress)
@@ -308,7 +308,13 @@ class TextAlgorithm(ABC):
             )
             episodes = episodes.to(self.policy.device)
         return Rollout(
-            episodes, stats, clock.seconds, collection.sampling_difference, collection.n_tokens
+            episodes,
+            stats,
+            clock.seconds,
+            collection.sampling_difference,
+            collection.n_tokens,
+            collection.n_episodes,
+            collection.info,
         )
 
     def _kl(self, episodes: Episodes) -> Tensor:
@@ -324,7 +330,9 @@ class TextAlgorithm(ABC):
         learning_rate = self._set_learning_rate(progress)
         update = self.update(rollout.episodes)
         worst = max(update.max_logprob_difference, rollout.sampling_difference)
-        update = replace(update, max_logprob_difference=worst)
+        update = replace(
+            update, max_logprob_difference=worst, terms={**update.terms, **rollout.info}
+        )
         self.optimizer_steps += update.optimiser_steps
         if rollout.stats.kl is not None:
             self.kl.update(rollout.stats.kl, len(rollout.episodes))

@@ -125,6 +125,17 @@ def standardized(values: Tensor, group_ids: Tensor) -> Tensor:
     return (values - group_mean(values, group_ids)) / deviation
 
 
+def first_of_the_best(values: Tensor, group_ids: Tensor) -> Tensor:
+    """Returns `(B,)` bool, true at the first of the largest values `(B,)` of each group."""
+    same = _same_group(group_ids).to(values.device)
+    largest = values.expand_as(same).masked_fill(~same, -torch.inf).amax(dim=1)
+    best = values == largest
+    earlier = (
+        torch.tril(same, diagonal=-1) & best
+    )  # [i, j]: j comes before i, of its group, and is a best one
+    return best & ~earlier.any(dim=1)
+
+
 def share_of_equal_groups(values: Tensor, group_ids: Tensor) -> float:
     """Returns the share of episodes in groups whose values `(B,)` are all equal: they tell no response from another."""
     return float((group_deviation(values.double(), group_ids) == 0.0).double().mean())

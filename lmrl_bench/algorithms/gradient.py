@@ -115,7 +115,7 @@ class UpdateRecorder:
     """Collects the steps of one update into its `UpdateStats`.
 
     Attributes:
-        clip_range: ε of a clipped surrogate; None where nothing is clipped.
+        clip_range: ε of a clipped surrogate, below 1 and above; None where ratios below 1 are not clipped.
         clip_range_high: ε above 1, where it differs.
     """
 
@@ -152,11 +152,13 @@ class UpdateRecorder:
         )
 
     def _clipped(self, log_ratio: Tensor, mask: Tensor) -> float:
-        if self.clip_range is None:
-            return 0.0
         high = self.clip_range if self.clip_range_high is None else self.clip_range_high
+        if high is None:
+            return 0.0
         excess = log_ratio.masked_fill(~mask, 0.0).exp() - 1.0
-        outside = (excess < -self.clip_range) | (excess > high)
+        outside = excess > high
+        if self.clip_range is not None:
+            outside |= excess < -self.clip_range
         return float(masked_mean(outside.float(), mask))
 
 

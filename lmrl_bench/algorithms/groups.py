@@ -14,7 +14,6 @@ A member chooses four things, each a method of a few lines:
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -26,6 +25,8 @@ from lmrl_bench.algorithms.functional import (
     clipped_surrogate,
     episode_returns,
     share_of_equal_groups,
+    standardized,
+    token_weights,
     weighted_sum,
 )
 from lmrl_bench.algorithms.gradient import LossParts, UpdateRecorder, shuffled
@@ -76,14 +77,29 @@ class GroupConfig(OnPolicyConfig):
         return self
 
 
+class ClippedGroupConfig(GroupConfig):
+    """Settings of group algorithms with a clipped ratio; the KL is not charged unless that is asked for."""
+
+    clip_range: float = Field(0.2, gt=0.0, description="ε of the surrogate")
+    clip_range_high: float | None = Field(None, gt=0.0, description="ε above 1; null: clip_range")
+    kl: RewardKLConfig = Field(
+        default_factory=lambda: RewardKLConfig(), description="the KL charge in the reward; off"
+    )
+
+    @property
+    def clip(self) -> tuple[float | None, float | None]:
+        """ε below and above 1."""
+        return self.clip_range, self.clip_range_high
+
+
 class GroupAlgorithm(TextAlgorithm):
-    """Base of the group algorithms; as it is, PPO's clipped surrogate of every token."""
+    """Base of the group algorithms; as it is, GRPO without a KL term."""
 
     config: GroupConfig
 
-    @abstractmethod
     def relative(self, returns: Tensor, group_ids: Tensor) -> Tensor:
         """Returns the advantage of each completion, `(B,)`, from the returns `(B,)` float64 and their groups."""
+        return standardized(returns, group_ids)
 
     def log_ratio(self, difference: Tensor, mask: Tensor) -> Tensor:
         """Returns log ρ at every token, `(N, T)`.
@@ -109,6 +125,14 @@ class GroupAlgorithm(TextAlgorithm):
         del part, ratio, weights
         return policy
 
+    def weights(self, episodes: Episodes) -> Tensor:
+        """Returns w of every token, `(B, T)`: completions count the same."""
+        return token_weights(episodes.mask, "sequence-mean")
+
+    def statistics(self, episodes: Episodes) -> dict[str, float]:
+        """Returns further numbers for the log."""
+        return {"equal_scores": share_of_equal_groups(episodes.scores, episodes.group_ids)}
+
     # -- the same for all ---------------------------------------------------------------------------
 
     def advantages(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
@@ -125,7 +149,7 @@ class GroupAlgorithm(TextAlgorithm):
                 minibatch = episodes.select(index)
                 result = self.gradient_step(minibatch, self._loss)
                 recorder.add(minibatch, result, self._log_ratio(result.logprobs, minibatch))
-        return recorder.stats(**self._statistics(episodes))
+        return recorder.stats(**self.statistics(episodes))
 
     def _loss(self, part: Episodes, weights: Tensor) -> LossParts:
         logprobs = self.score(part).logprobs
@@ -140,8 +164,3 @@ class GroupAlgorithm(TextAlgorithm):
     def _log_ratio(self, logprobs: Tensor, part: Episodes) -> Tensor:
         difference = (logprobs - part.behavior_logprobs).masked_fill(~part.mask, 0.0)
         return self.log_ratio(difference, part.mask)
-
-    def _statistics(self, episodes: Episodes) -> dict[str, float]:
-        """Returns further numbers for the log."""
-        equal = share_of_equal_groups(episodes.scores, episodes.group_ids)
-        return {"equal_scores": equal}

@@ -126,7 +126,8 @@ class Rollout:
         seconds: Wall time by part: generate, reward, score.
         sampling_difference: Nats, largest |sampled − scored| where another distribution is scored than the one that
             sampled (`nlpo_released`); else 0.
-        n_tokens: Generated tokens, those of dropped episodes included.
+        n_tokens, n_episodes: What was generated, dropped episodes included.
+        info: Further numbers of the collector, logged as terms of the update.
     """
 
     episodes: Episodes
@@ -134,6 +135,8 @@ class Rollout:
     seconds: Mapping[str, float]
     sampling_difference: float
     n_tokens: int
+    n_episodes: int
+    info: Mapping[str, float]
 
 
 @dataclass(frozen=True)

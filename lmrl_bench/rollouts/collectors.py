@@ -52,7 +52,8 @@ class Collection:
         clock: Wall time so far, by part: generate, reward, score.
         sampling_difference: Nats, largest |sampled − scored| where another distribution is scored than the one that
             sampled (`scores_what_acted` false); else 0.
-        n_tokens: Tokens that were generated for these episodes, those of dropped ones included.
+        n_tokens, n_episodes: What was generated for these episodes, dropped ones included; both count against budgets.
+        info: Further numbers for the log.
     """
 
     episodes: Episodes
@@ -60,6 +61,7 @@ class Collection:
     clock: Clock
     sampling_difference: float = 0.0
     n_tokens: int = 0
+    n_episodes: int = 0
     info: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -195,4 +197,4 @@ class OnPolicyCollector:
                 info=outcome.info,
             )
         dense = None if outcome.token_rewards is None else outcome.token_rewards.to(zeros)
-        return Collection(episodes, dense, clock, difference, tokens.n_tokens)
+        return Collection(episodes, dense, clock, difference, tokens.n_tokens, len(tokens))

@@ -1,4 +1,4 @@
-"""GRPO and RLOO against TRL, which runs its own forwards, advantages and losses on the same responses.
+"""GRPO, its kin and RLOO against TRL, which runs its own forwards, advantages and losses on the same responses.
 
 Only generation, the rewards and the trainer's constructor are ours. The policy is a Llama: TRL gives left-padded
 prompts no position ids, which GPT-2's absolute positions would show.
@@ -224,3 +224,89 @@ def test_rloo_equals_trl(beta):
     if beta:
         log_ratio = (batch.behavior_logprobs - batch.ref_logprobs).masked_fill(~batch.mask, 0.0)
         assert abs(float(log_ratio.sum(dim=1).mean())) > 0.05
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "theirs"),
+    [
+        (
+            "dr-grpo", {"clip_range": 0.05},
+            {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_low": 0.05, "epsilon_high": 0.05},
+        ),
+        (
+            "dapo", {"clip_range": 0.05, "clip_range_high": 0.1, "overlong_penalty": 0.0, "max_sampling_rounds": 1},
+            {"loss_type": "dapo", "epsilon_low": 0.05, "epsilon_high": 0.1},
+        ),
+        (
+            "gspo", {"clip_range": 0.01, "clip_range_high": 0.02},
+            {"importance_sampling_level": "sequence", "epsilon_low": 0.01, "epsilon_high": 0.02},
+        ),
+        ("cispo", {"clip_range_high": 0.03}, {"loss_type": "cispo", "epsilon_high": 1.03}),
+    ],
+)  # fmt: skip
+def test_a_member_of_the_family_equals_trl(name, settings, theirs):
+    algorithm, batch = ours_after_a_rollout(name, kl={"coefficient": 0.0}, **settings)
+    trainer = trl_trainer(trl.GRPOTrainer, algorithm, batch, grpo_generated, **theirs)
+    compare(algorithm, batch, trainer)
+    key = "cispo_clip_ratio" if name == "cispo" else "clip_ratio/region_mean"
+    assert 0.0 < trainer._metrics["train"][key][0] < 1.0
+
+
+def verl_whitened_returns(token_rewards, mask):
+    """verl's `compute_reinforce_plus_plus_outcome_advantage` with γ = 1, as its code has it."""
+    returns, running = torch.zeros_like(token_rewards), 0
+    for t in reversed(range(token_rewards.shape[1])):
+        running = token_rewards[:, t] + running
+        returns[:, t] = running
+        running = running * mask[:, t]
+    chosen = returns[mask]
+    mean, variance = chosen.mean(), chosen.var(unbiased=True)
+    return (returns - mean) * torch.rsqrt(variance + 1e-8) * mask
+
+
+def test_reinforce_plus_plus_equals_verls_formula_and_ppos_surrogate():
+    """Advantages by verl's formula; loss and gradient by TRL's clipped surrogate of advantages per token."""
+    algorithm, batch = ours_after_a_rollout(
+        "reinforce-plus-plus", clip_range=0.05, kl={"coefficient": 0.3}
+    )
+    log_ratio = (batch.behavior_logprobs - batch.ref_logprobs).masked_fill(~batch.mask, 0.0)
+    rewards = -0.3 * log_ratio
+    last = batch.lengths - 1
+    rewards[torch.arange(len(batch)), last] += torch.tensor(SCORES)
+    expected = verl_whitened_returns(rewards, batch.mask)
+    torch.testing.assert_close(batch.advantages, expected, atol=1e-5, rtol=1e-5)
+    trainer = trl_trainer(
+        trl.GRPOTrainer, algorithm, batch, grpo_generated, loss_type="bnpo", epsilon_low=0.05,
+        epsilon_high=0.05,
+    )  # fmt: skip
+    theirs = trainer._generate_and_score_completions([{"prompt": ""}] * EPISODES)
+    theirs["advantages"] = batch.advantages
+    moved(algorithm.policy.model, 2, 0.01)
+    same_loss_of_the_same_logprobs(algorithm, batch, trainer, theirs)
+
+
+def test_raft_is_the_cross_entropy_of_the_best_completions():
+    algorithm, batch = ours_after_a_rollout("raft", kl={"coefficient": 0.0})
+    best = [
+        int(torch.tensor(SCORES[i : i + GROUP]).argmax()) + i for i in range(0, EPISODES, GROUP)
+    ]
+    assert batch.advantages[:, 0].nonzero().flatten().tolist() == best
+    part = batch.select(best)
+    model = copy.deepcopy(algorithm.policy.model)
+    ids = torch.cat([part.tokens.prompt_ids, part.tokens.completion_ids], dim=1)
+    mask = torch.cat([part.tokens.prompt_mask, part.mask], dim=1)
+    labels = ids.masked_fill(~mask, -100)
+    labels[:, : part.tokens.prompt_ids.shape[1]] = -100
+    positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+    logits = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions).logits
+    impossible = algorithm.behaviour.vocabulary.illegal(logits.shape[-1], logits.device)
+    logits = logits.float() / TEMPERATURE
+    if impossible is not None:
+        logits = logits.masked_fill(impossible, -torch.inf)
+    expected = torch.nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
+    )
+    expected.backward()
+    result = algorithm.gradient_step(batch, algorithm._loss, proceed=lambda _: False)
+    assert result.terms["loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    same_parameter_gradients(algorithm.policy.model, model)

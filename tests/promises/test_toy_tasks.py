@@ -70,7 +70,7 @@ SETTINGS = {
     "max_kl": 0.2, "fisher_fraction": 0.25, "damping": 0.03, "conjugate_gradient_steps": 5,
     "critic_epochs": 2, "critic_minibatch_episodes": 128,
 }  # fmt: skip
-GROUPS = {"rloo": 8, "grpo": 8}
+GROUPS = dict.fromkeys(("cispo", "dapo", "dr-grpo", "grpo", "gspo", "raft", "rloo"), 8)
 
 
 def tiny_policy(seed, max_response_tokens):
@@ -105,7 +105,7 @@ def train(name, toy, seed):
     scores = []
 
     def unsolved(variables, _):
-        scores.append(float(variables["batch"].scores.mean()))
+        scores.append(float(variables["episodes"].scores.mean()))
         return min(scores[-2:]) < 0.95 and len(scores) < ITERATIONS
 
     algorithm.learn(callback=unsolved)

@@ -15,6 +15,12 @@ SETTINGS = {
     },
     "ppo": {"epochs": 2, "minibatch_episodes": 16},
     "reinforce": {"learning_rate": 1e-2},
+    "cispo": {"group_size": 8, "minibatch_episodes": 16},
+    "dapo": {"group_size": 8, "minibatch_episodes": 16},
+    "dr-grpo": {"group_size": 8, "minibatch_episodes": 16},
+    "gspo": {"group_size": 8, "minibatch_episodes": 16, "clip_range": 0.1, "clip_range_high": 0.1},
+    "raft": {"group_size": 8},
+    "reinforce-plus-plus": {"minibatch_episodes": 16},
     "rloo": {"group_size": 4, "minibatch_episodes": 16},
     "trpo": {"max_kl": 0.2, "fisher_fraction": 0.25},
 }

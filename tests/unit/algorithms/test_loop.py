@@ -364,7 +364,7 @@ def test_none_learns_nothing():
     assert all(torch.equal(before[k], v) for k, v in weights_of(policy).items())
 
 
-@pytest.mark.parametrize("name", [name for name in ACTING if name not in ("rloo", "trpo")])
+@pytest.mark.parametrize("name", [name for name in ACTING if name not in ("gspo", "rloo", "trpo")])
 def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_marked(name):
     gradients, marks = {}, {}
     for precision in ("none", "bfloat16"):
@@ -397,7 +397,12 @@ def test_adams_step_is_one_operation_and_the_same_as_in_several(name, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("trpo", "need float32"), ("rloo", "rounding of all tokens adds up")]
+    ("name", "reason"),
+    [
+        ("trpo", "need float32"),
+        ("rloo", "rounding of all tokens adds up"),
+        ("gspo", "more than GSPO's clip range"),
+    ],
 )
 def test_some_refuse_to_be_imprecise(name, reason):
     with pytest.raises(ValueError, match=f"autocast: .*{reason}"):

@@ -15,7 +15,9 @@ def test_the_example_learns(monkeypatch):
     (source,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     names = {"__name__": "example"}
     exec(compile(source, "README.md", "exec"), names)
-    monkeypatch.setattr(ALGORITHMS, "_objects", {**ALGORITHMS._objects, "example": names["RAFT"]})
+    monkeypatch.setattr(
+        ALGORITHMS, "_objects", {**ALGORITHMS._objects, "example": names["MedianReinforce"]}
+    )
     monkeypatch.setitem(training.SMALL, "example", {"episodes_per_iteration": 32})
     rows = []
     algorithm = training.make_algorithm(
