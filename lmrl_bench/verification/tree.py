@@ -74,7 +74,11 @@ def look(root: Path) -> Tree:
 
 def unsafe(run: Path) -> str | None:
     """Returns why the files of a run should not be read: a link, or too large; None if they may be."""
-    for path in sorted(run.iterdir()):
+    try:
+        paths = sorted(run.iterdir())
+    except OSError as error:  # gone since it was found, or not readable
+        return f"{run}: cannot be read ({error.strerror})"
+    for path in paths:
         if path.name in LIMITS and (kind := _kind(path)) != "file":
             return _link(path) if kind == "link" else f"{path}: is not a file; restore it"
         if path.name in LIMITS and (reasons := _too_large(path)):
