@@ -190,16 +190,21 @@ class TextCodec:
         A reference longer than `max_response_tokens` is truncated, counted, and has no EOS: the
         policy must not learn to stop in the middle of a sentence.
         """
-        text = self._lead(sample) + sample.references[index].strip()
-        ids = [*self.encoder.encode(text), self.eos_id]
-        end = next(place for place, number in enumerate(ids) if number in self.vocabulary.eos_ids)
-        if end + 1 < len(ids):  # a token of ordinary text is also an end token
+        ids, cut = self.encode_completion(sample, sample.references[index])
+        if cut:
             self._truncated_references.add(sample.id)
-            ids = ids[: end + 1]
-        if len(ids) > self.max_response_tokens:
-            self._truncated_references.add(sample.id)
-            ids = ids[: self.max_response_tokens]
         return ids
+
+    def encode_completion(self, sample: Sample, text: str) -> tuple[list[int], bool]:
+        """Returns the ids of a text as a policy would write it after a prompt, and whether it was cut.
+
+        EOS ends them, unless they are cut at `max_response_tokens`.
+        """
+        ids = [*self.encoder.encode(self._lead(sample) + text.strip()), self.eos_id]
+        # A token of ordinary text may also be an end token, and nothing follows one.
+        end = next(place for place, number in enumerate(ids) if number in self.vocabulary.eos_ids)
+        kept = ids[: min(end + 1, self.max_response_tokens)]
+        return kept, len(kept) < len(ids)
 
     def _encode_prompt(self, sample: Sample) -> list[int]:
         try:

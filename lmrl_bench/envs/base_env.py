@@ -12,7 +12,8 @@ from gymnasium.error import ResetNeeded
 
 from lmrl_bench.core.errors import nearest
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.envs.rows import EpisodeRows, Info, Observation, observation_space
+from lmrl_bench.data.spaces import TokenObservation
+from lmrl_bench.envs.rows import EpisodeRows, Info, observation_space
 from lmrl_bench.envs.setup import open_core
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from lmrl_bench.tasks.task import Task
 
 
-class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
+class SingleEpisodeEnv(gymnasium.Env[TokenObservation, Any]):
     """Runs one episode at a time over its own core; the views add action space and `step`.
 
     Args:
@@ -67,7 +68,7 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, Info]:
+    ) -> tuple[TokenObservation, Info]:
         """Starts an episode.
 
         Args:
@@ -113,12 +114,12 @@ class SingleEpisodeEnv(gymnasium.Env[Observation, Any]):
 
     def _result(
         self, terminated: np.bool_, truncated: np.bool_
-    ) -> tuple[Observation, float, bool, bool, Info]:
+    ) -> tuple[TokenObservation, float, bool, bool, Info]:
         """Scores the episode if it has ended, and builds the return value of `step`."""
         info: Info = {}
         if terminated or truncated:
-            rewards, infos = self._rows.finish([0], np.array([terminated]))
-            self._reward, info = float(rewards[0]), infos[0]
+            (end,) = self._rows.finish([0], np.array([terminated]))
+            self._reward, info = end.reward, end.as_info()
             self._running = False
         observation = self._rows.observe_row(0)
         return observation, self._reward, bool(terminated), bool(truncated), info

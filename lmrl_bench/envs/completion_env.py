@@ -11,8 +11,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from lmrl_bench.data.spaces import TokenObservation
 from lmrl_bench.envs.base_env import SingleEpisodeEnv
-from lmrl_bench.envs.rows import Info, Observation
+from lmrl_bench.envs.rows import Info
 from lmrl_bench.envs.rules import EpisodeRules
 
 
@@ -59,7 +60,7 @@ class CompletionEnv(SingleEpisodeEnv):
         """Returns the space of padded completions `(T,)`."""
         return ResponseSpace(self.core.rules, self.vocabulary_size)
 
-    def step(self, action: NDArray[np.int64]) -> tuple[Observation, float, bool, bool, Info]:
+    def step(self, action: NDArray[np.int64]) -> tuple[TokenObservation, float, bool, bool, Info]:
         """Takes the completion and ends the episode.
 
         Returns:

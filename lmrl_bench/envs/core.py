@@ -209,13 +209,16 @@ class EpisodeCore:
         )
 
     def outcome(self, prompts: Prompts, completions: Completions) -> Outcome:
+        """Scores the completions of `B` prompts; see `score`."""
+        return self.score(self.samples_of(prompts), completions)
+
+    def score(self, samples: Sequence[Sample], completions: Completions) -> Outcome:
         """Scores `B` finished episodes with one decoding step and one reward call.
 
         Raises:
             RewardError: A reward is not finite or has the wrong shape.
             ValueError: An episode has no token, or is not exactly one of terminated and truncated.
         """
-        samples = self.samples_of(prompts)
         _check_ends(completions)
         batch = RewardBatch(
             samples=samples,

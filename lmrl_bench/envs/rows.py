@@ -11,37 +11,21 @@ from typing import Any, cast
 import numpy as np
 import torch
 from gymnasium import spaces
-from numpy.typing import NDArray
 
-from lmrl_bench.data.episodes import Completions, Prompts
+from lmrl_bench.data.episodes import Completions
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.envs.core import EpisodeCore, Outcome
+from lmrl_bench.data.spaces import TokenObservation, token_space
+from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.envs.rules import BooleanArray, IntegerArray
+from lmrl_bench.envs.text_env import End, finished
 
-Observation = dict[str, NDArray[np.int64]]
 Info = dict[str, Any]
 
 
-def observation_space(core: EpisodeCore, vocabulary_size: int) -> spaces.Space[Observation]:
-    """Returns the observation space of one row.
-
-    Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, left-padded to the task's limit;
-    `response_ids` and `response_mask` `(T,)`, right-padded to its cap.
-    """
-
-    def box(length: int, high: int) -> spaces.Box:
-        return spaces.Box(0, high, (length,), np.int64)
-
-    n_prompt, n_response = core.codec.max_prompt_tokens, core.rules.max_tokens
-    space = spaces.Dict(
-        {
-            "prompt_ids": box(n_prompt, vocabulary_size - 1),
-            "prompt_mask": box(n_prompt, 1),
-            "response_ids": box(n_response, vocabulary_size - 1),
-            "response_mask": box(n_response, 1),
-        }
-    )
-    return cast("spaces.Space[Observation]", space)
+def observation_space(core: EpisodeCore, vocabulary_size: int) -> spaces.Space[TokenObservation]:
+    """Returns the observation space of one episode of a core; see `token_space`."""
+    space = token_space(core.codec.max_prompt_tokens, core.rules.max_tokens, vocabulary_size)
+    return cast("spaces.Space[TokenObservation]", space)  # Gymnasium types its dict as Any
 
 
 class EpisodeRows:
@@ -110,9 +94,7 @@ class EpisodeRows:
         self.lengths[chosen] = completions.lengths.numpy()
         return completions.terminated.numpy(), completions.truncated.numpy()
 
-    def finish(
-        self, rows: Sequence[int], terminated: BooleanArray
-    ) -> tuple[NDArray[np.float64], list[Info]]:
+    def finish(self, rows: Sequence[int], terminated: BooleanArray) -> list[End]:
         """Scores the finished episodes in `rows` with one reward call.
 
         Args:
@@ -120,19 +102,11 @@ class EpisodeRows:
             terminated: `(M,)`; the other rows are truncated.
 
         Returns:
-            Rewards `(M,)` and one info per row: those of the start, plus `text`, `length` (tokens),
-            `early_eos` and `reward_components`.
+            One end per row.
         """
         index = np.asarray(rows, dtype=np.int64)
         ended = torch.from_numpy(np.asarray(terminated, dtype=np.bool_))
         mask = torch.from_numpy(self._response_mask()[index].astype(np.bool_))
-        samples = [self.sample(row) for row in rows]
-        prompts = Prompts(
-            ids=torch.from_numpy(self._prompt_ids[index]),
-            mask=torch.from_numpy(self._prompt_mask[index].astype(np.bool_)),
-            sample_ids=tuple(sample.id for sample in samples),
-            group_ids=torch.arange(len(rows)),
-        )
         completions = Completions(
             ids=torch.from_numpy(self._response_ids[index]),
             mask=mask,
@@ -140,11 +114,9 @@ class EpisodeRows:
             terminated=ended,
             truncated=~ended,
         )
-        outcome = self.core.outcome(prompts, completions)
-        infos = [self._final_info(place, row, outcome, ended) for place, row in enumerate(rows)]
-        return outcome.totals.double().numpy(), infos
+        return finished([self.sample(row) for row in rows], completions, self.core)
 
-    def observe(self) -> Observation:
+    def observe(self) -> TokenObservation:
         """Returns the observations `(N, …)`, as copies."""
         return {
             "prompt_ids": self._prompt_ids.copy(),
@@ -153,7 +125,7 @@ class EpisodeRows:
             "response_mask": self._response_mask(),
         }
 
-    def observe_row(self, row: int) -> Observation:
+    def observe_row(self, row: int) -> TokenObservation:
         """Returns the observation of one row, as copies."""
         return {name: value[row] for name, value in self.observe().items()}
 
@@ -177,13 +149,3 @@ class EpisodeRows:
     def _response_mask(self) -> IntegerArray:
         positions = np.arange(self._response_ids.shape[1])
         return (positions < self.lengths[:, None]).astype(np.int64)
-
-    def _final_info(self, place: int, row: int, outcome: Outcome, ended: torch.Tensor) -> Info:
-        length = int(self.lengths[row])
-        parts = {name: float(value[place]) for name, value in outcome.components.items()}
-        return self.start_info(row) | {
-            "text": outcome.texts[place],
-            "length": length,
-            "early_eos": bool(ended[place]) and length <= self.core.rules.min_tokens,
-            "reward_components": parts,
-        }

@@ -18,7 +18,7 @@ from gymnasium.wrappers.vector import DictInfoToList
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env.base_vec_env import VecEnv, VecEnvIndices, VecEnvStepReturn
 
-from lmrl_bench.envs.rows import Observation
+from lmrl_bench.data.spaces import TokenObservation
 from lmrl_bench.envs.vector import EpisodeVectorEnv
 
 
@@ -44,7 +44,7 @@ class TextVecEnv(VecEnv):
         self._listed = DictInfoToList(venv)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
-    def reset(self) -> Observation:
+    def reset(self) -> TokenObservation:
         """Starts all episodes, using up the values of `seed` and `set_options`."""
         # SB3 derives one seed per row from the given one; the shared core needs only the first.
         observation, self.reset_infos = self._listed.reset(

@@ -1,4 +1,4 @@
-"""Builds the core of an environment from the names given to `gymnasium.make`."""
+"""Builds codecs and cores: from a task and a policy's tokenizer, or from names."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lmrl_bench.data.tokenization import Kind, TextCodec
-from lmrl_bench.data.vocabulary import stored_kind
+from lmrl_bench.data.vocabulary import Vocabulary, stored_kind
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.tasks.catalog import load_task
 
@@ -38,15 +38,34 @@ def open_core(
         from lmrl_bench.models.checkpoint import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
-    prompt, response = opened.spec.prompt, opened.spec.response
-    codec = TextCodec(
+    kind = stored_kind(tokenizer) or _only(opened.spec.policies.kinds)
+    return EpisodeCore(opened, task_codec(opened, tokenizer, kind=kind), split=split)
+
+
+def task_codec(
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    kind: Kind | None,
+    vocabulary: Vocabulary | None = None,
+) -> TextCodec:
+    """Returns the codec with a task's limits, for environments and for runs alike.
+
+    Args:
+        task: The task.
+        tokenizer: The policy's tokenizer.
+        kind: "causal" or "seq2seq"; None: by the tokenizer.
+        vocabulary: The policy's vocabulary; by default the tokenizer's.
+    """
+    prompt, response = task.spec.prompt, task.spec.response
+    return TextCodec(
         tokenizer,
         max_prompt_tokens=prompt.max_tokens,
         truncate=prompt.truncate,
         max_response_tokens=response.max_tokens,
-        kind=stored_kind(tokenizer) or _only(opened.spec.policies.kinds),
+        vocabulary=vocabulary,
+        kind=kind,
     )
-    return EpisodeCore(opened, codec, split=split)
 
 
 def _only(kinds: Sequence[Kind]) -> Kind | None:

@@ -14,8 +14,9 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from lmrl_bench.data.spaces import TokenObservation
 from lmrl_bench.envs.base_env import SingleEpisodeEnv
-from lmrl_bench.envs.rows import Info, Observation
+from lmrl_bench.envs.rows import Info
 
 
 class TextGenerationEnv(SingleEpisodeEnv):
@@ -33,11 +34,11 @@ class TextGenerationEnv(SingleEpisodeEnv):
 
     def step(
         self, action: int | np.integer[Any] | NDArray[np.int64]
-    ) -> tuple[Observation, float, bool, bool, Info]:
+    ) -> tuple[TokenObservation, float, bool, bool, Info]:
         """Appends one token.
 
         Returns:
-            Observation, reward, terminated, truncated, and the info: empty until the end, then
+            TokenObservation, reward, terminated, truncated, and the info: empty until the end, then
             `sample_id`, `prompt`, `text`, `length`, `early_eos`, `reward_components`.
 
         Raises:

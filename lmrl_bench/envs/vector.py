@@ -20,10 +20,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from lmrl_bench.data.spaces import TokenObservation
 from lmrl_bench.envs.base_env import render_text, require_options, require_vocabulary
 from lmrl_bench.envs.completion_env import ResponseSpace
 from lmrl_bench.envs.prompt_queue import PromptQueue
-from lmrl_bench.envs.rows import EpisodeRows, Info, Observation, observation_space
+from lmrl_bench.envs.rows import EpisodeRows, Info, observation_space
 from lmrl_bench.envs.rules import BooleanArray, IntegerArray
 from lmrl_bench.envs.setup import open_core
 
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
     from lmrl_bench.tasks.spec import Split
     from lmrl_bench.tasks.task import Task
 
-StepResult = tuple[Observation, NDArray[np.float64], BooleanArray, BooleanArray, Info]
+StepResult = tuple[TokenObservation, NDArray[np.float64], BooleanArray, BooleanArray, Info]
 
 
-class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
+class EpisodeVectorEnv(VectorEnv[TokenObservation, NDArray[np.int64], NDArray[Any]]):
     """Runs `N` parallel episodes; the views add action space and `apply`.
 
     Args:
@@ -101,7 +102,7 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Observation, Info]:
+    ) -> tuple[TokenObservation, Info]:
         """Starts `N` episodes.
 
         Args:
@@ -156,9 +157,12 @@ class EpisodeVectorEnv(VectorEnv[Observation, NDArray[np.int64], NDArray[Any]]):
         infos: Info = {}
         ended = np.flatnonzero(terminated | truncated).tolist()
         if ended:
-            rewards[ended], final_infos = self._rows.finish(ended, terminated[ended])
-            for row, info in zip(ended, final_infos, strict=True):
-                info["group_id"] = self._group_ids[row]
+            ends = self._rows.finish(ended, terminated[ended])
+            rewards[ended] = [end.reward for end in ends]
+            final_infos = [
+                end.as_info() | {"group_id": self._group_ids[row]}
+                for row, end in zip(ended, ends, strict=True)
+            ]
             infos = self._final(ended, final_infos)
         if self.autoreset_mode == AutoresetMode.SAME_STEP:
             infos = self._begin(ended, infos)

@@ -19,6 +19,7 @@ from torch import Tensor
 from lmrl_bench.config.run import AdapterConfig
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
+from lmrl_bench.data.spaces import token_space
 from lmrl_bench.models.adapter import add_adapter, has_adapter, without_adapter
 from lmrl_bench.models.behaviour import Behaviour
 from lmrl_bench.models.networks import Kind, Network
@@ -29,7 +30,6 @@ from lmrl_bench.models.scoring import (
     score_tokens,
 )
 from lmrl_bench.models.storage import ValueTrunk, output_width, read_model, write_policy
-from lmrl_bench.policies.spaces import token_space
 from lmrl_bench.policies.token_policy import TokenPolicy
 
 __all__ = ["LanguageModelPolicy", "TokenScores", "token_space"]

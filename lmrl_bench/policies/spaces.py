@@ -1,34 +1,16 @@
-"""Observation and action spaces of the token view, from the policy's side."""
+"""Checks that an environment's spaces fit a policy's model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from gymnasium import spaces
 
 from lmrl_bench.core.errors import PolicyError
+from lmrl_bench.data.spaces import TOKEN_KEYS
 from lmrl_bench.models.networks import Network
 from lmrl_bench.models.probe import check_lengths, check_network
 from lmrl_bench.models.storage import check_positions
-
-TOKEN_KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
-
-
-def token_space(max_prompt_tokens: int, max_response_tokens: int, width: int) -> spaces.Dict:
-    """Returns the observation space of the token view."""
-
-    def box(columns: int, high: int) -> spaces.Box:
-        return spaces.Box(0, high, (columns,), dtype=np.int64)
-
-    return spaces.Dict(
-        {
-            "prompt_ids": box(max_prompt_tokens, width - 1),
-            "prompt_mask": box(max_prompt_tokens, 1),
-            "response_ids": box(max_response_tokens, width - 1),
-            "response_mask": box(max_response_tokens, 1),
-        }
-    )
 
 
 def check_spaces(

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
+from lmrl_bench.data.spaces import TOKEN_KEYS
 from lmrl_bench.data.vocabulary import Vocabulary
 from lmrl_bench.models.behaviour import Behaviour
 from lmrl_bench.models.scoring import twice_differentiable
@@ -28,7 +29,7 @@ from lmrl_bench.models.storage import (
     read_model,
 )
 from lmrl_bench.policies.critic import Critic, ValueHead
-from lmrl_bench.policies.spaces import TOKEN_KEYS, check_spaces
+from lmrl_bench.policies.spaces import check_spaces
 
 
 class TokenPolicy(BasePolicy):

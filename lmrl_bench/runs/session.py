@@ -15,6 +15,7 @@ from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.core.wording import reason_of
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.envs.setup import task_codec
 from lmrl_bench.planning.initial_policy import Start, find_start
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rewards.transforms import make_transforms
@@ -42,15 +43,7 @@ class Session:
 
 def make_codec(task: Task, policy: LanguageModelPolicy) -> TextCodec:
     """Returns the codec of a task for a policy."""
-    prompt, response = task.spec.prompt, task.spec.response
-    return TextCodec(
-        policy.tokenizer,
-        max_prompt_tokens=prompt.max_tokens,
-        truncate=prompt.truncate,
-        max_response_tokens=response.max_tokens,
-        vocabulary=policy.vocabulary,
-        kind=policy.kind,
-    )
+    return task_codec(task, policy.tokenizer, kind=policy.kind, vocabulary=policy.vocabulary)
 
 
 def _check_inputs(config: RunConfig, task: Task, codec: TextCodec) -> None:

@@ -1,0 +1,39 @@
+"""What the token view shows of an episode: the observation that environments give and policies read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+TokenObservation = dict[str, NDArray[np.int64]]
+"""The arrays of `token_space` by name, `(N, …)` for `N` episodes."""
+
+TOKEN_KEYS: Final = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
+
+
+def token_space(max_prompt_tokens: int, max_response_tokens: int, width: int) -> spaces.Dict:
+    """Returns the observation space of one episode.
+
+    Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, left-padded to the task's limit;
+    `response_ids` and `response_mask` `(T,)`, right-padded to its cap.
+
+    Args:
+        max_prompt_tokens: `P`.
+        max_response_tokens: `T`.
+        width: Number of token ids.
+    """
+
+    def box(columns: int, high: int) -> spaces.Box:
+        return spaces.Box(0, high, (columns,), dtype=np.int64)
+
+    return spaces.Dict(
+        {
+            "prompt_ids": box(max_prompt_tokens, width - 1),
+            "prompt_mask": box(max_prompt_tokens, 1),
+            "response_ids": box(max_response_tokens, width - 1),
+            "response_mask": box(max_response_tokens, 1),
+        }
+    )
