@@ -20,7 +20,7 @@ from lmrl_bench.records.store import check_writable
 if TYPE_CHECKING:
     from lmrl_bench.launchers.grid import GridResult
     from lmrl_bench.planning.outlook import CellState
-    from lmrl_bench.planning.plan import CellJob
+    from lmrl_bench.planning.plan import RunPlan
     from lmrl_bench.tuning.study import Study, TuningPlan
 
 RESULTS = Path("results")
@@ -443,7 +443,7 @@ def _cells(
     rerun: str | Sequence[str],
     selection: tuple[Sequence[str], Sequence[str], Sequence[int]],
     say: Say,
-) -> tuple[list[CellJob], list[CellJob]]:
+) -> tuple[list[RunPlan], list[RunPlan]]:
     """Returns all cells of a leaderboard, resolved, and the selected ones."""
     from lmrl_bench.api.runs import rerun_policy
     from lmrl_bench.planning.cells import plan
@@ -463,7 +463,7 @@ def _overrides(runtime: Mapping[str, Any] | None) -> list[str]:
     return [f"runtime.{name}={json.dumps(value)}" for name, value in (runtime or {}).items()]
 
 
-def _lacking(spec: BoardSpec, every: Sequence[CellJob]) -> str | None:
+def _lacking(spec: BoardSpec, every: Sequence[RunPlan]) -> str | None:
     """Why a leaderboard of which a part was run is not built: other cells are not done."""
     from lmrl_bench.planning.outlook import cell_state
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +12,16 @@ from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError, TaskError, nearest
-from lmrl_bench.planning.finished import StaleRecordError
-from lmrl_bench.planning.folders import own_folder, run_folder
-from lmrl_bench.planning.initial_policy import start_state
-from lmrl_bench.planning.plan import Rerun
-from lmrl_bench.planning.resolve import resolve, settings_note
+from lmrl_bench.planning import plan as planning
+from lmrl_bench.planning.folders import own_folder
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan
+from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.record import RunRecord
-from lmrl_bench.runs.execute import execute_with_start
+from lmrl_bench.runs.execute import execute
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
 RERUN = ("all", "failed", "stale")
-
-
-@dataclass(frozen=True)
-class RunPlan:
-    """A run before it starts.
-
-    Attributes:
-        task: The loaded task.
-        config: The configuration with every default written out.
-        folder: Where the run is written.
-    """
-
-    task: Task
-    config: RunConfig
-    folder: Path
-
-    @property
-    def settings_source(self) -> str:
-        """Says in one line where the algorithm's settings come from."""
-        return settings_note(self.task, self.config)
-
-    @property
-    def initial_policy(self) -> str:
-        """Says in one line which policy training starts from, and what making it costs."""
-        return start_state(self.task, self.config.policy)
 
 
 def plan_run(
@@ -81,7 +55,7 @@ def plan_run(
     given = merge(given, Located.plain(arguments, "arguments"))
     loaded = task if isinstance(task, Task) else _load(given, task)
     resolved = own_folder(loaded, resolve(loaded, given))
-    return RunPlan(loaded, resolved, run_folder(resolved))
+    return planning.plan_run(loaded, resolved)
 
 
 def run(
@@ -113,17 +87,13 @@ def run(
     plan = task
     if not isinstance(plan, RunPlan):
         plan = plan_run(plan, algorithm, seed=seed, config=config)
-    again = rerun_policy(rerun)
+    # A single run that failed is always tried again.
+    again = rerun_policy(rerun) | RerunPolicy.FAILED
     with shown(progress, 1) as listener:
-        try:
-            return execute_with_start(plan.config, plan.task, progress=listener, fresh=again.fresh)
-        except StaleRecordError:
-            if not again.stale:
-                raise
-            return execute_with_start(plan.config, plan.task, progress=listener, fresh=True)
+        return execute(replace(plan, rerun=again), progress=listener)
 
 
-def rerun_policy(names: str | Sequence[str]) -> Rerun:
+def rerun_policy(names: str | Sequence[str]) -> RerunPolicy:
     """Returns which records do not count, from "all", "failed" and "stale".
 
     Raises:
@@ -136,7 +106,7 @@ def rerun_policy(names: str | Sequence[str]) -> Rerun:
                 f"rerun: unknown value {word!r:.60}{nearest(str(word), RERUN)} "
                 f"(allowed: {', '.join(RERUN)})"
             )
-    return Rerun(fresh="all" in words, failed="failed" in words, stale="stale" in words)
+    return RerunPolicy.of(*words)
 
 
 def _located(

@@ -265,8 +265,8 @@ def show_(
 
 def _state(cell: Any) -> dict[str, Any]:
     return {
-        "cell": cell.job.name,
-        "digest": cell.job.config.digest()[:8],
+        "cell": cell.plan.name,
+        "digest": cell.plan.config.digest()[:8],
         "state": cell.state,
         "runs": "yes" if cell.runs else "no",
         "detail": cell.detail,

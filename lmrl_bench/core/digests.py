@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from pydantic_core import to_json
 
@@ -47,3 +49,52 @@ def file_sha256(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             found.update(chunk)
     return found.hexdigest()
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file does."""
+
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int
+
+
+_known: Final[dict[str, tuple[_Stamp, str]]] = {}
+"""Absolute path to the stamp and the sha256 of the file that was there."""
+_TICK_NS = 50_000_000
+_COARSE_TICK_NS = 2_000_000_000
+
+
+def file_digest(path: Path) -> str:
+    """Returns the sha256 (hex) of a file's bytes; computed once per process while the file stays as it is.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    key = os.path.abspath(path)  # noqa: PTH100 - `resolve` costs a system call for every folder
+    stamp = _stamp(path)
+    known = _known.get(key)
+    if known is not None and known[0] == stamp:
+        return known[1]
+    now = time.time_ns()
+    found = file_sha256(path)
+    # A file system stamps files with the time of the last tick. Whoever writes twice within one tick leaves the
+    # stamp as it was, so a file that has just been written is not remembered. Git calls this "racily clean".
+    if _settled(stamp, now) and _stamp(path) == stamp:
+        _known[key] = (stamp, found)
+    return found
+
+
+def _stamp(path: Path) -> _Stamp:
+    state = path.stat()
+    # The time of the inode's last change cannot be set back, as the time of modification can (`cp -p`, `rsync -t`).
+    return _Stamp(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+
+def _settled(stamp: _Stamp, now: int) -> bool:
+    """Returns whether the next write, at `now` or later, is sure to change the stamp."""
+    coarse = stamp.changed_ns % 1_000_000_000 == 0  # FAT and some network drives: whole seconds
+    tick = _COARSE_TICK_NS if coarse else _TICK_NS
+    return now - max(stamp.modified_ns, stamp.changed_ns) > tick

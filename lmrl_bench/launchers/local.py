@@ -19,27 +19,14 @@ from multiprocessing.context import BaseContext
 from types import FrameType
 from typing import Any
 
-from lmrl_bench.core.events import Event
+from lmrl_bench.core.events import Event, Listener
+from lmrl_bench.launchers.base import Job, Result, perform, uses_gpu
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _IMPORTS = "lmrl_bench.launchers.preloaded"
 _KILLED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGHUP)
 """Exit codes of processes that did not end through their own fault; the system kills what uses too much memory."""
 _STOPPING = "stopping after the running iterations; once more stops at once"
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What became of a job: `value` as returned, or `error` as text.
-
-    `died` if its process was lost with it; `killed` if somebody else ended that process.
-    """
-
-    index: int
-    value: Any = None
-    error: str | None = None
-    died: bool = False
-    killed: bool = False
 
 
 @dataclass
@@ -59,6 +46,31 @@ class Stop:
         if self.requested and not self.announced:
             self.announced = True
             on_event(Event("grid", "note", text=_STOPPING))
+
+
+class LocalLauncher:
+    """Performs jobs in worker processes of this machine; the first Ctrl-C or TERM lets running iterations end.
+
+    Args:
+        workers: Processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._stop = Stop()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the user asked to stop."""
+        return self._stop.requested
+
+    def submit(self, jobs: Sequence[Job], progress: Listener) -> Iterator[Result]:
+        """Yields the result of every job that was begun, in order of completion."""
+        if jobs:
+            yield from run_jobs(
+                perform, jobs, workers=self._workers, on_event=progress, stop=self._stop,
+                forked=not any(map(uses_gpu, jobs)),
+            )  # fmt: skip
 
 
 class _Worker:
@@ -94,16 +106,16 @@ class _Worker:
             self.process.terminate()
             self.told_to_stop = True
 
-    def receive(self) -> Event | JobResult:
+    def receive(self) -> Event | Result:
         """Returns its next message, or the result of a job that was lost with the process."""
         assert self.index is not None
         try:
-            message: Event | JobResult = self.pipe.recv()
+            message: Event | Result = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             code = self.process.exitcode
             error = f"the worker process died with exit code {code}"
-            return JobResult(self.index, error=error, died=True, killed=code in _KILLED)
+            return Result(self.index, error=error, died=True, killed=code in _KILLED)
         return message
 
     def dismiss(self) -> None:
@@ -185,7 +197,7 @@ def run_jobs(
     on_event: Callable[[Event], None],
     stop: Stop | None = None,
     forked: bool = False,
-) -> Iterator[JobResult]:
+) -> Iterator[Result]:
     """Yields a result for every job that was begun, in order of completion.
 
     The first Ctrl-C or TERM begins no further job and asks the running ones to stop (one TERM each); a second
@@ -270,9 +282,9 @@ def _serve(work: Callable[..., Any], pipe: Connection, environment: Mapping[str,
         while (item := pipe.recv()) is not None:
             index, job = item
             try:
-                pipe.send(JobResult(index, value=work(job, _sink(pipe))))
+                pipe.send(Result(index, value=work(job, _sink(pipe))))
             except BaseException as error:
-                pipe.send(JobResult(index, error=f"{type(error).__name__}: {error}"))
+                pipe.send(Result(index, error=f"{type(error).__name__}: {error}"))
 
 
 def _sink(pipe: Connection) -> Callable[[Event], None]:

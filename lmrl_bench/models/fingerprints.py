@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lmrl_bench.core.digests import digest, file_sha256
+from lmrl_bench.core.digests import digest, file_digest
 from lmrl_bench.core.errors import AssetError, PolicyError
 from lmrl_bench.downloads import asset_path, catalog
 from lmrl_bench.models.facts import GENERATION, Use
@@ -141,18 +140,11 @@ def _sha256(file: Path) -> str:
         PolicyError: The file cannot be read, or is a folder.
     """
     try:
-        found = file.stat()
-        return _content(file, found.st_size, found.st_mtime_ns, found.st_ino)
+        return file_digest(file)
     except OSError as error:
         raise PolicyError(
             f"{file}: cannot be read ({error.strerror or error}); restore the file"
         ) from error
-
-
-@functools.lru_cache(maxsize=4096)
-def _content(file: Path, size: int, modified_ns: int, inode: int) -> str:
-    del size, modified_ns, inode  # only part of the cache key
-    return file_sha256(file)
 
 
 def _hub_digests(name: str, revision: str | None) -> ModelDigests | None:

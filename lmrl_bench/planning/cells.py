@@ -11,8 +11,7 @@ from lmrl_bench.config.overrides import merge
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.collect import Expectation
 from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
-from lmrl_bench.planning.initial_policy import expected_run
-from lmrl_bench.planning.plan import NO_RERUN, CellJob, Rerun
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve, resolve_unchecked
 from lmrl_bench.planning.tuning_protocol import require_declared
 from lmrl_bench.records.expected import ExpectedRun
@@ -21,13 +20,13 @@ from lmrl_bench.tasks.catalog import load_task
 
 
 def of_board(board: BoardSpec) -> Expectation:
-    """Returns what the record of each cell must say: settings, task and start, as they are now.
+    """Returns what the record of each cell must say: settings, task and initial policy, as they are now.
 
     The seeds of a row share one answer, which is found when it is first asked for.
 
     Raises:
         ConfigError: The board declares a tuning by which its settings were not made.
-        LmrlBenchError: When called: a task or a setting of the board is wrong, or a shipped start
+        LmrlBenchError: When called: a task or a setting of the board is wrong, or a shipped policy
             was made from other weights.
     """
     require_declared(board)
@@ -38,9 +37,11 @@ def of_board(board: BoardSpec) -> Expectation:
 
     @cache
     def of_row(task: str, label: str) -> ExpectedRun:
-        return expected_run(
+        found = plan_run(
             task_of(task), resolve_unchecked(task_of(task), first[task, label].located)
         )
+        found.initial.require_fitting()
+        return found.expected
 
     def of_cell(cell: Cell) -> ExpectedRun:
         return of_row(cell.task, cell.label)
@@ -55,18 +56,23 @@ def lacks_records(spec: BoardSpec, results_root: Path) -> bool:
 
 
 def plan(
-    board: BoardSpec, results: Path, *, overrides: Sequence[str] = (), rerun: Rerun = NO_RERUN
-) -> list[CellJob]:
-    """Resolves every cell of a board; all tasks and settings are checked before anything runs.
+    board: BoardSpec,
+    results: Path,
+    *,
+    overrides: Sequence[str] = (),
+    rerun: RerunPolicy = RerunPolicy.NONE,
+) -> list[RunPlan]:
+    """Plans every cell of a board; all tasks and settings are checked before anything runs.
 
     Raises:
-        LmrlBenchError: A cell cannot be configured, or a shipped start was made from other weights.
+        LmrlBenchError: A cell cannot be configured, or a shipped policy was made from other weights.
     """
     require_runtime_only(overrides)
     require_declared(board)
     grid = cells(board)
     tasks = {name: load_task(name) for name in {cell.task for cell in grid}}
-    jobs, expected = [], {}
+    plans: list[RunPlan] = []
+    first: dict[tuple[str, str], RunPlan] = {}
     for cell in grid:
         task, folder = tasks[cell.task], cell.folder(results, board.name)
         place = Located.plain({"runtime": {"output": str(folder)}}, "--results")
@@ -79,10 +85,10 @@ def plan(
                 f"{cell.task}/{cell.label}: evaluation.test_samples is 0; a board needs a test"
             )
         row = (cell.task, cell.label)
-        if row not in expected:
-            expected[row] = expected_run(task, config)
-        jobs.append(CellJob(config, expected[row], rerun))
-    return jobs
+        plans.append(plan_run(task, config, rerun=rerun, like=first.get(row)))
+        first.setdefault(row, plans[-1])
+        plans[-1].initial.require_fitting()
+    return plans
 
 
 def require_runtime_only(overrides: Sequence[str]) -> None:

@@ -1,115 +1,188 @@
-"""Where a run's policy starts: the base model, or the task's supervised policy, trained once and reused.
+"""The policy that a run starts from: the base model, or the task's supervised policy, trained once and reused.
 
-A supervised start is known by its recipe: what is learnt of the task, the supervised configuration and the
-base model, all by content. A start with another recipe is another start. No torch.
+A supervised policy is known by its recipe: what is learned of the task, the supervised configuration and the base
+model, all by content. Some are shipped with the package; any other one is trained into the cache. No torch.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from lmrl_bench.algorithms.schedules import sft_steps
+from lmrl_bench.artifacts.recipe import Recipe
 from lmrl_bench.config.run import PolicyConfig, RunConfig, training_digest
-from lmrl_bench.core.digests import digest
 from lmrl_bench.core.errors import LmrlBenchError, PolicyError
-from lmrl_bench.core.paths import PACKAGE, public_name
-from lmrl_bench.downloads.store import cache_root
+from lmrl_bench.core.events import Listener
+from lmrl_bench.core.paths import public_name
+from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
 from lmrl_bench.planning.resolve import resolve_unchecked, settings_file
-from lmrl_bench.records.expected import ExpectedRun, ExpectedStart
-from lmrl_bench.records.seal import seal_problem
-from lmrl_bench.records.store import RECORD, damaged
+from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.tasks.task import Task
 
-SHIPPED = PACKAGE / "policies" / "weights"
+SFT_POLICY = "sft-policy"
+
+
+class OtherWeightsError(PolicyError):
+    """A shipped supervised policy was made from other weights of its base model than the installed ones."""
+
+
+class SftSource(NamedTuple):
+    """What a supervised policy is trained from: its configuration, and the folder of its task.
+
+    `passed_over` says why a shipped one is not used.
+    """
+
+    config: RunConfig
+    task_folder: Path
+    passed_over: str | None
 
 
 @dataclass(frozen=True)
-class Start:
-    """A start policy.
+class InitialPolicy:
+    """The policy that a run starts from, as far as it is known before the run.
 
     Attributes:
-        location: folder or hub id that `LanguageModelPolicy.load` takes.
-        model: the base model's name.
-        kind: base, or supervised on the task.
-        digests: of the start itself.
-        base: of the base model; equal to `digests` for a base start.
-        recipe: of a supervised start; see `start_recipe`.
+        model: The base model, as the configuration names it.
+        revision: Its pinned revision, of a hub id.
+        kind: The base model itself, or supervised on the task.
+        base: Digests of the base model; None if it is not on this machine.
+        digests: Digests of the initial policy; None if it has yet to be trained or downloaded.
+        location: Folder or hub id that `LanguageModelPolicy.load` takes; None like `digests`.
+        recipe: What makes a supervised policy; None for a base model.
+        shipped: Whether the package brings the supervised policy.
+        problem: Why the run cannot start.
     """
 
-    location: str
     model: str
+    revision: str | None
     kind: Literal["base", "supervised"]
-    digests: ModelDigests
-    base: ModelDigests
-    recipe: str | None = None
+    base: ModelDigests | None = None
+    digests: ModelDigests | None = None
+    location: str | None = None
+    recipe: Recipe | None = None
+    shipped: bool = False
+    problem: LmrlBenchError | None = None
+
+    @property
+    def state(self) -> Literal["ready", "to be trained", "not available"]:
+        """Whether a run can start from it now, or once it is trained, or not on this machine as it is."""
+        if self.digests is not None:
+            return "ready"
+        return "not available" if self.problem or self.recipe is None else "to be trained"
 
     @property
     def key(self) -> str:
-        """The content that a run starts from, for checkpoints."""
+        """The content that a run starts from, for checkpoints; only of a policy that is ready."""
+        assert self.digests is not None
         return f"{self.digests.weights}/{self.digests.tokenizer}"
 
+    @property
+    def expected(self) -> ExpectedStart:
+        """What a record must say of it.
 
-def find_start(task: Task, policy: PolicyConfig) -> Start:
-    """Returns the start of a run.
+        A policy that is trained here may have other bits than one trained elsewhere from the same recipe, so its
+        weights are not compared.
+        """
+        if self.base is None:
+            return ExpectedStart()
+        if self.recipe is None:
+            return ExpectedStart(self.base.weights, self.base.tokenizer, self.base.weights)
+        exact = self.digests if self.shipped else None
+        weights, tokenizer = (exact.weights, exact.tokenizer) if exact else (None, None)
+        return ExpectedStart(weights, tokenizer, self.base.weights, self.recipe.fingerprint)
+
+    def require_fitting(self) -> None:
+        """Proves that no shipped policy was made from other weights of the base model.
+
+        Raises:
+            OtherWeightsError: One was.
+        """
+        if isinstance(self.problem, OtherWeightsError):
+            raise self.problem
+
+
+def find_initial_policy(task: Task, policy: PolicyConfig) -> InitialPolicy:
+    """Returns the initial policy of a resolved configuration; nothing is trained or downloaded.
+
+    What is wrong with it becomes its `problem`, since the record of a finished run may count all the same.
+    """
+    assert policy.model is not None  # `resolve` writes the task's default out
+    return _find(task, policy, local_digests(policy.model, policy.revision))
+
+
+def ready(
+    task: Task, policy: PolicyConfig, found: InitialPolicy, progress: Listener, *, train: bool
+) -> InitialPolicy:
+    """Returns the initial policy, ready to be loaded; downloads or trains it first if need be.
+
+    Args:
+        task: The run's task.
+        policy: The run's policy.
+        found: From `find_initial_policy`; another process may have trained it since.
+        progress: Takes the events of its training.
+        train: Whether it may be trained.
 
     Raises:
         AssetError: The base model is an asset that is not installed.
-        PolicyError: There is no such base model; the supervised policy does not exist yet (see
-            `ensure_start`); or the shipped one was made from other weights.
+        PolicyError: There is no such base model; the supervised policy does not exist and may not be, or was not,
+            trained; the shipped one was made from other weights; or the files have changed since.
+        KeyboardInterrupt: The user stopped the training; it resumes with the next call.
     """
-    found = existing_start(task, policy)
-    if found is not None:
-        return found
-    model = policy.model or task.spec.policies.default
-    raise PolicyError(
-        f"task '{task.name}' has no supervised policy for '{model}' yet; `lmrl-bench run` and `leaderboard run` train "
-        f"it once, before the first run that starts from it (lmrl-bench run --task {task.name} --algorithm ppo "
-        f"--policy {model}), or start from the base model with --set policy.start=base"
-    )
+    found.require_fitting()
+    if found.base is None:
+        found = _find(task, policy, model_digests(found.model, found.revision))  # may ask a hub
+        found.require_fitting()
+    if found.recipe is not None and not found.shipped:
+        # Also builds what is there already: a kill at the very end may have left something to tidy up.
+        place = found.recipe.build(progress) if train else found.recipe.find()
+        if place is None:
+            raise PolicyError(_missing(task, found))
+        return replace(found, location=str(place), digests=model_digests(str(place)))
+    assert found.location is not None
+    if found.digests != model_digests(found.location, found.revision):
+        raise PolicyError(
+            f"{found.location}: the policy has changed since the run was planned; run the command again"
+        )
+    return found
 
 
-def existing_start(task: Task, policy: PolicyConfig) -> Start | None:
-    """As `find_start`, but returns None where the supervised policy has yet to be trained."""
-    model = policy.model or task.spec.policies.default
-    base = model_digests(model, policy.revision)
+def _find(task: Task, policy: PolicyConfig, base: ModelDigests | None) -> InitialPolicy:
+    model, revision = str(policy.model), policy.revision
     if policy.start == "base":
-        return Start(model, model, "base", base, base)
-    folder = shipped_start(task, policy, base)
-    if folder is None or not (folder / "config.json").exists():
-        folder = trained_start(task, policy, base)
-        if not _finished(folder):
-            return None
-    found, recipe = model_digests(str(folder)), start_recipe(task, policy, base)
-    return Start(str(folder), model, "supervised", found, base, recipe)
+        location = None if base is None else model
+        return InitialPolicy(model, revision, "base", base, base, location)
+    if base is None:
+        return InitialPolicy(model, revision, "supervised")
+    recipe = sft_recipe(task, policy, base)
+    found = InitialPolicy(model, None, "supervised", base, recipe=recipe)
+    folder = names.SHIPPED / f"{model}--{task.name}"
+    if _made_of(folder) and not recipe.source.passed_over and (folder / "config.json").exists():
+        if reason := _other_weights(task, model, folder, base):
+            return replace(found, problem=reason)
+        digests = model_digests(str(folder))
+        return replace(found, digests=digests, location=str(folder), shipped=True)
+    place = recipe.find()
+    if place is None:
+        return found
+    return replace(found, digests=model_digests(str(place)), location=str(place))
 
 
-def _finished(folder: Path) -> bool:
-    """Whether the training of a start has ended and none of its files is damaged since; else it is trained again."""
-    return (
-        (folder / "config.json").exists()
-        and (folder.parent / RECORD).exists()
-        and damaged(folder.parent) is None
-        and seal_problem(folder) is None
-    )
+def sft_config(task: Task, policy: PolicyConfig) -> RunConfig:
+    """Returns the resolved configuration that trains the supervised policy of a model.
 
-
-def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
-    """Returns the resolved configuration that trains the supervised start of a policy.
-
-    With `policy.adapter` the start is learned with such an adapter too, which is then merged into its weights: who
-    cannot train all weights need not do so for the start either. The recipe says so, as it holds this configuration.
+    With `policy.adapter` it is trained with such an adapter too, which is then merged into its weights: who cannot
+    train all weights need not do so here either. The recipe says so, as it holds this configuration.
     """
-    model = policy.model or task.spec.policies.default
     return resolve_unchecked(
         task,
         {
             "algorithm": {"name": "supervised"},
             "policy": {
-                "model": model,
+                "model": policy.model,
                 "revision": policy.revision,
                 "start": "base",
                 "adapter": policy.adapter.model_dump() if policy.adapter else None,
@@ -118,19 +191,78 @@ def supervised_config(task: Task, policy: PolicyConfig) -> RunConfig:
     )
 
 
-def start_words(task: Task, policy: PolicyConfig) -> str:
-    """Returns what training the supervised start of a policy takes, how to shorten it and how to skip it."""
-    config = supervised_config(task, policy)
-    settings = config.algorithm.model_dump()
+def sft_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> Recipe:
+    """Returns what makes a supervised policy: task, configuration, base model."""
+    config = sft_config(task, policy)
+    return Recipe(
+        kind=SFT_POLICY,
+        name=task.name,
+        inputs={
+            "task": task.learning_digest,
+            "config": training_digest(config.scientific()),
+            "seed": config.seed,
+            "base weights": base.weights,
+            "base tokenizer": base.tokenizer,
+        },
+        source=SftSource(config, task.folder, _passed_over(task, str(policy.model), config)),
+    )
+
+
+def _made_of(folder: Path) -> dict[str, Any]:
+    """What the training log of a shipped policy says; empty if there is no such policy."""
+    log = folder / "training.json"
+    facts: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
+    return facts
+
+
+def _passed_over(task: Task, model: str, config: RunConfig) -> str | None:
+    """Returns for what else a shipped policy was made; None if there is none, or if it fits."""
+    folder = names.SHIPPED / f"{model}--{task.name}"
+    facts = _made_of(folder)
+    if not facts:
+        return None
+    made_for = f"the shipped start {folder.name} was made for"
+    if facts.get("task", {}).get("learning_digest") != task.learning_digest:
+        return f"{made_for} other data, prompts or responses of the task (their digest differs)"
+    if facts.get("training_sha256") != training_digest(config.scientific()):
+        return f"{made_for} other supervised settings (their digest differs)"
+    return None
+
+
+def _other_weights(
+    task: Task, model: str, folder: Path, base: ModelDigests
+) -> OtherWeightsError | None:
+    if _made_of(folder).get("base_weights_sha256") == base.weights:
+        return None
+    return OtherWeightsError(
+        f"{folder}: this supervised start was made from other weights of '{model}' than the installed ones; "
+        f"train it again (lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
+        "--out RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and it is trained "
+        "into the cache when it is first needed"
+    )
+
+
+def _missing(task: Task, found: InitialPolicy) -> str:
+    return (
+        f"task '{task.name}' has no supervised policy for '{found.model}' yet; `lmrl-bench run` and "
+        "`leaderboard run` train it once, before the first run that starts from it "
+        f"(lmrl-bench run --task {task.name} --algorithm ppo --policy {found.model}), or start from the base model "
+        "with --set policy.start=base"
+    )
+
+
+def training_words(task: Task, recipe: Recipe) -> str:
+    """Returns what training the supervised policy takes, how to shorten it and how to skip it."""
+    config: RunConfig = recipe.source.config
+    policy, settings = config.policy, config.algorithm.model_dump()
     samples = len(task.supervised_samples())
     steps = sft_steps(samples, settings["epochs"], settings["batch_size"], settings["max_steps"])
-    model = public_name(policy.model or task.spec.policies.default)
     file = settings_file(task, "supervised", policy.model)
     adapter = f", with a LoRA adapter of rank {policy.adapter.rank}" if policy.adapter else ""
     return (
-        f"task '{task.name}' has no supervised start for '{model}' yet: {steps:,} steps of {settings['batch_size']} "
-        f"samples ({samples:,} samples){adapter}, trained once and kept in {trained_start(task, policy).parent}. "
-        f"To shorten it, {_shorter(steps, file)}; to skip it, --set policy.start=base"
+        f"task '{task.name}' has no supervised start for '{public_name(str(policy.model))}' yet: {steps:,} steps of "
+        f"{settings['batch_size']} samples ({samples:,} samples){adapter}, trained once and kept in "
+        f"{recipe.folder}. To shorten it, {_shorter(steps, file)}; to skip it, --set policy.start=base"
     )
 
 
@@ -141,115 +273,18 @@ def _shorter(steps: int, file: Path) -> str:
     return f"{how} {file}, for example `algorithm: {{max_steps: {fewer}}}`"
 
 
-def start_state(task: Task, policy: PolicyConfig) -> str:
+def state_line(task: Task, policy: PolicyConfig, found: InitialPolicy) -> str:
     """Returns one line for `--dry-run`: what a run starts from, or what has to be trained or fixed first."""
     try:
-        found = existing_start(task, policy)
+        if found.problem:
+            raise found.problem
+        if found.base is None:
+            found = _find(task, policy, model_digests(found.model, found.revision))
     except LmrlBenchError as error:
         return f"start: not available: {error}"
-    if found is None:
-        return f"start: {start_words(task, policy)}"
+    if found.digests is None and found.recipe is not None:
+        return f"start: {training_words(task, found.recipe)}"
     if found.kind == "base":
         return f"start: the base model '{public_name(found.model)}'"
-    how = "shipped" if found.location.startswith(str(SHIPPED)) else "trained here before"
+    how = "shipped" if found.shipped else "trained here before"
     return f"start: the supervised policy, {how} ({found.location})"
-
-
-def start_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> str:
-    """Returns the sha256 (hex) of what makes a supervised start: task, configuration, base model."""
-    config = supervised_config(task, policy)
-    return digest(
-        [
-            task.learning_digest,
-            training_digest(config.scientific()),
-            config.seed,
-            base.weights,
-            base.tokenizer,
-        ]
-    )
-
-
-def shipped_start(task: Task, policy: PolicyConfig, base: ModelDigests) -> Path | None:
-    """Returns the shipped supervised policy if it was made for this task with these settings.
-
-    Raises:
-        PolicyError: It was, but from other base weights.
-    """
-    folder = SHIPPED / f"{policy.model or task.spec.policies.default}--{task.name}"
-    facts = _made_of(folder)
-    if not facts or _other_purpose(task, policy, facts):
-        return None
-    if facts.get("base_weights_sha256") != base.weights:
-        raise PolicyError(
-            f"{folder}: this supervised start was made from other weights of "
-            f"'{policy.model or task.spec.policies.default}' than the installed ones; train it again "
-            f"(lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
-            "--out RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and "
-            "it is trained into the cache when it is first needed"
-        )
-    return folder
-
-
-def why_not_shipped(task: Task, policy: PolicyConfig) -> str | None:
-    """Returns why a shipped start is passed over, or None if there is none or it fits."""
-    folder = SHIPPED / f"{policy.model or task.spec.policies.default}--{task.name}"
-    facts = _made_of(folder)
-    other = _other_purpose(task, policy, facts) if facts else None
-    return f"the shipped start {folder.name} was made for {other}" if other else None
-
-
-def trained_start(task: Task, policy: PolicyConfig, base: ModelDigests | None = None) -> Path:
-    """Returns the cache folder of the supervised policy, named by its recipe.
-
-    What was trained with an adapter is kept as such in `policy` and used from `merged`.
-    """
-    model = policy.model or task.spec.policies.default
-    base = base or model_digests(model, policy.revision)
-    key = start_recipe(task, policy, base)[:12]
-    return (
-        cache_root() / "starts" / f"{task.name}-{key}" / ("merged" if policy.adapter else "policy")
-    )
-
-
-def expected_run(task: Task, config: RunConfig) -> ExpectedRun:
-    """Returns what a record must say to count as this run, as far as this machine can know it."""
-    return ExpectedRun(
-        config=config.scientific(),
-        task_version=task.spec.version,
-        task_digest=task.digest,
-        start=_expected_start(task, config.policy),
-        score_range=task.spec.score_range,
-    )
-
-
-def _expected_start(task: Task, policy: PolicyConfig) -> ExpectedStart:
-    """A start that is trained here may have other bits than one trained elsewhere from the same recipe."""
-    base = local_digests(policy.model or task.spec.policies.default, policy.revision)
-    if base is None:
-        return ExpectedStart()
-    if policy.start == "base":
-        return ExpectedStart(base.weights, base.tokenizer, base.weights)
-    recipe = start_recipe(task, policy, base)
-    shipped = shipped_start(task, policy, base)
-    if shipped is None:
-        return ExpectedStart(base_weights=base.weights, recipe=recipe)
-    found = model_digests(str(shipped))
-    return ExpectedStart(found.weights, found.tokenizer, base.weights, recipe)
-
-
-def _made_of(folder: Path) -> dict[str, Any]:
-    """What the training log of a shipped start says; empty if there is no such start."""
-    log = folder / "training.json"
-    facts: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
-    return facts
-
-
-def _other_purpose(task: Task, policy: PolicyConfig, facts: dict[str, Any]) -> str | None:
-    """Returns for what else a shipped start was made, or None if it was made for this."""
-    if facts.get("task", {}).get("learning_digest") != task.learning_digest:
-        return "other data, prompts or responses of the task (their digest differs)"
-    if facts.get("training_sha256") != training_digest(
-        supervised_config(task, policy).scientific()
-    ):
-        return "other supervised settings (their digest differs)"
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 from lmrl_bench.config.run import RunConfig
@@ -13,21 +13,18 @@ from lmrl_bench.core.wording import counted, duration, reason_of
 from lmrl_bench.leaderboards.collect import summary
 from lmrl_bench.leaderboards.render.columns import places_of, summary_text
 from lmrl_bench.leaderboards.verification import primary_value
-from lmrl_bench.planning.finished import (
+from lmrl_bench.planning.folders import (
     CHECKPOINT,
     DamagedConfigError,
     DamagedRunError,
     StaleRecordError,
-    done_record,
 )
-from lmrl_bench.planning.folders import run_folder
-from lmrl_bench.planning.initial_policy import existing_start, start_words
-from lmrl_bench.planning.plan import CellJob
+from lmrl_bench.planning.initial_policy import training_words
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan
 from lmrl_bench.planning.resolve import settings_file, settings_note
 from lmrl_bench.records.expected import differences
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
-from lmrl_bench.tasks.catalog import load_task
 
 State = Literal["done", "diverged", "failed", "interrupted", "stale", "damaged", "missing"]
 NO_TOKENS = ("none", "supervised")
@@ -39,55 +36,58 @@ class CellState:
     """A cell and what there is of it.
 
     Attributes:
-        job: The cell.
+        plan: The cell.
         state: "done" completed; "stale" is the record of other settings, another task or start.
         detail: Why, where it is not obvious.
-        runs: Whether `leaderboard run` runs it, with the options that the job was planned with.
+        runs: Whether `leaderboard run` runs it, with the options that it was planned with.
         record: Its record, if there is one that can be read and is this cell's.
     """
 
-    job: CellJob
+    plan: RunPlan
     state: State
     detail: str
     runs: bool
     record: RunRecord | None = None
 
 
-def cell_state(job: CellJob) -> CellState:
+def cell_state(plan: RunPlan) -> CellState:
     """Looks at the folder of a cell."""
-    folder, rerun = run_folder(job.config), job.rerun
+    folder, rerun = plan.folder, plan.rerun
     if not os.path.lexists(folder / RECORD):
         state: State = "interrupted" if (folder / CHECKPOINT).exists() else "missing"
-        return CellState(job, state, "", True)
-    if (damaged := _damaged(job)) is not None:
+        return CellState(plan, state, "", True)
+    if (damaged := _damaged(plan)) is not None:
         return damaged
     record = read_record(folder)
-    if different := [str(found) for found in differences(record, job.expected)]:
-        return CellState(job, "stale", "; ".join(different[:2]), rerun.fresh or rerun.stale)
+    if different := [str(found) for found in differences(record, plan.expected)]:
+        return CellState(plan, "stale", "; ".join(different[:2]), _again(rerun, RerunPolicy.STALE))
     state = "done" if record.status == "completed" else record.status
     detail = f"{record.error.type}: {record.error.message}" if record.error else ""
-    again = state == "interrupted" or (state == "failed" and rerun.failed)
-    return CellState(
-        job, state, detail.splitlines()[0] if detail else "", rerun.fresh or again, record
-    )
+    again = state == "interrupted" or (state == "failed" and RerunPolicy.FAILED in rerun)
+    runs = again or RerunPolicy.ALL in rerun
+    return CellState(plan, state, detail.splitlines()[0] if detail else "", runs, record)
 
 
-def _damaged(job: CellJob) -> CellState | None:
+def _again(rerun: RerunPolicy, kind: RerunPolicy) -> bool:
+    return kind in rerun or RerunPolicy.ALL in rerun
+
+
+def _damaged(plan: RunPlan) -> CellState | None:
     """Returns the state of a cell whose files are damaged, as a run will find it, or None."""
     try:
-        done_record(job.config, job.expected, job.rerun.failed)
+        replace(plan, rerun=plan.rerun & ~RerunPolicy.ALL).finished_record()
     except (StaleRecordError, DamagedConfigError):  # the latter is written again without a run
         return None
     except DamagedRunError as error:
-        return CellState(job, "damaged", reason_of(error), True)
+        return CellState(plan, "damaged", reason_of(error), True)
     except RecordError as error:
-        return CellState(job, "damaged", reason_of(error), job.rerun.fresh)
+        return CellState(plan, "damaged", reason_of(error), RerunPolicy.ALL in plan.rerun)
     return None
 
 
-def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], list[str]]:
+def outlook(plans: Sequence[RunPlan], workers: int) -> tuple[list[CellState], list[str]]:
     """Returns the state of every cell, and lines that say what is to be done and what it costs."""
-    states = [cell_state(job) for job in jobs]
+    states = [cell_state(plan) for plan in plans]
     counts = {state: sum(found.state == state for found in states) for state in _order(states)}
     lines = [
         f"{counted(len(states), 'cell')}: "
@@ -97,7 +97,7 @@ def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], lis
     if not todo:
         lines.append("nothing to run")
     else:
-        tokens = sum(planned_tokens(found.job.config) for found in todo)
+        tokens = sum(planned_tokens(found.plan.config) for found in todo)
         time = _estimate(states, todo)
         words = "no records yet to estimate the time from"
         if time is not None:
@@ -118,15 +118,15 @@ def outlook(jobs: Sequence[CellJob], workers: int) -> tuple[list[CellState], lis
     return states, lines
 
 
-def settings_lines(jobs: Iterable[CellJob]) -> list[str]:
+def settings_lines(plans: Iterable[RunPlan]) -> list[str]:
     """Returns one line for each row to which the task's own settings do not apply, as they are another policy's."""
     lines: dict[str, None] = {}
-    for job in jobs:
-        task, policy = load_task(job.config.task), job.config.policy.model
-        name = job.config.algorithm.name
+    for plan in plans:
+        task, policy = plan.task, plan.config.policy.model
+        name = plan.config.algorithm.name
         default, mine = settings_file(task, name), settings_file(task, name, policy)
         if default.exists() and mine != default and not mine.exists():
-            lines.setdefault(f"{task.name}/{job.config.row}: {settings_note(task, job.config)}")
+            lines.setdefault(f"{task.name}/{plan.config.row}: {settings_note(task, plan.config)}")
     return list(lines)
 
 
@@ -136,41 +136,41 @@ def planned_tokens(config: RunConfig) -> int:
 
 
 def select(
-    jobs: Sequence[CellJob],
+    plans: Sequence[RunPlan],
     tasks: Sequence[str] = (),
     rows: Sequence[str] = (),
     seeds: Sequence[int] = (),
-) -> list[CellJob]:
+) -> list[RunPlan]:
     """Returns the cells of the given tasks, rows and seeds; of all where nothing is given.
 
     Raises:
         ConfigError: The grid has no such task, row or seed; names the nearest.
     """
-    _known("--task", tasks, [job.config.task for job in jobs])
-    _known("--entry", rows, [job.config.row for job in jobs])
-    _known("--seed", seeds, [job.config.seed for job in jobs])
+    _known("--task", tasks, [plan.config.task for plan in plans])
+    _known("--entry", rows, [plan.config.row for plan in plans])
+    _known("--seed", seeds, [plan.config.seed for plan in plans])
     return [
-        job
-        for job in jobs
-        if (not tasks or job.config.task in tasks)
-        and (not rows or job.config.row in rows)
-        and (not seeds or job.config.seed in seeds)
+        plan
+        for plan in plans
+        if (not tasks or plan.config.task in tasks)
+        and (not rows or plan.config.row in rows)
+        and (not seeds or plan.config.seed in seeds)
     ]
 
 
-def closing_rows(jobs: Sequence[CellJob]) -> list[dict[str, Any]]:
+def closing_rows(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
     """Returns a table of row × task: the primary metric as mean ± half of its interval, and what is missing.
 
     Records that cannot be read, or are of other settings, count as missing.
     """
-    states = [cell_state(job) for job in jobs]
-    tasks = list(dict.fromkeys(job.config.task for job in jobs))
+    states = [cell_state(plan) for plan in plans]
+    tasks = list(dict.fromkeys(plan.config.task for plan in plans))
     metrics = {task: _metric(states, task) for task in tasks}
     rows: dict[str, dict[str, Any]] = {}
-    for label in dict.fromkeys(job.config.row for job in jobs):
+    for label in dict.fromkeys(plan.config.row for plan in plans):
         rows[label] = {"row": label}
         for task in tasks:
-            here = [s for s in states if (s.job.config.task, s.job.config.row) == (task, label)]
+            here = [s for s in states if (s.plan.config.task, s.plan.config.row) == (task, label)]
             rows[label][f"{task} {metrics[task]}".strip()] = _cell_words(here)
     return list(rows.values())
 
@@ -179,20 +179,22 @@ def _cell_words(states: Sequence[CellState]) -> str:
     values = [primary_value(s.record) for s in states if s.state == "done" and s.record]
     found = summary(values)
     words = [summary_text(found, places_of([found]))] if values else []
-    words += [f"seed {s.job.config.seed} {s.state}" for s in states if s.state != "done"]
+    words += [f"seed {s.plan.config.seed} {s.state}" for s in states if s.state != "done"]
     return ", ".join(words)
 
 
 def _metric(states: Iterable[CellState], task: str) -> str:
     for found in states:
-        if found.job.config.task == task and found.record is not None:
+        if found.plan.config.task == task and found.record is not None:
             return found.record.task.primary_metric
     return ""
 
 
 def _estimate(states: Sequence[CellState], todo: Sequence[CellState]) -> float | None:
     """Returns the seconds that one worker needs, by the times of the nearest cells with a record; None without any."""
-    times = [(s.job.config, s.record.time.wall_s) for s in states if s.state == "done" and s.record]
+    times = [
+        (s.plan.config, s.record.time.wall_s) for s in states if s.state == "done" and s.record
+    ]
     if not times:
         return None
 
@@ -208,16 +210,16 @@ def _estimate(states: Sequence[CellState], todo: Sequence[CellState]) -> float |
                 return sum(found) / len(found)
         raise AssertionError("the last one takes all")
 
-    return sum(of(found.job.config) for found in todo)
+    return sum(of(found.plan.config) for found in todo)
 
 
 def _starts(todo: Sequence[CellState]) -> list[str]:
-    """Returns one line for each supervised start that has to be trained first."""
+    """Returns one line for each supervised policy that has to be trained first."""
     lines: dict[str, None] = {}
-    for found in todo:
-        task, policy = load_task(found.job.config.task), found.job.config.policy
-        if policy.start == "supervised" and existing_start(task, policy) is None:
-            lines.setdefault(f"start: {start_words(task, policy)}")
+    for plan in (found.plan for found in todo):
+        initial = plan.initial
+        if initial.state == "to be trained" and initial.recipe is not None:
+            lines.setdefault(f"start: {training_words(plan.task, initial.recipe)}")
     return list(lines)
 
 
@@ -234,7 +236,7 @@ def _known(option: str, asked: Sequence[T], known: Sequence[T]) -> None:
             )
 
 
-def weights(jobs: Iterable[CellJob]) -> Mapping[str, float]:
+def weights(plans: Iterable[RunPlan]) -> Mapping[str, float]:
     """Returns how much work each cell is, for the time left: its tokens, and nothing for cells that train nothing."""
-    tokens = {job.name: float(planned_tokens(job.config)) for job in jobs}
+    tokens = {plan.name: float(planned_tokens(plan.config)) for plan in plans}
     return tokens if any(tokens.values()) else dict.fromkeys(tokens, 1.0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 
-from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.digests import file_digest
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.records.files import sync_folder, write_atomic
 
@@ -74,13 +73,5 @@ def _text(folder: Path) -> str:
     """
     lines = []
     for path in _files(folder):
-        state = path.stat()
-        digest = _digest(path, state.st_size, state.st_mtime_ns, state.st_ino)
-        lines.append(f"{digest}  {path.relative_to(folder.parent).as_posix()}\n")
+        lines.append(f"{file_digest(path)}  {path.relative_to(folder.parent).as_posix()}\n")
     return "".join(lines)
-
-
-@functools.lru_cache(maxsize=256)
-def _digest(path: Path, _size: int, _changed: int, _inode: int) -> str:
-    """Returns a file's digest, cached: a policy is looked up several times before a run starts."""
-    return file_sha256(path)

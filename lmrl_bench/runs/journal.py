@@ -14,8 +14,8 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.core.paths import public_name, without_folders
 from lmrl_bench.metrics.base import Metric
-from lmrl_bench.planning.finished import has_config, published_config
-from lmrl_bench.planning.folders import run_folder
+from lmrl_bench.planning.folders import has_config, published_config
+from lmrl_bench.planning.plan import RunPlan
 from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect
@@ -39,7 +39,6 @@ from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.runs.memory import PeakMemory
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_trackers
-from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
 
@@ -50,13 +49,12 @@ class Journal:
     """The written side of one run.
 
     Args:
-        folder: the run's folder; made here.
-        session: the run's parts.
+        session: The run's parts; its folder is made here.
         memory: measures since before the parts were loaded.
     """
 
-    def __init__(self, folder: Path, session: Session, memory: PeakMemory) -> None:
-        self.folder = folder
+    def __init__(self, session: Session, memory: PeakMemory) -> None:
+        self.folder = folder = session.plan.folder
         self.session = session
         self.memory = memory
         self.earlier_memory = 0.0
@@ -93,7 +91,7 @@ class Journal:
         """
         store.remove_record(self.folder)
         self.curves.begin()
-        write_config(self.session.config)
+        write_config(self.session.plan)
 
     def state(self) -> dict[str, Any]:
         """Returns what a resumed run needs to go on, as plain data."""
@@ -140,7 +138,7 @@ class Journal:
         self.changed = changes(first, self.provenance)
         self.provenance = first
         self.sittings_changed = state["sittings_changed"] + bool(self.changed)
-        write_config(self.session.config)
+        write_config(self.session.plan)
         store.remove_record(self.folder)
         self.curves.begin(curves)
 
@@ -230,10 +228,10 @@ class Journal:
             FolderError: Another program has changed, moved or removed a file, or the whole folder.
         """
         self.curves.sync()
-        if not has_config(self.session.config):
+        if not has_config(self.session.config, self.folder):
             raise FolderError(
-                f"{self.folder / store.CONFIG}: changed, moved or removed by another program while the run "
-                "was going on; leave the folder alone and run the same command again"
+                f"{self.folder / store.CONFIG}: changed, moved or removed by another program during "
+                "the run; leave the folder alone and run the same command again"
             )
 
     def _write_samples(self) -> FileInfo | None:
@@ -275,16 +273,16 @@ class Journal:
         )
 
 
-def write_config(config: RunConfig) -> None:
+def write_config(plan: RunPlan) -> None:
     """Writes `config.yaml`, which follows from the configuration.
 
     Raises:
         FolderError: It cannot be written.
     """
-    path = run_folder(config) / store.CONFIG
+    path = plan.folder / store.CONFIG
     if path.is_dir():
         remove_file(path)
-    store.write_text(path, dump_yaml(published_config(config)))
+    store.write_text(path, dump_yaml(published_config(plan.config)))
 
 
 def record_id(config: RunConfig) -> str:
@@ -327,10 +325,9 @@ def _bare_task_info(task: Task) -> TaskInfo:
     )
 
 
-def write_failure(config: RunConfig, error: BaseException, status: Status = "failed") -> RunRecord:
+def write_failure(plan: RunPlan, error: BaseException, status: Status = "failed") -> RunRecord:
     """Writes the record of a run that failed before it could begin, or whose process died or was killed."""
-    folder = run_folder(config)
-    task = load_task(config.task)
+    config, folder, task = plan.config, plan.folder, plan.task
     now = _now()
     record = RunRecord(
         id=record_id(config),
@@ -366,15 +363,17 @@ def _error(
 
 
 def _policy_info(session: Session) -> PolicyInfo:
-    start = session.start
+    initial = session.plan.initial
+    assert initial.digests is not None
+    assert initial.base is not None
     return PolicyInfo(
-        model=public_name(start.model),
-        start=start.kind,
+        model=public_name(initial.model),
+        start=initial.kind,
         revision=session.config.policy.revision,
-        weights_sha256=start.digests.weights,
-        tokenizer_sha256=start.digests.tokenizer,
-        base_weights_sha256=start.base.weights,
-        start_recipe_sha256=start.recipe,
+        weights_sha256=initial.digests.weights,
+        tokenizer_sha256=initial.digests.tokenizer,
+        base_weights_sha256=initial.base.weights,
+        start_recipe_sha256=initial.recipe.fingerprint if initial.recipe else None,
         parameters=sum(tensor.numel() for tensor in session.policy.model.parameters()),
         kind=session.policy.kind,
     )

@@ -21,8 +21,8 @@ from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.names import resolve_model
-from lmrl_bench.planning.finished import POLICY
-from lmrl_bench.planning.initial_policy import find_start
+from lmrl_bench.planning.folders import POLICY
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.policies.export import export_policy as write_policy
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -30,7 +30,7 @@ from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import CONFIG, RECORD, read_record
 from lmrl_bench.runs.evaluate import respond
 from lmrl_bench.runs.execute import execute
-from lmrl_bench.runs.session import load_start, make_codec, open_session
+from lmrl_bench.runs.session import load_initial_policy, make_codec, open_session
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.task import Task
 
@@ -84,8 +84,7 @@ def load_policy(
     Raises:
         LmrlBenchError: There is no such policy or task, or they do not fit.
     """
-    loaded, config = _configured(place, task, 0, device)
-    return load_start(config, loaded, find_start(loaded, config.policy))
+    return load_initial_policy(_planned(place, task, 0, device))
 
 
 def export_policy(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -> Path:
@@ -136,14 +135,14 @@ def sample(
         raise ConfigError(f"--n is {n}; ask for at least one response")
     if reward and prompt is not None:
         raise ConfigError("--reward scores responses to the task's own prompts; leave out --prompt")
-    loaded, config = _configured(place, task, seed, device, temperature=temperature)
-    policy = load_start(config, loaded, find_start(loaded, config.policy))
+    plan = _planned(place, task, seed, device, temperature=temperature)
+    loaded, policy = plan.task, load_initial_policy(plan)
     codec = make_codec(loaded, policy)
     samples = list(loaded.samples("test")[:n])
     if prompt is not None:
         # Who types a prompt writes it as a template does, control tokens included.
         samples = [Sample("prompt", prompt, (), written=((0, len(prompt)),))] * n
-    sampling = config.evaluation.sampling(loaded.spec.evaluation)
+    sampling = plan.config.evaluation.sampling(loaded.spec.evaluation)
     sampling = SamplingConfig(temperature=sampling.temperature, greedy=greedy or sampling.greedy)
     rng = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     prompts, completions, _ = respond(loaded, codec, policy, samples, sampling, rng)
@@ -191,7 +190,7 @@ def evaluate(
         LmrlBenchError: There is no such policy or task, or they do not fit.
     """
     if out is not None:
-        loaded, config = _configured(
+        plan = _planned(
             place,
             task,
             seed or 0,
@@ -200,19 +199,17 @@ def evaluate(
             temperature=temperature,
             output=Path(out),
         )
-        return PolicyResults(dict(execute(config, loaded).results), True, [])
+        return PolicyResults(dict(execute(plan).results), True, [])
     run = run_of(place)
     seed = seed if seed is not None else run.seed if run else 0
-    loaded, config = _configured(
-        place, task, seed, device, samples=samples, temperature=temperature
-    )
-    session = open_session(config, loaded)
+    plan = _planned(place, task, seed, device, samples=samples, temperature=temperature)
+    loaded, evaluation = plan.task, plan.config.evaluation
+    session = open_session(plan)
     remarks = []
     start = False
     if run is not None and run.task.name == loaded.name:
         try:
-            theirs = _run_config(run, loaded, device)
-            began = load_start(theirs, loaded, find_start(loaded, theirs.policy))
+            began = load_initial_policy(plan_run(loaded, _run_config(run, loaded, device)))
             began.make_reference()
             session.policy.reference = began.network.frozen_copy()
             start = True
@@ -222,9 +219,9 @@ def evaluate(
             remarks.append(
                 "the run acted through a mask; compare its numbers without it (test-unmasked)"
             )
-    rows = config.evaluation.test_samples
+    rows = evaluation.test_samples
     found = {"test": session.evaluator("test", rows).results}
-    if config.evaluation.greedy:
+    if evaluation.greedy:
         found["test-greedy"] = session.evaluator("test", rows, greedy=True).results
     return PolicyResults(found, start, remarks)
 
@@ -264,11 +261,11 @@ def run_of(place: str | Path) -> RunRecord | None:
     return None
 
 
-def _configured(
+def _planned(
     place: str | Path, task: str | Path | None, seed: int, device: str, *,
     samples: int | None = None, temperature: float | None = None, output: Path | None = None,
-) -> tuple[Task, RunConfig]:  # fmt: skip
-    """Returns the task and the evaluation of the policy as a run; of a run's policy, with the run's settings."""
+) -> RunPlan:  # fmt: skip
+    """Returns the evaluation of the policy as a run; of a run's policy, with the run's settings."""
     run, policy = run_of(place), policy_of(place)
     if task is None and run is None:
         resolve_model(policy)  # that there is no such policy is said first
@@ -288,7 +285,8 @@ def _configured(
         "seed": seed,
         "runtime": {"device": device, "output": str(output) if output else None},
     }
-    return loaded, resolve(loaded, Located.plain(given, "command line"))
+    config = resolve(loaded, Located.plain(given, "command line"))
+    return plan_run(loaded, config, rerun=RerunPolicy.FAILED)
 
 
 def _run_config(run: RunRecord, task: Task, device: str) -> RunConfig:

@@ -16,7 +16,7 @@ from lmrl_bench.core.wording import reason_of
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.envs.setup import task_codec
-from lmrl_bench.planning.initial_policy import Start, find_start
+from lmrl_bench.planning.plan import RunPlan
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rewards.transforms import make_transforms
 from lmrl_bench.runs.evaluate import Evaluator
@@ -31,14 +31,22 @@ if TYPE_CHECKING:
 class Session:
     """Everything that a run works with."""
 
-    config: RunConfig
-    task: Task
-    start: Start
+    plan: RunPlan
     codec: TextCodec
     policy: LanguageModelPolicy
     core: EpisodeCore
     algorithm: Algorithm
     evaluator: Evaluator
+
+    @property
+    def config(self) -> RunConfig:
+        """The run's configuration."""
+        return self.plan.config
+
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return self.plan.task
 
 
 def make_codec(task: Task, policy: LanguageModelPolicy) -> TextCodec:
@@ -78,15 +86,17 @@ def require_device(name: str, setting: str = "runtime.device") -> None:
         ) from error
 
 
-def load_start(config: RunConfig, task: Task, start: Start) -> LanguageModelPolicy:
+def load_initial_policy(plan: RunPlan) -> LanguageModelPolicy:
     """Loads the policy that a run begins from, with its critic and, where the run trains one, a new adapter.
 
     Raises:
-        LmrlBenchError: The policy cannot be loaded, or does not fit the task.
+        LmrlBenchError: The policy cannot be loaded, does not fit the task, or has yet to be trained.
     """
+    config, task, initial = plan.config, plan.task, plan.prepared().initial
+    assert initial.location is not None
     policy = LanguageModelPolicy.load(
-        start.location,
-        revision=config.policy.revision if start.kind == "base" else None,
+        initial.location,
+        revision=initial.revision,
         value_trunk=config.policy.value_trunk,
         max_prompt_tokens=task.spec.prompt.max_tokens,
         max_response_tokens=task.spec.response.max_tokens,
@@ -97,18 +107,19 @@ def load_start(config: RunConfig, task: Task, start: Start) -> LanguageModelPoli
     return policy
 
 
-def open_session(config: RunConfig, task: Task) -> Session:
-    """Loads the start policy and builds the run's parts.
+def open_session(plan: RunPlan) -> Session:
+    """Loads the initial policy and builds the run's parts.
 
     Raises:
         LmrlBenchError: The policy does not fit the task, an asset or a data file is missing, …
     """
+    plan = plan.prepared()
+    config, task = plan.config, plan.task
     require_device(config.runtime.device)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(derive_seed(config.seed, "torch"))
-    start = find_start(task, config.policy)
-    policy = load_start(config, task, start)
+    policy = load_initial_policy(plan)
     policy.make_reference()
     codec = make_codec(task, policy)
     _check_inputs(config, task, codec)
@@ -133,4 +144,4 @@ def open_session(config: RunConfig, task: Task) -> Session:
         task, codec, policy, config.evaluation.batch_size, config.seed,
         sampling=config.evaluation.sampling(task.spec.evaluation),
     )  # fmt: skip
-    return Session(config, task, start, codec, policy, core, algorithm, evaluator)
+    return Session(plan, codec, policy, core, algorithm, evaluator)

@@ -30,8 +30,7 @@ class Trainer:
         self.progress = progress
         self.key = key
         self.stop_requested = False
-        config = session.config
-        self.name = f"{config.task}/{config.row}/{config.seed}"
+        self.name = session.plan.name
 
     def train(self, state: dict[str, Any] | None) -> None:
         """Learns until the budget is spent; `state` is a checkpoint's, which the journal has restored.

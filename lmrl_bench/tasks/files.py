@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
-from lmrl_bench.core.digests import file_sha256
+from lmrl_bench.core.digests import file_digest
 from lmrl_bench.core.errors import DataError
 from lmrl_bench.downloads import asset_path
 from lmrl_bench.tasks.spec import DataSpec, Split
@@ -38,17 +37,6 @@ def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
             + "; after an intended change, increase the task's version and update the sha256"
         )
     return path
-
-
-def file_digest(path: Path) -> str:
-    """Returns a file's sha256 (hex), cached until its size or modification time changes."""
-    state = path.stat()
-    return _file_digest(path.resolve(), state.st_mtime_ns, state.st_size)
-
-
-@functools.cache
-def _file_digest(path: Path, _modified: int, _size: int) -> str:
-    return file_sha256(path)
 
 
 def _remedy(data: DataSpec) -> str:

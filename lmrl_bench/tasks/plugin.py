@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lmrl_bench.core.digests import digest
+from lmrl_bench.core.digests import digest, file_digest
 from lmrl_bench.core.errors import LmrlBenchError, TaskError
 from lmrl_bench.core.paths import bundled
 from lmrl_bench.core.registry import Registry
@@ -26,7 +26,6 @@ from lmrl_bench.metrics import METRICS, Metric
 from lmrl_bench.metrics.building import wrong_kind
 from lmrl_bench.metrics.foreign import error_place, first_line, quiet, stops
 from lmrl_bench.rewards import REWARDS, RewardFunction
-from lmrl_bench.tasks.files import file_digest
 from lmrl_bench.tasks.readers import Row
 from lmrl_bench.tasks.spec import Split, TaskSpec
 

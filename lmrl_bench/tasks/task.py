@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.config.loading import load_yaml, validate
-from lmrl_bench.core.digests import digest
+from lmrl_bench.core.digests import digest, file_digest
 from lmrl_bench.core.errors import DataError, LmrlBenchError, MetricError, TaskError, nearest
 from lmrl_bench.core.registry import Registry
 from lmrl_bench.data.sample import Sample
@@ -17,7 +17,7 @@ from lmrl_bench.metrics.base import Metric
 from lmrl_bench.metrics.building import needs_of
 from lmrl_bench.rewards import REWARDS, make_reward
 from lmrl_bench.rewards.composite import CompositeReward
-from lmrl_bench.tasks.files import data_file, file_digest
+from lmrl_bench.tasks.files import data_file
 from lmrl_bench.tasks.plugin import FILE as PLUGIN_FILE
 from lmrl_bench.tasks.plugin import Plugin
 from lmrl_bench.tasks.samples import read_samples

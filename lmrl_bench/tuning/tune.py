@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,8 @@ from lmrl_bench.core.events import Listener, silent
 from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.launchers.grid import run_grid
 from lmrl_bench.planning.cells import require_runtime_only
-from lmrl_bench.planning.finished import StaleRecordError, done_record
-from lmrl_bench.planning.folders import run_folder
-from lmrl_bench.planning.initial_policy import expected_run
-from lmrl_bench.planning.plan import CellJob, Rerun
+from lmrl_bench.planning.folders import StaleRecordError
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve, settings_file
 from lmrl_bench.planning.tuned_settings import tuned_text
 from lmrl_bench.records.files import check_writable, write_atomic
@@ -53,7 +52,7 @@ def tune(
     *,
     workers: int,
     overrides: Sequence[str] = (),
-    rerun: Rerun,
+    rerun: RerunPolicy,
     progress: Listener = silent,
 ) -> bool:
     """Runs all trials; what is done already is not run again.
@@ -175,8 +174,8 @@ def _job(
     settings: Mapping[str, Any],
     out: Path,
     overrides: Sequence[str],
-    rerun: Rerun,
-) -> CellJob:
+    rerun: RerunPolicy,
+) -> RunPlan:
     folder = out / study.task.name / study.label / str(number) / str(seed)
     mine = {
         "seed": seed,
@@ -186,24 +185,24 @@ def _job(
     }
     given = merge(study.given, Located.plain(mine, "trial"))
     config = resolve(study.task, given, overrides=overrides)
-    return CellJob(config, expected_run(study.task, config), rerun)
+    return plan_run(study.task, config, rerun=rerun)
 
 
-def _record(job: CellJob, errors: Mapping[str, str]) -> RunRecord:
-    """Returns the record of a job that has run.
+def _record(plan: RunPlan, errors: Mapping[str, str]) -> RunRecord:
+    """Returns the record of a run that has ended.
 
     Raises:
         RecordError: It has none: its folder cannot be written, or holds another run's.
     """
     try:
-        record = done_record(job.config, job.expected, retry_failed=False)
+        record = replace(plan, rerun=RerunPolicy.NONE).finished_record()
     except StaleRecordError as error:
         raise RecordError(
             f"{error}; settings, task or start have changed since the earlier trials: give another "
             "--out, or --rerun stale to run them again"
         ) from None
     if record is None:
-        raise RecordError(f"{run_folder(job.config)}: {errors.get(job.name, 'there is no record')}")
+        raise RecordError(f"{plan.folder}: {errors.get(plan.name, 'there is no record')}")
     return record
 
 

@@ -30,7 +30,7 @@ from lmrl_bench.core.errors import (
 from lmrl_bench.core.events import Listener, silent
 from lmrl_bench.leaderboards.spec import cells, load_board
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
-from lmrl_bench.planning.initial_policy import expected_run
+from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.expected import differences
 from lmrl_bench.records.provenance import CHANGED
@@ -111,15 +111,16 @@ def _rerun(
     folder: Path, record: RunRecord, task: Task, output: Path, device: str, progress: Listener
 ) -> Rerun:
     config = _config(record, task, output, device)
-    expected = expected_run(task, config)
-    different = differences(record, expected)
+    plan = plan_run(task, config, rerun=RerunPolicy.FAILED)
+    plan.initial.require_fitting()
+    different = differences(record, plan.expected)
     if different:
         raise ConfigError(
             f"{folder}: cannot be trained again here: {'; '.join(map(str, different[:3]))}; use the "
             "version of lmrl-bench, task and start that made it"
         )
     _check_unfinished(output)
-    new = _train(config, task, progress)
+    new = _train(plan, progress)
     return judge(folder, record, new)
 
 
@@ -238,10 +239,10 @@ def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConf
     return resolve(task, given)
 
 
-def _train(config: RunConfig, task: Task, progress: Listener) -> RunRecord:
-    from lmrl_bench.runs.execute import execute_with_start
+def _train(plan: RunPlan, progress: Listener) -> RunRecord:
+    from lmrl_bench.runs.execute import execute
 
-    new = execute_with_start(config, task, progress=progress)
+    new = execute(plan, progress=progress)
     if new.status == "interrupted":
         raise KeyboardInterrupt
     return new

@@ -281,7 +281,7 @@ def stop(*_, **__):
     ],
 )
 def test_a_stopped_command_says_how_to_resume(options, again, world, capsys, monkeypatch):
-    monkeypatch.setattr("lmrl_bench.runs.execute.ensure_start", stop)
+    monkeypatch.setattr("lmrl_bench.planning.plan.ready", stop)
     stopped = call(capsys, "run", world.run_file(), *options)
     assert stopped.code == 130
     assert stopped.err.splitlines()[-1] == f"stopped; run the same command {again}"

@@ -124,6 +124,7 @@ REWARDS = {"planted": Planted}
 
 
 def _half_a_run(root: Path, world: Any) -> None:
+    from lmrl_bench.planning.plan import plan_run
     from lmrl_bench.planning.resolve import resolve
     from lmrl_bench.runs.execute import execute
     from lmrl_bench.tasks.catalog import load_task
@@ -139,6 +140,6 @@ def _half_a_run(root: Path, world: Any) -> None:
             signal.raise_signal(signal.SIGTERM)
 
     task = load_task("toy")
-    record = execute(resolve(task, given), task, progress=stop)
+    record = execute(plan_run(task, resolve(task, given)), progress=stop)
     assert record.status == "interrupted", record.status
     assert SETTINGS["runtime"]["checkpoint_every"] == 2

@@ -26,6 +26,7 @@ class Ours:
     def __init__(
         self, material: Material, algorithm: str, device: str = "cpu", precision: str = "none"
     ) -> None:
+        from lmrl_bench.planning.plan import plan_run
         from lmrl_bench.planning.resolve import resolve
         from lmrl_bench.runs.session import open_session
         from lmrl_bench.speedups.allocator import reuse_freed_memory
@@ -43,7 +44,7 @@ class Ours:
             "budget": {"tokens": _ENDLESS},
             "runtime": {"device": device},
         }
-        self.algorithm: Any = open_session(resolve(task, given), task).algorithm
+        self.algorithm: Any = open_session(plan_run(task, resolve(task, given))).algorithm
 
     def __call__(self) -> Played:
         """Plays one iteration."""

@@ -3,12 +3,15 @@
 import hashlib
 import json
 import math
+import os
+import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmrl_bench.core.digests import canonical_json, digest, file_sha256
+from lmrl_bench.core import digests
+from lmrl_bench.core.digests import canonical_json, digest, file_digest, file_sha256
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -50,3 +53,55 @@ def test_file_sha256(tmp_path):
     assert file_sha256(tmp_path / "f") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The names of the files that were hashed."""
+    found, own = [], digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda path: found.append(path.name) or own(path))
+    return found
+
+
+def sha256(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_file_is_hashed_once_while_it_stays_as_it_is(tmp_path, hashed):
+    path = tmp_path / "f"
+    path.write_text("abc")
+    time.sleep(0.1)
+    assert [file_digest(path) for _ in range(3)] == [sha256("abc")] * 3
+    assert hashed == ["f"]
+    other = tmp_path / "g"
+    other.write_text("xyz")
+    other.rename(path)  # another file in its place
+    assert file_digest(path) == sha256("xyz")
+
+
+@pytest.mark.parametrize("times", [range(200)])
+def test_a_change_within_the_same_tick_is_noticed(tmp_path, times):
+    """Same size, same second, perhaps the same stamp: what was just written is not remembered."""
+    path = tmp_path / "f"
+    for number in times:
+        path.write_text(f"{number:05}")
+        assert file_digest(path) == sha256(f"{number:05}")
+
+
+def test_a_change_whose_time_was_set_back_is_noticed(tmp_path):
+    path = tmp_path / "f"
+    path.write_text("abc")
+    time.sleep(0.1)
+    before = path.stat()
+    assert file_digest(path) == sha256("abc")
+    path.write_text("xyz")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file_digest(path) == sha256("xyz")
+
+
+def test_whole_seconds_are_a_coarse_clock():
+    second = 1_700_000_000_000_000_000
+    stamp = digests._Stamp(0, 0, 3, second, second)
+    assert not digests._settled(stamp, second + 10**9)
+    assert digests._settled(stamp, second + 3 * 10**9)
+    assert digests._settled(stamp._replace(changed_ns=second + 1), second + 10**8)

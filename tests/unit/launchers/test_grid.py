@@ -13,12 +13,11 @@ from fixtures.runs import SETTINGS, call, ship_toy_start
 from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.core.errors import ConfigError, PolicyError
-from lmrl_bench.launchers import grid, local
+from lmrl_bench.launchers import LAUNCHERS, local
+from lmrl_bench.launchers.base import Result, perform
 from lmrl_bench.launchers.grid import run_grid
-from lmrl_bench.launchers.local import JobResult
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.models import names
-from lmrl_bench.planning import initial_policy
 from lmrl_bench.planning.cells import plan
 from lmrl_bench.records.store import read_record
 from lmrl_bench.runs import execute
@@ -61,24 +60,27 @@ def in_process(monkeypatch):
 
     Returns what was begun, and a list of what is to be lost with its process: `"<function> <cell>"`.
     """
-    begun = []
+    begun, dying = [], []
 
-    def run_jobs(work, jobs, *, workers, on_event, stop=None, forked=False):
-        grid._worker_task.cache_clear()  # each call has workers of its own
-        for index, job in enumerate(jobs):
-            if stop is not None and stop.requested:
-                return
-            begun.append(f"{work.__name__} {job.name}")
-            if begun[-1] in dying:
-                yield JobResult(index, error="the worker process died with exit code 9", died=True)
-                continue
-            try:
-                yield JobResult(index, value=work(job, on_event))
-            except Exception as error:
-                yield JobResult(index, error=f"{type(error).__name__}: {error}")
+    class InProcess:
+        """A launcher in this process."""
 
-    dying = []
-    monkeypatch.setattr(grid, "run_jobs", run_jobs)
+        stopped = False
+
+        def submit(self, jobs, progress):
+            for index, job in enumerate(jobs):
+                job = pickle.loads(pickle.dumps(job))  # as a worker gets it
+                begun.append(f"{type(job).__name__} {job.name}")
+                if begun[-1] in dying:
+                    error = "the worker process died with exit code 9"
+                    yield Result(index, error=error, died=True)
+                    continue
+                try:
+                    yield Result(index, value=perform(job, progress))
+                except Exception as error:
+                    yield Result(index, error=f"{type(error).__name__}: {error}")
+
+    monkeypatch.setitem(LAUNCHERS._objects, "local", lambda _workers: InProcess())
     return begun, dying
 
 
@@ -160,7 +162,7 @@ def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
     world, board, in_process
 ):
     path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2])
-    in_process[1].append("_run_cell toy/good/0")
+    in_process[1].append("RunPlan toy/good/0")
     cell(world, "good", 1).parent.mkdir(parents=True)
     cell(world, "good", 1).write_text("a file")
     notes = []
@@ -191,7 +193,7 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
         raise PolicyError("planted")
 
     monkeypatch.setattr(execute, "open_session", refused)
-    in_process[1].append("_run_cell toy/good/0")
+    in_process[1].append("RunPlan toy/good/0")
     again = call(capsys, "leaderboard", "run", path, "--rerun", "all")
     assert again.code == 1
     assert "failed: toy/good/0: the worker process died with exit code 9" in again.err
@@ -266,10 +268,10 @@ def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_
     path = board(
         entries=[{"label": "good", "algorithm": "none"}], config={"policy": {"start": "supervised"}}
     )
-    in_process[1].append("_prepare toy/good/0")
+    in_process[1].append("Recipe toy")
     notes = []
     run_grid(plan(load_board(path), world.root / "results"), workers=1, progress=notes.append)
-    assert [name.split()[0] for name in in_process[0]] == ["_prepare", "_run_cell", "_run_cell"]
+    assert [name.split()[0] for name in in_process[0]] == ["Recipe", "RunPlan", "RunPlan"]
     assert any("no supervised start" in event.text for event in notes if event.kind == "note")
     assert "train it once" in read_record(cell(world, "good", 1)).error.message
 
@@ -291,9 +293,9 @@ def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(world, 
         jobs = plan(load_board(path), world.root / "results")
         outcome = run_grid(jobs, workers=1, progress=events.append)
         assert set(outcome.statuses.values()) == {"completed"}
-        assert sum(name.startswith("_prepare") for name in in_process[0]) == expected
+        assert sum(name.startswith("Recipe") for name in in_process[0]) == expected
         if expected:  # nothing is left to do, so a start that is gone is not trained again
-            shutil.rmtree(world.root / "cache" / "starts")
+            shutil.rmtree(world.root / "cache" / "artifacts")
     one, two = (read_record(cell(world, row, 0)).policy for row in ("one", "two"))
     assert one.model == two.model == "model"
     assert one.base_weights_sha256 != two.base_weights_sha256
@@ -304,14 +306,13 @@ def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(world, 
 def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
     world, board, in_process, capsys, monkeypatch
 ):
-    monkeypatch.setattr(initial_policy, "SHIPPED", world.root / "shipped")
     monkeypatch.setattr(names, "SHIPPED", world.root / "shipped")
     shipped = toy_model_folder(world.root / "shipped" / "tiny")
     world.edit_task(policies={"default": "tiny"})
     facts = ship_toy_start(world, shipped.parent / "tiny--toy")
     path = board(entries=[{"label": "good", "algorithm": "none"}], config={})
     assert call(capsys, "leaderboard", "run", path).code == 0
-    assert not any(name.startswith("_prepare") for name in in_process[0])
+    assert not any(name.startswith("Recipe") for name in in_process[0])
     before = (cell(world, "good", 0) / "record.json").read_bytes()
     tiny_causal("gpt2", seed=7).save_pretrained(shipped)
     for command in (["leaderboard", "run", path], ["leaderboard", "build", path]):
@@ -337,7 +338,7 @@ def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys)
 @pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("cuda", False)])
 def test_workers_are_forked_unless_a_cell_uses_a_gpu(world, board, monkeypatch, device, expected):
     seen = []
-    monkeypatch.setattr(grid, "run_jobs", lambda *_, forked, **__: seen.append(forked) or [])
+    monkeypatch.setattr(local, "run_jobs", lambda *_, forked, **__: seen.append(forked) or [])
     cells = plan(
         load_board(board()), world.root / "results", overrides=[f"runtime.device={device}"]
     )
@@ -352,8 +353,7 @@ def test_real_workers(world, board, monkeypatch):
     """
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda _name: context)
-    for work in (grid._prepare, grid._run_cell):
-        assert pickle.loads(pickle.dumps(work)) is work
+    assert pickle.loads(pickle.dumps(perform)) is perform
     path = board(seeds=[0])
     events = []
     outcome = run_grid(

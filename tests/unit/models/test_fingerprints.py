@@ -2,16 +2,17 @@
 
 import json
 import shutil
+import time
 
 import pytest
 import torch
 from fixtures.checkpoints import edit, write
 from safetensors.torch import load_file, save_file
 
+from lmrl_bench.core import digests
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.core.paths import PACKAGE
 from lmrl_bench.downloads import asset_path
-from lmrl_bench.models import fingerprints
 from lmrl_bench.models.fingerprints import model_digests, model_identity
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -163,22 +164,22 @@ def test_an_adapter_counts_with_its_base(tmp_path):
         model_digests(str(place))
     (place / "model.safetensors").unlink()
     shutil.copy(place / "adapter_config.json", tmp_path / "base")
-    with pytest.raises(PolicyError, match="is an adapter itself"):
+    with pytest.raises(PolicyError, match="is itself an adapter"):
         model_digests(str(place))
 
 
 def test_a_file_is_hashed_once_while_it_stays_as_it_is(tmp_path, monkeypatch):
     folder = write(tmp_path / "model")
+    time.sleep(0.1)  # a file that was written in the last tick of the clock is not remembered
     hashed = []
-    own = fingerprints.file_sha256
-    monkeypatch.setattr(
-        fingerprints, "file_sha256", lambda file: hashed.append(file.name) or own(file)
-    )
+    own = digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda file: hashed.append(file.name) or own(file))
     first = facts(folder)
     count = len(hashed)
     assert facts(folder) == first
     assert len(hashed) == count
     edit(folder / "config.json", note="another")
+    time.sleep(0.1)
     assert facts(folder) != first
     assert hashed[count:] == ["config.json"]
 

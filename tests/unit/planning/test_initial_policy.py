@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from fixtures.runs import ship_toy_start
+from fixtures.runs import initial_policy, planned, sft_folder, ship_toy_start, trained_policy
 from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench import run
@@ -16,22 +16,20 @@ from lmrl_bench.config.run import PolicyConfig
 from lmrl_bench.core.errors import ConfigError, PolicyError, RecordError
 from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import model_digests
-from lmrl_bench.planning import initial_policy
-from lmrl_bench.planning.initial_policy import (
-    expected_run,
-    find_start,
-    supervised_config,
-    trained_start,
-    why_not_shipped,
-)
+from lmrl_bench.planning.initial_policy import sft_config
+from lmrl_bench.planning.plan import plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.pretraining.starts import ship_start
 from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.records.seal import seal_path, write_seal
-from lmrl_bench.runs.execute import ensure_start
 from lmrl_bench.tasks.catalog import load_task
 
 POLICY = PolicyConfig()
+
+
+def passed_over(task, policy):
+    """Why a shipped policy is not used."""
+    return planned(task, policy).initial.recipe.source.passed_over
 
 
 @pytest.fixture
@@ -48,8 +46,8 @@ def quick(world):
 def test_a_start_is_trained_once_and_reused(quick):
     events = []
     with pytest.raises(PolicyError, match=r"no supervised policy.*--algorithm ppo"):
-        find_start(quick.task, POLICY)
-    first = ensure_start(quick.task, POLICY, events.append)
+        initial_policy(quick.task, POLICY)
+    first = trained_policy(quick.task, POLICY, events.append)
     said = next(event.text for event in events if event.kind == "note")
     for part in (
         "2 steps of 6 samples",
@@ -58,14 +56,14 @@ def test_a_start_is_trained_once_and_reused(quick):
         "--set policy.start=base",
     ):
         assert part in said
-    assert str(trained_start(quick.task, POLICY).parent) in said
+    assert str(sft_folder(quick.task, POLICY).parent) in said
     steps = [event for event in events if event.text.startswith("step ")]
     assert [(event.text, event.done) for event in steps] == [("step 1/2", 0.5), ("step 2/2", 1.0)]
     assert first.kind == "supervised"
     assert first.model == str(quick.model)
-    assert first.location == str(trained_start(quick.task, POLICY))
+    assert first.location == str(sft_folder(quick.task, POLICY))
     n_events = len(events)
-    assert ensure_start(quick.task, POLICY, events.append) == first
+    assert trained_policy(quick.task, POLICY, events.append) == first
     assert len(events) == n_events
 
     given = quick.given(policy={"start": "supervised"}, algorithm={"name": "none"})
@@ -79,22 +77,22 @@ def test_a_start_is_trained_once_and_reused(quick):
 
 
 def test_the_trained_start_is_named_by_everything_that_defines_it(quick):
-    names = [trained_start(quick.task, POLICY)]
+    names = [sft_folder(quick.task, POLICY)]
     # A start is the same for runs that differ elsewhere.
-    assert trained_start(quick.task, PolicyConfig(value_trunk="separate")) in names
-    names.append(trained_start(quick.task, PolicyConfig(model="nano-causal")))
-    names.append(trained_start(quick.task, PolicyConfig(revision="abc")))
+    assert sft_folder(quick.task, PolicyConfig(value_trunk="separate")) in names
+    names.append(sft_folder(quick.task, PolicyConfig(model="nano-causal")))
+    names.append(sft_folder(quick.task, PolicyConfig(revision="abc")))
     (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
-    names.append(trained_start(quick.task, POLICY))
+    names.append(sft_folder(quick.task, POLICY))
     quick.edit_task(version=2, metrics={"held_out": [{"name": "ter"}]})
-    assert trained_start(quick.task, POLICY) in names  # what learning does not read
+    assert sft_folder(quick.task, POLICY) in names  # what learning does not read
     quick.edit_task(response={"max_tokens": 5})
-    names.append(trained_start(quick.task, POLICY))
+    names.append(sft_folder(quick.task, POLICY))
     tiny_causal("gpt2", seed=7).save_pretrained(quick.model)
-    names.append(trained_start(quick.task, POLICY))
+    names.append(sft_folder(quick.task, POLICY))
     tokenizer = quick.model / "tokenizer_config.json"
     tokenizer.write_text(tokenizer.read_text() + " ")
-    names.append(trained_start(quick.task, POLICY))
+    names.append(sft_folder(quick.task, POLICY))
     assert len(set(names)) == 7
 
 
@@ -107,15 +105,14 @@ def test_how_it_is_evaluated_and_computed_makes_no_other_start(quick):
         "{algorithm: {epochs: 2}, evaluation: {every: 9, batch_size: 3, test_samples: 2}}",
     ):
         settings.write_text(text)
-        names.append(trained_start(quick.task, POLICY))
+        names.append(sft_folder(quick.task, POLICY))
     assert len(set(names)) == 1
 
 
 @pytest.fixture
 def shipped(quick, monkeypatch):
     """A shipped base policy and its shipped supervised start."""
-    for module in (initial_policy, names):
-        monkeypatch.setattr(module, "SHIPPED", quick.root / "shipped")
+    monkeypatch.setattr(names, "SHIPPED", quick.root / "shipped")
     toy_model_folder(quick.root / "shipped" / "tiny")
     quick.edit_task(policies={"default": "tiny"})
     folder = quick.root / "shipped" / "tiny--toy"
@@ -124,30 +121,30 @@ def shipped(quick, monkeypatch):
 
 
 def test_a_shipped_start_counts_for_its_task_and_settings_only(quick, shipped):
-    found = find_start(quick.task, POLICY)
+    found = initial_policy(quick.task, POLICY)
     assert (found.location, found.kind) == (str(shipped), "supervised")
-    assert why_not_shipped(quick.task, POLICY) is None
+    assert passed_over(quick.task, POLICY) is None
     quick.edit_task(version=2, metrics={"held_out": [{"name": "ter"}]})
-    assert find_start(quick.task, POLICY).location == str(shipped)  # learning reads no metric
+    assert initial_policy(quick.task, POLICY).location == str(shipped)  # learning reads no metric
     quick.edit_task(response={"max_tokens": 5})
-    assert "other data, prompts or responses" in why_not_shipped(quick.task, POLICY)
+    assert "other data, prompts or responses" in passed_over(quick.task, POLICY)
     with pytest.raises(PolicyError, match="no supervised policy for 'tiny'"):
-        find_start(quick.task, POLICY)
+        initial_policy(quick.task, POLICY)
     ship_toy_start(quick, shipped)
-    assert find_start(quick.task, POLICY).location == str(shipped)
+    assert initial_policy(quick.task, POLICY).location == str(shipped)
     (quick.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 2}\n")
-    assert "other supervised settings" in why_not_shipped(quick.task, POLICY)
+    assert "other supervised settings" in passed_over(quick.task, POLICY)
     events = []
-    trained = ensure_start(quick.task, POLICY, events.append)
-    assert trained.location == str(trained_start(quick.task, POLICY))
+    trained = trained_policy(quick.task, POLICY, events.append)
+    assert trained.location == str(sft_folder(quick.task, POLICY))
     assert "other supervised settings (their digest differs); training one" in events[0].text
     (shipped / "training.json").unlink()
-    assert why_not_shipped(quick.task, POLICY) is None
+    assert passed_over(quick.task, POLICY) is None
 
 
 def test_a_shipped_start_of_other_weights_is_one_clear_error(quick, shipped):
     tiny_causal("gpt2", seed=7).save_pretrained(shipped.with_name("tiny"))
-    for find in (find_start, ensure_start):
+    for find in (initial_policy, trained_policy):
         with pytest.raises(PolicyError) as caught:
             find(quick.task, POLICY)
         assert str(caught.value).startswith(f"{shipped}: this supervised start was made from other")
@@ -161,17 +158,18 @@ def test_the_recipe_needs_no_torch_and_is_that_of_the_checked_configuration(quic
         "algorithm: {epochs: 1, learning_rate: 1, weight_decay: 0}\n"  # whole numbers are numbers
     )
     given = {"algorithm": {"name": "supervised"}}
-    assert supervised_config(quick.task, POLICY).digest() == resolve(quick.task, given).digest()
+    assert sft_config(quick.task, POLICY).digest() == resolve(quick.task, given).digest()
     code = (
-        "import sys; from lmrl_bench.config.run import PolicyConfig;"
-        "from lmrl_bench.planning.initial_policy import existing_start, trained_start;"
+        "import sys; from lmrl_bench.planning.plan import plan_run;"
+        "from lmrl_bench.planning.resolve import resolve_unchecked;"
         "from lmrl_bench.tasks.catalog import load_task; task = load_task('toy');"
-        "assert existing_start(task, PolicyConfig()) is None;"
-        "print(trained_start(task, PolicyConfig()));"
+        "plan = plan_run(task, resolve_unchecked(task, {'algorithm': {'name': 'none'}}));"
+        "assert plan.initial.state == 'to be trained';"
+        "print(plan.initial.recipe.folder);"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.strip() == str(trained_start(quick.task, POLICY)), done.stderr
+    assert done.stdout.strip() == str(sft_folder(quick.task, POLICY).parent), done.stderr
 
 
 def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
@@ -184,7 +182,7 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
     given = quick.given(policy={"start": "supervised"}, budget={"tokens": 200})
     stopped = run("toy", "ppo", config=given, progress=stop)
     assert stopped.status == "interrupted"
-    start = trained_start(quick.task, POLICY)
+    start = sft_folder(quick.task, POLICY)
     tiny_causal("gpt2", seed=7).save_pretrained(start)
     write_seal(start)
     with pytest.raises(RecordError, match=r"state\.pt: the checkpoint belongs to another run"):
@@ -200,8 +198,8 @@ def test_a_run_never_goes_on_from_another_start(quick, monkeypatch):
     "damage", ["flip", "missing", "added", "no record", "record", "digests", "last byte"]
 )
 def test_a_damaged_start_is_trained_again_and_not_used(quick, damage):
-    first = ensure_start(quick.task, POLICY)
-    policy = trained_start(quick.task, POLICY)
+    first = trained_policy(quick.task, POLICY)
+    policy = sft_folder(quick.task, POLICY)
     weights, record = policy / "model.safetensors", policy.parent / "record.json"
     if damage == "flip":
         content = bytearray(weights.read_bytes())
@@ -220,8 +218,8 @@ def test_a_damaged_start_is_trained_again_and_not_used(quick, damage):
     else:
         seal_path(policy).write_bytes(b"\xff")
     with pytest.raises(PolicyError, match="no supervised policy"):
-        find_start(quick.task, POLICY)
-    assert ensure_start(quick.task, POLICY) == first
+        initial_policy(quick.task, POLICY)
+    assert trained_policy(quick.task, POLICY) == first
 
 
 def test_a_start_that_cannot_be_trained_says_why(quick, monkeypatch):
@@ -229,7 +227,7 @@ def test_a_start_that_cannot_be_trained_says_why(quick, monkeypatch):
     with pytest.raises(
         PolicyError, match=r"supervised policy of 'toy' was not trained: .*division by zero"
     ):
-        ensure_start(quick.task, POLICY)
+        trained_policy(quick.task, POLICY)
 
 
 def test_a_start_whose_training_the_user_stopped(quick, monkeypatch):
@@ -243,9 +241,9 @@ def test_a_start_whose_training_the_user_stopped(quick, monkeypatch):
 
     monkeypatch.setattr(Trainer, "train", stopped)
     with pytest.raises(KeyboardInterrupt):
-        ensure_start(quick.task, POLICY)
+        trained_policy(quick.task, POLICY)
     monkeypatch.setattr(Trainer, "train", train)
-    assert ensure_start(quick.task, POLICY).kind == "supervised"
+    assert trained_policy(quick.task, POLICY).kind == "supervised"
 
 
 def test_supervised_learning_begins_at_the_base_model(quick):
@@ -269,14 +267,14 @@ def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
     assert record.policy.model == "tiny"
     shutil.rmtree(shipped)
     assert ship_start(folder, shipped.parent) == shipped
-    found = find_start(quick.task, POLICY)
+    found = initial_policy(quick.task, POLICY)
     assert found.location == str(shipped)
     again = run(
         "toy",
         "none",
         config=quick.given(policy={"start": "supervised"}, algorithm={"name": "none"}),
     )
-    assert again.policy.start_recipe_sha256 == found.recipe
+    assert again.policy.start_recipe_sha256 == found.recipe.fingerprint
     assert again.policy.weights_sha256 == found.digests.weights
     assert again.policy.base_weights_sha256 == record.policy.weights_sha256
     tiny_causal("gpt2", seed=7).save_pretrained(shipped.with_name("tiny"))
@@ -284,15 +282,13 @@ def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
         ship_start(folder, shipped.parent)
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(initial_policy.SHIPPED.glob("*--*")), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("folder", sorted(names.SHIPPED.glob("*--*")), ids=lambda path: path.name)
 def test_the_shipped_starts_fit_todays_tasks_settings_and_base_policies(folder):
     """If this fails, `quickstart` trains a start first: train it again and ship it."""
     model, _, task = folder.name.partition("--")
     policy = PolicyConfig(model=model)
-    assert why_not_shipped(load_task(task), policy) is None
-    assert find_start(load_task(task), policy).location == str(folder)
+    assert passed_over(load_task(task), policy) is None
+    assert initial_policy(load_task(task), policy).location == str(folder)
 
 
 def test_what_a_board_expects_of_a_start(quick, shipped):
@@ -300,14 +296,14 @@ def test_what_a_board_expects_of_a_start(quick, shipped):
 
     def expected(**policy):
         config = resolve(quick.task, {"algorithm": {"name": "none"}, "policy": policy})
-        return expected_run(quick.task, config).start
+        return plan_run(quick.task, config).expected.start
 
-    found = find_start(quick.task, POLICY)
+    found = initial_policy(quick.task, POLICY)
     base = model_digests("tiny")
     assert expected() == ExpectedStart(
-        found.digests.weights, found.digests.tokenizer, base.weights, found.recipe
+        found.digests.weights, found.digests.tokenizer, base.weights, found.recipe.fingerprint
     )
     assert expected(start="base") == ExpectedStart(base.weights, base.tokenizer, base.weights)
     assert expected(model="nobody/knows") == expected(model="minilm") == ExpectedStart()
     shutil.rmtree(shipped)
-    assert expected() == ExpectedStart(base_weights=base.weights, recipe=found.recipe)
+    assert expected() == ExpectedStart(base_weights=base.weights, recipe=found.recipe.fingerprint)

@@ -7,7 +7,7 @@ import pytest
 from lmrl_bench.config.run import PolicyConfig, training_digest
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.planning.folders import own_folder, run_folder
-from lmrl_bench.planning.initial_policy import supervised_config
+from lmrl_bench.planning.initial_policy import sft_config
 from lmrl_bench.planning.resolve import resolve, settings_note, tuned_settings
 
 NO_TUNING = {"algorithm": {"name": "a2c"}}
@@ -157,9 +157,9 @@ def test_reward_transforms_are_the_tasks_unless_the_run_says_otherwise(world):
 
 
 def test_transforms_do_not_change_the_supervised_policy(world):
-    before = training_digest(supervised_config(world.task, PolicyConfig()).scientific())
+    before = training_digest(sft_config(world.task, PolicyConfig()).scientific())
     world.edit_task(reward={"transforms": [SHIFT]})
-    assert training_digest(supervised_config(world.task, PolicyConfig()).scientific()) == before
+    assert training_digest(sft_config(world.task, PolicyConfig()).scientific()) == before
 
 
 def test_a_wrong_transform_is_named_with_its_place(world):

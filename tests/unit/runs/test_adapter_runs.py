@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fixtures.runs import sft_folder, trained_policy
 from fixtures.toy import tiny_seq2seq, toy_tokenizer
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lmrl_bench import run
 from lmrl_bench.config.run import AdapterConfig, PolicyConfig
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.planning.initial_policy import trained_start
 from lmrl_bench.records.store import read_record
-from lmrl_bench.runs.execute import ensure_start
 
 pytest.importorskip("peft")
 
@@ -97,9 +96,9 @@ def test_the_supervised_start_learns_with_the_same_adapter(adapted):
         "evaluation: {validation_samples: 2, test_samples: 2, greedy: false}\n"
     )
     plain, adapter = PolicyConfig(), PolicyConfig(adapter=AdapterConfig(rank=2, alpha=4))
-    assert trained_start(adapted.task, plain) != trained_start(adapted.task, adapter)
+    assert sft_folder(adapted.task, plain) != sft_folder(adapted.task, adapter)
     events = []
-    start = ensure_start(adapted.task, adapter, events.append)
+    start = trained_policy(adapted.task, adapter, events.append)
     assert any("with a LoRA adapter of rank 2" in event.text for event in events)
     record = read_record(Path(start.location).parent)
     assert record.config["policy"]["adapter"]["rank"] == 2

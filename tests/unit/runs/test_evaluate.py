@@ -9,6 +9,7 @@ from fixtures.toy import ToyReward
 from lmrl_bench import run
 from lmrl_bench.envs.core import EpisodeCore
 from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.planning.plan import plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.store import read_curves
 from lmrl_bench.runs.session import open_session
@@ -37,7 +38,9 @@ def test_evaluating_changes_no_training_number(world, algorithm):
 
 @pytest.fixture
 def session(world):
-    return lambda **changes: open_session(resolve(world.task, world.given(**changes)), world.task)
+    return lambda **changes: open_session(
+        plan_run(world.task, resolve(world.task, world.given(**changes)))
+    )
 
 
 def test_an_evaluation_repeats_and_does_not_depend_on_its_batches(session):

@@ -13,6 +13,7 @@ from fixtures.toy import tiny_causal
 from lmrl_bench import run
 from lmrl_bench.core.errors import DivergedError, PolicyError, RecordError
 from lmrl_bench.envs.core import EpisodeCore
+from lmrl_bench.planning.plan import RerunPolicy, plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.provenance import collect
 from lmrl_bench.records.store import check_files, read_curves, read_record, read_samples
@@ -385,7 +386,7 @@ def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_
     assert failed.error.message == "file.json: cannot be read"
     assert "OSError: file.json: cannot be read" in failed.error.traceback
     config = resolve(world.task, world.given("early", algorithm={"name": "none"}))
-    early = write_failure(config, PolicyError(f"'{secret}/model' is broken"))
+    early = write_failure(plan_run(world.task, config), PolicyError(f"'{secret}/model' is broken"))
     assert early.error.message == "'model' is broken"
     for name in ("out", "failed", "early"):
         found = published(world.root / name)
@@ -416,12 +417,16 @@ def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, mo
 
         monkeypatch.setattr(Trainer, "test", fails)
         config = resolve(world.task, world.given(status))
-        assert execute(config, world.task).status == status
-        kept = execute(config, world.task, retry_failed=False)
+
+        def again(rerun, config=config):
+            return execute(plan_run(world.task, config, rerun=rerun))
+
+        assert again(RerunPolicy.FAILED).status == status
+        kept = again(RerunPolicy.NONE)
         assert (kept.status, len(calls)) == (status, 1)
-        execute(config, world.task)
+        again(RerunPolicy.FAILED)
         assert len(calls) == (1 if status == "diverged" else 2)
-        execute(config, world.task, fresh=True)
+        again(RerunPolicy.ALL)
         assert len(calls) == (2 if status == "diverged" else 3)
         kept_checkpoint = (world.root / status / "checkpoint").exists()
         assert kept_checkpoint == (status == "failed")
@@ -432,8 +437,9 @@ def test_stale_records_are_replaced_only_if_asked(world):
     world.edit_task(version=2)
     config = resolve(world.task, world.given(algorithm={"name": "none"}))
     with pytest.raises(RecordError, match=r"task\.version is 1 in the record, 2 today"):
-        execute(config, world.task)
-    assert execute(config, world.task, replace_stale=True).task.version == 2
+        execute(plan_run(world.task, config))
+    again = execute(plan_run(world.task, config, rerun=RerunPolicy.STALE))
+    assert again.task.version == 2
 
 
 def test_illegal_ends_are_counted_in_the_record_over_all_sittings(world, monkeypatch):

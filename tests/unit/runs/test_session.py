@@ -6,13 +6,16 @@ import pytest
 from fixtures.toy import tiny_causal
 
 from lmrl_bench.core.errors import ConfigError, DataError
+from lmrl_bench.planning.plan import plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.runs.session import open_session
 
 
 @pytest.fixture
 def session(world):
-    return lambda **changes: open_session(resolve(world.task, world.given(**changes)), world.task)
+    return lambda **changes: open_session(
+        plan_run(world.task, resolve(world.task, world.given(**changes)))
+    )
 
 
 def split_of(sample_id):
@@ -47,10 +50,10 @@ def test_what_is_evaluated_is_the_split_that_was_asked_for(session, world, split
 
 
 def test_the_digests_of_the_start_follow_its_files(session, world):
-    before = session().start.digests
-    assert session().start.digests == before
+    before = session().plan.initial.digests
+    assert session().plan.initial.digests == before
     tiny_causal("gpt2", seed=7).save_pretrained(world.model)
-    after = session().start.digests
+    after = session().plan.initial.digests
     assert after.weights != before.weights
     assert after.tokenizer == before.tokenizer
 

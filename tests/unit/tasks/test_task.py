@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from helpers_tasks import SPLITS, definition, file_of, rows, small_task, write_task
 
+from lmrl_bench.core import digests
+from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.core.errors import ConfigError, DataError, TaskError
-from lmrl_bench.tasks import files
 from lmrl_bench.tasks.task import Task
 
 
@@ -76,7 +78,7 @@ def test_wrong_digest_names_file_expected_found_and_remedy(tmp_path):
     path = folder / "data" / "train.jsonl.gz"
     expected = Task(folder).spec.data.train.sha256
     path.write_bytes(path.read_bytes() + b"x")
-    found = files.file_digest(path)
+    found = file_sha256(path)
     pattern = rf"train\.jsonl\.gz: sha256 is {found}, expected {expected}.*git checkout"
     with pytest.raises(DataError, match=pattern):
         Task(folder).samples("train")
@@ -84,8 +86,9 @@ def test_wrong_digest_names_file_expected_found_and_remedy(tmp_path):
 
 def test_the_digest_is_computed_once(tmp_path, monkeypatch):
     task = small_task(tmp_path)
+    time.sleep(0.1)  # a file that was written in the last tick of the clock is not remembered
     task.samples("train")
-    monkeypatch.setattr(files, "file_sha256", lambda path: pytest.fail("computed again"))
+    monkeypatch.setattr(digests, "file_sha256", lambda path: pytest.fail("computed again"))
     assert Task(task.folder).samples("train")
 
 

@@ -13,11 +13,11 @@ from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.search import Around, OneOf
 from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.launchers import grid
-from lmrl_bench.launchers.local import JobResult
+from lmrl_bench.launchers import LAUNCHERS
+from lmrl_bench.launchers.base import Result, perform
 from lmrl_bench.leaderboards.spec import load_board
 from lmrl_bench.planning.cells import plan
-from lmrl_bench.planning.plan import Rerun
+from lmrl_bench.planning.plan import RerunPolicy
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.planning.tuned_settings import tuning_facts
 from lmrl_bench.planning.tuning_protocol import require_declared, undeclared
@@ -73,24 +73,26 @@ def in_process(monkeypatch):
     """Runs jobs here; returns the names of those that were begun, and a switch that kills after so many."""
     begun, switch = [], {"kill_after": math.inf}
 
-    def run_jobs(work, jobs, *, workers, on_event, stop=None, forked=False):
-        grid._worker_task.cache_clear()
-        for index, job in enumerate(jobs):
-            if len(begun) >= switch["kill_after"]:
-                raise KilledError
-            begun.append(job.name)
-            try:
-                yield JobResult(index, value=work(job, on_event))
-            except Exception as error:
-                yield JobResult(index, error=f"{type(error).__name__}: {error}")
+    class InProcess:
+        stopped = False
 
-    monkeypatch.setattr(grid, "run_jobs", run_jobs)
+        def submit(self, jobs, progress):
+            for index, job in enumerate(jobs):
+                if len(begun) >= switch["kill_after"]:
+                    raise KilledError
+                begun.append(job.name)
+                try:
+                    yield Result(index, value=perform(job, progress))
+                except Exception as error:
+                    yield Result(index, error=f"{type(error).__name__}: {error}")
+
+    monkeypatch.setitem(LAUNCHERS._objects, "local", lambda _workers: InProcess())
     return begun, switch
 
 
 def tuned(path, out, **changes):
     plan = plan_tuning(load_board(path), **changes)
-    assert tune(plan, out, workers=1, rerun=Rerun())
+    assert tune(plan, out, workers=1, rerun=RerunPolicy.NONE)
     return {study.name: study for study in plan.studies}
 
 
