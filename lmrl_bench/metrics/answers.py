@@ -17,8 +17,7 @@ import numpy as np
 
 from lmrl_bench.core.digests import canonical_json
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch, check_references
 from lmrl_bench.metrics.normalizing import Normalize, Step, normalized, steps_of
 
 if TYPE_CHECKING:

@@ -1,15 +1,17 @@
-"""Interface of metrics: texts in, numbers out, independent of policies and tokens."""
+"""Interface of metrics and their input checks: texts in, numbers out, independent of tokens."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmrl_bench.core.errors import MetricError
 from lmrl_bench.core.strict_json import Fact
 
 if TYPE_CHECKING:
@@ -81,3 +83,36 @@ class Metric(ABC):
         from lmrl_bench.metrics.as_evaluate import to_evaluate
 
         return to_evaluate(self)
+
+
+def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) -> None:
+    """Rejects batches that cannot be scored.
+
+    Raises:
+        MetricError: The lengths differ, or there is nothing to score.
+    """
+    if len(responses) != len(samples):
+        raise MetricError(
+            f"metric '{name}': {len(responses)} responses for {len(samples)} samples; "
+            "give one response for each"
+        )
+    if not responses:
+        raise MetricError(f"metric '{name}': no completions to score")
+
+
+def check_references(name: str, samples: Sequence[Sample]) -> None:
+    """Rejects samples without a usable reference.
+
+    Raises:
+        MetricError: A sample has no reference, or an empty one.
+    """
+    references = [sample.references for sample in samples]
+    # The fast check covers the usual case: rewards score every batch of every rollout.
+    if all(references) and all(map(str.strip, chain.from_iterable(references))):
+        return
+    for sample in samples:
+        if not sample.references or not all(text.strip() for text in sample.references):
+            raise MetricError(
+                f"metric '{name}': sample '{sample.id}' has no reference or an empty one; "
+                "fix or remove its row in the task's data"
+            )

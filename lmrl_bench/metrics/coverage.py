@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch
 from lmrl_bench.metrics.diversity import words
-from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoizedStemmer
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -77,7 +76,7 @@ class ConceptCoverage(Metric):
 
     @staticmethod
     def _share(response: str, concepts: Sequence[str]) -> float:
-        stems = {MemoisedStemmer.stem(word) for word in words(response)}
+        stems = {MemoizedStemmer.stem(word) for word in words(response)}
         return float(
-            np.mean([MemoisedStemmer.stem(concept.lower()) in stems for concept in concepts])
+            np.mean([MemoizedStemmer.stem(concept.lower()) in stems for concept in concepts])
         )

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample

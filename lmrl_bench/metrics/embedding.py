@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch, check_references
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,7 @@ import numpy as np
 from lmrl_bench.core.digests import canonical_json, file_sha256
 from lmrl_bench.core.errors import MetricError, nearest
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch, check_references
 from lmrl_bench.metrics.foreign import border
 from lmrl_bench.metrics.values import as_number, per_response
 

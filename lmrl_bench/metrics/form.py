@@ -16,8 +16,7 @@ import regex
 from lmrl_bench.core.digests import canonical_json
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.core.strict_json import unique_keys
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch
 from lmrl_bench.metrics.plain import (
     Declared,
     F,

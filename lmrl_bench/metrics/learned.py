@@ -18,8 +18,7 @@ import numpy as np
 
 from lmrl_bench.core.errors import MetricError, nearest
 from lmrl_bench.downloads import asset_path, catalog
-from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch
 from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model

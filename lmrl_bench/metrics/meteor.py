@@ -18,9 +18,8 @@ from nltk.tokenize import wordpunct_tokenize
 from nltk.translate.meteor_score import meteor_score
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+from lmrl_bench.metrics.base import Metric, MetricResult, check_batch, check_references
+from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoizedStemmer
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -88,7 +87,7 @@ class MeteorExactStem(Metric):
             meteor_score(
                 [wordpunct_tokenize(text) for text in references],
                 wordpunct_tokenize(response),
-                stemmer=MemoisedStemmer,
+                stemmer=MemoizedStemmer,
                 wordnet=_NoSynonyms,
                 **self._parameters,
             )

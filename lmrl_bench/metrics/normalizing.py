@@ -1,4 +1,4 @@
-"""Text normalization before answers are compared, and the cached stemmer."""
+"""Text normalization before answers are compared."""
 
 from __future__ import annotations
 

@@ -24,8 +24,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
 
 from lmrl_bench.core.errors import MetricError
-from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch, check_references
 from lmrl_bench.speedups import speedups_on
 from lmrl_bench.speedups.lines import Characters, Integers, Tokens
 from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from rouge_score import tokenize
 
-from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
-from lmrl_bench.metrics.checks import check_batch, check_references
-from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoisedStemmer
+from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch, check_references
+from lmrl_bench.metrics.stemming import STEMMER_SIGNATURE, MemoizedStemmer
 from lmrl_bench.speedups import speedups_on
 from lmrl_bench.speedups.lines import Integers, Pairs, Tokens, sizes
 from lmrl_bench.speedups.ngrams import ngram_totals, shared_ngrams
@@ -150,7 +149,7 @@ def _words(word: str) -> list[Any]:
 
 
 def _stems(word: str) -> list[Any]:
-    tokens: list[Any] = tokenize.tokenize(word, MemoisedStemmer)
+    tokens: list[Any] = tokenize.tokenize(word, MemoizedStemmer)
     return tokens
 
 

@@ -11,7 +11,7 @@ STEMMER_SIGNATURE = f"porter-nltk-{version('nltk')}"
 _PORTER = PorterStemmer()
 
 
-class MemoisedStemmer:
+class MemoizedStemmer:
     """nltk's `PorterStemmer` with a bounded cache; usable wherever nltk takes a stemmer."""
 
     @staticmethod

@@ -310,7 +310,7 @@ SEAL = "content_sha256"
 class AlgorithmTraits(_Strict):
     """Properties of an algorithm that leaderboards depend on, whoever wrote it.
 
-    They judge by these traits, never by an algorithm's name, so that plug-ins are judged right.
+    Leaderboards judge by these traits, never by an algorithm's name.
     """
 
     trains: bool = Field(
