@@ -132,7 +132,7 @@ def test_a_value_head_of_another_library_is_not_dropped(tmp_path):
     folder = str(write(tmp_path / "trl"))
     change(folder, **{"v_head.summary.weight": torch.ones(1, 32)})
     with pytest.raises(
-        PolicyError, match=r"1 weights that LlamaForCausalLM does not take.*v_head\.summary"
+        PolicyError, match=r"1 weights that LlamaForCausalLM does not use.*v_head\.summary"
     ):
         LanguageModelPolicy.load(folder, **LIMITS)
 

@@ -193,7 +193,7 @@ def test_parquet_that_would_be_read_wrong(tmp_path):
     )
     pyarrow.parquet.write_table(twice, path)
     with pytest.raises(
-        DataError, match=r"rows\.parquet: cannot be read as Parquet \(the column 'a' is"
+        DataError, match=r"rows\.parquet: cannot be read as Parquet \(the column 'a' occurs"
     ):
         list(read_parquet(path))
     offsets, values = pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")
