@@ -1,8 +1,11 @@
-"""The algorithms by name; importing this package loads no torch. See README.md for how to add one."""
+"""The algorithms by name; importing this package loads no torch. See README.md for how to add one.
+
+`from lmrl_bench.algorithms import PPO` imports the class, and torch with it, only then.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.core.registry import Registry
 
@@ -13,6 +16,7 @@ ALGORITHMS: Registry[type[Algorithm]] = Registry(
     "algorithm",
     {
         "a2c": "lmrl_bench.algorithms.a2c:A2C",
+        "best-of-n": "lmrl_bench.algorithms.best_of_n:BestOfN",
         "cispo": "lmrl_bench.algorithms.cispo:CISPO",
         "dapo": "lmrl_bench.algorithms.dapo:DAPO",
         "dr-grpo": "lmrl_bench.algorithms.dr_grpo:DrGRPO",
@@ -31,3 +35,17 @@ ALGORITHMS: Registry[type[Algorithm]] = Registry(
     },
     group="lmrl_bench.algorithms",
 )
+
+_CLASSES = {ALGORITHMS.class_name(name): name for name in ALGORITHMS.builtin()}
+
+__all__ = ["ALGORITHMS", *sorted(_CLASSES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _CLASSES:
+        return ALGORITHMS.get(_CLASSES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -182,6 +182,7 @@ class Algorithm(Protocol):
         filters_tokens: trait: it acts through a token filter, and is evaluated without it too.
         summary: one line for lists.
         token_filter: the filter that belongs to the trained policy (NLPO), to be evaluated with and without; else None.
+        candidates: completions per prompt in evaluations, of which the reward picks the best; 1 but for `best-of-n`.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
@@ -190,6 +191,7 @@ class Algorithm(Protocol):
     filters_tokens: ClassVar[bool]
     summary: ClassVar[str]
     token_filter: TopPMask | None
+    candidates: int
 
     def __init__(
         self,

@@ -47,6 +47,7 @@ class NoLearning:
         self.policy = policy
         self.config = config
         self.token_filter: TopPMask | None = None
+        self.candidates = 1
 
     def learn(
         self,

@@ -103,6 +103,7 @@ class Supervised:
         self.policy.set_training_mode(False)
         self.config = config
         self.token_filter: TopPMask | None = None
+        self.candidates = 1
         self.step = 0
         self._seed = seed
         self._codec = core.codec

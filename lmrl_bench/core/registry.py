@@ -75,6 +75,14 @@ class Registry(Generic[T]):
             )
         return self._objects[name]
 
+    def builtin(self) -> list[str]:
+        """Returns the built-in names, sorted."""
+        return sorted(self._targets)
+
+    def class_name(self, name: str) -> str:
+        """Returns what a built-in name's object is called in its module, without importing it."""
+        return self._targets[name].partition(":")[2]
+
     def module(self, name: str) -> str | None:
         """Returns the module of a built-in name without importing it; None for other names."""
         target = self._targets.get(name)

@@ -22,6 +22,7 @@ from lmrl_bench.metrics.scoring import score
 from lmrl_bench.models.behaviour import Behaviour, TopPMask
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import MetricValue, SplitResults
+from lmrl_bench.rollouts.draws import Draw
 from lmrl_bench.rollouts.engine import RolloutEngine
 from lmrl_bench.tasks.spec import Split
 from lmrl_bench.tasks.task import Task
@@ -29,10 +30,15 @@ from lmrl_bench.tasks.task import Task
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The numbers of one split under one decoding, and the rows behind them (for samples.parquet)."""
+    """The numbers of one split under one decoding, and the rows behind them (for samples.parquet).
+
+    Attributes:
+        candidate_tokens: Tokens of all candidates where the reward picked the best of several; else 0.
+    """
 
     results: SplitResults
     rows: list[dict[str, Any]] = field(repr=False)
+    candidate_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Evaluator:
         greedy: bool = False,
         mask: TopPMask | None = None,
         primary_only: bool = False,
+        candidates: int = 1,
     ) -> Evaluation:
         """Evaluates the first `n` rows of a split.
 
@@ -70,19 +77,30 @@ class Evaluator:
             greedy: most probable tokens in place of the declared decoding.
             mask: NLPO's mask, for the policy that acts through it.
             primary_only: leave the other metrics out, which may cost more than the decoding.
+            candidates: completions per prompt, of which the one with the largest reward is evaluated (best-of-n);
+                with greedy decoding they would be equal, and there is one.
         """
         samples = self.task.samples(split)[:n]
         declared = self.sampling or self.task.spec.evaluation
         sampling = declared.model_copy(update={"greedy": True} if greedy else {})
-        prompts, completions, log_ratios = self._respond(split, samples, sampling, mask)
-        outcome = self._core(split).outcome(prompts, completions)
+        if sampling.greedy:
+            candidates = 1
+        draw, behaviour = self._draw(split, samples, sampling, mask, candidates)
+        spent = int(draw.completions.lengths.sum())
+        if candidates > 1:
+            draw = draw.select(_best(draw.outcome.totals, candidates))
+        prompts, completions, outcome = draw.prompts, draw.completions, draw.outcome
+        tokens = TokenBatch.of(prompts, completions)
+        reference = self.policy.score_reference(tokens, behaviour)
+        log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         spec = self.task.spec.metrics
         metrics = {
             component.key: score(self.task.metric(component.key), outcome.texts, samples)
             for component in ([spec.primary] if primary_only else spec.all())
         }
         results = _results(metrics, outcome, log_ratios, completions)
-        return Evaluation(results, _rows(prompts, completions, outcome, metrics))
+        rows = _rows(prompts, completions, outcome, metrics)
+        return Evaluation(results, rows, spent if candidates > 1 else 0)
 
     def _core(self, split: Split) -> EpisodeCore:
         """Returns what scores episodes of the split as training scores them; made once."""
@@ -90,24 +108,29 @@ class Evaluator:
             self._cores[split] = EpisodeCore(self.task, self.codec, split=split)
         return self._cores[split]
 
-    def _respond(
+    def _draw(
         self,
         split: Split,
         samples: Sequence[Sample],
         sampling: SamplingConfig,
         mask: TopPMask | None,
-    ) -> tuple[Prompts, Completions, torch.Tensor]:
-        """Returns the prompts, the responses and `(B,)` log-ratios to the reference policy, nats."""
+        candidates: int,
+    ) -> tuple[Draw, Behaviour]:
+        """Returns rewarded completions, `candidates` next to each other for each sample, and what drew them."""
         rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))
+        repeated = [sample for sample in samples for _ in range(candidates)]
         prompts, completions, behaviour = respond(
-            self.task, self.codec, self.policy, samples, sampling, rng,
+            self.task, self.codec, self.policy, repeated, sampling, rng,
             mask=mask, batch_size=self.batch_size,
         )  # fmt: skip
-        with torch.no_grad():
-            tokens = TokenBatch.of(prompts, completions)
-            reference = self.policy.score_reference(tokens, behaviour)
-        log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
-        return prompts, completions, log_ratios
+        outcome = self._core(split).outcome(prompts, completions)
+        return Draw(prompts, completions, outcome), behaviour
+
+
+def _best(rewards: torch.Tensor, candidates: int) -> torch.Tensor:
+    """Returns the indices `(B,)` of the first largest of each `candidates` rewards next to each other."""
+    best = rewards.view(-1, candidates).argmax(dim=1)
+    return torch.arange(len(best)) * candidates + best
 
 
 def respond(

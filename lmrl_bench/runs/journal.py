@@ -63,6 +63,7 @@ class Journal:
         self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
         self.earlier = {"wall_s": 0.0, "cpu_s": 0.0}
         self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimiser_steps": 0}
+        self.candidate_tokens = 0
         self.validated = -1
         self.torn_lines = 0
         self.fidelity = FidelityWatch()
@@ -182,6 +183,7 @@ class Journal:
         self.seconds["evaluate"] += seconds
         self.results[name] = evaluation.results
         self.samples[name] = evaluation.rows
+        self.candidate_tokens += evaluation.candidate_tokens
 
     def record(self, status: Status, error: BaseException | None, trace: str | None) -> RunRecord:
         """Writes the samples and returns the record (which the caller writes last).
@@ -197,6 +199,7 @@ class Journal:
             "references_truncated": session.codec.truncated_references,
             "early_eos": session.core.counters.early_eos,
             "control_tokens": session.core.counters.control_tokens,
+            "candidate_tokens": self.candidate_tokens,
             CHANGED: self.sittings_changed,
         }
         return RunRecord(

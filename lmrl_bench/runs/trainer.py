@@ -77,7 +77,10 @@ class Trainer:
             raise Interrupted(STOPPED)
         started = time.perf_counter()
         n = self.session.config.evaluation.test_samples
-        evaluation = self.session.evaluator("test", n, greedy=greedy, mask=mask)
+        candidates = self.session.algorithm.candidates
+        evaluation = self.session.evaluator(
+            "test", n, greedy=greedy, mask=mask, candidates=candidates
+        )
         self.journal.add_results(name, evaluation, time.perf_counter() - started)
 
     def _after_iteration(self, stats: IterationStats) -> None:
@@ -118,7 +121,11 @@ class Trainer:
         config = self.session.config.evaluation
         mask = self.session.algorithm.token_filter
         evaluation = self.session.evaluator(
-            "validation", config.validation_samples, mask=mask, primary_only=True
+            "validation",
+            config.validation_samples,
+            mask=mask,
+            primary_only=True,
+            candidates=self.session.algorithm.candidates,
         )
         seconds = time.perf_counter() - started
         self.journal.add_validation(iteration, tokens, evaluation.results, seconds)

@@ -78,7 +78,7 @@ def _counts(run: Run, line: TrainingPoint, step: Mapping[str, int]) -> Iterator[
     if not run.rolls_out:
         return
     asked = run.episodes_per_iteration
-    if asked is not None and step["episodes"] != asked:
+    if asked is not None and not asked <= step["episodes"] <= asked * run.sampling_rounds:
         yield f"{step['episodes']} episodes, where the configuration asks for {asked} in an iteration"
     largest = step["episodes"] * run.response.max_tokens
     if not step["episodes"] <= step["tokens"] <= largest:
@@ -108,7 +108,9 @@ def _rollout(run: Run, values: Mapping[str, float], step: Mapping[str, int]) -> 
         yield f"lacks {', '.join(missing)}"
         return
     episodes = step["episodes"]
-    if not equal(values["rollout/length"] * episodes, step["tokens"]):
+    # Where groups were dropped, the mean is over the episodes that stayed, and the total over all.
+    dropped = run.sampling_rounds > 1 and episodes != run.episodes_per_iteration
+    if not dropped and not equal(values["rollout/length"] * episodes, step["tokens"]):
         yield (
             f"rollout/length is {values['rollout/length']:.9g}, but {step['tokens']} tokens in {episodes} responses"
         )

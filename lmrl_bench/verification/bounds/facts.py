@@ -110,12 +110,15 @@ def _events(run: Run) -> Iterator[str]:
     samples = sum(info.rows for info in record.task.data.values())
     evaluated = run.asked("validation") * (len(run.validation) + 1)
     evaluated += run.asked("test") * len(run.decodings)
+    candidates = (run.config.algorithm.model_extra or {}).get("candidates", 0)
+    evaluated *= max(candidates, 1)
     responses = record.budget.episodes + evaluated
     most = {
         "prompts_truncated": (samples, "samples"),
         "references_truncated": (samples, "samples"),
         "early_eos": (responses, "responses"),
         "control_tokens": (responses * run.response.max_tokens, "tokens"),
+        "candidate_tokens": (candidates * run.asked("test") * run.response.max_tokens, "tokens"),
         CHANGED: (record.budget.iterations + 2, "sittings"),
     }
     unknown = sorted(set(record.events) - set(most))

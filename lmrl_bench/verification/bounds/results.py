@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.records.fidelity import exceeded
 from lmrl_bench.records.record import SplitResults
 from lmrl_bench.verification.bounds.run import Run, kl_problems, length_problems, within
@@ -19,6 +20,7 @@ def check(run: Run) -> Iterator[str]:
         yield f"results holds {sorted(run.record.results)}, the configuration asks for {sorted(wanted)}"
     for name, results in run.record.results.items():
         yield from _split(run, name, results)
+    yield from _traits(run)
     yield from _budget(run)
     yield from _fidelity(run)
 
@@ -47,6 +49,14 @@ def _split(run: Run, name: str, results: SplitResults) -> Iterator[str]:
     yield from kl_problems(
         what, results.kl_to_reference, results.n, run, greedy=greedy, at_start=not run.trains
     )
+
+
+def _traits(run: Run) -> Iterator[str]:
+    """Traits decide what is checked, so a record may not choose them."""
+    name = run.config.algorithm.name
+    known = traits_of(name)
+    if run.record.traits != known:
+        yield f"traits are {run.record.traits.model_dump()}, but {name} has {known.model_dump()}"
 
 
 def _budget(run: Run) -> Iterator[str]:

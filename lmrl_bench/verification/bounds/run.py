@@ -84,6 +84,12 @@ class Run:
         value = (self.config.algorithm.model_extra or {}).get("episodes_per_iteration")
         return value if self.rolls_out and type(value) is int and value > 0 else None
 
+    @property
+    def sampling_rounds(self) -> int:
+        """How often an iteration may draw its episodes (dynamic sampling); 1 for most algorithms."""
+        value = (self.config.algorithm.model_extra or {}).get("max_sampling_rounds")
+        return value if type(value) is int and value > 0 else 1
+
     @cached_property
     def decodings(self) -> list[str]:
         """The decodings of the test split that a run with this configuration has."""

@@ -1,0 +1,41 @@
+"""Best-of-n: no training; of n completions to each prompt, the one that the reward likes best is the answer.
+
+Used since Stiennon et al. 2020, "Learning to Summarize from Human Feedback" (arXiv 2009.01325), section 4.3, and Nakano
+et al. 2021, "WebGPT" (arXiv 2112.09332), section 3.3, as the control of RL: what does the reward buy without learning?
+
+    y* = argmax_i r(x, y_i),   y_1 … y_n ~ π(· | x)        the first of equals
+
+In evaluations under the task's decoding every prompt gets n completions and the best is scored by all metrics; greedy
+evaluations have one, as all n would be the same. The cost is tokens, which the record counts: `events.candidate_tokens`
+is what the evaluations of the test split generated. The choice is at most log n − (n − 1)/n
+nats per completion from the policy (Hilton and Gao 2022); `kl_to_reference` is that of the policy itself, 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from lmrl_bench.algorithms.interface import AlgorithmConfig
+from lmrl_bench.algorithms.none import NoLearning
+
+
+class BestOfNConfig(AlgorithmConfig):
+    """Settings of best-of-n."""
+
+    candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
+
+
+class BestOfN(NoLearning):
+    """Samples n completions per prompt in evaluations and keeps the best."""
+
+    config_class: ClassVar[type[AlgorithmConfig]] = BestOfNConfig
+    summary: ClassVar[str] = (
+        "best-of-n (arXiv 2009.01325): no training, the reward picks of n completions"
+    )
+    config: BestOfNConfig  # type: ignore[assignment]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.candidates = self.config.candidates
