@@ -37,11 +37,11 @@ def test_traits_are_those_of_the_classes():
         algorithm, traits = ALGORITHMS.get(name), traits_of(name)
         assert traits.model_dump() == class_traits(name), f"{name}: {REMEDY}"
         assert traits.filters_tokens == issubclass(algorithm, MaskedPPO)
-        assert traits.trains == (name != "none")
+        assert traits.trains == (name not in ("best-of-n", "none"))
         assert traits.spends_tokens == issubclass(algorithm, TextAlgorithm)
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT_IN if name != "none"])
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if traits_of(name).trains])
 def test_given_fields_lie_over_the_defaults(name):
     given = {"learning_rate": 1}
     given |= {} if name == "supervised" else {"kl": {"coefficient": 0, "horizon": 9}}
