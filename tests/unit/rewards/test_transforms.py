@@ -157,39 +157,40 @@ def test_what_does_not_fit_the_task_is_refused_before_training():
 
 
 def _collect(*transforms, **options):
+    """Returns an algorithm with declared transforms, and its first rollout."""
     algorithm = make_algorithm("reinforce", kl={"coefficient": 0.1}, **options)
-    algorithm.collector.core.transforms = transforms
+    algorithm.core.transforms = transforms
     return algorithm, algorithm.collect()
 
 
 def test_training_learns_from_transformed_scores_and_logs_both():
-    algorithm, raw = _collect()
-    before = algorithm.collector.rollout_stats
-    assert dict(before.transformed) == {}
-    algorithm, done = _collect(Affine(3.0), Affine(shift=-2.0))
-    stats = algorithm.collector.rollout_stats
-    torch.testing.assert_close(done.scores, raw.scores)  # the task's own
-    assert stats.score == before.score
+    _, raw = _collect()
+    assert dict(raw.stats.transformed) == {}
+    _, done = _collect(Affine(3.0), Affine(shift=-2.0))
+    stats, scores = done.stats, raw.episodes.scores
+    torch.testing.assert_close(done.episodes.scores, scores)  # the task's own
+    assert stats.score == raw.stats.score
     assert stats.transformed["affine"] == pytest.approx(3 * stats.score, rel=1e-6)
     assert stats.transformed["affine-2"] == pytest.approx(3 * stats.score - 2, rel=1e-6)
-    torch.testing.assert_close(done.rewards.sum(1) - raw.rewards.sum(1), 2 * raw.scores - 2)
-    assert stats.reward == pytest.approx(before.reward + 2 * before.score - 2, rel=1e-5)
+    paid = done.episodes.rewards.sum(1) - raw.episodes.rewards.sum(1)
+    torch.testing.assert_close(paid, 2 * scores - 2)
+    assert stats.reward == pytest.approx(raw.stats.reward + 2 * stats.score - 2, rel=1e-5)
 
 
 def test_groups_are_those_of_the_iteration():
     algorithm, done = _collect(ZScore(), group_size=4)
-    kl = algorithm.collector.rollout_stats
-    assert kl.transformed["z-score"] == pytest.approx(0.0, abs=1e-7)
-    again, _ = algorithm.collector.core.training_scores(done)
-    for group in done.group_ids.unique():
-        members = done.scores[done.group_ids == group].double().numpy()
+    assert done.stats.transformed["z-score"] == pytest.approx(0.0, abs=1e-7)
+    episodes = done.episodes
+    again, _ = algorithm.core.training_scores(episodes)
+    for group in episodes.group_ids.unique():
+        members = episodes.scores[episodes.group_ids == group].double().numpy()
         expected = (members - members.mean()) / (members.std() + 1e-4)
-        np.testing.assert_allclose(again[done.group_ids == group].numpy(), expected, rtol=1e-5)
+        np.testing.assert_allclose(again[episodes.group_ids == group].numpy(), expected, rtol=1e-5)
 
 
 def test_outcomes_are_never_transformed():
     algorithm, _ = _collect(Affine(shift=100.0))
-    core = algorithm.collector.core
+    core = algorithm.core
     prompts = core.sample_prompts(2)
     eos = torch.full((2, core.rules.max_tokens), core.codec.vocabulary.eos_id)
     outcome = core.outcome(prompts, core.completions(eos.numpy()))
