@@ -83,6 +83,7 @@ class SingleEpisodeEnv(gymnasium.Env[TokenObservation, Any]):
             ValueError: Unknown option or sample.
         """
         super().reset(seed=seed)
+        # As Gymnasium demands: a later reset without a seed continues the order.
         if seed is not None or not self._seeded:
             self.core.reseed(int(self.np_random.integers(2**63)) if seed is None else seed)
             self._seeded = True

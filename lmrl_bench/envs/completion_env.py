@@ -39,6 +39,7 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
         if mask is not None or probability is not None:
             return super().sample(mask, probability)
         rules = self.rules
+        # Below the cap, so that there is room for EOS.
         length = int(self.np_random.integers(rules.min_tokens, rules.max_tokens))
         vocabulary = rules.vocabulary
         response = np.full(rules.max_tokens, vocabulary.pad_id, dtype=np.int64)

@@ -220,6 +220,7 @@ class EpisodeCore:
             ValueError: An episode has no token, or is not exactly one of terminated and truncated.
         """
         _check_ends(completions)
+        # Decoded here once, never encoded again: `encode(decode(ids))` may differ from `ids`.
         batch = RewardBatch(
             samples=samples,
             responses=self.codec.decode(completions.ids, completions.mask),
@@ -309,12 +310,14 @@ class EpisodeCore:
         return self.__dict__ | {"_reward": None}
 
     def _epoch_order(self) -> IntegerArray:
+        # A stream of its own for each split and epoch: no other draw can shift the order.
         rng = generator(self._seed, "prompts", self.split, self._epoch)
         return rng.permutation(len(self.samples))
 
     def _prepared_reward(self) -> RewardFunction:
         if self._reward is None:
             reward = self.task.reward()
+            # Caches the references of the whole split, so it waits until something is scored.
             reward.prepare(self.samples)
             self._reward = reward
         return self._reward
@@ -330,6 +333,7 @@ class EpisodeCore:
 
 
 def _float32(values: NDArray[np.float64]) -> Tensor:
+    # The one rounding: training, evaluation and records all see these values.
     return torch.from_numpy(np.asarray(values, dtype=np.float32))
 
 
@@ -353,6 +357,7 @@ def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | No
             f"reward '{name}' gave token rewards of shape {tuple(given.shape)}, "
             f"expected ({n_rows}, T)"
         )
+    # A reward sees texts and lengths, not the batch's width: it may give fewer or more columns.
     width = min(n_columns, given.shape[1])
     wide = torch.zeros(mask.shape, dtype=torch.float32)
     wide[:, :width] = given[:, :width]

@@ -49,6 +49,7 @@ class PromptQueue:
         """Returns the row's next sample and the number of the draw."""
         if row in self._forced:
             return self._forced.pop(row), self._number()
+        # The turn is part of the key: a fast row may be an episode ahead of its group.
         key = (row // self._group_size, self._turns[row])
         self._turns[row] += 1
         sample, number, left = self._waiting.pop(key) if key in self._waiting else self._draw()

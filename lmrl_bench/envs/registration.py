@@ -67,12 +67,12 @@ def register_task(task: str | Path, version: int | None = None) -> list[str]:
         name, version, source = opened.name, opened.spec.version, str(opened.folder)
     for suffix, (entry_point, vector_entry_point) in _VIEWS.items():
         identifier = f"LMRL/{name}{suffix}-v{version}"
-        if identifier not in gymnasium.registry:
+        if identifier not in gymnasium.registry:  # registering twice would warn on each import
             gymnasium.register(
                 identifier,
                 entry_point=entry_point,
                 vector_entry_point=vector_entry_point,
-                kwargs={"task": source},
+                kwargs={"task": source},  # a text, so that the spec can be written as JSON
             )
             new.append(identifier)
     return new

@@ -51,6 +51,7 @@ class EpisodeRows:
     def begin(self, rows: Sequence[int], samples: Sequence[Sample]) -> None:
         """Starts new episodes in `rows`, with one sample each."""
         index = np.asarray(rows, dtype=np.int64)
+        # A fixed width: a Gymnasium space has one shape, whatever the prompts' lengths.
         prompts = self.core.codec.prompts(samples, width=self.core.codec.max_prompt_tokens)
         self._prompt_ids[index] = prompts.ids.numpy()
         self._prompt_mask[index] = prompts.mask.numpy()
@@ -118,6 +119,7 @@ class EpisodeRows:
 
     def observe(self) -> TokenObservation:
         """Returns the observations `(N, …)`, as copies."""
+        # Copies: a rollout buffer keeps observations while the next step changes the arrays.
         return {
             "prompt_ids": self._prompt_ids.copy(),
             "prompt_mask": self._prompt_mask.copy(),

@@ -114,6 +114,7 @@ class EpisodeRules:
 
     def legal_tokens(self, positions: IntegerArray, width: int) -> BooleanArray:
         """Returns `(N, width)`, true for ids that may be drawn at `positions` (from 0)."""
+        # Outputs of the model beyond the tokenizer's ids have no text, so they are never legal.
         legal = np.tile(self.vocabulary.known(width), (len(positions), 1))
         for eos_id in self.vocabulary.eos_ids:
             legal[positions < self.min_tokens, eos_id] = False
@@ -121,5 +122,6 @@ class EpisodeRules:
 
     def _is_end(self, ids: IntegerArray) -> BooleanArray:
         ends = self.vocabulary.eos_ids
+        # One comparison costs a fraction of `isin`, and most tokenizers have one end token.
         is_end: BooleanArray = ids == ends[0] if len(ends) == 1 else np.isin(ids, ends)
         return is_end

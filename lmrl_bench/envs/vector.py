@@ -120,6 +120,7 @@ class EpisodeVectorEnv(VectorEnv[TokenObservation, NDArray[np.int64], NDArray[An
         super().reset(seed=seed)
         options = options or {}
         require_options(options, ("group_size", "sample_ids"))
+        # As Gymnasium demands: a later reset without a seed continues the order.
         if seed is not None or not self._seeded:
             self.core.reseed(int(self.np_random.integers(2**63)) if seed is None else seed)
             self._seeded = True
@@ -157,6 +158,7 @@ class EpisodeVectorEnv(VectorEnv[TokenObservation, NDArray[np.int64], NDArray[An
         infos: Info = {}
         ended = np.flatnonzero(terminated | truncated).tolist()
         if ended:
+            # One reward call for all rows that end in this step: rewards are batched models.
             ends = self._rows.finish(ended, terminated[ended])
             rewards[ended] = [end.reward for end in ends]
             final_infos = [
@@ -174,6 +176,7 @@ class EpisodeVectorEnv(VectorEnv[TokenObservation, NDArray[np.int64], NDArray[An
     def _final(self, ended: Sequence[int], final_infos: Sequence[Info]) -> Info:
         """Collects the infos of rows that have ended."""
         infos: Info = {}
+        # Before `_begin` overwrites the rows with their next prompts.
         last = self._rows.observe()
         for row, info in zip(ended, final_infos, strict=True):
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
@@ -197,7 +200,7 @@ class EpisodeVectorEnv(VectorEnv[TokenObservation, NDArray[np.int64], NDArray[An
         for row in rows:
             sample, self._group_ids[row] = self._queue.next(row)
             samples.append(sample)
-        self._rows.begin(rows, samples)
+        self._rows.begin(rows, samples)  # encodes all new prompts at once
         for row in rows:
             info = self._rows.start_info(row) | {"group_id": self._group_ids[row]}
             infos = self._add_info(infos, info, row)

@@ -123,6 +123,7 @@ def _make_term(
     term: TermLike, folder: Path | None, own: Mapping[str, Any], own_metrics: Mapping[str, Any]
 ) -> RewardFunction:
     name, args = term.name, term.args
+    # Names of a plug-in and of the registries are disjoint: `Plugin` refuses a taken one.
     if name in own or name in REWARDS:
         return _build_reward(name, own[name] if name in own else REWARDS.get(name), args)
     if name not in own_metrics and name not in METRICS:

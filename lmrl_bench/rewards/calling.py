@@ -32,6 +32,7 @@ def call_reward(
         RewardNotFiniteError: A score, or a component of one, is NaN or infinite in single precision.
     """
     name = name or reward.name
+    # Rewards of this package return arrays and raise readable errors; only others need the border.
     output = _foreign(reward, batch) if is_foreign(type(reward)) else reward(batch)
     place = source_place(reward.origin) if is_foreign(reward.origin) else ""
     for part, values in {"scores": output.scores, **output.components}.items():
@@ -39,6 +40,7 @@ def call_reward(
             raise RewardError(
                 f"reward '{name}' gave {part} of shape {np.shape(values)}, expected ({len(batch)},)"
             )
+    # Components first: an infinite sum is best explained by the part that made it so.
     for part, values in output.components.items():
         check_finite(part, values, batch, place)
     check_finite(name, output.scores, batch, place)
@@ -48,6 +50,7 @@ def call_reward(
 def _foreign(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
     """Calls a reward of a plug-in; what it raises becomes one message that names a sample."""
 
+    # Called on halves of the batch after an error, to name the sample that caused it.
     def again(rows: Sequence[int]) -> RewardOutput:
         return reward(_part(batch, rows))
 

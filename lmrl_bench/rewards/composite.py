@@ -95,6 +95,7 @@ class CompositeReward(RewardFunction):
                 not finite.
         """
         _check_batch(batch)
+        # Metrics refuse an empty batch, but a collection may filter out every episode.
         if not len(batch):
             return RewardOutput(np.zeros(0), {name: np.zeros(0) for name in self.terms})
         components: dict[str, FloatArray] = {}
@@ -103,6 +104,7 @@ class CompositeReward(RewardFunction):
         for name, term in self.terms.items():
             output = call_reward(term.reward, batch, name)
             bounds = term.clip
+            # Clip before weight: bounds are in the term's own scale.
             values = output.scores if bounds is None else np.clip(output.scores, *bounds)
             components[name] = term.weight * values
             info |= {f"{name}/{fact}": values for fact, values in output.info.items()}

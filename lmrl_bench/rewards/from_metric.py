@@ -84,6 +84,7 @@ class MetricReward(RewardFunction):
         if self._range is None:
             return -values if self.metric.higher_is_better is False else values
         low, high = self._range
+        # Clipped, because usual ranges are not bounds: a TER above 100 earns 0, not less.
         scaled = np.clip((values - low) / (high - low), 0.0, 1.0)
         return 1.0 - scaled if self.metric.higher_is_better is False else scaled
 

@@ -46,6 +46,7 @@ class LengthPenalty(RewardFunction):
         """Returns the penalty of each completion."""
         excess = batch.lengths.astype(np.float64) - self._target
         tokens = np.maximum(excess, 0.0) if self._mode == "beyond" else np.abs(excess)
+        # A difference instead of a product with -1: no penalty is 0.0, not -0.0.
         return RewardOutput(0.0 - self._per_token * tokens)
 
 
