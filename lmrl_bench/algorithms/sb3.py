@@ -26,6 +26,7 @@ from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.utils import safe_mean
 
 from lmrl_bench.algorithms.interface import IterationStats
+from lmrl_bench.core.atomic import atomic_file
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.data.episodes import Episodes
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -117,10 +118,8 @@ class SB3Model:
             raise AlgorithmError("save takes a path only: the whole state is saved")
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Written next to its place first, so that a killed run leaves the older state whole.
-        temporary = target.with_name(target.name + ".tmp")
-        torch.save(self.algorithm.state_dict(), temporary)
-        temporary.replace(target)
+        with atomic_file(target) as stream:  # a killed run leaves the older state whole
+            torch.save(self.algorithm.state_dict(), stream)
 
     @classmethod
     def load(cls, *args: Any, **kwargs: Any) -> NoReturn:

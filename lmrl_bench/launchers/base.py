@@ -70,7 +70,7 @@ def perform(job: Job, progress: Listener) -> str:
     if isinstance(job, Recipe):
         return str(job.build(progress))
     from lmrl_bench.runs.execute import execute
-    from lmrl_bench.runs.journal import write_failure
+    from lmrl_bench.runs.record_parts import write_failure
 
     try:
         # A grid builds what its runs need first, each once: a run does not try again what failed.

@@ -115,7 +115,7 @@ def _note(
     outcome.statuses[plan.name] = status
     outcome.errors[plan.name] = result.error
     if result.died and not (plan.folder / RECORD).exists():
-        from lmrl_bench.runs.journal import write_failure
+        from lmrl_bench.runs.record_parts import write_failure
 
         with suppress(OSError, LmrlBenchError):
             write_failure(plan, RuntimeError(result.error), status)

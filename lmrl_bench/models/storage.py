@@ -6,8 +6,6 @@ this package.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from lmrl_bench.core.atomic import replace_folder
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.vocabulary import Vocabulary, control_tokens, end_tokens
 from lmrl_bench.models.border import quiet, reported
@@ -276,25 +275,3 @@ def _forget_generation_settings(model: PreTrainedModel, vocabulary: Vocabulary) 
         forced_bos_token_id=forced,
         bad_words_ids=[[number] for number in sorted(vocabulary.forbidden_ids)] or None,
     )
-
-
-def replace_folder(folder: Path, write: Callable[[Path], None]) -> None:
-    """Writes a folder in a temporary place and then moves it, replacing an existing one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(place)
-        place.chmod(0o755)
-        for file in place.iterdir():
-            if file.is_file():
-                file.chmod(0o644)  # safetensors creates files readable only by their owner
-        if folder.exists():
-            old = place.with_name(f"{place.name}-old")
-            folder.replace(old)
-            place.replace(folder)
-            shutil.rmtree(old)
-        else:
-            place.replace(folder)
-    except BaseException:
-        shutil.rmtree(place, ignore_errors=True)
-        raise

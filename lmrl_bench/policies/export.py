@@ -11,11 +11,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lmrl_bench.core.atomic import replace_folder
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.border import quiet, reported
 from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG, HEAD_FILE, adapter_base
 from lmrl_bench.models.names import is_hub_id, resolve_model
-from lmrl_bench.models.storage import read_model, replace_folder
+from lmrl_bench.models.storage import read_model
 
 
 def export_policy(source: str | Path, target: Path, *, merge: bool = False) -> None:

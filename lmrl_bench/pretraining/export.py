@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import shutil
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any, Final
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from lmrl_bench.core.atomic import replace_folder
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.pretraining.card import model_card
 from lmrl_bench.pretraining.corpus import data_files, sha256_of
@@ -51,9 +50,8 @@ def write_policy(
         PolicyError: Rounding to float16 changes a validation loss by more than
             `MAXIMUM_LOSS_CHANGE`.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+
+    def write(temporary: Path) -> None:
         losses = _validation_losses(run, run.model)
         save_half(run.model, temporary)
         run.tokenizer.save_pretrained(temporary)
@@ -65,11 +63,8 @@ def write_policy(
         (temporary / "README.md").write_text(
             model_card(log, reloaded, run.tokenizer), encoding="utf-8"
         )
-        make_readable(temporary)
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    replace_folder(output, write)
 
 
 def load_policy(folder: Path, *, seq2seq: bool) -> PreTrainedModel:
@@ -149,11 +144,3 @@ def _training_log(
         },
         "loss_curve": progress.curve,
     }
-
-
-def make_readable(folder: Path) -> None:
-    """Gives a folder created by `mkdtemp` and its files the usual permissions."""
-    # mkdtemp uses 0700, which would otherwise end up in the wheel.
-    folder.chmod(0o755)
-    for file in folder.iterdir():
-        file.chmod(0o644)

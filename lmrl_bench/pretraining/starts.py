@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from lmrl_bench.config.run import training_digest
+from lmrl_bench.core.atomic import replace_folder
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.fingerprints import model_digests
-from lmrl_bench.pretraining.export import load_policy, make_readable, save_half
+from lmrl_bench.pretraining.export import load_policy, save_half
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_curves, read_record
 from lmrl_bench.tasks.catalog import load_task
@@ -54,10 +54,10 @@ def ship_start(run: Path, assets: Path) -> Path:
             f"{run}: the run used another version of the task '{task.name}' than the installed one (their "
             "digests differ); run it again"
         )
-    output = assets / f"{record.policy.model}--{record.task.name}"
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=assets))
-    try:
-        save_half(load_policy(policy, seq2seq=record.policy.kind == "seq2seq"), temporary)
+    output, kind = assets / f"{record.policy.model}--{record.task.name}", record.policy.kind
+
+    def write(temporary: Path) -> None:
+        save_half(load_policy(policy, seq2seq=kind == "seq2seq"), temporary)
         for file in sorted(policy.glob("*token*.json")) + sorted(
             policy.glob("generation_config.json")
         ):
@@ -65,11 +65,8 @@ def ship_start(run: Path, assets: Path) -> Path:
         log = training_log(record, read_curves(run), task.learning_digest)
         (temporary / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(_card(record), encoding="utf-8")
-        make_readable(temporary)
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.replace(output)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    replace_folder(output, write)
     return output
 
 

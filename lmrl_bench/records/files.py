@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lmrl_bench.core.atomic import sync_folder
 from lmrl_bench.core.errors import RecordError
 
 _CHUNK = 1 << 16
@@ -211,12 +212,3 @@ def _prove_writable(folder: Path, option: str) -> None:
             f"{folder}: results cannot be written here ({error.strerror or error}); "
             f"make the folder writable or choose another with {option}"
         ) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Flushes the folder's entries, so that a rename survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lmrl_bench.core.atomic import sync_folder
 from lmrl_bench.core.digests import file_digest
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.records.files import sync_folder, write_atomic
+from lmrl_bench.records.files import write_atomic
 
 _DIGEST = 64
 

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, cast
 
 import torch
 
+from lmrl_bench.core.atomic import atomic_file
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.records.files import remove_file, sync_folder
+from lmrl_bench.records.files import remove_file
 
 FORMAT = 4
 REMEDY = "start again with --rerun all, or delete the folder of the checkpoint"
@@ -52,19 +53,11 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
         OSError: The folder cannot be written, or is gone.
     """
     target = folder / "checkpoint" / "state.pt"
-    temporary = target.with_suffix(".tmp")
     target.parent.mkdir(exist_ok=True)
-    try:
-        with temporary.open("wb") as stream:
-            hashed = _Hashed(stream)
-            torch.save({"format": FORMAT, "key": key, "state": state}, cast("BinaryIO", hashed))
-            stream.write(_SEAL + hashed.digest.hexdigest().encode())
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)  # half a state on a full disk would keep it full
-    sync_folder(target.parent)
+    with atomic_file(target, temporary=target.with_suffix(".tmp")) as stream:
+        hashed = _Hashed(stream)
+        torch.save({"format": FORMAT, "key": key, "state": state}, cast("BinaryIO", hashed))
+        stream.write(_SEAL + hashed.digest.hexdigest().encode())
 
 
 def load_checkpoint(folder: Path, *, key: str) -> dict[str, Any] | None:

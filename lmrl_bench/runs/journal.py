@@ -2,47 +2,31 @@
 
 from __future__ import annotations
 
-import datetime
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.algorithms.interface import IterationStats
-from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml
-from lmrl_bench.core.paths import public_name, without_folders
-from lmrl_bench.metrics.base import Metric
 from lmrl_bench.planning.folders import has_config, published_config
 from lmrl_bench.planning.plan import RunPlan
 from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
 from lmrl_bench.records.provenance import CHANGED, changes, collect
 from lmrl_bench.records.record import (
-    LONGEST_ERROR,
     BudgetInfo,
-    DataInfo,
-    ErrorInfo,
     FileInfo,
-    PolicyInfo,
     Provenance,
     RunRecord,
     SplitResults,
     Status,
-    TaskInfo,
-    TimeInfo,
-    readable,
 )
+from lmrl_bench.runs.clock import RunClock
 from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.runs.memory import PeakMemory
+from lmrl_bench.runs.record_parts import error_info, policy_info, record_id, run_info, task_info
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_trackers
-from lmrl_bench.tasks.spec import SPLITS
-from lmrl_bench.tasks.task import Task
-
-SECONDS = ("generate", "reward", "score", "update", "evaluate")
 
 
 class Journal:
@@ -56,19 +40,14 @@ class Journal:
     def __init__(self, session: Session, memory: PeakMemory) -> None:
         self.folder = folder = session.plan.folder
         self.session = session
-        self.memory = memory
-        self.earlier_memory = 0.0
+        self.clock = RunClock(memory)
         self.results: dict[str, SplitResults] = {}
         self.samples: dict[str, list[dict[str, Any]]] = {}
-        self.seconds: dict[str, float] = dict.fromkeys(SECONDS, 0.0)
-        self.earlier = {"wall_s": 0.0, "cpu_s": 0.0}
         self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimiser_steps": 0}
         self.candidate_tokens = 0
         self.validated = -1
         self.torn_lines = 0
         self.fidelity = FidelityWatch()
-        self.clock = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
-        self.started = _now()
         runtime = session.config.runtime
         # Now: until the end the code may change.
         self.provenance = collect(runtime.device, runtime.threads)
@@ -98,15 +77,13 @@ class Journal:
         """Returns what a resumed run needs to go on, as plain data."""
         return {
             "used": dict(self.used),
-            "seconds": dict(self.seconds),
             "validated": self.validated,
             "validation": {
                 name: results.model_dump(mode="json") for name, results in self.results.items()
             },
             "fidelity": self.fidelity.state(),
             "truncated": self.session.codec.state_dict(),
-            "elapsed": self._elapsed(),
-            "memory": self._memory(),
+            "clock": self.clock.state(),
             "provenance": self.provenance.model_dump(mode="json"),
             "sittings_changed": self.sittings_changed,
             "curves": self.curves.sync()._asdict(),
@@ -125,7 +102,6 @@ class Journal:
             self.folder, store.CurvesMark(**state["curves"])
         )
         self.used = dict(state["used"])
-        self.seconds = dict(state["seconds"])
         self.validated = int(state["validated"])
         self.results = {
             name: SplitResults.model_validate(results)
@@ -133,8 +109,7 @@ class Journal:
         }
         self.fidelity.restore(state["fidelity"])
         self.session.codec.load_state_dict(state["truncated"])
-        self.earlier = dict(state["elapsed"])
-        self.earlier_memory = float(state["memory"])
+        self.clock.restore(state["clock"])
         first = Provenance.model_validate(state["provenance"])
         self.changed = changes(first, self.provenance)
         self.provenance = first
@@ -148,8 +123,7 @@ class Journal:
         flat = stats.flat()
         numbers = {name: value for name, value in flat.items() if not name.startswith("seconds/")}
         numbers.pop("rollout/tokens_per_second", None)
-        for name, value in stats.seconds.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + value
+        self.clock.add(stats.seconds)
         self.used = {
             "tokens": stats.tokens,
             "episodes": stats.episodes,
@@ -164,7 +138,7 @@ class Journal:
         self, iteration: int, tokens: int, results: SplitResults, seconds: float
     ) -> None:
         """Appends an evaluation to the curves and keeps it as the latest."""
-        self.seconds["evaluate"] += seconds
+        self.clock.add({"evaluate": seconds})
         self.validated = iteration
         self.results["validation"] = results
         numbers: dict[str, Any] = {
@@ -180,7 +154,7 @@ class Journal:
 
     def add_results(self, name: str, evaluation: Evaluation, seconds: float) -> None:
         """Keeps a final evaluation and its samples."""
-        self.seconds["evaluate"] += seconds
+        self.clock.add({"evaluate": seconds})
         self.results[name] = evaluation.results
         self.samples[name] = evaluation.rows
         self.candidate_tokens += evaluation.candidate_tokens
@@ -191,7 +165,7 @@ class Journal:
         Raises:
             FolderError: A file that was written before has changed or is gone.
         """
-        session, config = self.session, self.session.config
+        session = self.session
         self.tracker.close()
         self.check()
         events = {
@@ -203,25 +177,19 @@ class Journal:
             CHANGED: self.sittings_changed,
         }
         return RunRecord(
-            id=record_id(config),
+            **run_info(session.plan),
             status=status,
-            row=config.row,
-            seed=config.seed,
-            error=_error(error, self.used["iterations"], trace),
+            error=error_info(error, self.used["iterations"], trace),
             task=task_info(session.task),
-            algorithm=config.algorithm.model_dump(mode="json"),
-            stated_traits=traits_of(config.algorithm.name),
-            policy=_policy_info(session),
-            config=config.scientific(),
-            config_digest=config.digest(),
-            budget=BudgetInfo(planned_tokens=config.budget.tokens, **self.used),
+            policy=policy_info(session),
+            budget=BudgetInfo(planned_tokens=session.config.budget.tokens, **self.used),
             results=self.results,
             fidelity=self.fidelity.summary(),
             events={name: count for name, count in events.items() if count},
             curves=self.curves.info(),
             samples=self._write_samples(),
             provenance=self.provenance,
-            time=self._time(),
+            time=self.clock.info(),
         )
 
     def check(self) -> None:
@@ -253,28 +221,6 @@ class Journal:
         ]
         return store.write_samples(self.folder, rows)
 
-    def _elapsed(self) -> dict[str, float]:
-        """Wall and CPU seconds of this run, earlier sittings included."""
-        now = {"wall_s": time.perf_counter(), "cpu_s": time.process_time()}
-        return {name: self.earlier[name] + now[name] - self.clock[name] for name in now}
-
-    def _memory(self) -> float:
-        """Largest memory of this run, earlier sittings included, MiB."""
-        return max(self.earlier_memory, self.memory.mebibytes())
-
-    def _time(self) -> TimeInfo:
-        return TimeInfo(
-            started=self.started,
-            finished=_now(),
-            **self._elapsed(),
-            train_s=self.seconds["update"] + self.seconds["score"],
-            generate_s=self.seconds["generate"],
-            reward_s=self.seconds["reward"],
-            evaluate_s=self.seconds["evaluate"],
-            peak_memory_mb=self._memory(),
-            peak_memory_of=self.memory.scope,
-        )
-
 
 def write_config(plan: RunPlan) -> None:
     """Writes `config.yaml`, which follows from the configuration.
@@ -286,101 +232,3 @@ def write_config(plan: RunPlan) -> None:
     if path.is_dir():
         remove_file(path)
     store.write_text(path, dump_yaml(published_config(plan.config)))
-
-
-def record_id(config: RunConfig) -> str:
-    """Returns <task>/<row>/<policy>/s<seed>-<digest>."""
-    model = Path(public_name(config.policy.model or "default")).name
-    return f"{config.task}/{config.row}/{model}/s{config.seed}-{config.digest()[:8]}"
-
-
-def task_info(task: Task) -> TaskInfo:
-    """Returns which task it was, exactly."""
-    metrics, data = task.metrics(), task.data_info()
-    return TaskInfo(
-        name=task.name,
-        version=task.spec.version,
-        digest=task.digest,
-        data={split: DataInfo.model_validate(data[split]) for split in SPLITS},
-        metric_signatures={name: metric.signature for name, metric in metrics.items()},
-        reward_signature=task.reward().signature,
-        primary_metric=task.spec.metrics.primary.key,
-        held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
-        lower_is_better=_directed(metrics, False),
-        neutral_metrics=_directed(metrics, None),
-        score_range=task.spec.score_range,
-    )
-
-
-def _directed(metrics: Mapping[str, Metric], higher_is_better: bool | None) -> list[str]:
-    return [name for name, found in metrics.items() if found.higher_is_better is higher_is_better]
-
-
-def _bare_task_info(task: Task) -> TaskInfo:
-    """The same without metrics and rewards, which may be what failed."""
-    return TaskInfo(
-        name=task.name,
-        version=task.spec.version,
-        digest=task.digest,
-        data={},
-        primary_metric=task.spec.metrics.primary.key,
-        held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
-    )
-
-
-def write_failure(plan: RunPlan, error: BaseException, status: Status = "failed") -> RunRecord:
-    """Writes the record of a run that failed before it could begin, or whose process died or was killed."""
-    config, folder, task = plan.config, plan.folder, plan.task
-    now = _now()
-    record = RunRecord(
-        id=record_id(config),
-        status=status,
-        row=config.row,
-        seed=config.seed,
-        error=_error(error, None, store.format_traceback(error)),
-        task=_bare_task_info(task),
-        algorithm=config.algorithm.model_dump(mode="json"),
-        stated_traits=traits_of(config.algorithm.name),
-        config=config.scientific(),
-        config_digest=config.digest(),
-        budget=BudgetInfo(planned_tokens=config.budget.tokens),
-        provenance=collect(config.runtime.device, config.runtime.threads),
-        time=TimeInfo(started=now, finished=now, wall_s=0.0),
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    store.write_record(folder, record)
-    return record
-
-
-def _error(
-    error: BaseException | None, iteration: int | None, trace: str | None
-) -> ErrorInfo | None:
-    if error is None:
-        return None
-    return ErrorInfo(
-        type=type(error).__name__,
-        message=readable(without_folders(str(error)), LONGEST_ERROR, lines=True),
-        iteration=iteration,
-        traceback=None if trace is None else readable(trace, LONGEST_ERROR, lines=True),
-    )
-
-
-def _policy_info(session: Session) -> PolicyInfo:
-    initial = session.plan.initial
-    assert initial.digests is not None
-    assert initial.base is not None
-    return PolicyInfo(
-        model=public_name(initial.model),
-        start=initial.kind,
-        revision=session.config.policy.revision,
-        weights_sha256=initial.digests.weights,
-        tokenizer_sha256=initial.digests.tokenizer,
-        base_weights_sha256=initial.base.weights,
-        start_recipe_sha256=initial.recipe.fingerprint if initial.recipe else None,
-        parameters=sum(tensor.numel() for tensor in session.policy.model.parameters()),
-        kind=session.policy.kind,
-    )
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmrl_bench.core.atomic import atomic_file
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.tasks.spec import Split
 
@@ -33,14 +34,12 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
     may compress to other bytes, with the same lines inside.
     """
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    unfinished = path.with_name(f".{path.name}.unfinished")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
-        unfinished.open("wb") as raw,
+        atomic_file(path) as raw,
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as stream,
     ):
         stream.write(lines.encode())
-    unfinished.replace(path)
     return file_sha256(path)
 
 

@@ -20,7 +20,7 @@ from lmrl_bench.records.store import check_files, read_curves, read_record, read
 from lmrl_bench.runs import execute as module
 from lmrl_bench.runs import journal
 from lmrl_bench.runs.execute import execute
-from lmrl_bench.runs.journal import write_failure
+from lmrl_bench.runs.record_parts import write_failure
 from lmrl_bench.runs.trainer import Trainer
 
 

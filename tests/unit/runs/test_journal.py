@@ -8,7 +8,7 @@ from fixtures.toy import tiny_causal
 from lmrl_bench import run
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.records.record import TaskInfo
-from lmrl_bench.runs.journal import task_info
+from lmrl_bench.runs.record_parts import task_info
 
 
 def test_the_record_names_the_metrics_of_which_less_is_better(world):
