@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from lmrl_bench.algorithms.functional import kl_k1, token_rewards, token_weights
+from lmrl_bench.algorithms.functional import token_rewards, token_weights
 from lmrl_bench.algorithms.gradient import LossParts, StepResult, can_be_fused, gradient_step
 from lmrl_bench.algorithms.interface import (
     STATE_FORMAT,
@@ -27,8 +27,9 @@ from lmrl_bench.algorithms.interface import (
     UpdateStats,
     check_state,
     require_finite,
+    require_finite_episodes,
 )
-from lmrl_bench.algorithms.kl import KLController
+from lmrl_bench.algorithms.kl import KLController, reference_kl
 from lmrl_bench.algorithms.sb3 import SB3Model
 from lmrl_bench.algorithms.schedules import linear
 from lmrl_bench.algorithms.settings import OnPolicyConfig
@@ -155,20 +156,15 @@ class TextAlgorithm(ABC):
     def make_collector(self) -> Collector:
         """Returns where episodes come from: by default the policy as it is."""
         plan = RolloutPlan(
-            episodes=self.config.episodes_per_iteration,
-            group_size=self.config.group_size,
-            reads_values=self.uses_critic,
-            reads_reference=self.reads_reference,
-            scores_what_acted=self.scores_what_acted,
+            self.config.episodes_per_iteration,
+            self.config.group_size,
+            self.uses_critic,
+            self.reads_reference,
+            self.scores_what_acted,
         )
+        rng, token_filter = self.sampling_rng, self.token_filter
         return OnPolicyCollector(
-            self.policy,
-            self.core,
-            self.sampling,
-            self.behaviour,
-            self.sampling_rng,
-            plan,
-            self.token_filter,
+            self.policy, self.core, self.sampling, self.behaviour, rng, plan, token_filter
         )
 
     def owned_modules(self) -> dict[str, nn.Module]:
@@ -205,11 +201,7 @@ class TextAlgorithm(ABC):
     ) -> TokenScores:
         """Scores completions under the policy as it is now, through the distribution that acted; `(N, T)` each."""
         return self.policy.score(
-            episodes.tokens,
-            self.behaviour,
-            values=values,
-            entropy=entropy,
-            full_logits=full_logits,
+            episodes.tokens, self.behaviour, values=values, entropy=entropy, full_logits=full_logits
         )
 
     def micro_batches(self, episodes: Episodes) -> list[Tensor]:
@@ -288,8 +280,9 @@ class TextAlgorithm(ABC):
         collection = self.collector.collect()
         episodes, clock = collection.episodes, collection.clock
         with clock("score"):
-            self._require_finite_scores(episodes)
-            kl = self._kl(episodes)
+            names = ["behavior_logprobs", "values"] + ["ref_logprobs"] * self.reads_reference
+            require_finite_episodes(episodes, names, self.iteration)
+            kl = reference_kl(episodes, read=self.reads_reference)
             dense = collection.token_rewards
             # Transforms see the batch that is trained on; `episodes.scores` stay the task's own.
             scores, transformed = self.core.training_scores(
@@ -309,21 +302,9 @@ class TextAlgorithm(ABC):
             )
             episodes = episodes.to(self.policy.device)
         return Rollout(
-            episodes,
-            stats,
-            clock.seconds,
-            collection.sampling_difference,
-            collection.n_tokens,
-            collection.n_episodes,
-            collection.info,
-        )
-
-    def _kl(self, episodes: Episodes) -> Tensor:
-        """Returns the KL to the reference policy per token, `(B, T)`, k1; 0 where nothing reads it."""
-        if not self.reads_reference:
-            return torch.zeros_like(episodes.behavior_logprobs)
-        kl = kl_k1(episodes.behavior_logprobs, episodes.ref_logprobs)
-        return kl.masked_fill(~episodes.mask, 0.0)
+            episodes, stats, clock.seconds, collection.sampling_difference,
+            collection.n_tokens, collection.n_episodes, collection.info,
+        )  # fmt: skip
 
     def _improve(self, rollout: Rollout, progress: float) -> IterationStats:
         """Updates on the episodes, moves β and the counters, logs."""
@@ -359,13 +340,6 @@ class TextAlgorithm(ABC):
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         return rate
-
-    def _require_finite_scores(self, episodes: Episodes) -> None:
-        names = ["behavior_logprobs", "values"] + ["ref_logprobs"] * self.reads_reference
-        for name in names:
-            chosen = getattr(episodes, name)[episodes.mask]
-            require_finite(chosen, f"one of the {name.replace('_', ' ')}", self.iteration)
-        require_finite(episodes.scores, "the reward", self.iteration)
 
     # -- state ----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
@@ -234,6 +234,18 @@ def require_finite(value: torch.Tensor | float, what: str, iteration: int) -> No
     first = float(tensor[~finite].flatten()[0]) if tensor.ndim else float(tensor)
     count = f" ({int((~finite).sum())} of {tensor.numel()} values)" if tensor.numel() > 1 else ""
     raise DivergedError(f"{what} is {first}{count} in iteration {iteration}")
+
+
+def require_finite_episodes(episodes: Episodes, names: Sequence[str], iteration: int) -> None:
+    """Stops the run if one of the fields, at the policy's tokens, or a score is not finite.
+
+    Raises:
+        DivergedError: Naming what is not finite, and the iteration.
+    """
+    for name in names:
+        chosen = getattr(episodes, name)[episodes.mask]
+        require_finite(chosen, f"one of the {name.replace('_', ' ')}", iteration)
+    require_finite(episodes.scores, "the reward", iteration)
 
 
 def check_state(state: Mapping[str, Any], algorithm: str) -> None:

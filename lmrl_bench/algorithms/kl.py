@@ -5,7 +5,12 @@ Ziegler et al. 2019, "Fine-Tuning Language Models from Human Preferences" (arXiv
 
 from __future__ import annotations
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor
+
+from lmrl_bench.algorithms.functional import kl_k1
+from lmrl_bench.data.episodes import Episodes
 
 ERROR_LIMIT = 0.2
 
@@ -61,3 +66,11 @@ class KLController:
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Takes up a saved state."""
         self.coefficient = float(state["coefficient"])
+
+
+def reference_kl(episodes: Episodes, *, read: bool) -> Tensor:
+    """Returns the KL to the reference policy per token, `(B, T)`, nats, k1; 0 where training does not read it."""
+    if not read:
+        return torch.zeros_like(episodes.behavior_logprobs)
+    kl = kl_k1(episodes.behavior_logprobs, episodes.ref_logprobs)
+    return kl.masked_fill(~episodes.mask, 0.0)

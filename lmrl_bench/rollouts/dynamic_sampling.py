@@ -35,6 +35,7 @@ class DynamicSamplingCollector:
         wanted = self.collector.plan.episodes // size
         clock, kept, spare = Clock(), list[Draw](), list[Draw]()
         n_tokens = n_groups = 0
+        total = 0.0
         for _ in range(self.max_rounds):
             missing = wanted - sum(len(part.prompts) for part in kept) // size
             if missing == 0:
@@ -42,6 +43,7 @@ class DynamicSamplingCollector:
             draw = Draw(*self.collector.sample(missing, clock))
             n_groups += missing
             n_tokens += int(draw.completions.lengths.sum())
+            total += float(draw.outcome.scores.double().sum())
             unequal = _unequal(draw.outcome, size)
             kept.append(draw.select(unequal.nonzero().squeeze(1)))
             spare.append(draw.select((~unequal).nonzero().squeeze(1)))
@@ -53,7 +55,11 @@ class DynamicSamplingCollector:
             collection,
             n_tokens=n_tokens,
             n_episodes=n_groups * size,
-            info={"kept_share": have / (n_groups * size)},
+            # Scores of what stays are no measure of the policy: solved and hopeless prompts are missing.
+            info={
+                "kept_share": have / (n_groups * size),
+                "sampled_score": total / (n_groups * size),
+            },
         )
 
 

@@ -69,6 +69,8 @@ SETTINGS = {
     "top_p": 0.95, "min_tokens_to_keep": 1, "mask_update_iterations": 5,
     "max_kl": 0.2, "fisher_fraction": 0.25, "damping": 0.03, "conjugate_gradient_steps": 5,
     "critic_epochs": 2, "critic_minibatch_episodes": 128,
+    # Dynamic sampling drops groups that are solved, so that the scores of what stays would say nothing here.
+    "max_sampling_rounds": 1, "overlong_penalty": 0.0,
 }  # fmt: skip
 GROUPS = dict.fromkeys(("cispo", "dapo", "dr-grpo", "grpo", "gspo", "raft", "rloo"), 8)
 

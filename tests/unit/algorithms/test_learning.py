@@ -16,7 +16,12 @@ SETTINGS = {
     "ppo": {"epochs": 2, "minibatch_episodes": 16},
     "reinforce": {"learning_rate": 1e-2},
     "cispo": {"group_size": 8, "minibatch_episodes": 16},
-    "dapo": {"group_size": 8, "minibatch_episodes": 16},
+    "dapo": {
+        "group_size": 8,
+        "minibatch_episodes": 16,
+        "max_sampling_rounds": 1,
+        "overlong_penalty": 0.0,
+    },
     "dr-grpo": {"group_size": 8, "minibatch_episodes": 16},
     "gspo": {"group_size": 8, "minibatch_episodes": 16, "clip_range": 0.1, "clip_range_high": 0.1},
     "raft": {"group_size": 8},
