@@ -35,7 +35,7 @@ def open_core(
     if tokenizer is None:
         tokenizer = opened.spec.policies.default
     if isinstance(tokenizer, str):
-        # Loads Transformers, which an environment with a tokenizer of its own has already.
+        # Loads the code of models; a caller who brings a tokenizer does not need it.
         from lmrl_bench.models.checkpoint import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
