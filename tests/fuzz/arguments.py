@@ -59,7 +59,14 @@ TEMPLATES: tuple[Command, ...] = (
     ("results", "validate", "results/small", "--leaderboard", "boards/small", "--report", PLACE),
     ("results", "rescore", PLACE), ("results", "retrain", PLACE),
     ("results", "rescore", "results/small", "--write-verification", "--by", PLACE),
-    ("settings", PLACE), ("doctor", PLACE), (PLACE,), (PLACE, PLACE), ("metric", "show", PLACE),
+    ("settings", PLACE), ("doctor", PLACE), ("leaderboard", "show", PLACE),
+    ("leaderboard", "show", "boards/small", "--results", PLACE),
+    ("results", "list", PLACE), ("results", "list", "results", "--task", PLACE, "--entry", PLACE),
+    ("results", "list", "results", "--sort", PLACE, "--status", PLACE),
+    ("results", "show", PLACE), ("results", "show", PLACE, "--results", PLACE),
+    ("results", "compare", PLACE, PLACE), ("results", "compare", PLACE, "results/small/toy/ppo/1"),
+    ("results", "samples", PLACE), ("results", "samples", "results/small/toy/ppo/1", "--split", PLACE),
+    ("results", "samples", "results/small/toy/ppo/1", "-n", PLACE), (PLACE,), (PLACE, PLACE), ("metric", "show", PLACE),
     ("reward", "show", PLACE), ("metric", "list"), ("reward", "list"),
 )  # fmt: skip
 

@@ -52,6 +52,10 @@ PLUGGED_RUN: Command = (
     "--set", "policy.start=base",
 )  # fmt: skip
 ROW = "results/small/toy/ppo/1/"
+LIST_RUNS: Command = ("results", "list", "results")
+SHOW_RUN: Command = ("results", "show", ROW)
+SAMPLES: Command = ("results", "samples", ROW, "--best")
+COMPARE: Command = ("results", "compare", ROW, "results/small/toy/ppo/0")
 
 
 def new_task(file: str) -> Command:
@@ -93,14 +97,16 @@ KINDS: dict[str, Kind] = {
     ),
     "record.json": Kind(
         (ROW + "record.json", "results/small/toy/start/0/record.json"), mutators.JSON,
-        (VALIDATE,), (STATISTICS, RESCORE, BUILD), strict=True, weight=8,
+        (VALIDATE,), (STATISTICS, RESCORE, BUILD, LIST_RUNS, SHOW_RUN, COMPARE), strict=True, weight=8,
     ),
     "config.yaml": Kind((ROW + "config.yaml",), mutators.YAML, (), (VALIDATE, STATISTICS)),
     "curves.jsonl": Kind(
-        (ROW + "curves.jsonl",), mutators.JSONL, (VALIDATE,), (BUILD, STATISTICS), strict=True
+        (ROW + "curves.jsonl",), mutators.JSONL, (VALIDATE,), (BUILD, STATISTICS, SHOW_RUN, COMPARE),
+        strict=True,
     ),
     "samples.parquet": Kind(
-        (ROW + "samples.parquet",), mutators.PARQUET, (VALIDATE,), (RESCORE, BUILD), strict=True
+        (ROW + "samples.parquet",), mutators.PARQUET, (VALIDATE,), (RESCORE, BUILD, SAMPLES, COMPARE),
+        strict=True,
     ),
     "verification.json": Kind(
         ("results/small/toy/ppo/verification.json",), mutators.JSON, (VALIDATE,), (BUILD,),
