@@ -49,6 +49,7 @@ BOUNDS: Final = (
     Bound(_RECORD, ("task.score_range.*",), "finite, not of width 0; boards take the task's"),
     Bound(_RECORD, ("algorithm", "config", "config_digest"),
           "the board's settings as they resolve today, the same values as in config.yaml, and their digest"),
+    Bound(_RECORD, ("traits.*",), "those of the installed algorithm's class"),
     Bound(_RECORD, ("policy.model", "policy.start", "policy.revision", "policy.start_recipe_sha256", "policy.kind"),
           "what task and configuration name"),
     Bound(_RECORD, ("policy.weights_sha256", "policy.tokenizer_sha256", "policy.base_weights_sha256"),

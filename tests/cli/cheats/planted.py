@@ -323,6 +323,10 @@ CHEATS: dict[str, Cheat] = {
     "record.json: task.lower_is_better: turned round": everywhere("task|lower_is_better", ["chrf"]),
     "record.json: task.lower_is_better: the held-out one": everywhere("task|lower_is_better", ["bleu"]),
     "record.json: task.neutral_metrics: the primary one": everywhere("task|neutral_metrics", ["chrf"]),
+    "record.json: traits.trains: of an algorithm that trains": everywhere("traits|trains", False),
+    "record.json: traits.filters_tokens: of one that filters nothing": everywhere(
+        "traits|filters_tokens", True
+    ),
     "record.json: policy.model: another": everywhere("policy|model", "nano-causal"),
     "record.json: policy.start: another": everywhere("policy|start", "supervised"),
     "record.json: policy.revision: one of a folder": everywhere("policy|revision", "main"),

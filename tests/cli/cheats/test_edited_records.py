@@ -170,7 +170,7 @@ RECORDS = {
     ),
     "the numbers without the mask left out": (
         "validate",
-        lambda c: c["algorithm"].update(name="nlpo"),
+        lambda c: (c["algorithm"].update(name="nlpo"), c["traits"].update(filters_tokens=True)),
         r"nlpo acts through a mask, but 'test-unmasked' is not in \['test'\]",
     ),
     "fewer iterations claimed": (
