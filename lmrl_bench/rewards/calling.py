@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
+from lmrl_bench.metrics.plain import is_function
 from lmrl_bench.metrics.values import checked_info, per_response
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 
@@ -34,7 +36,7 @@ def call_reward(
     name = name or reward.name
     # Rewards of this package return arrays and raise readable errors; only others need the border.
     output = _foreign(reward, batch) if is_foreign(type(reward)) else reward(batch)
-    place = source_place(reward.origin) if is_foreign(reward.origin) else ""
+    place = _place(reward)
     for part, values in {"scores": output.scores, **output.components}.items():
         if np.shape(values) != (len(batch),):
             raise RewardError(
@@ -59,6 +61,20 @@ def _foreign(reward: RewardFunction, batch: RewardBatch) -> RewardOutput:
         return _checked(reward, reward(batch), batch)
 
 
+def _place(reward: RewardFunction) -> str:
+    """Returns file and line of a reward that is not part of this package, else an empty text."""
+    origin = reward.origin
+    if not is_foreign(origin):
+        return ""
+    return _place_of(origin if is_function(origin) else type(origin))
+
+
+@functools.lru_cache(maxsize=256)
+def _place_of(value: object) -> str:
+    # Kept, because finding the line of a class parses its whole file: 10 ms, on every batch.
+    return source_place(value)
+
+
 def _part(batch: RewardBatch, rows: Sequence[int]) -> RewardBatch:
     return RewardBatch(
         samples=[batch.samples[row] for row in rows],
@@ -69,7 +85,7 @@ def _part(batch: RewardBatch, rows: Sequence[int]) -> RewardBatch:
 
 
 def _checked(reward: RewardFunction, output: Any, batch: RewardBatch) -> RewardOutput:
-    where = f"reward '{reward.name}' ({source_place(reward)})"
+    where = f"reward '{reward.name}' ({_place(reward)})"
     if not isinstance(output, RewardOutput):
         raise RewardError(f"{where}: returned {type(output).__name__}; return RewardOutput(scores)")
     scores = output.scores
