@@ -15,9 +15,9 @@ LARGEST_REUSED = 2**27
 def reuse_freed_memory() -> None:
     """Returns unused memory to the system once, then lets the C library reuse freed blocks.
 
-    The logits of a small policy exceed what glibc keeps by default, so each of them is built from
-    pages that the system must clear first: a tenth of a training run's CPU time. Does nothing with
-    other C libraries.
+    Logits can exceed the 32 MiB that glibc keeps by default; each of them is then built from pages
+    that the system must clear first, which takes twice as long as computing them (README.md). Does
+    nothing with other C libraries.
     """
     if not speedups_on() or sys.platform != "linux":
         return
