@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from lmrl_bench.api.catalog import new_task as new_task
     from lmrl_bench.api.catalog import preview_task as preview_task
     from lmrl_bench.api.doctor import doctor as doctor
+    from lmrl_bench.api.grids import plan_leaderboard as plan_leaderboard
+    from lmrl_bench.api.grids import plan_tuning as plan_tuning
+    from lmrl_bench.api.grids import run_leaderboard as run_leaderboard
+    from lmrl_bench.api.grids import tune_leaderboard as tune_leaderboard
     from lmrl_bench.api.leaderboards import build_leaderboard as build_leaderboard
     from lmrl_bench.api.leaderboards import check_leaderboard as check_leaderboard
     from lmrl_bench.api.leaderboards import export_leaderboard as export_leaderboard
@@ -38,10 +42,6 @@ if TYPE_CHECKING:
     from lmrl_bench.api.leaderboards import leaderboard_table as leaderboard_table
     from lmrl_bench.api.leaderboards import list_leaderboards as list_leaderboards
     from lmrl_bench.api.leaderboards import load_leaderboard as load_leaderboard
-    from lmrl_bench.api.leaderboards import plan_leaderboard as plan_leaderboard
-    from lmrl_bench.api.leaderboards import plan_tuning as plan_tuning
-    from lmrl_bench.api.leaderboards import run_leaderboard as run_leaderboard
-    from lmrl_bench.api.leaderboards import tune_leaderboard as tune_leaderboard
     from lmrl_bench.api.results import compare_runs as compare_runs
     from lmrl_bench.api.results import list_runs as list_runs
     from lmrl_bench.api.results import load_completions as load_completions
@@ -97,16 +97,16 @@ _CALLS = {
     "make_metric": "lmrl_bench.metrics:make_metric",
     "make_reward": "lmrl_bench.rewards:make_reward",
     "new_task": "lmrl_bench.api.catalog:new_task",
-    "plan_leaderboard": "lmrl_bench.api.leaderboards:plan_leaderboard",
+    "plan_leaderboard": "lmrl_bench.api.grids:plan_leaderboard",
     "plan_run": "lmrl_bench.api.runs:plan_run",
-    "plan_tuning": "lmrl_bench.api.leaderboards:plan_tuning",
+    "plan_tuning": "lmrl_bench.api.grids:plan_tuning",
     "preview_task": "lmrl_bench.api.catalog:preview_task",
     "rescore": "lmrl_bench.api.verification:rescore",
     "retrain": "lmrl_bench.api.verification:retrain",
     "run": "lmrl_bench.api.runs:run",
-    "run_leaderboard": "lmrl_bench.api.leaderboards:run_leaderboard",
+    "run_leaderboard": "lmrl_bench.api.grids:run_leaderboard",
     "sample": "lmrl_bench.runs.policies:sample",
-    "tune_leaderboard": "lmrl_bench.api.leaderboards:tune_leaderboard",
+    "tune_leaderboard": "lmrl_bench.api.grids:tune_leaderboard",
     "validate": "lmrl_bench.api.verification:validate",
 }
 """Name to `module:attribute`; the imports above say the same to type checkers, and a test compares them."""
