@@ -13,9 +13,8 @@ from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError, TaskError, nearest
 from lmrl_bench.planning import plan as planning
-from lmrl_bench.planning.folders import own_folder
 from lmrl_bench.planning.plan import RerunPolicy, RunPlan
-from lmrl_bench.planning.resolve import resolve
+from lmrl_bench.planning.resolve import own_folder, resolve
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.runs.execute import execute
 from lmrl_bench.tasks.catalog import load_task

@@ -143,6 +143,9 @@ class RuntimeConfig(_Strict):
     keep_policy: bool = Field(False, description="keep the trained policy as a Hugging Face folder")
 
 
+RUNS: Final = Path("results") / "runs"
+
+
 class RunConfig(_Strict):
     """One training run: task, algorithm, policy, budget and seed."""
 
@@ -170,6 +173,16 @@ class RunConfig(_Strict):
     def row(self) -> str:
         """Row name: the label, or else the algorithm's name."""
         return self.label or self.algorithm.name
+
+    @property
+    def name(self) -> str:
+        """<task>/<row>/<seed>, the run's name in events and lists."""
+        return f"{self.task}/{self.row}/{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is written: as configured, or results/runs/<task>/<row>/<seed>."""
+        return self.runtime.output or RUNS / self.task / self.row / str(self.seed)
 
     def scientific(self) -> dict[str, Any]:
         """Returns the part that defines the experiment: all but the seed, the label and `runtime`.

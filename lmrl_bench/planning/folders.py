@@ -1,12 +1,12 @@
-"""The folder of a run: where it is, and whether it holds the record of that run, finished and undamaged. No torch."""
+"""The folder of a run: whether it holds the record of that run, finished and undamaged. No torch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.yaml_core import dump_yaml, parse_yaml
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.records.expected import ExpectedRun, differences
@@ -16,43 +16,9 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.seal import seal_problem
 from lmrl_bench.records.store import CONFIG, RECORD, check_files, damaged, read_record
 
-if TYPE_CHECKING:
-    from lmrl_bench.tasks.task import Task
-
-RUNS = Path("results") / "runs"
 POLICY = "policy"
 """Folder of the trained policy below the run's, with `runtime.keep_policy`."""
 CHECKPOINT = "checkpoint"
-
-
-def run_folder(config: RunConfig) -> Path:
-    """Returns the folder of a run: as configured, or results/runs/<task>/<row>/<seed>."""
-    return config.runtime.output or RUNS / config.task / config.row / str(config.seed)
-
-
-def own_folder(task: Task, config: RunConfig) -> RunConfig:
-    """Returns the configuration of a single run with its folder written out.
-
-    The default configuration of an algorithm on a task lies in results/runs/<task>/<row>/<seed>. Any other one (another
-    policy, any `--set` that can change a result) lies next to it, in <row>-<first 8 digits of its digest>, so that
-    trying settings never meets the record of other settings, and the same command finds its own run again.
-    """
-    from lmrl_bench.planning.resolve import resolve_unchecked
-
-    if config.runtime.output is not None:
-        return config
-    default = resolve_unchecked(task, {"algorithm": {"name": config.algorithm.name}})
-    row = (
-        config.row if config.digest() == default.digest() else f"{config.row}-{config.digest()[:8]}"
-    )
-    place = RUNS / config.task / row / str(config.seed)
-    runtime = config.runtime.model_copy(update={"output": place})
-    return config.model_copy(update={"runtime": runtime})
-
-
-def run_name(config: RunConfig) -> str:
-    """Returns <task>/<row>/<seed>, the run's name in events and lists."""
-    return f"{config.task}/{config.row}/{config.seed}"
 
 
 class StaleRecordError(RecordError):
@@ -68,7 +34,12 @@ class DamagedConfigError(DamagedRunError):
 
 
 def done_record(
-    config: RunConfig, folder: Path, expected: ExpectedRun, *, retry_failed: bool
+    folder: Path,
+    expected: ExpectedRun,
+    published: Mapping[str, Any],
+    *,
+    keep_policy: bool,
+    retry_failed: bool,
 ) -> RunRecord | None:
     """Returns the record of exactly this run if nothing is left to do.
 
@@ -76,9 +47,10 @@ def done_record(
     goes on.
 
     Args:
-        config: The run.
-        folder: Its folder.
+        folder: The run's folder.
         expected: What its record must say to count.
+        published: The content of its `config.yaml`.
+        keep_policy: Whether its policy must be there, too.
         retry_failed: Whether a run that failed is to be run again.
 
     Raises:
@@ -90,12 +62,12 @@ def done_record(
     if not os.path.lexists(folder / RECORD):
         return None
     if reason := damaged(folder):
-        _require_own(config, folder, reason)
+        _require_own(folder, published, reason)
         raise DamagedRunError(reason)
     record = read_record(folder)
     different = [str(found) for found in differences(record, expected)]
-    if record.seed != config.seed:
-        different.insert(0, f"seed is {record.seed} in the record, {config.seed} today")
+    if record.seed != published["seed"]:
+        different.insert(0, f"seed is {record.seed} in the record, {published['seed']} today")
     if different:
         raise StaleRecordError(
             f"{folder} holds the record of another run ({record.id}: {'; '.join(different[:3])}); "
@@ -103,7 +75,7 @@ def done_record(
         )
     if record.status == "interrupted" or (record.status == "failed" and retry_failed):
         return None
-    _require_whole(config, folder, record)
+    _require_whole(folder, published, record, keep_policy)
     return record
 
 
@@ -116,35 +88,32 @@ def untidy(folder: Path) -> bool:
     return any(name in (CHECKPOINT, LOCK) or is_leftover(name) for name in names)
 
 
-def published_config(config: RunConfig) -> dict[str, Any]:
-    """Returns the content of `config.yaml`."""
-    return {**config.scientific(), "label": config.label, "seed": config.seed}
-
-
-def has_config(config: RunConfig, folder: Path) -> bool:
+def has_config(folder: Path, published: Mapping[str, Any]) -> bool:
     """Whether `config.yaml` is there and says what this run's says."""
-    path, wanted = folder / CONFIG, published_config(config)
+    path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")
-        return text == dump_yaml(wanted) or parse_yaml(text, str(path)).data == wanted
+        return text == dump_yaml(published) or parse_yaml(text, str(path)).data == published
     except (OSError, ValueError, ConfigError):
         return False
 
 
-def _require_own(config: RunConfig, folder: Path, reason: str) -> None:
+def _require_own(folder: Path, published: Mapping[str, Any], reason: str) -> None:
     """Proves that a folder whose record is damaged is this run's: what is in it can be made again.
 
     Raises:
         RecordError: Nothing shows it.
     """
-    if not has_config(config, folder):
+    if not has_config(folder, published):
         raise RecordError(
             f"{reason}, and {CONFIG} next to it is not this run's; choose another --out, delete the "
             "folder, or --rerun all to replace it"
         )
 
 
-def _require_whole(config: RunConfig, folder: Path, record: RunRecord) -> None:
+def _require_whole(
+    folder: Path, published: Mapping[str, Any], record: RunRecord, keep_policy: bool
+) -> None:
     """Proves that everything that a finished run leaves is there and undamaged.
 
     Raises:
@@ -154,7 +123,7 @@ def _require_whole(config: RunConfig, folder: Path, record: RunRecord) -> None:
         check_files(folder, record)
     except (RecordError, OSError) as error:  # also if the record lacks a part
         raise DamagedRunError(str(error).partition(";")[0]) from error
-    if config.runtime.keep_policy and (reason := seal_problem(folder / POLICY)):
+    if keep_policy and (reason := seal_problem(folder / POLICY)):
         raise DamagedRunError(reason)
-    if not has_config(config, folder):
+    if not has_config(folder, published):
         raise DamagedConfigError(f"{folder / CONFIG}: missing or not this run's")

@@ -46,8 +46,7 @@ class InitialPolicy:
     """The policy that a run starts from, as far as it is known before the run.
 
     Attributes:
-        model: The base model, as the configuration names it.
-        revision: Its pinned revision, of a hub id.
+        policy: The policy's configuration, which names the base model.
         kind: The base model itself, or supervised on the task.
         base: Digests of the base model; None if it is not on this machine.
         digests: Digests of the initial policy; None if it has yet to be trained or downloaded.
@@ -57,8 +56,7 @@ class InitialPolicy:
         problem: Why the run cannot start.
     """
 
-    model: str
-    revision: str | None
+    policy: PolicyConfig
     kind: Literal["base", "supervised"]
     base: ModelDigests | None = None
     digests: ModelDigests | None = None
@@ -66,6 +64,16 @@ class InitialPolicy:
     recipe: Recipe | None = None
     shipped: bool = False
     problem: LmrlBenchError | None = None
+
+    @property
+    def model(self) -> str:
+        """The base model, as the configuration names it."""
+        return str(self.policy.model)
+
+    @property
+    def revision(self) -> str | None:
+        """The pinned revision of a hub id, where the base model itself is loaded."""
+        return self.policy.revision if self.kind == "base" else None
 
     @property
     def state(self) -> Literal["ready", "to be trained", "not available"]:
@@ -114,14 +122,11 @@ def find_initial_policy(task: Task, policy: PolicyConfig) -> InitialPolicy:
     return _find(task, policy, local_digests(policy.model, policy.revision))
 
 
-def ready(
-    task: Task, policy: PolicyConfig, found: InitialPolicy, progress: Listener, *, train: bool
-) -> InitialPolicy:
+def ready(task: Task, found: InitialPolicy, progress: Listener, *, train: bool) -> InitialPolicy:
     """Returns the initial policy, ready to be loaded; downloads or trains it first if need be.
 
     Args:
         task: The run's task.
-        policy: The run's policy.
         found: From `find_initial_policy`; another process may have trained it since.
         progress: Takes the events of its training.
         train: Whether it may be trained.
@@ -134,7 +139,9 @@ def ready(
     """
     found.require_fitting()
     if found.base is None:
-        found = _find(task, policy, model_digests(found.model, found.revision))  # may ask a hub
+        found = _find(
+            task, found.policy, model_digests(found.model, found.policy.revision)
+        )  # may ask a hub
         found.require_fitting()
     if found.recipe is not None and not found.shipped:
         # Also builds what is there already: a kill at the very end may have left something to tidy up.
@@ -151,14 +158,14 @@ def ready(
 
 
 def _find(task: Task, policy: PolicyConfig, base: ModelDigests | None) -> InitialPolicy:
-    model, revision = str(policy.model), policy.revision
+    model = str(policy.model)
     if policy.start == "base":
         location = None if base is None else model
-        return InitialPolicy(model, revision, "base", base, base, location)
+        return InitialPolicy(policy, "base", base, base, location)
     if base is None:
-        return InitialPolicy(model, revision, "supervised")
+        return InitialPolicy(policy, "supervised")
     recipe = sft_recipe(task, policy, base)
-    found = InitialPolicy(model, None, "supervised", base, recipe=recipe)
+    found = InitialPolicy(policy, "supervised", base, recipe=recipe)
     folder = names.SHIPPED / f"{model}--{task.name}"
     if _made_of(folder) and not recipe.source.passed_over and (folder / "config.json").exists():
         if reason := _other_weights(task, model, folder, base):
@@ -273,13 +280,13 @@ def _shorter(steps: int, file: Path) -> str:
     return f"{how} {file}, for example `algorithm: {{max_steps: {fewer}}}`"
 
 
-def state_line(task: Task, policy: PolicyConfig, found: InitialPolicy) -> str:
+def state_line(task: Task, found: InitialPolicy) -> str:
     """Returns one line for `--dry-run`: what a run starts from, or what has to be trained or fixed first."""
     try:
         if found.problem:
             raise found.problem
         if found.base is None:
-            found = _find(task, policy, model_digests(found.model, found.revision))
+            found = _find(task, found.policy, model_digests(found.model, found.policy.revision))
     except LmrlBenchError as error:
         return f"start: not available: {error}"
     if found.digests is None and found.recipe is not None:

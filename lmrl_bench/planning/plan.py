@@ -10,7 +10,8 @@ from typing import Any
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.core.events import Listener, silent
-from lmrl_bench.planning.folders import done_record, run_folder, run_name
+from lmrl_bench.core.paths import public_name
+from lmrl_bench.planning.folders import done_record
 from lmrl_bench.planning.initial_policy import InitialPolicy, find_initial_policy, ready, state_line
 from lmrl_bench.planning.resolve import settings_note
 from lmrl_bench.records.expected import ExpectedRun
@@ -84,8 +85,24 @@ class RunPlan:
         if RerunPolicy.ALL in self.rerun:
             return None
         return done_record(
-            self.config, self.folder, self.expected, retry_failed=RerunPolicy.FAILED in self.rerun
+            self.folder,
+            self.expected,
+            self.published,
+            keep_policy=self.config.runtime.keep_policy,
+            retry_failed=RerunPolicy.FAILED in self.rerun,
         )
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """The content of `config.yaml`."""
+        return {**self.expected.config, "label": self.config.label, "seed": self.config.seed}
+
+    @property
+    def record_id(self) -> str:
+        """<task>/<row>/<policy>/s<seed>-<digest>."""
+        model = Path(public_name(self.config.policy.model or "default")).name
+        digest = self.expected.config_digest[:8]
+        return f"{self.config.task}/{self.config.row}/{model}/s{self.config.seed}-{digest}"
 
     @property
     def settings_source(self) -> str:
@@ -95,7 +112,7 @@ class RunPlan:
     @property
     def initial_policy(self) -> str:
         """Which policy training starts from, and what making it costs, in one line."""
-        return state_line(self.task, self.config.policy, self.initial)
+        return state_line(self.task, self.initial)
 
     def prepared(self, progress: Listener = silent, *, train: bool = False) -> RunPlan:
         """Returns the plan with an initial policy that can be loaded; downloads it first if need be.
@@ -108,8 +125,7 @@ class RunPlan:
             LmrlBenchError: There is none; see `initial_policy.ready`.
             KeyboardInterrupt: The user stopped the training; it resumes with the next call.
         """
-        found = ready(self.task, self.config.policy, self.initial, progress, train=train)
-        return replace(self, initial=found)
+        return replace(self, initial=ready(self.task, self.initial, progress, train=train))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_tasks": []}
@@ -161,5 +177,6 @@ def plan_run(
     """
     initial = like.initial if like else find_initial_policy(task, config.policy)
     expected = like.expected if like else expected_run(task, config, initial)
-    folder = run_folder(config)
-    return RunPlan(config, task.folder, initial, expected, folder, run_name(config), rerun, [task])
+    return RunPlan(
+        config, task.folder, initial, expected, config.folder, config.name, rerun, [task]
+    )

@@ -10,7 +10,7 @@ from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.defaults import with_defaults
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.overrides import apply_overrides, merge
-from lmrl_bench.config.run import RunConfig
+from lmrl_bench.config.run import RUNS, RunConfig
 from lmrl_bench.core.errors import ConfigError, RewardError
 from lmrl_bench.core.paths import public_name
 from lmrl_bench.rewards.transforms import make_transforms
@@ -193,3 +193,21 @@ def _algorithm(name: str, given: Located) -> type[Algorithm]:
     except ConfigError as error:
         place = given.place(("algorithm", "name"))
         raise ConfigError(f"{place}: {error}" if place else str(error)) from None
+
+
+def own_folder(task: Task, config: RunConfig) -> RunConfig:
+    """Returns the configuration of a single run with its folder written out.
+
+    The default configuration of an algorithm on a task lies in results/runs/<task>/<row>/<seed>. Any other one (another
+    policy, any `--set` that can change a result) lies next to it, in <row>-<first 8 digits of its digest>, so that
+    trying settings never meets the record of other settings, and the same command finds its own run again.
+    """
+    if config.runtime.output is not None:
+        return config
+    default = resolve_unchecked(task, {"algorithm": {"name": config.algorithm.name}})
+    row = (
+        config.row if config.digest() == default.digest() else f"{config.row}-{config.digest()[:8]}"
+    )
+    place = RUNS / config.task / row / str(config.seed)
+    runtime = config.runtime.model_copy(update={"output": place})
+    return config.model_copy(update={"runtime": runtime})

@@ -7,7 +7,7 @@ from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.config.yaml_core import dump_yaml
-from lmrl_bench.planning.folders import has_config, published_config
+from lmrl_bench.planning.folders import has_config
 from lmrl_bench.planning.plan import RunPlan
 from lmrl_bench.records import store
 from lmrl_bench.records.files import FolderError, remove_file
@@ -24,7 +24,7 @@ from lmrl_bench.runs.clock import RunClock
 from lmrl_bench.runs.evaluate import Evaluation
 from lmrl_bench.runs.fidelity import FidelityWatch
 from lmrl_bench.runs.memory import PeakMemory
-from lmrl_bench.runs.record_parts import error_info, policy_info, record_id, run_info, task_info
+from lmrl_bench.runs.record_parts import error_info, policy_info, run_info, task_info
 from lmrl_bench.runs.session import Session
 from lmrl_bench.runs.trackers import Tracker, make_trackers
 
@@ -57,8 +57,8 @@ class Journal:
         self.tracker: Tracker = make_trackers(
             session.config.runtime.trackers,
             folder,
-            record_id(session.config),
-            session.config.scientific() | {"seed": session.config.seed},
+            session.plan.record_id,
+            {**session.plan.expected.config, "seed": session.config.seed},
         )
         folder.mkdir(parents=True, exist_ok=True)
         self.curves = store.CurvesWriter(folder)
@@ -199,7 +199,7 @@ class Journal:
             FolderError: Another program has changed, moved or removed a file, or the whole folder.
         """
         self.curves.sync()
-        if not has_config(self.session.config, self.folder):
+        if not has_config(self.folder, self.session.plan.published):
             raise FolderError(
                 f"{self.folder / store.CONFIG}: changed, moved or removed by another program during "
                 "the run; leave the folder alone and run the same command again"
@@ -231,4 +231,4 @@ def write_config(plan: RunPlan) -> None:
     path = plan.folder / store.CONFIG
     if path.is_dir():
         remove_file(path)
-    store.write_text(path, dump_yaml(published_config(plan.config)))
+    store.write_text(path, dump_yaml(plan.published))

@@ -84,7 +84,7 @@ def load_policy(
     Raises:
         LmrlBenchError: There is no such policy or task, or they do not fit.
     """
-    return load_initial_policy(_planned(place, task, 0, device))
+    return load_initial_policy(_planned(place, task, 0, device).prepared())
 
 
 def export_policy(place: str | Path, out: str | Path, *, merge_adapter: bool = False) -> Path:
@@ -136,7 +136,7 @@ def sample(
     if reward and prompt is not None:
         raise ConfigError("--reward scores responses to the task's own prompts; leave out --prompt")
     plan = _planned(place, task, seed, device, temperature=temperature)
-    loaded, policy = plan.task, load_initial_policy(plan)
+    loaded, policy = plan.task, load_initial_policy(plan.prepared())
     codec = make_codec(loaded, policy)
     samples = list(loaded.samples("test")[:n])
     if prompt is not None:
@@ -204,12 +204,14 @@ def evaluate(
     seed = seed if seed is not None else run.seed if run else 0
     plan = _planned(place, task, seed, device, samples=samples, temperature=temperature)
     loaded, evaluation = plan.task, plan.config.evaluation
-    session = open_session(plan)
+    session = open_session(plan.prepared())
     remarks = []
     start = False
     if run is not None and run.task.name == loaded.name:
         try:
-            began = load_initial_policy(plan_run(loaded, _run_config(run, loaded, device)))
+            began = load_initial_policy(
+                plan_run(loaded, _run_config(run, loaded, device)).prepared()
+            )
             began.make_reference()
             session.policy.reference = began.network.frozen_copy()
             start = True

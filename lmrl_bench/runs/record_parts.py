@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lmrl_bench.algorithms.defaults import traits_of
-from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.paths import public_name, without_folders
 from lmrl_bench.metrics.base import Metric
 from lmrl_bench.planning.plan import RunPlan
@@ -35,20 +33,14 @@ def run_info(plan: RunPlan) -> dict[str, Any]:
     """Returns the fields of a record that name the run: entry, seed, algorithm and configuration."""
     config = plan.config
     return {
-        "id": record_id(config),
+        "id": plan.record_id,
         "row": config.row,
         "seed": config.seed,
         "algorithm": config.algorithm.model_dump(mode="json"),
         "stated_traits": traits_of(config.algorithm.name),
-        "config": config.scientific(),
-        "config_digest": config.digest(),
+        "config": plan.expected.config,
+        "config_digest": plan.expected.config_digest,
     }
-
-
-def record_id(config: RunConfig) -> str:
-    """Returns <task>/<row>/<policy>/s<seed>-<digest>."""
-    model = Path(public_name(config.policy.model or "default")).name
-    return f"{config.task}/{config.row}/{model}/s{config.seed}-{config.digest()[:8]}"
 
 
 def task_info(task: Task) -> TaskInfo:

@@ -54,12 +54,13 @@ def make_codec(task: Task, policy: LanguageModelPolicy) -> TextCodec:
     return task_codec(task, policy.tokenizer, kind=policy.kind, vocabulary=policy.vocabulary)
 
 
-def _check_inputs(config: RunConfig, task: Task, codec: TextCodec) -> None:
+def _check_inputs(plan: RunPlan, codec: TextCodec) -> None:
     """Meets every row, reward, metric and limit that the run will, before any time is spent.
 
     The codec keeps what it encodes, so nothing is done twice. Where long prompts are cut, none of them can fail,
     and the training split is left for when it is drawn.
     """
+    config, task = plan.config, plan.task
     rows = {
         "train": len(task.samples("train")) if codec.truncate == "error" else 0,
         "validation": config.evaluation.validation_samples,
@@ -87,13 +88,13 @@ def require_device(name: str, setting: str = "runtime.device") -> None:
 
 
 def load_initial_policy(plan: RunPlan) -> LanguageModelPolicy:
-    """Loads the policy that a run begins from, with its critic and, where the run trains one, a new adapter.
+    """Loads the policy that a prepared plan begins from, with its critic and, where the run trains one, a new adapter.
 
     Raises:
         LmrlBenchError: The policy cannot be loaded, does not fit the task, or has yet to be trained.
     """
-    config, task, initial = plan.config, plan.task, plan.prepared().initial
-    assert initial.location is not None
+    config, task, initial = plan.config, plan.task, plan.initial
+    assert initial.location is not None  # the plan is prepared
     policy = LanguageModelPolicy.load(
         initial.location,
         revision=initial.revision,
@@ -108,12 +109,11 @@ def load_initial_policy(plan: RunPlan) -> LanguageModelPolicy:
 
 
 def open_session(plan: RunPlan) -> Session:
-    """Loads the initial policy and builds the run's parts.
+    """Loads the initial policy of a prepared plan and builds the run's parts.
 
     Raises:
         LmrlBenchError: The policy does not fit the task, an asset or a data file is missing, …
     """
-    plan = plan.prepared()
     config, task = plan.config, plan.task
     require_device(config.runtime.device)
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -122,7 +122,7 @@ def open_session(plan: RunPlan) -> Session:
     policy = load_initial_policy(plan)
     policy.make_reference()
     codec = make_codec(task, policy)
-    _check_inputs(config, task, codec)
+    _check_inputs(plan, codec)
     core = EpisodeCore(
         task,
         codec,

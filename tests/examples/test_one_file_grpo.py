@@ -6,6 +6,7 @@ import torch
 from one_file_grpo import train
 
 from lmrl_bench.algorithms.grpo import GRPOConfig
+from lmrl_bench.planning.plan import plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.runs.session import open_session
 from lmrl_bench.tasks.catalog import load_task
@@ -17,7 +18,7 @@ def library(task, iterations):
     """Trains with the library's GRPO and returns its weights and the rewards of its iterations."""
     given = {"algorithm": {"name": "grpo", **GRPOConfig().model_dump()}, "seed": SEED,
              "policy": {"model": "nano-seq2seq", "start": "base"}}  # fmt: skip
-    algorithm = open_session(resolve(task, given), task).algorithm
+    algorithm = open_session(plan_run(task, resolve(task, given)).prepared()).algorithm
     rewards = []
     while len(rewards) < iterations:
         algorithm.learn(

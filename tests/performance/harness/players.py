@@ -44,7 +44,9 @@ class Ours:
             "budget": {"tokens": _ENDLESS},
             "runtime": {"device": device},
         }
-        self.algorithm: Any = open_session(plan_run(task, resolve(task, given))).algorithm
+        self.algorithm: Any = open_session(
+            plan_run(task, resolve(task, given)).prepared()
+        ).algorithm
 
     def __call__(self) -> Played:
         """Plays one iteration."""

@@ -6,9 +6,8 @@ import pytest
 
 from lmrl_bench.config.run import PolicyConfig, training_digest
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.planning.folders import own_folder, run_folder
 from lmrl_bench.planning.initial_policy import sft_config
-from lmrl_bench.planning.resolve import resolve, settings_note, tuned_settings
+from lmrl_bench.planning.resolve import own_folder, resolve, settings_note, tuned_settings
 
 NO_TUNING = {"algorithm": {"name": "a2c"}}
 
@@ -70,7 +69,7 @@ def test_a_single_run_has_a_folder_of_its_configuration(task):
 
     def place(*overrides, **given):
         config = resolve(task, {"algorithm": {"name": "a2c"}, **given}, overrides=overrides)
-        return run_folder(own_folder(task, config)).as_posix()
+        return own_folder(task, config).folder.as_posix()
 
     assert place() == place("runtime.threads=2") == "results/runs/toy/a2c/0"
     assert place(seed=3) == "results/runs/toy/a2c/3"

@@ -39,7 +39,7 @@ def test_evaluating_changes_no_training_number(world, algorithm):
 @pytest.fixture
 def session(world):
     return lambda **changes: open_session(
-        plan_run(world.task, resolve(world.task, world.given(**changes)))
+        plan_run(world.task, resolve(world.task, world.given(**changes))).prepared()
     )
 
 

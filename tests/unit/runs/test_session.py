@@ -14,7 +14,7 @@ from lmrl_bench.runs.session import open_session
 @pytest.fixture
 def session(world):
     return lambda **changes: open_session(
-        plan_run(world.task, resolve(world.task, world.given(**changes)))
+        plan_run(world.task, resolve(world.task, world.given(**changes))).prepared()
     )
 
 
