@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 
 ARTIFACT_KINDS: Registry[ArtifactKind] = Registry(
     "artifact kind",
-    {"sft-policy": "lmrl_bench.runs.sft_policy:SFT_POLICIES"},
+    {"sft": "lmrl_bench.runs.sft_policy:SFT_POLICIES"},
     group="lmrl_bench.artifacts",
 )

@@ -23,7 +23,7 @@ from lmrl_bench.planning.resolve import resolve_unchecked, settings_file
 from lmrl_bench.records.expected import ExpectedStart
 from lmrl_bench.tasks.task import Task
 
-SFT_POLICY = "sft-policy"
+SFT = "sft"
 
 
 class OtherWeightsError(PolicyError):
@@ -202,7 +202,7 @@ def sft_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> Recipe:
     """Returns what makes a supervised policy: task, configuration, base model."""
     config = sft_config(task, policy)
     return Recipe(
-        kind=SFT_POLICY,
+        kind=SFT,
         name=task.name,
         inputs={
             "task": task.learning_digest,

@@ -82,4 +82,4 @@ def test_which_jobs_use_a_gpu(world):
     config = resolve(world.task, given, overrides=["runtime.device=cuda"])
     assert uses_gpu(plan_run(world.task, config))
     assert not uses_gpu(plan_run(world.task, resolve(world.task, given)))
-    assert not uses_gpu(Recipe("sft-policy", "toy", {}))
+    assert not uses_gpu(Recipe("sft", "toy", {}))
