@@ -72,7 +72,8 @@ SETTINGS = {
     # Dynamic sampling drops groups that are solved, so that the scores of what stays would say nothing here.
     "max_sampling_rounds": 1, "overlong_penalty": 0.0,
 }  # fmt: skip
-GROUPS = dict.fromkeys(("cispo", "dapo", "dr-grpo", "grpo", "gspo", "raft", "rloo"), 8)
+GROUPS = dict.fromkeys(("cispo", "dapo", "dr-grpo", "grpo", "gspo", "rloo"), 8) | {"raft": 4}
+"""RAFT learns only the best of a group, so that larger groups mean fewer episodes to learn from."""
 
 
 def tiny_policy(seed, max_response_tokens):
