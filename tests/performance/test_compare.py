@@ -18,6 +18,7 @@ from harness.settings import acting_algorithms, passes, settings
 from harness.workloads import WORKLOADS, Workload
 from small import write_board
 
+from lmrl_bench.algorithms.defaults import with_defaults
 from lmrl_bench.core.errors import AssetError, ConfigError
 from lmrl_bench.leaderboards.spec import cells, load_board
 from lmrl_bench.speedups.packing import pack_rows
@@ -163,7 +164,8 @@ def test_settings_are_valid(algorithm, workload):
     parts = pack_rows(ids, prompts, lengths, config.micro_batch_tokens)
     assert {len(part) for part in parts} == {workload.micro_batch_episodes or workload.episodes}
     charged = config.kl.coefficient + getattr(config, "kl_loss_coefficient", 0.0)
-    assert charged == (0.0 if algorithm == "grpo" else 0.05)
+    by_default = with_defaults(algorithm, {})["kl"]["coefficient"]
+    assert charged == (0.05 if by_default else 0.0)
 
 
 def test_what_is_left_out_is_said(monkeypatch):
