@@ -181,7 +181,7 @@ class RunConfig(_Strict):
 
     @property
     def folder(self) -> Path:
-        """Where the run is written: as configured, or results/runs/<task>/<row>/<seed>."""
+        """The place where the run is written: as configured, or results/runs/<task>/<row>/<seed>."""
         return self.runtime.output or RUNS / self.task / self.row / str(self.seed)
 
     def scientific(self) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def file_sha256(path: Path) -> str:
 
 
 class _Stamp(NamedTuple):
-    """What changes when a file does."""
+    """Facts about a file that change with its content."""
 
     device: int
     inode: int

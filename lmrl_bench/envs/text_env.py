@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """What the writer of the next completion reads.
+    """The input of the next completion.
 
     Attributes:
         sample_id: Identifier of the sample.
