@@ -111,7 +111,7 @@ def test_another_policy_is_refused(place, capsys, tmp_path):
 def test_a_name_that_a_plug_in_may_have(place, capsys):
     _, root = place
     path = root / "boards" / "small" / "leaderboard.yaml"
-    path.write_text(path.read_text().replace("algorithm: ppo", "algorithm: raft"))
+    path.write_text(path.read_text().replace("algorithm: ppo", "algorithm: expert-iteration"))
     done = call(capsys, "leaderboard", "build", "boards/small")
     assert (done.code, "of a plug-in is known once its package is installed" in done.err) == (
         2,

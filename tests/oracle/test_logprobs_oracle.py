@@ -59,7 +59,7 @@ def test_values_are_the_head_on_the_unpadded_states(family, value_trunk):
     nn.init.constant_(policy.critic.value_head.bias, 0.3)
     trunk = policy.model
     if value_trunk == "separate":
-        trunk = policy.value_trunk
+        trunk = policy.critic.value_trunk
         for parameter in trunk.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape))
     completions = generate(policy, prompts)

@@ -58,7 +58,8 @@ def updated(name, change=lambda batch: batch, *, stays=False, **settings):
     """
     algorithm = algorithm_of(name, **settings)
     batch = estimated(algorithm, ragged(algorithm.collect().episodes))
-    assert len(batch.advantages[batch.mask].unique()) > 4
+    # RAFT keeps an episode or leaves it out; the others must weigh the tokens in many ways.
+    assert len(batch.advantages[batch.mask].unique()) >= (2 if name == "raft" else 5)
     batch = change(batch)
     if stays:
         assert_estimates_stay(algorithm, batch)
