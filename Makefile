@@ -1,5 +1,5 @@
 # make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a board of your own in .quickstart
-# make test         the test suite, in JOBS=2 processes
+# make test         the test suite
 # make lint         formatting, types, layers, dependencies, words
 # make mutants      plant defects in a copy; every test that should notice must fail
 # make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
@@ -49,11 +49,11 @@ assets: $(VENV)/.installed
 quickstart: assets
 	$(BIN)/lmrl-bench leaderboard run quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
 
-# Those of tests/performance afterwards and one at a time: some ask how much of a core a process had.
+# Two processes, one after the other: what the first keeps in memory does not weigh on the second.
 test: $(VENV)/.installed
 	status=0; \
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal --ignore=tests/performance || status=$$?; \
-	$(BIN)/python -m pytest -q tests/performance || status=$$?; exit $$status
+	$(BIN)/python -m pytest -q tests/unit tests/performance || status=$$?; \
+	$(BIN)/python -m pytest -q --ignore=tests/unit --ignore=tests/performance || status=$$?; exit $$status
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -46,7 +46,7 @@ def test_ci_runs_every_check_and_stops_at_the_first_that_fails():
     assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
 
 
-@pytest.mark.parametrize("failing", ["", "--ignore=tests/performance", " tests/performance"])
+@pytest.mark.parametrize("failing", ["", "--ignore=tests/performance", " tests/unit "])
 def test_make_test_runs_everything_and_fails_if_a_part_fails(failing, tmp_path):
     """With a stand-in for pytest that writes down its arguments and fails where they hold a text."""
     program = tmp_path / "env" / "bin" / "python"
@@ -60,7 +60,8 @@ def test_make_test_runs_everything_and_fails_if_a_part_fails(failing, tmp_path):
     assert (done.returncode != 0) == bool(failing), done.stderr
     asked = (tmp_path / "asked").read_text().splitlines()
     assert [line.startswith("-m pytest") for line in asked] == [True, True]
-    assert asked[1].endswith(" tests/performance")
+    assert asked[0].endswith(" tests/unit tests/performance")
+    assert asked[1].endswith(" --ignore=tests/unit --ignore=tests/performance")
 
 
 @pytest.mark.parametrize("stale", ["", "leaderboards/one"])
