@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from lmrl_bench.api.leaderboards import list_leaderboards as list_leaderboards
     from lmrl_bench.api.leaderboards import load_leaderboard as load_leaderboard
     from lmrl_bench.api.results import compare_runs as compare_runs
-    from lmrl_bench.api.results import list_runs as list_runs
     from lmrl_bench.api.results import load_completions as load_completions
     from lmrl_bench.api.results import load_run as load_run
     from lmrl_bench.api.runs import plan_run as plan_run
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from lmrl_bench.api.verification import validate as validate
     from lmrl_bench.config.run import RunConfig as RunConfig
     from lmrl_bench.metrics import make_metric as make_metric
+    from lmrl_bench.records.listing import list_runs as list_runs
     from lmrl_bench.rewards import make_reward as make_reward
     from lmrl_bench.runs.policies import evaluate as evaluate
     from lmrl_bench.runs.policies import export_policy as export_policy
@@ -86,7 +86,7 @@ _CALLS = {
     "list_leaderboards": "lmrl_bench.api.leaderboards:list_leaderboards",
     "list_metrics": "lmrl_bench.api.catalog:list_metrics",
     "list_rewards": "lmrl_bench.api.catalog:list_rewards",
-    "list_runs": "lmrl_bench.api.results:list_runs",
+    "list_runs": "lmrl_bench.records.listing:list_runs",
     "list_settings": "lmrl_bench.api.catalog:list_settings",
     "list_tasks": "lmrl_bench.api.catalog:list_tasks",
     "load_completions": "lmrl_bench.api.results:load_completions",

@@ -9,9 +9,9 @@ Paper: Yu et al. 2025, "DAPO: An Open-Source LLM Reinforcement Learning System a
 
 ε_high > ε leaves unlikely tokens room to become likely. Dynamic sampling draws further prompts until the iteration is
 filled with groups whose scores differ, at most `max_sampling_rounds` times; groups of equal scores, which have no
-gradient, fill what is still missing then. Every generated token counts against the budget, those of dropped groups too
-(`update/terms/kept_share` is the share that stays;
-`rollout/score` is theirs, `update/terms/sampled_score` that of all completions). There is no KL term.
+gradient, fill what is still missing then. Every generated token counts against the budget, those of dropped groups too.
+In the log, `update/terms/kept_share` is the share of groups that stay, `rollout/score` is the mean score of their
+completions, and `update/terms/sampled_score` that of all completions. There is no KL term.
 
 Deviations from the paper: it drops groups in which all answers are right or all wrong, that is, of equal scores where
 the score is 0 or 1; the standard deviation has G − 1 in the denominator and 1e-4 added; the optimizer is Adam, the

@@ -14,7 +14,7 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError, LmrlBenchError, RecordError, nearest
 from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.records.curves import ValidationPoint, read_points
-from lmrl_bench.records.listing import Listing, find_run, find_runs
+from lmrl_bench.records.listing import find_run
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.samples import info_of
 from lmrl_bench.records.store import CURVES, SAMPLES, read_record, read_samples
@@ -137,38 +137,6 @@ class Comparison:
     results: list[Difference]
     curves: list[CurvePair]
     completions: list[tuple[Completion, Completion]]
-
-
-def list_runs(
-    folder: str | Path = RESULTS,
-    *,
-    tasks: Sequence[str] = (),
-    algorithms: Sequence[str] = (),
-    entries: Sequence[str] = (),
-    statuses: Sequence[str] = (),
-    sort: str = "folder",
-) -> Listing:
-    """Finds the runs below a folder.
-
-    Args:
-        folder: A folder of results, at any depth above the runs.
-        tasks: Only these tasks.
-        algorithms: Only these algorithms.
-        entries: Only these entries.
-        statuses: Only "completed", "failed", "diverged" or "interrupted".
-        sort: "folder", "task", "algorithm", "entry", "status", "reward", "metric", "tokens" or
-            "when"; numbers and times sort largest first.
-
-    Returns:
-        One summary per run; and the folders whose record is damaged or missing.
-
-    Raises:
-        RecordError: There is no such folder.
-        ConfigError: An unknown status or order.
-    """
-    return find_runs(
-        folder, tasks=tasks, algorithms=algorithms, entries=entries, statuses=statuses, sort=sort
-    )
 
 
 def load_run(run: str | Path, *, results: str | Path = RESULTS) -> LoadedRun:

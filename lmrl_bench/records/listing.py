@@ -70,8 +70,8 @@ class Listing:
     unfinished: list[Path]
 
 
-def find_runs(
-    root: str | Path,
+def list_runs(
+    folder: str | Path = "results",
     *,
     tasks: Sequence[str] = (),
     algorithms: Sequence[str] = (),
@@ -79,37 +79,41 @@ def find_runs(
     statuses: Sequence[str] = (),
     sort: str = "folder",
 ) -> Listing:
-    """Reads the records below a folder; empty filters select everything.
+    """Finds the runs below a folder.
 
     Args:
-        root: A folder of results, at any depth above the runs.
-        tasks: Names of tasks.
-        algorithms: Names of algorithms.
-        entries: Names of entries.
-        statuses: "completed", "failed", "diverged" or "interrupted".
-        sort: A name of `SORTS`; numbers and times sort largest first.
+        folder: A folder of results, at any depth above the runs.
+        tasks: Only these tasks.
+        algorithms: Only these algorithms.
+        entries: Only these entries.
+        statuses: Only "completed", "failed", "diverged" or "interrupted".
+        sort: "folder", "task", "algorithm", "entry", "status", "reward", "metric", "tokens" or
+            "when"; numbers and times sort largest first.
+
+    Returns:
+        One summary per run; and the folders whose record is damaged or missing.
 
     Raises:
-        RecordError: `root` is not a folder.
+        RecordError: There is no such folder.
         ConfigError: An unknown status or order.
     """
     _require(sort, SORTS, "--sort")
     for status in statuses:
         _require(status, ("completed", "failed", "diverged", "interrupted"), "--status")
-    root = Path(root)
+    root = Path(folder)
     if not root.is_dir():
         raise RecordError(
             f"{root}: there is no such results folder; `lmrl-bench run` writes runs to results/"
         )
     found = Listing([], {}, [])
-    for folder, names in _run_folders(str(root)):
+    for run, names in _run_folders(str(root)):
         if RECORD not in names:
-            found.unfinished.append(Path(folder))
+            found.unfinished.append(Path(run))
             continue
         try:
-            summary = summarize(Path(folder), read_record(folder))
+            summary = summarize(Path(run), read_record(run))
         except RecordError as error:
-            found.damaged[Path(folder)] = str(error)
+            found.damaged[Path(run)] = str(error)
             continue
         chosen = (
             (tasks, summary.task),
@@ -162,7 +166,7 @@ def find_run(run: str | Path, root: str | Path = "results") -> Path:
     if folder.is_dir():
         read_record(folder)  # raises with the reason
     name = str(run)
-    known = find_runs(root).runs if Path(root).is_dir() else []
+    known = list_runs(root).runs if Path(root).is_dir() else []
     found = [s for s in known if name in (s.id, f"{s.task}/{s.entry}/{s.seed}")]
     if len(found) == 1:
         return found[0].folder
