@@ -70,7 +70,7 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --seed $(SEED)
 
 boards: $(VENV)/.installed
-	for board in $(BOARDS); do $(BIN)/lmrl-bench leaderleaderboard build $$board || exit 1; done
+	for board in $(BOARDS); do $(BIN)/lmrl-bench leaderboard build $$board || exit 1; done
 
 # All of them, so that one that is stale hides no other.
 boards-check: $(VENV)/.installed
