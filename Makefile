@@ -5,7 +5,7 @@
 # make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
 # make boards       rebuild every committed board from the committed records
 # make boards-check whether the files of every committed board are fresh
-# make perf         how fast training is, beside its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
+# make perf         how fast training is, next to its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
 # make TORCH='torch==2.13.0' TORCH_OPTIONS='--index-url …' CONSTRAINTS=constraints.txt PYTHON=python3.12

@@ -1,4 +1,4 @@
-"""What all algorithms that generate text share: collect → reward → advantage → update → log.
+"""The loop that all text-generating algorithms share: collect → reward → advantage → update → log.
 
 Read `TextAlgorithm.learn` and `TextAlgorithm.iterate` first: they are the loop. An algorithm is a subclass with
 `advantages` and `update`.

@@ -1,4 +1,4 @@
-"""What algorithms with a critic share: GAE over its values, whitening, and one loss for policy and critic."""
+"""Base of algorithms with a critic: GAE over its values, whitening, and one loss for policy and critic."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def whiten(values: Tensor, mask: Tensor, epsilon: float = 1e-8) -> Tensor:
     if count < 2:
         return values.masked_fill(~mask, 0.0)
     mean = masked_mean(values, mask)
-    centred = (values - mean).masked_fill(~mask, 0.0)
-    deviation = (centred.square().sum() / (count - 1)).sqrt()
-    return centred / (deviation + epsilon)
+    centered = (values - mean).masked_fill(~mask, 0.0)
+    deviation = (centered.square().sum() / (count - 1)).sqrt()
+    return centered / (deviation + epsilon)
 
 
 def token_weights(mask: Tensor, aggregation: Aggregation) -> Tensor:
@@ -181,7 +181,7 @@ def gae(
     gae_lambda: float,
     bootstrap: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Generalised advantage estimation, Schulman et al. 2016 (arXiv 1506.02438), eq. 16, over the policy's tokens only.
+    """Generalized advantage estimation, Schulman et al. 2016 (arXiv 1506.02438), eq. 16, over the policy's tokens only.
 
     `δ_t = r_t + γ V_{t+1} − V_t` and `A_t = δ_t + γ λ A_{t+1}`, where t+1 is the next token that the policy chose:
     tokens of the environment inside a response change nothing.
@@ -242,7 +242,7 @@ def categorical_kl(logprobs: Tensor, other_logprobs: Tensor) -> Tensor:
 def clipped_surrogate(
     ratio: Tensor, advantages: Tensor, clip_range: float, clip_range_high: float | None = None
 ) -> Tensor:
-    """PPO's objective per token, to be maximised: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
+    """PPO's objective per token, to be maximized: Schulman et al. 2017 (arXiv 1707.06347), eq. 7.
 
     `min(ρ A, clip(ρ, 1 − ε, 1 + ε_high) A)`; the minimum makes it a lower bound for both signs of the advantage.
     `clip_range_high` is ε unless it is given.
@@ -266,12 +266,12 @@ def conjugate_gradient(
 ) -> tuple[Tensor, Tensor]:
     """Solves `H x = target` for a symmetric positive definite H that is only known by its products.
 
-    Hestenes and Stiefel 1952, from 0; stops after `steps` or once the residual is small beside the target.
+    Hestenes and Stiefel 1952, from 0; stops after `steps` or once the residual is small relative to the target.
 
     Args:
         product: Maps `(D,)` to `H v`, `(D,)`.
         target: `(D,)`.
-        steps: At most so many products.
+        steps: Largest number of products.
         tolerance: Bound of the squared norm of the residual, as a share of the target's.
 
     Returns:

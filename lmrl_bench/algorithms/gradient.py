@@ -21,7 +21,7 @@ class LossParts:
     """A micro-batch's share of its minibatch's loss.
 
     Attributes:
-        loss: `()`, to be minimised; the shares of all micro-batches add up to the minibatch's loss.
+        loss: `()`, to be minimized; the shares of all micro-batches add up to the minibatch's loss.
         logprobs: `(N, T)`, of the policy being trained.
         terms: parts of the loss for the log, which add up in the same way.
     """
@@ -33,7 +33,7 @@ class LossParts:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one gradient step met.
+    """The outcome of one gradient step.
 
     Attributes:
         terms: the loss and its parts over the minibatch.
@@ -103,7 +103,7 @@ def shuffled(episodes: int, size: int, rng: torch.Generator) -> Iterator[Tensor]
 
 
 def can_be_fused(parameters: Sequence[nn.Parameter]) -> bool:
-    """Whether Adam's step can be one operation: torch has it for these devices, exact in float32 only."""
+    """Returns whether Adam's step can be fused: torch supports it on these devices, exact in float32 only."""
     return all(
         parameter.dtype == torch.float32 and parameter.device.type in ("cpu", "cuda")
         for parameter in parameters

@@ -64,7 +64,7 @@ class GroupConfig(OnPolicyConfig):
 
     @property
     def clip(self) -> tuple[float | None, float | None]:
-        """How far the ratio may fall below and rise above 1 before it is clipped; None: it is not."""
+        """Clip range of the ratio below and above 1; None on a side without clipping."""
         return None, None
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""GRPO: PPO's clipped surrogate with the group's rewards in place of a critic.
+"""GRPO: PPO's clipped surrogate with the group's rewards instead of a critic.
 
 Paper: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), section 4.1, eq. 3 and 4, with outcome supervision.
 

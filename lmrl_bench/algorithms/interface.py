@@ -1,4 +1,4 @@
-"""What the runner knows of any algorithm: settings, `learn`, a state, and the numbers of each iteration."""
+"""The interface between the runner and an algorithm: settings, `learn`, a state, and statistics of each iteration."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class AlgorithmConfig(BaseModel):
 
 @dataclass(frozen=True)
 class UpdateStats:
-    """What one update did.
+    """Statistics of one update.
 
     Attributes:
         terms: means over the update's minibatches, by name: loss terms, entropy (nats per token), learning rate, …
@@ -61,7 +61,7 @@ class UpdateStats:
 
 @dataclass(frozen=True)
 class RolloutStats:
-    """What the policy did before the update.
+    """Statistics of the rollout before the update.
 
     Attributes:
         score: the task's reward, mean over episodes, without any KL charge.
@@ -173,7 +173,7 @@ AfterIteration = Callable[[IterationStats], None]
 
 
 class Algorithm(Protocol):
-    """What the runner uses.
+    """The interface that the runner uses.
 
     Attributes:
         config_class: the settings' class.

@@ -1,4 +1,4 @@
-"""NLPO: PPO that acts through a learnt top-p mask.
+"""NLPO: PPO that acts through a learned top-p mask.
 
 Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Language Processing?" (arXiv
 2210.01241), section 4 and algorithm 1.
@@ -71,7 +71,7 @@ class NLPOConfig(MaskedPPOConfig):
 
 
 class NLPO(MaskedPPO):
-    """Natural language policy optimisation."""
+    """Natural language policy optimization."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = NLPOConfig
     summary: ClassVar[str] = (

@@ -1,4 +1,4 @@
-"""What other libraries call our hyper-parameters, for `lmrl-bench algorithm show` and people who come from them.
+"""Names of hyperparameters in other libraries, shown by `lmrl-bench algorithm show`.
 
 Names that are the same everywhere (`learning_rate`, `gamma`, `max_grad_norm`) are left out.
 """

@@ -69,7 +69,7 @@ class PPOConfig(ActorCriticConfig):
 
 
 class PPO(ActorCriticAlgorithm):
-    """Proximal policy optimisation."""
+    """Proximal policy optimization."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = PPOConfig
     summary: ClassVar[str] = "PPO (arXiv 1707.06347): several epochs on a clipped surrogate"
@@ -97,7 +97,7 @@ class PPO(ActorCriticAlgorithm):
         return self.actor_critic_loss(part, weights, objective, self.config.value_clip_range)
 
     def _is_near(self, minibatch: Episodes, logprobs: Tensor) -> bool:
-        """Whether the policy is near enough to the one that sampled for another step."""
+        """Returns whether the policy is still close enough to the sampling policy for another step."""
         if self.config.target_kl is None:
             return True
         distance = masked_mean(kl_k3(minibatch.behavior_logprobs, logprobs), minibatch.mask)

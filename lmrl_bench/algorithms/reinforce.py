@@ -85,8 +85,8 @@ class Reinforce(TextAlgorithm):
         no_values = torch.zeros_like(batch.rewards)
         _, returns = gae(batch.rewards, no_values, mask, gamma=self.config.gamma, gae_lambda=1.0)
         baseline = self._baseline(_mean_return(returns, mask))
-        centred = (returns.double() - baseline).float()
-        return centred.masked_fill(~mask, 0.0), returns
+        centered = (returns.double() - baseline).float()
+        return centered.masked_fill(~mask, 0.0), returns
 
     def update(self, batch: Episodes) -> UpdateStats:
         """Takes one gradient step, then moves the average."""

@@ -1,4 +1,4 @@
-"""REINFORCE++: PPO's clipped surrogate with Monte-Carlo returns, whitened over the whole batch, in place of a critic.
+"""REINFORCE++: PPO's clipped surrogate with Monte-Carlo returns, whitened over the whole batch, instead of a critic.
 
 Paper: Hu et al. 2025, "REINFORCE++: Stabilizing Critic-Free Policy Optimization with Global Advantage Normalization"
 (arXiv 2501.03262), section 3.

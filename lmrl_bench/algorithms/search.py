@@ -1,7 +1,7 @@
-"""Which settings of an algorithm `lmrl-bench leaderboard tune` may change; declared beside the settings' class.
+"""Search spaces: the settings that `lmrl-bench leaderboard tune` may change, declared next to the settings' class.
 
-Ranges are relative to the setting that is there, because a good learning rate of a policy of four
-million parameters is none of a large one's.
+Ranges are relative to the current setting, because a learning rate that suits a policy of four million
+parameters does not suit a large one.
 """
 
 from __future__ import annotations

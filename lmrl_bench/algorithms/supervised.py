@@ -2,7 +2,7 @@
 
     L = −mean log π_θ(y_t | x, y_<t)     over the reference's tokens, EOS included
 
-It is no reinforcement learning and generates nothing: its budget is optimiser steps, not tokens. It is the
+It is not reinforcement learning and generates nothing: its budget is optimizer steps, not tokens. It is the
 row that RL has to beat, and where RL runs start by default. AdamW (Loshchilov and Hutter 2019, arXiv
 1711.05101), linear warm-up, then a cosine to 0. Where a sample has several references, each epoch takes the
 next one. Temperature and minimum length of the sampling configuration take no part: the model itself is
@@ -49,7 +49,7 @@ class SupervisedConfig(AlgorithmConfig):
 
     epochs: int = Field(3, gt=0, description="passes over the task's supervised samples")
     max_steps: int | None = Field(
-        None, gt=0, description="stop after so many steps even if epochs are left"
+        None, gt=0, description="largest number of steps, even if epochs are left"
     )
     batch_size: int = Field(
         16, gt=0, description="samples per step; the last of an epoch may be smaller"

@@ -2,12 +2,12 @@
 
 Paper: Schulman et al. 2015, "Trust Region Policy Optimization" (arXiv 1502.05477), section 6 and appendix C.
 
-    maximise J(θ) = mean ρ_t A_t   subject to   mean KL(π_old(· | x, y_<t) ‖ π_θ(· | x, y_<t)) ≤ δ
+    maximize J(θ) = mean ρ_t A_t   subject to   mean KL(π_old(· | x, y_<t) ‖ π_θ(· | x, y_<t)) ≤ δ
     direction  s = (F + c I)⁻¹ ∇J      by conjugate gradient; F is the Hessian of the KL, F v as in fisher.py
     step       θ = θ_old + b^j √(2 δ / sᵀ(F + c I)s) s,   the first j = 0, 1, … with KL ≤ δ and J(θ) > J(θ_old)
 
 The KL is the exact one over the vocabulary, at every policy token of the batch; causal and encoder-decoder
-policies alike. F is measured on the share `fisher_fraction` of the episodes, drawn anew each iteration.
+policies alike. F is measured on the share `fisher_fraction` of the episodes, drawn again each iteration.
 Without an acceptable step the policy stays.
 
 Deviations from the paper: damping `c`; advantages are GAE's, whitened over the batch; the reward holds a KL charge.
@@ -75,7 +75,7 @@ class TRPOConfig(CriticConfig):
 
 @dataclass(frozen=True)
 class Trial:
-    """What the policy is with other parameters.
+    """The policy evaluated at other parameters.
 
     Attributes:
         kl: nats per token between the old policy and this one, exact.
@@ -90,7 +90,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Step:
-    """What became of the trust-region step.
+    """The outcome of the trust-region step.
 
     Attributes:
         terms: surrogate before and after, share of the full step (0: none), step lengths tried.
@@ -108,7 +108,7 @@ class Step:
 
 
 class TRPO(CriticAlgorithm):
-    """Trust-region policy optimisation."""
+    """Trust-region policy optimization."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = TRPOConfig
     summary: ClassVar[str] = "TRPO (arXiv 1502.05477): natural gradient with an exact KL bound"

@@ -1,4 +1,4 @@
-"""What is made once and reused by many runs: a recipe names it by content, finds it, and builds it. No torch."""
+"""Artifacts that many runs reuse: a recipe names one by its content, finds it, and builds it. Does not import torch."""
 
 from __future__ import annotations
 

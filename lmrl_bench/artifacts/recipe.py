@@ -16,7 +16,7 @@ from lmrl_bench.downloads.store import cache_root
 
 @dataclass(frozen=True)
 class Recipe:
-    """What makes one artifact. Picklable, so that any process can build it.
+    """Instructions to build one artifact. Picklable, so that any process can build it.
 
     Attributes:
         kind: Registered name of the kind of artifact.

@@ -1,4 +1,4 @@
-"""What the token view shows of an episode: the observation that environments give and policies read."""
+"""The token view's observation of an episode: environments return it and policies read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `lmrl-bench task lint` says about texts and the tokenizer of the task's default policy."""
+"""Checks of `lmrl-bench task lint` on texts and the tokenizer of the task's default policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a launcher is: it gets planned runs, and recipes of what they need, and yields what became of each."""
+"""Interface of launchers: they take planned runs and the recipes of their artifacts, and yield each result."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Job = RunPlan | Recipe
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job.
+    """The outcome of a job.
 
     Attributes:
         index: Its place among the jobs that were submitted.
         value: What `perform` returned; None if it did not end.
         error: Why it did not end.
         died: Whether its process was lost with it.
-        killed: Whether somebody else ended that process.
+        killed: Whether that process was ended from outside.
     """
 
     index: int
@@ -85,5 +85,5 @@ def perform(job: Job, progress: Listener) -> str:
 
 
 def uses_gpu(job: Job) -> bool:
-    """Whether a job needs another device than a processor."""
+    """Returns whether a job needs a GPU."""
     return isinstance(job, RunPlan) and job.config.runtime.device != "cpu"

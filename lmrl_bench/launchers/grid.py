@@ -20,7 +20,7 @@ from lmrl_bench.records.store import RECORD
 
 @dataclass
 class GridResult:
-    """What became of a grid: a status per cell, or an error where not even a record could be written."""
+    """The outcome of a grid: a status per cell, or an error where no record could be written."""
 
     statuses: dict[str, Status] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
@@ -101,10 +101,10 @@ def _needed(plans: Sequence[RunPlan]) -> dict[Recipe, RunPlan]:
 def _note(
     outcome: GridResult, plan: RunPlan, result: Result, stopped: bool, progress: Listener
 ) -> None:
-    """Takes up what became of a cell.
+    """Notes the outcome of a cell.
 
-    A cell whose process died gets a record, if it has none and the folder can be written at all. If somebody killed
-    the process, the cell counts as interrupted: the next call continues it.
+    A cell whose process died gets a record, if it has none and its folder is writable. If the process was killed
+    from outside, the cell counts as interrupted: the next call continues it.
     """
     if result.error is None:
         outcome.statuses[plan.name] = cast("Status", result.value)

@@ -1,4 +1,4 @@
-"""What every worker needs: imported once, by the process that workers are forked from (`pool.start_server`)."""
+"""Imports that every worker needs, made once by the process that workers are forked from (`pool.start_server`)."""
 
 import gc
 

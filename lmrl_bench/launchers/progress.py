@@ -118,7 +118,7 @@ class LiveBars:
             self.progress.remove_task(bar)
         if event.counted:
             self.finished.add(event.run)
-        self.progress.console.print(event.line(), markup=False)  # "[run]" is no markup
+        self.progress.console.print(event.line(), markup=False)  # "[run]" would be read as markup
         self._move_whole()
 
     def _move_whole(self) -> None:

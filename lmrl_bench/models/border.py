@@ -88,12 +88,12 @@ def quiet() -> Iterator[None]:
     library.disable_progress_bar()  # type: ignore[no-untyped-call]
     loggers = [logging.getLogger(name) for name in _SPEAKERS]
     for logger in loggers:
-        logger.addFilter(_is_no_noise)
+        logger.addFilter(_is_relevant)
     try:
         yield
     finally:
         for logger in loggers:
-            logger.removeFilter(_is_no_noise)
+            logger.removeFilter(_is_relevant)
         if shown:
             library.enable_progress_bar()  # type: ignore[no-untyped-call]
 
@@ -101,7 +101,7 @@ def quiet() -> Iterator[None]:
 _SPEAKERS: Final = ("transformers.modeling_utils", "transformers.integrations.peft")
 
 
-def _is_no_noise(record: logging.LogRecord) -> bool:
+def _is_relevant(record: logging.LogRecord) -> bool:
     return _NOISE.search(record.getMessage()) is None
 
 

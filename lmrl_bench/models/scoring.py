@@ -29,7 +29,7 @@ MICRO_BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class TokenScores:
-    """What a policy says about given completions.
+    """A policy's probabilities and values of given completions.
 
     Attributes:
         logprobs: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false.
@@ -37,7 +37,7 @@ class TokenScores:
             asked for.
         entropy: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false, or if not
             asked for.
-        logits: `(N, V)`, normalised behaviour logits (log-probabilities; impossible tokens -inf) at
+        logits: `(N, V)`, normalized behaviour logits (log-probabilities; impossible tokens -inf) at
             the `N` tokens where the mask is true, row by row; None if not asked for.
     """
 

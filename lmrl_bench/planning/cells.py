@@ -50,7 +50,7 @@ def of_board(board: BoardSpec) -> Expectation:
 
 
 def lacks_records(spec: BoardSpec, results_root: Path) -> bool:
-    """Whether a cell of the board has no record at all: then there is something to run."""
+    """Returns whether a cell of the board has no record at all, so that there is something to run."""
     folders = (cell.folder(results_root, spec.name) for cell in cells(spec))
     return not all((folder / RECORD).exists() for folder in folders)
 

@@ -80,7 +80,7 @@ def done_record(
 
 
 def untidy(folder: Path) -> bool:
-    """Whether something lies in the folder that a finished run does not leave: whoever takes its lock removes it."""
+    """Returns whether the folder holds leftovers of an unfinished run; the next holder of its lock removes them."""
     try:
         names = os.listdir(folder)  # noqa: PTH208 - names are all that is needed
     except OSError:
@@ -89,7 +89,7 @@ def untidy(folder: Path) -> bool:
 
 
 def has_config(folder: Path, published: Mapping[str, Any]) -> bool:
-    """Whether `config.yaml` is there and says what this run's says."""
+    """Returns whether the folder has a `config.yaml` that equals this run's."""
     path = folder / CONFIG
     try:
         text = path.read_text(encoding="utf-8")

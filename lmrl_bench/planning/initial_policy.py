@@ -31,7 +31,7 @@ class OtherWeightsError(PolicyError):
 
 
 class SftSource(NamedTuple):
-    """What a supervised policy is trained from: its configuration, and the folder of its task.
+    """The source of a supervised policy: its configuration, and the folder of its task.
 
     `passed_over` says why a shipped one is not used.
     """
@@ -90,7 +90,7 @@ class InitialPolicy:
 
     @property
     def expected(self) -> ExpectedStart:
-        """What a record must say of it.
+        """The facts that a record must state about it.
 
         A policy that is trained here may have other bits than one trained elsewhere from the same recipe, so its
         weights are not compared.
@@ -216,7 +216,7 @@ def sft_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> Recipe:
 
 
 def _made_of(folder: Path) -> dict[str, Any]:
-    """What the training log of a shipped policy says; empty if there is no such policy."""
+    """Returns the training log of a shipped policy; empty if there is no such policy."""
     log = folder / "training.json"
     facts: dict[str, Any] = json.loads(log.read_text(encoding="utf-8")) if log.exists() else {}
     return facts

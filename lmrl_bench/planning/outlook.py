@@ -1,4 +1,4 @@
-"""What a grid has done, what it has yet to do and what that costs; and its results in one small table."""
+"""Progress and cost of a grid: finished cells, cells to run and their cost; and its results in one small table."""
 
 from __future__ import annotations
 

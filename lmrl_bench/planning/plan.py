@@ -21,7 +21,7 @@ from lmrl_bench.tasks.task import Task
 
 
 class RerunPolicy(enum.Flag):
-    """Which existing records do not count, so that their runs are made again."""
+    """Existing records to ignore, so that their runs are made again."""
 
     NONE = 0
     FAILED = enum.auto()
@@ -106,12 +106,12 @@ class RunPlan:
 
     @property
     def settings_source(self) -> str:
-        """Where the algorithm's settings come from, in one line."""
+        """The source of the algorithm's settings, in one line."""
         return settings_note(self.task, self.config)
 
     @property
     def initial_policy(self) -> str:
-        """Which policy training starts from, and what making it costs, in one line."""
+        """The initial policy of training and the cost to make it, in one line."""
         return state_line(self.task, self.initial)
 
     def prepared(self, progress: Listener = silent, *, train: bool = False) -> RunPlan:

@@ -198,9 +198,9 @@ def _algorithm(name: str, given: Located) -> type[Algorithm]:
 def own_folder(task: Task, config: RunConfig) -> RunConfig:
     """Returns the configuration of a single run with its folder written out.
 
-    The default configuration of an algorithm on a task lies in results/runs/<task>/<row>/<seed>. Any other one (another
-    policy, any `--set` that can change a result) lies next to it, in <row>-<first 8 digits of its digest>, so that
-    trying settings never meets the record of other settings, and the same command finds its own run again.
+    The default configuration of an algorithm on a task goes to results/runs/<task>/<row>/<seed>. Any other one (another
+    policy, any `--set` that can change a result) goes to <row>-<first 8 digits of its digest> in the same folder, so
+    that runs with different settings never share a folder, and the same command finds its own run again.
     """
     if config.runtime.output is not None:
         return config

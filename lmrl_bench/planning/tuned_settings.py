@@ -62,8 +62,8 @@ class TuningFacts(BaseModel):
 def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]) -> str:
     """Returns the content of a tuned file: its head, and the settings with the changes laid over them.
 
-    The trials of earlier tunings of the file are added to those of this one. A tuning that kept the settings is
-    no earlier one for the same protocol: this one began with the same trials, and went on.
+    The trials of earlier tunings of the file are added to those of this one. An earlier tuning with the
+    same protocol that kept the settings is not counted separately: this one repeated and continued its trials.
 
     Args:
         path: The file as it is, or None.
@@ -105,12 +105,12 @@ def tuning_facts(path: Path) -> TuningFacts | None:
 
 
 def has_head(path: Path) -> bool:
-    """Whether a file was written by a tuning once, whatever has become of it since."""
+    """Returns whether a tuning once wrote this file, even if it was edited since."""
     return any(line.startswith(_MARK) for line in path.read_text(encoding="utf-8").splitlines())
 
 
 def _protocol(facts: TuningFacts) -> dict[str, Any]:
-    """What, with the same settings to begin with, makes two tunings propose and reach the same."""
+    """Returns the facts that, with equal initial settings, make two tunings propose and reach the same."""
     return facts.model_dump(
         include={"board", "seeds", "tokens", "validation_samples", "metric", "value_before"}
     )

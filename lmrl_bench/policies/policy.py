@@ -69,7 +69,7 @@ class LanguageModelPolicy(TokenPolicy):
         adapter: AdapterConfig | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Loads a policy by name, for prompts and responses of at most so many tokens.
+        """Loads a policy by name, for prompts and responses up to the given lengths.
 
         Args:
             model: A shipped policy, an asset, a folder (also one that `save` wrote), or a hub id.
@@ -137,13 +137,13 @@ class LanguageModelPolicy(TokenPolicy):
     def make_reference(self) -> None:
         """Freezes a copy of the policy as it is now, on its device, as the reference.
 
-        With an adapter that `load` added, which has learnt nothing yet, no copy is needed: the
+        With an adapter that `load` added, which has not been trained yet, no copy is needed: the
         reference is the frozen base model, which is the policy without its adapter.
         """
         self.reference = self.network if self._adapter_is_new else self.network.frozen_copy()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
-        """Moves or converts the reference too, which is no submodule; behind `to`, `float` and their like."""
+        """Moves or converts the reference too, which is not a submodule; `to`, `float` and others call this."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.reference is not None and self.reference is not self.network:
             self.reference.model._apply(fn)  # type: ignore[no-untyped-call]
@@ -168,7 +168,7 @@ class LanguageModelPolicy(TokenPolicy):
             behaviour: The distribution that acted.
             values: Whether to compute the critic's values.
             entropy: Whether to compute the entropy.
-            full_logits: Whether to return the normalised logits `(N, V)`.
+            full_logits: Whether to return the normalized logits `(N, V)`.
         """
         here = tokens.to(self.device)
         joint = values and self.critic.reads_policy_states  # then this forward gives the values too

@@ -43,7 +43,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Collection:
-    """What a collector gives.
+    """The result of a collector.
 
     Attributes:
         episodes: With scores, log-probabilities and values; `rewards`, `advantages` and `returns` are 0 until the
@@ -66,7 +66,7 @@ class Collection:
 
 
 class Collector(Protocol):
-    """Where an algorithm's episodes come from."""
+    """The source of an algorithm's episodes."""
 
     def collect(self) -> Collection:
         """Returns the next iteration's episodes."""
@@ -74,7 +74,7 @@ class Collector(Protocol):
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """What on-policy collection samples and scores.
+    """Settings of on-policy collection: what it samples and scores.
 
     Attributes:
         episodes: Episodes per iteration.

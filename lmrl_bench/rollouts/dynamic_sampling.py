@@ -55,7 +55,7 @@ class DynamicSamplingCollector:
             collection,
             n_tokens=n_tokens,
             n_episodes=n_groups * size,
-            # Scores of what stays are no measure of the policy: solved and hopeless prompts are missing.
+            # The remaining scores do not measure the policy: solved and hopeless prompts are missing.
             info={
                 "kept_share": have / (n_groups * size),
                 "sampled_score": total / (n_groups * size),

@@ -31,7 +31,7 @@ PACKED_TOKENS = 16
 
 @dataclass(frozen=True)
 class _Request:
-    """What stays the same for all batches of one call; see `RolloutEngine.generate`."""
+    """The arguments that all batches of one call share; see `RolloutEngine.generate`."""
 
     sampling: SamplingConfig
     behaviour: Behaviour
@@ -66,8 +66,8 @@ class RolloutEngine:
     ) -> Completions:
         """Draws one response for each prompt.
 
-        Each row has random numbers of its own, drawn before decoding starts. What a row answers
-        thus depends neither on the rows beside it nor on the batch size, apart from rounding.
+        Each row has its own random numbers, drawn before decoding starts. A row's response thus
+        depends neither on the other rows nor on the batch size, apart from rounding.
 
         Args:
             prompts: `B` prompts; equal ones are read once.

@@ -1,4 +1,4 @@
-"""What a run takes: wall and CPU time, seconds by activity, and memory, over all of its sittings."""
+"""Resources of a run: wall and CPU time, seconds by activity, and memory, over all of its sittings."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Evaluator:
         Args:
             split: which split.
             n: rows, or all if there are fewer.
-            greedy: most probable tokens in place of the declared decoding.
+            greedy: Use the most probable tokens instead of the declared decoding.
             mask: NLPO's mask, for the policy that acts through it.
             primary_only: leave the other metrics out, which may cost more than the decoding.
             candidates: completions per prompt, of which the one with the largest reward is evaluated (best-of-n);

@@ -132,7 +132,7 @@ def _finish(
             trainer.train(state)
             trainer.test()
         if plan.config.runtime.keep_policy:
-            journal.check()  # saving would make a folder that somebody removed
+            journal.check()  # saving would recreate a folder that a user removed
             session.policy.save(folder / POLICY)
             write_seal(folder / POLICY)
     except (DivergedError, RewardNotFiniteError) as caught:

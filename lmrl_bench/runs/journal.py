@@ -64,7 +64,7 @@ class Journal:
         self.curves = store.CurvesWriter(folder)
 
     def begin(self) -> None:
-        """Starts the files of a fresh run; an older record goes first, it would stand beside new curves.
+        """Starts the files of a fresh run and removes an older record, which does not belong to the new curves.
 
         Raises:
             RecordError: The folder cannot be written.

@@ -16,7 +16,7 @@ _RESET_PEAK = "5"
 class PeakMemory:
     """Largest resident memory of this process since the object was made.
 
-    Linux can start the counter anew (proc(5), `clear_refs`); elsewhere only the largest of the
+    Linux can reset the counter (proc(5), `clear_refs`); elsewhere only the peak of the
     process's whole life is known, and `scope` says so. What earlier runs left in the process counts
     as long as it stays.
 

@@ -1,4 +1,4 @@
-"""What can be done with a trained policy: export it, sample from it, evaluate it.
+"""Uses of a trained policy: export it, sample from it, evaluate it.
 
 Each function takes the folder of a run that kept its policy (`--keep-policy`), the folder of any policy, or a name that
 `--policy` takes.
@@ -122,7 +122,7 @@ def sample(
         prompt: Draw `n` responses to this text, which the policy reads as it is; default: one response to each of the
             first `n` prompts of the test split.
         n: Responses.
-        temperature: In place of the task's decoding.
+        temperature: Replaces that of the task's decoding.
         greedy: Take the most probable tokens.
         reward: Also score the responses with the task's reward.
         seed: Of the random numbers.
@@ -181,7 +181,7 @@ def evaluate(
         place: Folder of a run, or a policy.
         task: Task name or folder; may be left out for a run.
         samples: First rows of the test split; default: as the run, or 256.
-        temperature: In place of the task's decoding, or the run's.
+        temperature: Replaces that of the task's decoding, or of the run's.
         seed: Of the random numbers; default: as the run, or 0.
         device: Where to compute.
         out: Also write a record there, as a run of the algorithm 'none' whose start is the policy.

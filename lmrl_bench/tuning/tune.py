@@ -2,9 +2,9 @@
 
 A trial is an ordinary run (or one per seed) with a record, on seeds that the board does not have and
 without a test. Optuna proposes the settings, from what the earlier trials of the same task and
-algorithm reached; trial 0 is the settings that are there. All rows do their k-th trial together, so
+algorithm reached; trial 0 is the current settings. All rows do their k-th trial together, so
 that neither the number of workers nor the order of the rows changes what is proposed. There is no
-state beside the records: a tuning that was stopped proposes the same trials again, and finds those that
+state except the records: a tuning that was stopped proposes the same trials again, and finds those that
 are done.
 
 The value of a trial is the task's primary metric on the validation split at the end of the run, by which

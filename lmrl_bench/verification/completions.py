@@ -105,7 +105,7 @@ def _left_out(
     task: Task,
     evaluation: EvaluationConfig,
 ) -> Iterator[str]:
-    """What every run measures, and this one does not; or the reverse."""
+    """Yields what every run measures and this one does not, or the reverse."""
     metrics = task.spec.metrics
     held_out = [component.key for component in metrics.held_out]
     for what, claimed, known in (

@@ -24,7 +24,7 @@ from lmrl_bench.records.store import read_curves, read_samples
 
 SHARE: Final = 0.2
 LEAST: Final = 3
-"""So many equal numbers or parts are needed; one or two may be chance in a very short run."""
+"""Least number of equal numbers or parts; one or two may be chance in a very short run."""
 PART: Final = 6
 """Tokens of a part of an answer."""
 _DIGITS: Final = 4
@@ -43,7 +43,7 @@ class _Part(NamedTuple):
 
 
 class _Marks(NamedTuple):
-    """What tells a run apart.
+    """The marks that distinguish a run from others.
 
     Attributes:
         whole: Digests of all curves and of all answers.
@@ -169,7 +169,7 @@ def _marks(folder: Path, record: RunRecord) -> _Marks | None:
 
 
 def _points(lines: Iterable[Mapping[str, object]]) -> Iterator[Hashable]:
-    """What two evaluations have in common only by copying: a log-ratio to six digits, and another number.
+    """Yields pairs that two evaluations share only by copying: a log-ratio to six digits, and another number.
 
     A log-ratio near 0 may be rounding, and is left out.
     """

@@ -1,4 +1,4 @@
-"""What was handed in before stays as it is: a record is a fact, a failed one too."""
+"""Checks that earlier records stay unchanged: a record is a fact, a failed one too."""
 
 from __future__ import annotations
 

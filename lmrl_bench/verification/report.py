@@ -1,4 +1,4 @@
-"""What a reviewer reads of a submission (`--report`): problems, and the new rows beside the old ones."""
+"""The report on a submission for its reviewer (`--report`): problems, and the new rows next to the old ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
 from lmrl_bench.stats.intervals import difference_interval
 
 HIGH: Final = 1.5
-"""A gain so many times the best earlier one is looked at twice."""
+"""A gain more than this many times the best earlier gain is flagged."""
 RULE: Final = (
     f"*Unusually high*: Welch's 95 % interval separates the row from the best earlier row that trains, "
     f"and its gain over the supervised row is more than {HIGH:g} times that row's. It is a question to "
@@ -30,7 +30,7 @@ RULE: Final = (
 
 
 class Reviewed(NamedTuple):
-    """What a report is made of.
+    """The content of a report.
 
     Attributes:
         board: The board's name.
@@ -69,7 +69,7 @@ def report(found: Reviewed) -> str:
 
 
 def unusually_high(row: Row, table: TaskTable, earlier: Row, reference: Row) -> bool:
-    """Whether a row is better than the best earlier one by more than is usual; see `RULE`."""
+    """Returns whether a row is better than the best earlier one by more than is usual; see `RULE`."""
     if table.info is None:
         return False
     metric = table.info.primary_metric

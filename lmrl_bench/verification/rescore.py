@@ -54,7 +54,7 @@ M = TypeVar("M")
 
 @dataclass
 class Rescored:
-    """What was recomputed.
+    """The recomputed results.
 
     Attributes:
         records: Completed runs, by folder.
@@ -120,7 +120,7 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
 
 
 def _read(folder: Path) -> RunRecord:
-    """The record, once nothing beside it is a link, too large, or too large once unpacked."""
+    """Returns the record, after checking that no file next to it is a link or too large, packed or unpacked."""
     if reason := unsafe(folder):
         raise RecordError(reason)
     record = read_record(folder)
@@ -292,7 +292,7 @@ class _Run:
 
 
 def is_number(value: Fact) -> TypeGuard[int | float]:
-    """Whether a fact is a number; true and false are not."""
+    """Returns whether a fact is a number; true and false are not."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -61,7 +61,7 @@ class Rerun:
 
     @property
     def how(self) -> Literal["bitwise", "interval"]:
-        """Which of the two was shown."""
+        """The kind of agreement that was shown."""
         return "bitwise" if self.interval is None else "interval"
 
 
@@ -76,7 +76,7 @@ def rerun(
     """Trains the run of a record again and compares.
 
     Args:
-        folder: `<task>/<row>/<seed>` of the record; the row's other seeds lie next to it.
+        folder: `<task>/<row>/<seed>` of the record; the same folder holds the row's other seeds.
         output: Where the new run is written; a run that was interrupted there goes on.
         device: Where it trains.
         policy: The folder of the policy, where the record names one; default: as the board's file names it.
@@ -96,7 +96,7 @@ def rerun(
     task = load_task(record.task.name)
     place = policy or _policy_of_board(folder, record)
     try:
-        with _beside(record, place):
+        with _policy_at_its_name(record, place):
             return _rerun(folder.absolute(), record, task, output.absolute(), device, progress)
     except PolicyError as error:
         if place is not None:
@@ -140,8 +140,8 @@ def _policy_of_board(folder: Path, record: RunRecord) -> Path | None:
 
 
 @contextlib.contextmanager
-def _beside(record: RunRecord, policy: Path | None) -> Iterator[None]:
-    """Works where the name that the record gives its policy leads to the policy's folder.
+def _policy_at_its_name(record: RunRecord, policy: Path | None) -> Iterator[None]:
+    """Changes to a folder where the record's name of its policy leads to the policy's folder.
 
     Raises:
         ConfigError: The record names no policy of its own, or the folder is none.
@@ -274,7 +274,7 @@ def _compared(record: RunRecord) -> dict[str, Any]:
 
 
 def _first_differences(record: RunRecord, new: RunRecord) -> str:
-    """Which parts of the two records are not the same."""
+    """Names the parts of the two records that differ."""
     old, now = _compared(record), _compared(new)
     return ", ".join(name for name in old if old[name] != now[name]) + " differ"
 

@@ -37,7 +37,7 @@ VALIDATION: Final = "validation"
 
 @dataclass(frozen=True)
 class Submission:
-    """What is handed in.
+    """A submission: the records and checks that are handed in.
 
     Attributes:
         board: The board.
@@ -62,7 +62,7 @@ class Submission:
         return [cell for cell in cells(self.board) if self.whole or cell.label in here]
 
     def place(self, cell: Cell) -> Path:
-        """Where the record of a cell lies."""
+        """Returns the folder of a cell's record."""
         return self.folder / _below(cell)
 
     def earlier(self) -> list[tuple[Cell, Path]]:
@@ -150,7 +150,7 @@ def mixed(
 
 
 def _reasons(folder: Path, record: RunRecord) -> list[str]:
-    """What the record and the files next to it do not agree on; they may hold anything."""
+    """Returns the disagreements between the record and the files next to it, which may hold anything."""
     found: list[str] = []
     for check in _CHECKS:
         try:
@@ -163,7 +163,7 @@ def _reasons(folder: Path, record: RunRecord) -> list[str]:
 def to_look_at(
     records: Mapping[Path, RunRecord], scales: Mapping[str, ScoreRange | None]
 ) -> list[str]:
-    """Returns what is no fault of a record, but what a reviewer should know.
+    """Returns notes for the reviewer that are not faults of a record.
 
     Args:
         records: The records, by folder.

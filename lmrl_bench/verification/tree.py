@@ -1,4 +1,4 @@
-"""What lies in a folder of results, looked at before anything in it is read: strangers, links, sizes."""
+"""Checks of a folder of results before anything in it is read: foreign files, links, sizes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DECODINGS: Final = 3
 NOT_COMMITTED: Final = frozenset(
     {"checkpoint", "policy", "policy.sha256", "tensorboard", "wandb", ".lock", "log.txt"}
 )
-"""What a run leaves next to its record, and .gitignore keeps out."""
+"""Files that a run leaves next to its record, and .gitignore keeps out."""
 _SEED = 3
 
 

@@ -25,9 +25,9 @@ LABELS = ["zero-shot", "supervised", "ppo", "a2c", "nlpo"]
 
 CONTRASTS = """() => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const rgba = (colour) => {  // the canvas knows every notation of a colour
+  const rgba = (color) => {  // the canvas knows every notation of a color
     context.clearRect(0, 0, 1, 1);
-    context.fillStyle = colour;
+    context.fillStyle = color;
     context.fillRect(0, 0, 1, 1);
     return [...context.getImageData(0, 0, 1, 1).data];
   };
@@ -36,8 +36,8 @@ CONTRASTS = """() => {
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
   const ground = (element) => {
     for (let e = element; e; e = e.parentElement) {
-      const colour = rgba(getComputedStyle(e).backgroundColor);
-      if (colour[3] === 255) return colour;
+      const color = rgba(getComputedStyle(e).backgroundColor);
+      if (color[3] === 255) return color;
     }
     return rgba(matchMedia("(prefers-color-scheme: dark)").matches ? "black" : "white");
   };

@@ -35,7 +35,7 @@ def damaged(tmp_path):
     shutil.copytree(PPO / "0", torn)
     (torn / "record.json").write_bytes((torn / "record.json").read_bytes()[:-20])
     foreign.mkdir()
-    (foreign / "record.json").write_text('{"name": "somebody else\'s"}')
+    (foreign / "record.json").write_text('{"name": "someone else\'s"}')
     shutil.copytree(PPO / "0", unfinished)
     (unfinished / "record.json").unlink()
     many.mkdir()
@@ -72,7 +72,7 @@ def test_runs_are_filtered_and_sorted(capsys):
         assert call(capsys, "results", "list", BOARD, "--sort", order).code == 0
 
 
-def test_folders_that_are_no_runs_are_counted_and_named(damaged, capsys):
+def test_folders_that_are_not_runs_are_counted_and_named(damaged, capsys):
     listed = call(capsys, "results", "list", damaged)
     assert listed.code == 0
     assert len(listed.out.splitlines()) == 4  # three runs below the names of the columns

@@ -118,7 +118,7 @@ def test_version(capsys):
 
 
 def test_what_needs_no_model_loads_none(world):
-    """Lists and descriptions: seconds matter to somebody who looks around."""
+    """Lists and descriptions: seconds matter to someone who looks around."""
     script = f"""
 import sys
 from lmrl_bench.cli import main

@@ -78,7 +78,7 @@ def test_an_adapter_is_exported_merged_or_refused(world, adapted, capsys):
 
 
 def test_an_adapter_of_a_hub_model_is_exported_as_it_loads_elsewhere(world, adapted):
-    """Without the config.json beside which the library looks for whole weights."""
+    """Without the config.json next to which the library looks for whole weights."""
     file = adapted / "policy" / "adapter_config.json"
     file.write_text(
         json.dumps(json.loads(file.read_text()) | {"base_model_name_or_path": "some/model"})
@@ -149,7 +149,7 @@ def test_sampling_shows_prompts_responses_and_references(world, trained, capsys)
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_what_is_no_policy_is_refused(world, capsys):
+def test_what_is_not_a_policy_is_refused(world, capsys):
     run("toy", "ppo", config=world.given("plain"))
     (world.root / "empty").mkdir()
     for words, reason in (

@@ -1,4 +1,4 @@
-"""`results validate | rerun` as somebody uses them: further rows, the report, levels of verification."""
+"""`results validate | rerun` as someone uses them: further rows, the report, levels of verification."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_what_a_reviewer_should_know(handed, capsys):
 
 
 def test_a_removed_check_is_shown(handed, capsys, tmp_path):
-    """Of the whole board; further rows in a folder of their own come without the checks of the others."""
+    """A submission of the whole board must keep its checks; further rows alone come without those of the others."""
     options = ("--write-verification", "--by", "A. Reviewer")
     assert call(capsys, "results", "rescore", handed.folder, *options).code == 0
     before = tmp_path / "checked"
@@ -172,7 +172,7 @@ def test_rescored_holds_until_a_record_changes(handed, capsys):
     assert levels(handed)["mine"] == (1, "rescored")
 
 
-def test_one_seed_rescored_is_no_row(handed, capsys):
+def test_one_seed_rescored_is_not_a_row(handed, capsys):
     options = ("--write-verification", "--by", "A. Reviewer")
     done = call(capsys, "results", "rescore", handed.run(f"{PPO}/0"), *options)
     assert done.code == 0, done.err
@@ -193,7 +193,7 @@ def test_trained_again_bit_for_bit(handed, capsys):
     assert [check["retrained"]["how"] for check in content["checks"]] == ["bitwise"] * 3
 
 
-def test_how_parameters_were_counted_and_a_change_of_code_are_no_other_bits(handed, capsys):
+def test_how_parameters_were_counted_and_a_change_of_code_are_not_other_bits(handed, capsys):
     def change(content):
         content["policy"]["parameters"] += 1
         content["events"]["provenance_changed"] = 1

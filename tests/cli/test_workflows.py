@@ -31,7 +31,7 @@ def test_workflow(path):
             assert step["uses"].rsplit("@v", 1)[1].isdigit()
             continue
         words = step["run"].split()
-        assert "${{" not in step["run"], "values of a pull request are no shell text"
+        assert "${{" not in step["run"], "values of a pull request are not shell text"
         if words[0] == "make":
             assert f"\n{words[1]}: " in (ROOT / "Makefile").read_text()
         else:
@@ -112,8 +112,8 @@ def clone(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("BIN", str(Path(sys.executable).parent))
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "checked.md"))
     for variable in ("AUTHOR", "COMMITTER"):
-        monkeypatch.setenv(f"GIT_{variable}_NAME", "somebody")
-        monkeypatch.setenv(f"GIT_{variable}_EMAIL", "somebody@example.org")
+        monkeypatch.setenv(f"GIT_{variable}_NAME", "someone")
+        monkeypatch.setenv(f"GIT_{variable}_EMAIL", "someone@example.org")
     git(tmp_path, "init", "--quiet")
     build(tmp_path)
     return tmp_path

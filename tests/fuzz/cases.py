@@ -17,7 +17,7 @@ from fuzz.sandbox import CRASHED, Outcome, Sandbox
 CLI = "command line"
 FAULTS = ("traceback", "hang", "half-written", "wrong acceptance", "no word")
 PLACES = ("a folder in its place", "a link to nothing", "a link to itself", "gone", "another file")
-"""What is done to the file as a whole; all but the last must be refused."""
+"""Replacements of the whole file; all but the last must be refused."""
 OTHERS = (
     "rows.parquet", "run.yaml", "model/tokenizer.json", "rows.csv",
     "results/small/toy/start/0/record.json",

@@ -1,4 +1,4 @@
-"""What the fuzzer does to a file: each mutator says whether the result must be refused.
+"""Mutators, the fuzzer's changes to a file: each says whether the result must be refused.
 
 `ALWAYS`: no reader may accept it. `STRICT`: strictly typed files (records, checks, specifications)
 must refuse it. `MAY`: accepted or refused, but never with a traceback.
@@ -290,7 +290,7 @@ YAML = [
     Mutator("an alias bomb", "MAY", _yaml_text(
         "a: &a [x]\n" + "".join(f"b{n}: &b{n} [{', '.join(['*a' if not n else f'*b{n - 1}'] * 10)}]\n"
                                 for n in range(9)))),
-    Mutator("an alias of itself", "STRICT", _yaml_text("itself: &itself [*itself]\n")),
+    Mutator("a self-referencing alias", "STRICT", _yaml_text("itself: &itself [*itself]\n")),
     Mutator("a Python object", "STRICT", _yaml_text("x: !!python/object/apply:os.abort []\n")),
     Mutator("a second document", "STRICT", _yaml_text("---\na: 1\n")),
     Mutator("a merge key", "STRICT", _yaml_text("<<: {unheard_of: 1}\n")),

@@ -28,7 +28,7 @@ CRASHED = 99
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did.
+    """The outcome of a command.
 
     Attributes:
         code: Exit code; negative: the signal that ended it.
@@ -153,7 +153,7 @@ class Sandbox:
 
 
 def _forget_exits() -> None:
-    """What the parent does at its exit is not the child's to do."""
+    """Clears the parent's exit handlers, which the child must not run."""
     atexit._clear()
     weakref.finalize._registry.clear()  # type: ignore[attr-defined]
     weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]

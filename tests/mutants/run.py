@@ -52,7 +52,7 @@ LEFT_OUT = ("*.pyc", ".*", "__pycache__", "results", "dist", "build")
 
 @dataclass
 class Outcome:
-    """What the tests said: those that failed, those that passed in all cases, and whether pytest could run them."""
+    """Results of the tests: those that failed, those that passed in all cases, and whether pytest could run them."""
 
     failed: set[str] = field(default_factory=set)
     ran: set[str] = field(default_factory=set)

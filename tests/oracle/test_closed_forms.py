@@ -100,7 +100,7 @@ def test_the_bandit_tells_a_wrong_charge_from_the_right_one():
 
 
 OTHER_OPTIMUM = {"cispo", "dapo", "gspo", "raft"}
-"""Of these the charge is not the optimum's: a group's deviation scales it away, or only the best is learned."""
+"""Algorithms whose KL charge is not the optimum's: a group's deviation scales it away, or only the best is learned."""
 
 
 @pytest.mark.parametrize("name", sorted({*own_acting()} - OTHER_OPTIMUM))
@@ -234,7 +234,7 @@ def test_the_exact_kl_of_responses_is_the_expected_sum_of_the_states_kl(enumerat
 
 
 def close(one, other):
-    """Whether two gradients agree to a part in a thousand."""
+    """Returns whether two gradients agree to a part in a thousand."""
     return float((one - other).norm()) < 1e-3 * float(other.norm())
 
 

@@ -1,4 +1,4 @@
-"""Every metric against somebody else's implementation, on fixed and on random strings."""
+"""Every metric against another party's implementation, on fixed and on random strings."""
 
 import math
 import random
@@ -43,7 +43,7 @@ REFERENCES = [
 ]
 EXAMPLES = settings(max_examples=60, deadline=None, derandomize=True)
 
-# Few words and letters, so that random texts meet each other; any Unicode besides.
+# Few words and letters, so that random texts overlap; also any Unicode.
 word = st.one_of(
     st.sampled_from(["the", "Cat", "cats", "running", "runs", "a", "ß", "日本", ".", ",", "-"]),
     st.text(max_size=4),

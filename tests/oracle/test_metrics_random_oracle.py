@@ -1,4 +1,4 @@
-"""What `test_metrics_oracle.py` leaves open: `evaluate` modules, BERTScore and diversity on random
+"""The rest of `test_metrics_oracle.py`: `evaluate` modules, BERTScore and diversity on random
 strings, and responses that are equal to a reference or empty.
 
 `evaluate` gets its modules from a hub. The ones here compute what the hub's `sacrebleu`, `chrf`, `ter` and

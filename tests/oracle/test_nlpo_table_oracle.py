@@ -1,4 +1,4 @@
-"""NLPO on a table policy: sets, masked and renormalised probabilities, gradients and lag, by hand.
+"""NLPO on a table policy: sets, masked and renormalized probabilities, gradients and lag, by hand.
 
 The mask policy ψ and the policy θ are two tables. What NLPO must draw, score and charge follows
 with pencil and paper; it stands below as literal numbers.
@@ -81,7 +81,7 @@ def steps(batch):
             yield row, column, before, int(batch.tokens.completion_ids[row, column])
 
 
-def test_probabilities_are_masked_and_renormalised_when_sampled_scored_and_charged():
+def test_probabilities_are_masked_and_renormalized_when_sampled_scored_and_charged():
     algorithm = prepared(episodes=256)
     batch = algorithm.collect().episodes
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Where the time of a round goes, and what one of the fast paths is worth: with it, and with it switched off.
+"""Profiles a round, and measures one of the fast paths: with it, and with it switched off.
 
 `python tests/performance/profile_round.py W1 grpo --without shared-prompts`; seconds of each part and CPU seconds of
 all, medians of the rounds, played in turn, then the costliest operations of one round each. One thread.
@@ -85,7 +85,7 @@ def allocator() -> Iterator[None]:
 
 
 def all_speedups() -> AbstractContextManager[Any]:
-    """What LMRL_BENCH_SPEEDUPS=0 turns off in a round: kernels, packed weights, packing and narrowing."""
+    """Turns off what LMRL_BENCH_SPEEDUPS=0 turns off in a round: kernels, packed weights, packing and narrowing."""
     return patch.dict(os.environ, {VARIABLE: "0"})
 
 
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("--ragged", action="store_true", help="cut responses to several lengths")
     parser.add_argument("--minibatch", type=int, help="episodes per gradient step, if others")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--operations", type=int, default=10, help="so many are shown")
+    parser.add_argument("--operations", type=int, default=10, help="number of operations to show")
     given = parser.parse_args()
     if given.rounds < 1 or (given.minibatch is not None and given.minibatch < 1):
         parser.error("--rounds and --minibatch are at least 1")

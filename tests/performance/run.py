@@ -1,4 +1,4 @@
-"""`make perf`: our algorithms beside the floor and whatever peers are installed. See tests/performance/README.md."""
+"""`make perf`: our algorithms, the floor and the installed peers. See tests/performance/README.md."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The small promises: start time, large tasks and boards, rewards beside their libraries, two jobs beside one.
+"""The small promises: start time, large tasks and boards, rewards and their libraries, two jobs and one.
 
 `python tests/performance/small.py`; each row says what was found and what is asked. CPU seconds wherever one process
-works, so that a neighbour disturbs little.
+works, so that a neighbor disturbs little.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ def texts(count: int, words: int, seed: int, of_responses: int = 0) -> tuple[lis
 
 
 def library_scores() -> dict[str, Callable[[str, str], object]]:
-    """What each library is called with for one pair: response, reference."""
+    """Returns each library's call for one pair: response, reference."""
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -169,7 +169,7 @@ def library_scores() -> dict[str, Callable[[str, str], object]]:
 
 
 def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Finding]:
-    """Pairs per second as rewards, batches of 64, beside the library's call per pair on the same texts, in turn.
+    """Pairs per second as rewards, batches of 64, compared with the library's call per pair on the same texts, in turn.
 
     As in training, the references are known and the responses are new; 150,000 words came before them.
     """
@@ -195,12 +195,15 @@ def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Find
             ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
             rate = size * in_a_row / median(ours)
             yield at_least(
-                f"{name}, {words} words ({rate:,.0f} pairs/s), beside its library", ratio, "x", 20
+                f"{name}, {words} words ({rate:,.0f} pairs/s), compared with its library",
+                ratio,
+                "x",
+                20,
             )
 
 
 def bleu_parts(size: int = 64, batches: int = 20) -> Iterator[Finding]:
-    """Where the time of a BLEU reward goes, beside a twentieth of its library's; nothing is asked of the parts."""
+    """Yields the parts of a BLEU reward's time, next to a twentieth of its library's; the parts have no target."""
     for words in (8, 60):
         made = [reward_batch(size, words, seed) for seed in range(batches)]
         for name, action in actions_of_bleu(made).items():
@@ -250,7 +253,7 @@ def call_for_each(call: Callable[[str, str], object], batch: RewardBatch) -> Non
 
 
 def bertscore(size: int = 64) -> Iterator[Finding]:
-    """BERTScore of 64 new responses to known references, beside bert-score's own scorer."""
+    """BERTScore of 64 new responses to known references, compared with bert-score's own scorer."""
     from bert_score import BERTScorer
 
     from lmrl_bench.downloads import asset_path
@@ -271,7 +274,7 @@ def bertscore(size: int = 64) -> Iterator[Finding]:
         theirs.append(cpu_seconds(partial(library.score, responses, references)))
     ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
     yield at_least(
-        f"bertscore ({size / median(ours):,.0f} pairs/s), beside bert-score", ratio, "x", 1
+        f"bertscore ({size / median(ours):,.0f} pairs/s), compared with bert-score", ratio, "x", 1
     )
 
 
@@ -309,7 +312,7 @@ def two_jobs(rounds: int = 2) -> Iterator[Finding]:
     """The wall time of four cells of half a minute with one worker and with two, in turn; needs two free cores."""
     for _ in range(rounds):
         one, two = grid_seconds(jobs=1), grid_seconds(jobs=2)
-        yield at_least(f"bench --jobs 2 ({two:.0f} s) beside --jobs 1", one / two, "x", 1.8)
+        yield at_least(f"bench --jobs 2 ({two:.0f} s) compared with --jobs 1", one / two, "x", 1.8)
 
 
 def grid_seconds(jobs: int) -> float:

@@ -1,4 +1,4 @@
-"""What was asked of the speed, and what was found: `targets.py FILE`, which `make perf PERF='--json FILE'` wrote."""
+"""Targets for the speed and the measured values: `targets.py FILE`, which `make perf PERF='--json FILE'` wrote."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ Contests = dict[tuple[str, str], Contest]
 
 def targets(contests: Contests) -> Iterator[Target]:
     """Yields everything that was asked."""
-    yield beside(contests["W1", "grpo"], "TRL 1.16", TRL, OURS, 1.4)
-    yield beside(contests["W1x4", "ppo"], "TRL 1.12", TRL_112, OURS, 2.5)
-    yield beside(contests["W1x4", "ppo"], "TRL 1.12, ours in bfloat16", TRL_112, BFLOAT16, 4.0)
-    yield beside(contests["W3", "ppo"], "TRL 1.12", TRL_112, OURS, 2.0)
+    yield compared(contests["W1", "grpo"], "TRL 1.16", TRL, OURS, 1.4)
+    yield compared(contests["W1x4", "ppo"], "TRL 1.12", TRL_112, OURS, 2.5)
+    yield compared(contests["W1x4", "ppo"], "TRL 1.12, ours in bfloat16", TRL_112, BFLOAT16, 4.0)
+    yield compared(contests["W3", "ppo"], "TRL 1.12", TRL_112, OURS, 2.0)
     memory = [turn[OURS].peak_mib * 2**20 / 1e9 for turn in contests["W3", "ppo"].turns]
     yield Target("W3 PPO: largest memory of all turns, GB", 3.0, False, [], [max(memory)])
     for workload, rl4lms, asked in (("S", 33.0, 20.0), ("M1", 8.5, 45.0)):
         contest = contests[workload, "ppo"]
-        what = f"{workload} PPO: tokens/s beside RL4LMs' {rl4lms:g}, of another machine"
+        what = f"{workload} PPO: tokens/s compared with RL4LMs' {rl4lms:g}, of another machine"
         yield target(
             contest,
             what,
@@ -73,20 +73,20 @@ def targets(contests: Contests) -> Iterator[Target]:
         )
     yield from updates(contests)
     for algorithm, asked in (("a2c", 0.25), ("trpo", 6.0)):
-        yield from beside_ppo(contests, algorithm, asked)
+        yield from compared_with_ppo(contests, algorithm, asked)
 
 
-def beside(contest: Contest, words: str, peer: str, ours: str, asked: float) -> Target:
-    what = f"{contest.workload.name} {contest.algorithm.upper()}: time beside {words}"
+def compared(contest: Contest, words: str, peer: str, ours: str, asked: float) -> Target:
+    what = f"{contest.workload.name} {contest.algorithm.upper()}: time compared with {words}"
     return target(
         contest, what, asked, True, lambda turn: turn[peer].wall_s / turn[ours].wall_s, peer, ours
     )
 
 
 def updates(contests: Contests) -> Iterator[Target]:
-    """Yields PPO's updates beside the floor's, and those of others that miss the bound."""
+    """Yields PPO's updates compared with the floor's, and those of others that miss the bound."""
     for (workload, algorithm), contest in contests.items():
-        what = f"{workload} {algorithm}: update beside the floor's forwards and backwards"
+        what = f"{workload} {algorithm}: update compared with the floor's forwards and backwards"
         found = target(
             contest,
             what,
@@ -100,15 +100,19 @@ def updates(contests: Contests) -> Iterator[Target]:
             yield found
 
 
-def beside_ppo(contests: Contests, algorithm: str, asked: float) -> Iterator[Target]:
-    """Yields an update on W1 beside PPO's on W1x4: two contests, which were not played in turn."""
+def compared_with_ppo(contests: Contests, algorithm: str, asked: float) -> Iterator[Target]:
+    """Yields an update on W1 compared with PPO's on W1x4: two contests, which were not played in turn."""
     one, four = contests["W1", algorithm], contests["W1x4", "ppo"]
     ppo = target(four, "", 0.0, False, update_s, OURS)
     found = target(one, "", 0.0, False, update_s, OURS)
     pairs = [(found.clean, ppo.clean), (found.every, ppo.every)]
     clean, every = ([a / median(b) for a in mine] for mine, b in pairs)
     yield Target(
-        f"W1 {algorithm}: update beside W1x4 PPO's, of four epochs", asked, False, clean, every
+        f"W1 {algorithm}: update compared with W1x4 PPO's, of four epochs",
+        asked,
+        False,
+        clean,
+        every,
     )
 
 
@@ -133,7 +137,9 @@ def target(
 def table(contests: Sequence[Contest]) -> str:
     """Returns the Markdown table of all targets."""
     known = {(contest.workload.name, contest.algorithm): contest for contest in contests}
-    head = "| | asked | undisturbed turns (so many) | all turns | |\n| --- | ---: | ---: | ---: | --- |"
+    head = (
+        "| | asked | undisturbed turns (number) | all turns | |\n| --- | ---: | ---: | ---: | --- |"
+    )
     return "\n".join([head, *(one.row() for one in targets(known))])
 
 

@@ -1,4 +1,4 @@
-"""What a board costs, in counts that no machine changes: files opened, and calls by the number of records.
+"""The cost of building a board, in counts that no machine changes: files opened, and calls by the number of records.
 
 A board of 10,000 records is built in seconds because every record is read once and nothing is computed for
 pairs of records; both show on a board of hundreds.
@@ -43,7 +43,7 @@ def test_every_record_is_read_once(tmp_path, opened):
     for path, times in opened.items():
         name = Path(path).name
         by_name[name] += 1
-        # The files beside the record are read for their digest, and once more for what they hold.
+        # The files next to the record are read for their digest, and once more for what they hold.
         assert times <= (1 if name == "record.json" else 2), path
     assert by_name["record.json"] == 6 * 2 * 6
     opened.clear()

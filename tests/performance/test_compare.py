@@ -114,7 +114,7 @@ def test_one_round(tmp_path):
 
 
 @pytest.mark.usefixtures("_forked")
-def test_bfloat16_beside_float32():
+def test_bfloat16_and_float32():
     contest = compete(TINY, "a2c", [], rounds=1, note=lambda _: None, bfloat16=True)
     assert list(contest.versions) == ["floor", "ours", "ours-bf16"]
     for side in ("ours", "ours-bf16"):
@@ -125,7 +125,7 @@ def test_bfloat16_beside_float32():
 
 @pytest.mark.usefixtures("_forked")
 def test_what_cannot_be_bfloat16_says_why():
-    """Which also shows that the side is given its precision."""
+    """This also shows that the side is given its precision."""
     contest = compete(TINY, "trpo", [], rounds=1, note=lambda _: None, bfloat16=True)
     assert list(contest.versions) == ["floor", "ours"]
     assert "TRPO's products and its KL bound need float32" in contest.left_out["ours-bf16"]

@@ -1,4 +1,4 @@
-"""What the work costs in counts that no machine changes: forwards, tokens read, logits held, Python calls.
+"""The cost of training in counts that do not depend on the machine: forwards, tokens read, logits held, Python calls.
 
 A change that makes training slower on every machine shows here; what is faster on one machine does not.
 """
@@ -164,7 +164,7 @@ def test_an_update_reads_each_token_once_a_pass(family, name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_little_of_what_is_read_is_padding(family, monkeypatch):
-    """Of ragged responses and of prompts that were padded further, with gradients and without."""
+    """Checks ragged responses and prompts with more padding, with gradients and without."""
     monkeypatch.setattr("lmrl_bench.speedups.packing.CALL_TOKENS", 4)
     task = toy_task(max_response_tokens=24, min_response_tokens=23)
     policy = make_policy(family, max_response_tokens=24)

@@ -1,4 +1,4 @@
-"""Which rounds count."""
+"""Selection of the valid rounds."""
 
 import pytest
 from fixtures.rounds import a_round

@@ -101,7 +101,7 @@ def test_document_holds_every_round():
     rounds = contest["sides"]["ours"]["rounds"]
     assert [played["disturbance"] for played in rounds] == [None, "had 50% of a core", None]
     assert contest["sides"]["ours"]["figures"]["wall_s"] == 2.0
-    with pytest.raises(PerformanceError, match="no measurement of schema 2"):
+    with pytest.raises(PerformanceError, match="not a measurement of schema 2"):
         contests_of(stored | {"schema": 1})
     del rounds[0]["disturbance"]
     assert read_round(rounds[0]) == a_contest().turns[0]["ours"]

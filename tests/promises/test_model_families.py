@@ -22,7 +22,7 @@ from fixtures.family_verdicts import judge
 
 FAMILIES = [*ARCHITECTURES, *CHECKPOINTS]
 LEAST = 60
-"""So many architectures must be there, whatever the installed version of Transformers leaves out."""
+"""Least number of architectures, whatever the installed version of Transformers leaves out."""
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

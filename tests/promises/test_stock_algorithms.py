@@ -93,7 +93,7 @@ def test_ratio_is_one_before_the_first_update(family):
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 def test_token_view_and_episodes_have_the_same_probabilities(family):
-    """What SB3 sees token by token is what `score` says about the whole episode."""
+    """SB3's probabilities token by token equal those of `score` for the whole episode."""
     algorithm = make("PPO", family, temperature=0.8)
     policy, env = algorithm.policy, make_env()
     observation, _ = env.reset(seed=3)

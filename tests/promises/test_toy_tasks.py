@@ -46,12 +46,12 @@ def emit(prompt, text, n_tokens, ended):
 
 
 def answer(prompt, text, n_tokens, ended):
-    """Whether the reply begins with the first of the prompt's two letters."""
+    """Rewards a reply that begins with the first of the prompt's two letters."""
     return float(text.split()[:1] == [prompt[0]])
 
 
 def order(prompt, text, n_tokens, ended):
-    """How much of "c", "a", end is there, from the beginning; a reply may have five tokens."""
+    """Rewards the share of "c", "a", end at the beginning of the reply, which may have five tokens."""
     pairs = zip([*text.split(), *(["end"] if ended else [])], ["c", "a", "end"], strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) / 3
 
@@ -61,7 +61,7 @@ PAIRS = tuple(f"{one} {other}" for one, other in itertools.permutations("abcde",
 TOYS = {"emit": Toy(emit, FEW, 4), "answer": Toy(answer, PAIRS, 2), "order": Toy(order, FEW, 5)}
 
 # The tokens start out about equally probable, so that a top-p set of 0.95 leaves out next to none at first: what
-# a mask that never moves (`nlpo_released`) left out could not be learnt.
+# a mask that never moves (`nlpo_released`) left out could not be learned.
 SETTINGS = {
     "episodes_per_iteration": EPISODES, "learning_rate": 5e-3, "kl": {"coefficient": 0.02},
     "kl_loss_coefficient": 0.0, "gae_lambda": 1.0,

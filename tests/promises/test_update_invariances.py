@@ -1,4 +1,4 @@
-"""What must not change a number, for all four families and every algorithm that acts.
+"""Invariances of the update, for all four families and every algorithm that acts.
 
 Amount and side of padding, order of episodes and groups, batch size, split into micro-batches, garbage
 after the end, text that the environment inserted, threads.

@@ -46,7 +46,7 @@ def _responses(n_random: int, seed: int) -> list[Response]:
 
 
 def _episode(response: Response) -> tuple[Response, bool]:
-    """What a sampler would have drawn: the tokens up to EOS, and whether there is one."""
+    """Returns the tokens up to EOS, as a sampler would have drawn them, and whether there is one."""
     if EOS_ID in response:
         return response[: response.index(EOS_ID) + 1], True
     return response, False
@@ -123,7 +123,7 @@ def _assert_observation_is_row(observation, prompts, completions, row: int) -> N
 
 @pytest.mark.parametrize("group_size", [1, 3])
 def test_vector_token_view_equals_core(tokenizer, group_size):
-    """Rows end at different times and start anew in the same step; nothing may mix."""
+    """Rows end at different times and start again in the same step; nothing may mix."""
     task = _task()
     env = TextGenerationVectorEnv(task, tokenizer, num_envs=6)
     core = EpisodeCore(_task(), env.core.codec)

@@ -1,4 +1,4 @@
-"""What tests and the builders of tasks import is declared: a clean environment must have it."""
+"""Imports of tests and of the builders of tasks are declared: a clean environment must have them."""
 
 from __future__ import annotations
 

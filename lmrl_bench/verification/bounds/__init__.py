@@ -1,4 +1,4 @@
-"""What bounds the numbers of a completed run: the task, the configuration, the tokenizer, and the other files.
+"""Bounds on the numbers of a completed run: from the task, the configuration, the tokenizer, and the other files.
 
 `lmrl_bench.verification.bounds_table` lists every field with its bounds, and what is believed instead. No torch.
 """

@@ -1,4 +1,4 @@
-"""How many numbers a model's weights are, from the headers of its files. No torch."""
+"""Parameter counts from the headers of weight files. Does not import torch."""
 
 from __future__ import annotations
 

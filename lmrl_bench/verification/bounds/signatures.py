@@ -1,4 +1,4 @@
-"""What this machine knows of metrics and rewards without any older record: signatures, directions, bounds. No torch."""
+"""Signatures, directions and bounds of metrics and rewards, computed here without any older record. No torch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEXTUAL = tuple(
 
 
 class Known(NamedTuple):
-    """What a metric is by its definition.
+    """Facts about a metric from its definition.
 
     Attributes:
         bounds: Smallest and largest value of a whole split.
@@ -50,7 +50,7 @@ OF_MODELS: Final = {
 
 
 def textual(name: str) -> bool:
-    """Whether a registered metric or reward is a function of the texts alone."""
+    """Returns whether a registered metric or reward is a function of the texts alone."""
     return any(registry.module(name) in TEXTUAL for registry in (REWARDS, METRICS))
 
 

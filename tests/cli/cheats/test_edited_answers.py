@@ -92,7 +92,7 @@ def test_answers_of_another_type(handed, refuse):
         assert "columns of another type: reward" in refuse(command)
 
 
-def test_answers_that_are_no_text(handed, refuse):
+def test_answers_that_are_not_text(handed, refuse):
     folder = handed.run()
     table = pq.read_table(folder / "samples.parquet")
     raw = [b"\xff\xfe", *(text.encode() for text in table["output"].to_pylist()[1:])]
@@ -116,7 +116,7 @@ def test_answers_that_are_no_text(handed, refuse):
     ],
 )
 def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, reason):
-    """Also the first one, of which no result is claimed; somebody who builds the board at once loses the cell."""
+    """Also the first one, of which no result is claimed; someone who builds the board at once loses the cell."""
     handed.edit_curves(lambda lines: lines[0].update(value))
     assert re.search(reason, refuse("validate"))
     places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
@@ -154,7 +154,7 @@ def test_less_training_than_the_budget(handed, refuse):
     assert re.search(r"training ended before the budget: \d+ of 60 tokens", refuse("validate"))
 
 
-def test_the_best_evaluation_in_place_of_the_last(handed, refuse):
+def test_the_best_evaluation_instead_of_the_last(handed, refuse):
     handed.edit_curves(lambda lines: lines[-1].update(iteration=1, tokens=1))
     found = refuse("validate")
     assert re.search(r"last evaluation is at iteration 1 \(1 tokens\), training ended at", found)

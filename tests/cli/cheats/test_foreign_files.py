@@ -119,8 +119,8 @@ def test_a_run_trained_again_through_a_link(handed, capsys, tmp_path):
         (tmp_path / "elsewhere").rename(place)
 
 
-def test_seeds_beside_the_row_do_not_widen_its_interval(handed, capsys):
-    """Another setting's run, or a copy under another number, is no further seed."""
+def test_seeds_next_to_the_row_do_not_widen_its_interval(handed, capsys):
+    """Another setting's run, or a copy under another number, is not a further seed."""
     handed.edit(lambda c: c["results"]["test"]["metrics"]["chrf"].update(value=90.0))
     handed.copy("toy/start/0", f"{PPO}/7")
     done = call(capsys, "results", "retrain", handed.run())
@@ -153,7 +153,7 @@ def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
     assert done.code == 0, done.err
 
 
-def test_what_is_no_file_of_a_run(handed, refuse):
+def test_what_is_not_a_file_of_a_run(handed, refuse):
     (handed.run() / "notes.txt").write_text("look")
     (handed.run("toy/ppo") / "setup.py").write_text("import os")
     os.mkfifo(handed.run("toy/start/0") / "pipe")
@@ -289,7 +289,7 @@ def test_all_problems_are_shown_together(handed, refuse):
 
 
 def test_a_check_that_the_submitter_wrote_himself(handed, capsys, refuse):
-    """It is shown to the reviewer; a file that is no check is refused."""
+    """It is shown to the reviewer; a file that is not a check is refused."""
     done = call(capsys, "results", "rescore", handed.folder, "--write-verification", "--by", "me")
     assert done.code == 0, done.err
     options = ("--leaderboard", handed.board, "--against", handed.before)

@@ -19,7 +19,7 @@ from lmrl_bench.verification.bounds_table import BOUNDS, table
 
 
 def accepted(handed, capsys) -> tuple[bool, str]:
-    """Whether `validate` and `rescore` both take the results; a traceback is not a refusal."""
+    """Returns whether `validate` and `rescore` both accept the results; a traceback is not a refusal."""
     said = ""
     for command in (
         ("validate", handed.folder, "--leaderboard", handed.board),
@@ -58,7 +58,7 @@ def test_what_is_believed(handed, capsys, name):
 
 
 def covers(field: str, pattern: str) -> bool:
-    """Whether a cheat about `field` violates the bound of `pattern`."""
+    """Returns whether a cheat about `field` violates the bound of `pattern`."""
     plain = pattern.replace(".*", "").rstrip("*")
     return fnmatch(field, pattern) or field.startswith(plain) or plain.startswith(field)
 

@@ -24,7 +24,7 @@ from lmrl_bench.core.paths import PACKAGE
 _HERE = Path(__file__).resolve().parent
 OURS, OURS_BF16, FLOOR = "ours", "ours-bf16", "floor"
 PATIENCE = 3
-"""Times the wanted rounds that are played at most until so many are undisturbed."""
+"""Limit on the rounds played to get the wanted number of undisturbed ones, as a multiple of that number."""
 _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -100,7 +100,7 @@ def compete(
     device: str = "cpu",
     bfloat16: bool = False,
 ) -> Contest:
-    """Plays until `rounds` turns are undisturbed for every side beside the floor, or patience ends.
+    """Plays until `rounds` turns are undisturbed for every side and the floor, or patience ends.
 
     Args:
         workload: What a round is.

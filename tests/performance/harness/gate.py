@@ -1,4 +1,4 @@
-"""Which rounds count: those in which the process had its core and the machine ran as fast as in the others."""
+"""Selects the valid rounds: those in which the process had its core and the machine ran as fast as in the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all sides of a comparison read: the same model, tokenizer and prompts, written once into a folder.
+"""Input of all sides of a comparison: the same model, tokenizer and prompts, written once into a folder.
 
 The text that tokenizer and prompts are made of is the documentation that comes with Python.
 """

@@ -64,10 +64,10 @@ class Ours:
 
 
 class Floor:
-    """What plain Hugging Face code takes: `generate`, then forward and backward over the same tokens.
+    """The time of plain Hugging Face code: `generate`, then forward and backward over the same tokens.
 
     The model is Hugging Face's as it is, without anything of this package. The forward computes logits at
-    the response's places only. There is no optimiser. Prompts are read once for each response, of groups too.
+    the response's places only. There is no optimizer. Prompts are read once for each response, of groups too.
     """
 
     def __init__(self, material: Material, device: str) -> None:

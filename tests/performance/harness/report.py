@@ -25,7 +25,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Figures:
-    """What a side needed for one rollout and update; None where no round was undisturbed.
+    """Time and memory of a side for one rollout and update; None where no round was undisturbed.
 
     Attributes:
         wall_s: seconds, median of the undisturbed rounds.
@@ -116,7 +116,7 @@ def contests_of(document: dict[str, Any]) -> list[Contest]:
     """
     if document.get("schema") != SCHEMA:
         raise PerformanceError(
-            f"this is no measurement of schema {SCHEMA}; write one with `make perf PERF='--json FILE'`"
+            f"this is not a measurement of schema {SCHEMA}; write one with `make perf PERF='--json FILE'`"
         )
     return [_read_contest(stored) for stored in document["contests"]]
 

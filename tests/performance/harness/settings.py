@@ -1,4 +1,4 @@
-"""Which settings make an iteration of an algorithm the round of a workload. No torch."""
+"""Settings that make an iteration of an algorithm the round of a workload. Does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.workloads import Workload
 from lmrl_bench.algorithms.defaults import traits_of, with_defaults
 
 KL_COEFFICIENT = 0.05
-"""Of the algorithms that charge the KL by default; GRPO and its kin do not, as in TRL."""
+"""KL coefficient of algorithms that charge it by default; GRPO and its variants do not, as in TRL."""
 
 
 def acting_algorithms() -> list[str]:

@@ -40,7 +40,7 @@ class Probe(NamedTuple):
 
 @dataclass(frozen=True)
 class Played:
-    """What a side says of the round that it played.
+    """A side's report on the round that it played.
 
     Attributes:
         generate_s: seconds of sampling.
@@ -60,7 +60,7 @@ class Played:
 
 @dataclass(frozen=True)
 class Round:
-    """What was measured of one round.
+    """The measurements of one round.
 
     Attributes:
         played: what the side says of it.

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Workload:
-    """What one round is: a rollout of `episodes`, then `epochs` passes over them.
+    """Definition of a round: a rollout of `episodes`, then `epochs` passes over them.
 
     Attributes:
         architecture: a random model of this family, or the asset `smollm2-135m`.
@@ -20,7 +20,7 @@ class Workload:
         group_size: responses per prompt, for algorithms that compare them.
         epochs: passes over the episodes, for algorithms that make several.
         minibatch_episodes: per gradient step.
-        micro_batch_episodes: about so many per forward and backward, on all sides; None: all of a gradient step, and
+        micro_batch_episodes: about this many per forward and backward, on all sides; None: all of a gradient step, and
             for the floor all of them.
         learning_rate: of Adam.
     """

@@ -62,7 +62,7 @@ def main(folder: str, algorithm: str, device: str) -> None:
     watch = Stopwatch(device)
 
     class Rounds(TrainerCallback):
-        """One round: `workload.steps` optimiser steps, of which the first begins with the rollout."""
+        """One round: `workload.steps` optimizer steps, of which the first begins with the rollout."""
 
         generate_s = 0.0
 

@@ -59,7 +59,7 @@ def test_what_boards_expect_is_what_runs_resolve_to():
             assert unchecked.digest() == checked.digest()
 
 
-def test_an_algorithm_of_somebody_else_is_asked_for_its_class(monkeypatch):
+def test_an_algorithm_of_another_package_is_asked_for_its_class(monkeypatch):
     monkeypatch.setitem(ALGORITHMS._objects, "theirs", ALGORITHMS.get("trpo"))
     assert with_defaults("theirs", {"gamma": 0.5})["max_kl"] == class_defaults("trpo")["max_kl"]
     with pytest.raises(ConfigError, match="unknown algorithm 'trpoo'; did you mean 'trpo'"):

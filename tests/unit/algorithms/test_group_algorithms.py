@@ -243,7 +243,7 @@ class TestInvariances:
         assert all(torch.equal(before[key], after[key]) for key in before)
 
     @pytest.mark.parametrize("name", [name for name in GROUPS if name != "raft"])
-    def test_a_group_of_equal_rewards_teaches_nothing_beside_another(self, name):
+    def test_a_group_of_equal_rewards_teaches_nothing_next_to_another(self, name):
         algorithm = exact(name)
         batch = scored(algorithm, (0.7,) * 4 + (0.1, 0.2, 0.3, 0.9))
         assert not batch.advantages[:4].any()

@@ -75,7 +75,7 @@ class TestNLPOMask:
         assert distances[2] == 0.0
         assert distances[3] > 0.0
 
-    def test_drawn_tokens_lie_in_the_set_and_the_masked_distribution_is_renormalised(self):
+    def test_drawn_tokens_lie_in_the_set_and_the_masked_distribution_is_renormalized(self):
         algorithm = make_algorithm("nlpo", top_p=0.5)
         batch = algorithm.collect().episodes
         with torch.no_grad():

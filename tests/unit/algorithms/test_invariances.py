@@ -1,4 +1,4 @@
-"""What must not change an update: the split into micro-batches, what stands after EOS, padding."""
+"""Invariances of an update: the split into micro-batches, tokens after EOS, padding."""
 
 import math
 

@@ -66,7 +66,7 @@ class Watcher(BaseCallback):
         self.calls.append("end")
 
 
-def learnt(name="ppo", tokens=100, **settings):
+def learned(name="ppo", tokens=100, **settings):
     algorithm, rows = make_algorithm(name, total_tokens=tokens, **settings), []
     algorithm.learn(after_iteration=rows.append)
     return algorithm, rows
@@ -83,7 +83,7 @@ def test_every_registered_algorithm_says_what_it_is():
 
 def test_counters_add_up():
     task = toy_task()
-    algorithm, rows = learnt(task=task, group_size=2)
+    algorithm, rows = learned(task=task, group_size=2)
     lengths = [int(batch.lengths.sum()) for batch in task.reward_function.batches]
     assert [row.tokens for row in rows] == np.cumsum(lengths).tolist()
     assert rows[-2].tokens < 100 <= rows[-1].tokens == algorithm.tokens
@@ -174,7 +174,7 @@ def test_the_kl_that_is_logged_is_the_kl_that_is_charged(name):
 
 
 def test_the_adaptive_coefficient_is_what_the_controller_says():
-    algorithm, rows = learnt(
+    algorithm, rows = learned(
         kl={"coefficient": 0.2, "target": 5.0, "horizon": 80}, learning_rate=1e-3
     )
     expected = 0.2
@@ -374,7 +374,7 @@ def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_ma
         algorithm.gradient_step(batch, algorithm._loss, proceed=lambda _: False)
         moved = [p.grad for p in algorithm.parameters if p.grad is not None]
         gradients[precision] = torch.cat([gradient.flatten() for gradient in moved])
-        _, rows = learnt(name, tokens=1, autocast=precision)
+        _, rows = learned(name, tokens=1, autocast=precision)
         watch = FidelityWatch()
         watch.watch(rows[0])
         marks[precision] = "max_logprob_difference" in watch.summary().flags

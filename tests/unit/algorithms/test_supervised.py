@@ -69,7 +69,7 @@ def test_max_steps_and_micro_batches():
     assert whole.validation_loss() == pytest.approx(split.validation_loss(), abs=1e-5)
 
 
-def test_eos_is_learnt_and_several_references_take_turns():
+def test_eos_is_learned_and_several_references_take_turns():
     algorithm = make_algorithm("supervised")
     sample = algorithm._train[0]
     twice = type(sample)("x", sample.prompt, ("a", "a b a"))

@@ -68,7 +68,7 @@ def test_fisher_product_equals_finite_differences(family):
     old = parameters_to_vector(parameters).detach().clone()
     rng = torch.Generator().manual_seed(1)
     gradient, _, _ = algorithm._surrogate_gradient(algorithm.normalized(batch))
-    # Embeddings give their padding row no gradient, so that it is no direction of the policy.
+    # Embeddings give their padding row no gradient, so that it is not a direction of the policy.
     vector = torch.randn(old.shape, generator=rng) * (gradient != 0.0)
     vector /= vector.norm()
     with torch.no_grad():

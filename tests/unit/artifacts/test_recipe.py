@@ -63,7 +63,7 @@ def test_other_inputs_are_another_artifact(kind):
     assert len({first, recipe(), other}) == 2
     assert (
         Recipe("dictionary", "short-words", first.inputs, "c d") == first
-    )  # the source is no input
+    )  # the source is not an input
 
 
 def test_it_travels_to_another_process(kind):

@@ -1,4 +1,4 @@
-"""What acts through a decoding option is scored through it, so truncated sampling is no option (pitfall A5)."""
+"""Decoding options apply to sampling and scoring alike, so truncated sampling is not an option (pitfall A5)."""
 
 from __future__ import annotations
 

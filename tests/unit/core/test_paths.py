@@ -1,4 +1,4 @@
-"""What is published names no folder of the user's, and says as much as it can without one."""
+"""Published text names no folder of the user's, and says as much as it can without one."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_messages(text, shown, tmp_path, monkeypatch):
     assert without_folders(text) == (text if shown is None else shown)
 
 
-def test_a_home_with_a_space_is_no_secret_hole(monkeypatch):
+def test_a_home_with_a_space_is_not_a_secret_hole(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me too")
     assert Path.home() == Path("/home/me too")
     assert "me too" not in without_folders("/home/me too/x.txt and '/home/me too'")

@@ -98,7 +98,7 @@ def test_markup_in_a_reference_is_said_whole():
 
 @pytest.mark.parametrize("name", sorted(TOKENIZERS))
 def test_a_template_writes_control_tokens(name):
-    """In the place of each control token of the template stands its id; data beside it are text."""
+    """In the place of each control token of the template stands its id; data next to it are text."""
     tokenizer = TOKENIZERS[name]
     token, number = next(iter(sorted(spelled_out(tokenizer).items())))
     encoder = TextEncoder(tokenizer)
@@ -185,7 +185,7 @@ def test_what_metrics_see_is_what_was_said(name):
         assert said(codec, codec.encode_reference(Sample("s", "q", (text,)))) == text
 
 
-def test_drawn_control_tokens_are_no_text():
+def test_drawn_control_tokens_are_not_text():
     codec = codec_of(byte_level_bpe())
     red = codec.encoder.encode("red")
     assert said(codec, [2, *red, 0, *red, 3, 1]) == "redred"

@@ -73,7 +73,7 @@ def test_a_reference_is_cut_at_the_limit_and_only_a_whole_one_ends(prompt, text,
 
 @settings(max_examples=60, deadline=None)
 @given(st.data(), st.integers(1, 4), st.integers(1, 8), KINDS)
-def test_what_the_mask_hides_is_no_text(data, rows, columns, kind):
+def test_what_the_mask_hides_is_not_text(data, rows, columns, kind):
     """Pitfall B2: garbage after the end, and other rows of the batch, change no text."""
     matrix = st.lists(st.integers(0, 44), min_size=rows * columns, max_size=rows * columns)
     ids, garbage = (torch.tensor(data.draw(matrix)).view(rows, columns) for _ in range(2))

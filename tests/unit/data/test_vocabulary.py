@@ -1,4 +1,4 @@
-"""Which ids are legal, which end a response, and which are not text."""
+"""Vocabularies: the legal ids, those that end a response, and those that are not text."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def build_wheel(folder, payload="hello"):
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """A catalogue of one asset whose wheel lies in a folder that pip searches, and nowhere else."""
+    """A catalog of one asset whose wheel lies in a folder that pip searches, and nowhere else."""
     index = tmp_path / "index"
     index.mkdir()
     wheel = build_wheel(index)
@@ -143,7 +143,7 @@ def test_interrupted_conversion_leaves_nothing_and_can_be_repeated(
     assert assets.install(["fake"], progress=quiet)[0].installed
 
 
-def test_folder_without_marker_is_no_asset_and_is_replaced(without_pip, tmp_path):
+def test_folder_without_marker_is_not_an_asset_and_is_replaced(without_pip, tmp_path):
     torn = tmp_path / "cache" / "fake-1.0"
     torn.mkdir(parents=True)
     (torn / "data.txt").write_text("HEL")
@@ -154,7 +154,7 @@ def test_folder_without_marker_is_no_asset_and_is_replaced(without_pip, tmp_path
 
 
 @pytest.mark.parametrize("damage", ["delete", "shorten", "marker", "revision"])
-def test_damaged_folder_is_noticed_and_mended(without_pip, monkeypatch, damage):
+def test_damaged_folder_is_noticed_and_repaired(without_pip, monkeypatch, damage):
     assets.install(["fake"], progress=quiet)
     folder = assets.asset_path("fake")
     if damage == "delete":
@@ -198,7 +198,7 @@ def test_unknown_name_suggests_the_nearest():
         assets.asset_path("minlm")
 
 
-def test_catalogue_is_pinned_and_complete():
+def test_catalog_is_pinned_and_complete():
     for name, asset in assets.catalog().items():
         assert name == asset.name
         assert len(asset.sha256) == 64

@@ -59,7 +59,7 @@ def test_t5_shared_embedding_has_one_name():
     assert onnx_t5.parameter_name("m.shared.weight") == "shared.weight"
 
 
-def test_dequantisation_is_scale_times_distance_from_the_zero_point():
+def test_dequantization_is_scale_times_distance_from_the_zero_point():
     values = {
         "w_quantized": np.array([[0, 128, 255]], dtype=np.uint8),
         "w_zero_point": np.array(128, dtype=np.uint8),

@@ -45,7 +45,7 @@ def without_group_ids(infos):
     return {key: value for key, value in infos.items() if key not in ("group_id", "_group_id")}
 
 
-def test_equals_gymnasiums_own_vectorisation(views, tokenizer):
+def test_equals_gymnasiums_own_vectorization(views, tokenizer):
     """The single environments are given the prompts that the native one drew."""
     rng = np.random.default_rng(0)
     native = make(views, tokenizer, AutoresetMode.NEXT_STEP)

@@ -85,7 +85,7 @@ def test_a_scored_environment_pickles_as_before(task):
 
 @pytest.mark.parametrize("task", ["plugin"], indirect=True)
 @pytest.mark.parametrize("method", ["spawn", "fork"])
-def test_a_worker_goes_on_with_it(task, method):
+def test_a_worker_continues_it(task, method):
     env = TextGenerationVectorEnv(task, num_envs=2)
     expected = episode(env)
     with multiprocessing.get_context(method).Pool(1) as pool:

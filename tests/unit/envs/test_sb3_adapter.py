@@ -25,7 +25,7 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("name", sorted(PAIRS))
-def test_equals_sb3s_own_vectorisation(name, tokenizer):
+def test_equals_sb3s_own_vectorization(name, tokenizer):
     vector, single, shape = PAIRS[name]
     rng = np.random.default_rng(0)
     actions = [

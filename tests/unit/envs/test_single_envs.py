@@ -232,7 +232,7 @@ def test_pickled_in_the_middle_goes_on_alike(tokenizer):
 
 
 def test_spec_survives_json(tmp_path, view):
-    """With names in place of objects, a spec is plain text that makes the same environment."""
+    """With names instead of objects, a spec is plain text that makes the same environment."""
     folder = toy_task_folder(tmp_path)
     model = toy_model_folder(tmp_path / "model")
     spec = EnvSpec(

@@ -47,7 +47,7 @@ def _without_group_ids(infos: dict) -> dict:
     return kept
 
 
-def test_equals_gymnasiums_own_vectorisation(native, views, tokenizer):
+def test_equals_gymnasiums_own_vectorization(native, views, tokenizer):
     """Same prompts in, so everything that comes out must be the same, infos included."""
     rng = np.random.default_rng(0)
     steps = [native.reset(seed=0)]

@@ -19,7 +19,7 @@ LONG = "x" * 200_000  # more than a pipe holds: the writer must wait for the rea
 
 
 def work(job, emit):
-    """What a worker does with a job; it knows several ways to go wrong."""
+    """Performs a job as a worker does; some jobs fail, in several ways."""
     emit(Event(str(job), "started"))
     if job == "die":
         for number in range(5):
@@ -92,7 +92,7 @@ def test_ctrl_c_stops_the_running_job_and_begins_no_other(forked):
 
 
 def interrupted_as_a_worker_starts(monkeypatch, which):
-    """Presses Ctrl-C when so many workers have started; returns the list of their processes."""
+    """Presses Ctrl-C once the given number of workers have started; returns the list of their processes."""
     started = []
 
     class Interrupted(local._Worker):

@@ -14,7 +14,7 @@ from lmrl_bench.planning.resolve import resolve
 
 
 class Here:
-    """Performs jobs in this process, last one first; stops after so many."""
+    """Performs jobs in this process, last one first; stops after the given number."""
 
     def __init__(self, workers, stop_after=100):
         self.workers = workers

@@ -1,4 +1,4 @@
-"""What a user sees: plain lines for logs, at most one iteration line per run and interval; live bars."""
+"""Progress as a user sees it: plain lines for logs, at most one iteration line per run and interval; live bars."""
 
 from __future__ import annotations
 

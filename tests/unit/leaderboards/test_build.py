@@ -69,7 +69,7 @@ def test_build_then_check(root, tmp_path):
     check(SPEC, root, tmp_path, fake_expected)
 
 
-def test_check_lists_what_is_stale_and_how_to_mend_it(small, tmp_path):
+def test_check_lists_what_is_stale_and_how_to_fix_it(small, tmp_path):
     spec, root = small
     build(spec, root, tmp_path, fake_expected)
     (tmp_path / "table.csv").write_text("edited")

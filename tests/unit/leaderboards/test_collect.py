@@ -96,7 +96,7 @@ def test_below_three_seeds_only_points():
 def test_marks_ties_and_directions(table):
     best = {r.label: set(r.best) for r in table.tasks[0].rows}
     assert "reward" in best["ppo"]
-    assert "sentiment" in best["nlpo"]  # cannot be told from ppo
+    assert "sentiment" in best["nlpo"]  # cannot be distinguished from ppo
     assert "reward" not in best["supervised"]
     assert "perplexity" in best["zero-shot"]  # less is better
     assert not {"perplexity"} & best["ppo"]

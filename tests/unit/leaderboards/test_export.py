@@ -51,7 +51,7 @@ def test_every_number_of_every_record_is_there_once(rows, tmp_path, spec):
     assert len(rows) == len(expected) + len(HOLES)
 
 
-def test_what_stands_beside_a_number(rows, tmp_path, spec):
+def test_what_stands_next_to_a_number(rows, tmp_path, spec):
     cell = next(cell for cell in cells(spec) if cell.label == "nlpo")
     record = read_record(cell.folder(tmp_path, "fake"))
     (row,) = [

@@ -1,4 +1,4 @@
-"""What stands above the tables: who leads, by how much, how sure it is; on boards of every kind."""
+"""The headline above the tables: the leader, by how much, how sure it is; on boards of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plots: where marks stand, what is left out and said, and colours that are the same everywhere."""
+"""The plots: where marks stand, what is left out and said, and colors that are the same everywhere."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def test_a_profile_falls_in_steps(board):
     assert all(a[0] == b[0] or a[1] == b[1] for a, b in itertools.pairwise(points))
 
 
-def test_more_rows_than_colours(tmp_path, monkeypatch):
-    """The best eight keep colours, the others are grey without a name; the references are neither."""
+def test_more_rows_than_colors(tmp_path, monkeypatch):
+    """The best eight keep colors, the others are gray without a name; the references are neither."""
     labels = ["zero-shot", "supervised", *(f"row-{n}" for n in range(10))]
     for number, label in enumerate(labels[2:]):
         monkeypatch.setitem(LEVELS, label, 0.5 + 0.05 * number)
@@ -112,7 +112,7 @@ def test_more_rows_than_colours(tmp_path, monkeypatch):
     assert marks(svg, "row-9", "label")
 
 
-def test_a_file_of_its_own_has_its_colours_for_light_and_dark(board):
+def test_a_file_of_its_own_has_its_colors_for_light_and_dark(board):
     svg = standalone(curves_svg(board, board.tasks[0]))
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -121,7 +121,7 @@ def test_a_file_of_its_own_has_its_colours_for_light_and_dark(board):
     used = set(re.findall(r'class="(s\d|reference|other)"', svg))
     assert used
     assert all(f".{name}" in style for name in used)
-    assert "fill=" not in svg  # nothing has a colour that dark mode cannot change
+    assert "fill=" not in svg  # nothing has a color that dark mode cannot change
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))

@@ -1,4 +1,4 @@
-"""Who is better: the verdict follows the metric's direction, and needs separated seeds."""
+"""Ranking: the verdict follows the metric's direction, and needs separated seeds."""
 
 from __future__ import annotations
 

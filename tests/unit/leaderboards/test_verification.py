@@ -36,7 +36,7 @@ def row(tmp_path):
     return SEEDS[0].folder(tmp_path, "fake").parent
 
 
-def check(row, level=1, retrained=None, by="somebody", day=1, records=None):
+def check(row, level=1, retrained=None, by="someone", day=1, records=None):
     return Check(
         level=level,
         by=by,
@@ -47,7 +47,7 @@ def check(row, level=1, retrained=None, by="somebody", day=1, records=None):
     )
 
 
-def again(row, seed, shift=None, by="somebody"):
+def again(row, seed, shift=None, by="someone"):
     """A check of level 3: the same bits, or a value that is shifted."""
     record = find_records(row)[seed]
     how, value, digest = "bitwise", primary_value(record), record.digest()
@@ -77,7 +77,7 @@ def test_the_highest_check_that_holds(row):
     add_check(row, check(row, day=2))
     found = verification(row, find_records(row))
     assert (found.level, found.word, found.by, found.date) == (
-        1, "rescored", "somebody", "2026-03-02",
+        1, "rescored", "someone", "2026-03-02",
     )  # fmt: skip
     add_check(row, again(row, 0))
     assert level(row) == 3
@@ -221,7 +221,7 @@ def test_an_interval_of_one_other_seed_is_none(row):
         verification(row, records[:2])
 
 
-def test_two_records_of_one_seed_are_no_row(row):
+def test_two_records_of_one_seed_are_not_one_row(row):
     records = find_records(row)
     with pytest.raises(RecordError, match="a second record of seed 1 in its row"):
         digests([*records, records[1]])
@@ -244,7 +244,7 @@ def test_a_completed_record_without_its_primary_metric(row):
         '{"checks": [' + "[" * 5000 + "]" * 5000 + "]}",
     ],
 )
-def test_what_is_no_file_of_checks_is_refused(row, text):
+def test_what_is_not_a_file_of_checks_is_refused(row, text):
     (row / FILE).write_text(text)
     with pytest.raises(RecordError, match=r"verification\.json: not a file of checks"):
         read_checks(row)

@@ -112,7 +112,7 @@ def test_accuracy(response, reference, args, value):
     assert values("accuracy", [response], [reference], **args) == [value]
 
 
-def test_accuracy_counts_answers_that_are_no_label():
+def test_accuracy_counts_answers_that_are_not_a_label():
     samples = [Sample(str(row), "p", ("yes",)) for row in range(3)]
     metric = make_metric("accuracy", {"labels": ["yes", "no"]})
     details = metric.score(["yes", "perhaps", ""], samples).details
@@ -185,7 +185,7 @@ def test_numeric_match(response, reference, args, value):
 
 
 @pytest.mark.parametrize("reference", ["five", "1/2", "2 apples", "nan", "inf", "1 2"])
-def test_a_reference_that_is_no_number_is_refused(reference):
+def test_a_reference_that_is_not_a_number_is_refused(reference):
     with pytest.raises(
         MetricError, match=r"reference '.*' of sample 'row-0' is not a single number"
     ):
@@ -234,6 +234,6 @@ def test_a_relative_tolerance_of_numbers_of_any_size():
 
 
 @pytest.mark.parametrize("value", [True, "1", "0.5"])
-def test_text_and_truth_values_are_no_numbers(value):
+def test_text_and_truth_values_are_not_numbers(value):
     with pytest.raises(MetricError, match=r"argument 'tolerance' is .*a number, without quotes"):
         make_metric("numeric-match", {"tolerance": value})

@@ -54,7 +54,7 @@ def test_labels_that_disagree_are_refused(classifier, changes):
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("regression", "not a prob"), ("other", "'other'")])
-def test_outputs_that_are_no_probabilities_are_refused(classifier, kind, reason):
+def test_outputs_that_are_not_probabilities_are_refused(classifier, kind, reason):
     edit(classifier / "config.json", problem_type=kind)
     with pytest.raises(MetricError, match=reason):
         score(classifier)

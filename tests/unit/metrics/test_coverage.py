@@ -63,7 +63,7 @@ def test_equals_a_count_with_nltks_stemmer(rows):
 
 
 @pytest.mark.parametrize("concepts", [[], ["two words"], [""]])
-def test_refuses_what_is_no_list_of_words(concepts):
+def test_refuses_what_is_not_a_list_of_words(concepts):
     with pytest.raises(
         MetricError, match=r"meta 'concepts' of sample 'row-7' is not a list of single words"
     ):

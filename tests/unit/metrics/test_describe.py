@@ -19,7 +19,7 @@ from lmrl_bench.tasks.spec import ComponentSpec, RewardSpec
 
 RESPONSES = ["3 cats", "positive"]
 SAMPLES = [Sample(f"s{row}", "p", ("3",), {"concepts": ["cat"]}) for row in range(2)]
-LABELLED = [Sample(f"s{row}", "p", ("positive",)) for row in range(2)]
+LABELED = [Sample(f"s{row}", "p", ("positive",)) for row in range(2)]
 FIXTURES = Path(next(iter(fixtures.__path__)))
 
 
@@ -48,7 +48,7 @@ def test_every_argument_is_described_and_every_example_runs(folder, name):
     assert all(argument.description for argument in found.arguments), found.arguments
     given = ComponentSpec.model_validate(yaml.safe_load(found.example)["metrics"]["others"][0])
     metric = make_metric(given.name, given.args | MODELS.get(name, {}), folder)
-    samples = LABELLED if name == "accuracy" else SAMPLES
+    samples = LABELED if name == "accuracy" else SAMPLES
     assert np.isfinite(metric.score(RESPONSES, samples).value)
     assert found.needs == sorted(METRICS.get(name).needs)
 
@@ -59,7 +59,7 @@ def test_every_example_of_a_reward_runs(folder, name):
     spec = yaml.safe_load(found.example)["reward"]
     spec["terms"][0]["args"] = spec["terms"][0].get("args", {}) | MODELS.get(name, {})
     reward = make_reward(RewardSpec.model_validate(spec), folder)
-    samples = LABELLED if name == "accuracy" else SAMPLES
+    samples = LABELED if name == "accuracy" else SAMPLES
     rows = RewardBatch(samples, RESPONSES, np.array([3, 2]), np.array([True, False]))
     scores = reward(rows).scores
     assert np.isfinite(scores).all()
@@ -88,7 +88,7 @@ def test_the_commands(capsys):
 
 def test_a_function_is_described_by_its_docstring():
     def short(completions, samples, limit: int = 5):
-        """Whether an answer is short.
+        """1 if an answer is short.
 
         Args:
             limit: Most words that are short.
@@ -96,7 +96,7 @@ def test_a_function_is_described_by_its_docstring():
         return [len(text.split()) <= limit for text in completions]
 
     found = describe("short", short, "reward")
-    assert found.summary == "Whether an answer is short."
+    assert found.summary == "1 if an answer is short."
     assert [a.description for a in found.arguments if a.name == "limit"] == [
         "Most words that are short."
     ]

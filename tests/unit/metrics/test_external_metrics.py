@@ -153,6 +153,6 @@ def test_what_a_module_returns_is_not_believed(result, message, monkeypatch):
         metric.score(["a", "b"], samples)
 
 
-def test_a_metric_of_meta_is_no_evaluate_metric():
+def test_a_metric_of_meta_is_not_an_evaluate_metric():
     with pytest.raises(MetricError, match="reads the meta field of samples"):
         make_metric("concept-coverage").as_evaluate()

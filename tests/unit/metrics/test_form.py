@@ -14,7 +14,7 @@ from lmrl_bench.metrics import form, make_metric
 
 
 def holds(name, response, **args):
-    """Of a sample without references."""
+    """Returns the metric's value for a sample without references."""
     result = make_metric(name, args).score([response], [Sample("row-0", "p", ())])
     return {1.0: True, 0.0: False}[float(result.per_sample[0])]
 

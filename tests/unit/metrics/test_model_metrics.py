@@ -36,7 +36,7 @@ def test_bertscore_remembers_a_bounded_number_of_references(encoder, monkeypatch
     assert again.tolist() == first.tolist()
 
 
-def test_bertscore_refuses_what_is_no_encoder(encoder, tmp_path):
+def test_bertscore_refuses_what_is_not_an_encoder(encoder, tmp_path):
     tiny_seq2seq("bart").save_pretrained(tmp_path / "seq2seq")
     with pytest.raises(MetricError, match="give an encoder"):
         make_metric("bertscore", {"model": str(tmp_path / "seq2seq")})

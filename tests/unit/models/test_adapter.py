@@ -60,9 +60,9 @@ def test_a_new_adapter_is_the_base_and_only_it_learns(folder):
     with torch.no_grad():
         before = scores(base, prompts, completions)
         assert torch.allclose(scores(policy, prompts, completions), before, atol=1e-6)
-    learnt = {name for name, p in policy.named_parameters() if p.requires_grad}
-    assert learnt - {"critic.value_head.weight", "critic.value_head.bias"}
-    assert all("lora_" in name or name.startswith("critic.value_head") for name in learnt)
+    learned = {name for name, p in policy.named_parameters() if p.requires_grad}
+    assert learned - {"critic.value_head.weight", "critic.value_head.bias"}
+    assert all("lora_" in name or name.startswith("critic.value_head") for name in learned)
     kept = {n: p.clone() for n, p in policy.named_parameters() if not p.requires_grad}
     learn(policy, prompts, completions)
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_a_new_adapter_is_the_base_and_only_it_learns(folder):
         assert torch.equal(scores(policy, prompts, completions), after)  # it is on again
     parameters = dict(policy.named_parameters())
     assert all(torch.equal(value, parameters[name]) for name, value in kept.items())
-    assert {name for name, p in parameters.items() if p.requires_grad} == learnt
+    assert {name for name, p in parameters.items() if p.requires_grad} == learned
 
 
 @pytest.mark.usefixtures("peft")
@@ -100,12 +100,12 @@ def test_it_is_saved_as_an_adapter_folder_and_comes_back(folder, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors", "value_head.safetensors"} <= names
     assert "model.safetensors" not in names
     again = load(saved)
-    again.make_reference()  # a copy: the start of another run is the policy with what it learnt
+    again.make_reference()  # a copy: the start of another run is the policy with what it learned
     with torch.no_grad():
         before = scores(policy, prompts, completions)
         assert torch.equal(scores(again, prompts, completions), before)
         assert torch.equal(scores(again, prompts, completions, "score_reference"), before)
-    learn(again, prompts, completions)  # and can go on
+    learn(again, prompts, completions)  # and training can continue
     with torch.no_grad():
         assert torch.equal(scores(again, prompts, completions, "score_reference"), before)
     theirs = PeftModel.from_pretrained(tiny_model(folder.name, 45), saved)

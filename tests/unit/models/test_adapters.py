@@ -133,7 +133,7 @@ def test_the_folder_that_peft_writes_is_enough(tmp_path):
     assert len(policy.tokenizer) == len(toy_tokenizer())
 
 
-def test_the_tokenizer_beside_an_adapter_is_its_tokenizer(tmp_path):
+def test_the_tokenizer_next_to_an_adapter_is_its_tokenizer(tmp_path):
     place = _adapter("LoraConfig", **LINEAR)(tmp_path)
     edit(place / "tokenizer_config.json", eos_token="<pad>")
     assert load(place).tokenizer.eos_token == "<pad>"

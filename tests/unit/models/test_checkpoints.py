@@ -64,7 +64,7 @@ def judge(tmp_path):
 # --- Complete or refused ---
 
 
-def test_a_language_model_is_no_classifier(tmp_path):
+def test_a_language_model_is_not_a_classifier(tmp_path):
     folder = str(write(tmp_path / "lm"))
     with pytest.raises(
         MetricError, match=r"lacks 1 weights of LlamaForSequenceClassification.*'score\.weight'"
@@ -72,7 +72,7 @@ def test_a_language_model_is_no_classifier(tmp_path):
         make_metric("classifier", {"model": folder, "label": "LABEL_1", "max_tokens": 32})
 
 
-def test_a_trunk_is_no_classifier_and_a_classifier_is_no_language_model(tmp_path, judge):
+def test_a_trunk_is_not_a_classifier_and_a_classifier_is_not_a_language_model(tmp_path, judge):
     trunk = BertForSequenceClassification(BertConfig(**SHAPE)).bert
     with pytest.raises(MetricError, match=r"lacks 2 weights.*classifier\.bias"):
         load_checkpoint(put(tmp_path / "trunk", trunk), CLASSIFIER)

@@ -1,4 +1,4 @@
-"""What a load reads is what is hashed: each of these files, and no other one."""
+"""Fingerprints cover the files that a load reads: each of these files, and no other one."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def facts(folder):
     return found.weights, found.tokenizer, model_identity(str(folder))
 
 
-def test_pickled_weights_beside_a_small_critic(pair):
+def test_pickled_weights_next_to_a_small_critic(pair):
     for factor, folder in zip((1.0, 2.0), pair, strict=True):
         LanguageModelPolicy.load(str(folder), max_prompt_tokens=4, max_response_tokens=4).save(
             folder

@@ -1,4 +1,4 @@
-"""How many tokens a model can read: the limit is the longest text whose forward runs."""
+"""Length limits of models: the limit is the longest text whose forward runs."""
 
 import pytest
 import torch

@@ -42,7 +42,7 @@ def test_folder(shipped, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["nano-tset", "./nowhere", "/no/where", "a/b/c", "../x", "~/x"])
 def test_none_of_the_four(shipped, name, tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")  # whatever lies beside the clone
+    monkeypatch.chdir(tmp_path / "here")  # whatever the current folder holds
     with pytest.raises(PolicyError, match=r"no model .*nano-test.*a download \(.*minilm.*a hub id"):
         resolve_model(name)
 

@@ -1,4 +1,4 @@
-"""What weight files hold and the library would drop, convert or leave out without a word."""
+"""Weights that the library would drop, convert or leave out without a word."""
 
 from __future__ import annotations
 

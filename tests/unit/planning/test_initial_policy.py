@@ -260,7 +260,7 @@ def test_supervised_learning_refuses_its_own_result_as_a_start(quick):
 
 
 def test_a_shipped_start_is_found_by_what_shipping_wrote(quick, shipped):
-    """From the run to the folder to the next run's start; and only from the weights that are here."""
+    """From the run to the folder to the next run's initial policy; and only from the installed weights."""
     folder = quick.root / "supervised"
     given = {"runtime": {"output": str(folder), "keep_policy": True}}
     record = run("toy", "supervised", config=given)

@@ -82,8 +82,8 @@ def test_reference_is_frozen_apart_and_unsaved():
     policy.make_reference()
     assert set(policy.state_dict()) == names
     assert not any(parameter.requires_grad for parameter in policy.reference.model.parameters())
-    optimised = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
-    assert not any(id(parameter) in optimised for parameter in policy.reference.model.parameters())
+    optimized = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
+    assert not any(id(parameter) in optimized for parameter in policy.reference.model.parameters())
     before = copy.deepcopy(policy.reference.model.state_dict())
     completions = generate(policy, prompts)
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_reference_must_be_made():
 # -- scoring ----------------------------------------------------------------------------------------------------------
 
 
-def test_full_logits_are_flat_and_normalised():
+def test_full_logits_are_flat_and_normalized():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(4)
     completions = generate(policy, prompts)
     scores = score(policy, prompts, completions, full_logits=True)

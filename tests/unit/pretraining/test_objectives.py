@@ -40,8 +40,8 @@ def test_sentinels_agree_and_are_in_order(tokens, spec, seed):
 def test_spans_are_apart_and_not_empty(tokens, spec, seed):
     example = corrupt_spans(tokens, spec, SENTINELS, np.random.default_rng(seed))
     for row in (example.inputs, example.targets):
-        neighbours = itertools.pairwise(row)
-        assert not any(a in SENTINELS and b in SENTINELS for a, b in neighbours)
+        neighbors = itertools.pairwise(row)
+        assert not any(a in SENTINELS and b in SENTINELS for a, b in neighbors)
     assert example.targets[0] in SENTINELS
     assert example.targets[-1] not in SENTINELS
 

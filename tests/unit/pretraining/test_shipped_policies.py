@@ -37,7 +37,7 @@ def test_half_precision_weights_load_as_float32(name, loaded):
     state = model.state_dict()
     with safe_open(ASSETS / name / "model.safetensors", "pt") as stored:
         assert "lm_head.weight" not in stored.keys(), "the tied weight is stored once"  # noqa: SIM118
-        for key in stored.keys():  # noqa: SIM118 - the handle is no mapping
+        for key in stored.keys():  # noqa: SIM118 - the handle is not a mapping
             tensor = stored.get_tensor(key)
             assert tensor.dtype == torch.float16
             assert torch.equal(state[key], tensor.float()), key

@@ -95,7 +95,7 @@ def test_a_dead_process_whose_number_another_one_has_by_now_is_stale(tmp_path):
 
 
 def test_a_lock_that_another_process_took_meanwhile_is_not_removed(tmp_path):
-    """Somebody moved the folder away, and another process began in its place."""
+    """Someone moved the folder away, and another process began in its place."""
     with RunLock(tmp_path):
         claim(tmp_path, os.getppid())
     assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getppid()

@@ -84,7 +84,7 @@ def test_wrong_rows_are_refused(tmp_path, rows, message):
 
 
 @pytest.mark.parametrize("name", ["sample_id", "decoding", "output", "output_ids", "reward"])
-def test_an_empty_field_is_no_answer(tmp_path, name):
+def test_an_empty_field_is_not_an_answer(tmp_path, name):
     """Only what is not shown, prompts and references, may be empty; a board would show the rest."""
     write_samples(tmp_path, [row(), row(sample_id="b")])
     table = pq.read_table(tmp_path / "samples.parquet")

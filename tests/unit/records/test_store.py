@@ -107,7 +107,7 @@ def test_unreadable_records_name_file_and_remedy(tmp_path, content, message):
         read_record(tmp_path)
 
 
-def test_a_folder_that_is_no_run_is_said_so(tmp_path):
+def test_a_folder_that_is_not_a_run_is_said_so(tmp_path):
     for seed in ("0", "1"):
         (tmp_path / "ppo" / seed).mkdir(parents=True)
         (tmp_path / "ppo" / seed / "record.json").write_text("{}")

@@ -124,7 +124,7 @@ def test_ranges_that_do_not_fit():
         MetricReward(make_metric("length"), (0.0, math.inf))
 
 
-def test_corpus_metric_is_no_reward():
+def test_corpus_metric_is_not_a_reward():
     with pytest.raises(RewardError, match="'msttr' exists only for a corpus"):
         MetricReward(make_metric("msttr"))(batch())
 

@@ -14,7 +14,7 @@ def test_a_cumulative_distribution_rises_at_possible_tokens_only():
     assert torch.equal(rising(falling, torch.ones(1, 3)), torch.tensor([[0.5, 0.5, 0.9]]))
 
 
-def test_on_a_processor_nothing_has_to_be_mended():
+def test_on_a_processor_nothing_has_to_be_repaired():
     """Sums are made one after the other there."""
     rng = torch.Generator().manual_seed(0)
     for rows, vocabulary in ((1, 50_000), (7, 2_048), (64, 300)):

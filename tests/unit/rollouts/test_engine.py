@@ -23,7 +23,7 @@ def hot(policy):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_batch_size_order_and_neighbours_do_not_matter(family):
+def test_batch_size_order_and_neighbors_do_not_matter(family):
     policy, prompts = tiny_policy(family), ragged_prompts(12, repeated=3)
     whole = generate(policy, prompts, hot(policy))
     assert len(set(whole.lengths.tolist())) > 2

@@ -84,7 +84,7 @@ def test_a_folder_with_another_runs_record_is_refused_and_left_alone(world):
 
 
 def test_fresh_forgets_the_record_before_training(world, monkeypatch):
-    """A fresh run that is killed must not leave the old record beside new curves."""
+    """A fresh run that is killed must not leave the old record next to new curves."""
     run("toy", "none", config=world.given())
 
     def killed(*_):

@@ -1,4 +1,4 @@
-"""What a reward says besides its number, from a task's plug-in to samples.parquet and back."""
+"""A reward's further information, from a task's plug-in to samples.parquet and back."""
 
 from __future__ import annotations
 

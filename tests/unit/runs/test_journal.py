@@ -1,4 +1,4 @@
-"""What the record says of the task and the policy: directions, held-out metrics, signatures, parameters."""
+"""The record's facts about the task and the policy: directions, held-out metrics, signatures, parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session puts together: which rows are trained on, which are measured, which weights are the start."""
+"""A session selects the rows for training, the rows for evaluation, and the initial weights."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class Biased(nn.Module):
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama", "biased"])
-def test_packed_weights_give_the_same_products_while_open_and_are_made_anew(family):
+def test_packed_weights_give_the_same_products_while_open_and_are_made_again(family):
     model = Biased() if family == "biased" else tiny_causal(family)
     for parameter in model.parameters():  # new models have biases of 0
         nn.init.normal_(parameter, std=0.3)

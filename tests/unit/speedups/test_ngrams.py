@@ -61,7 +61,7 @@ def test_characters(table, rows):
 
 @pytest.mark.parametrize("symbols", [2, 3000])
 def test_few_symbols_and_many(symbols, monkeypatch):
-    """Where there are many, first states are in the table as well; none is counted without the table."""
+    """With many symbols, first states are in the table as well; none is counted without the table."""
     monkeypatch.delattr(ngrams, "_counted")
     rng = np.random.default_rng(0)
     sides = rng.integers(0x4E00, 0x4E00 + symbols, size=(2, 64, 20)).tolist()
@@ -110,7 +110,7 @@ def test_the_table_of_references_and_tokens_is_bounded(monkeypatch):
 def test_the_memory_of_words_is_bounded(monkeypatch):
     monkeypatch.setattr(lines, "_MEMORY", 3 * (lines._EACH + 1))
     tokens = Tokens(lambda word: [word])
-    for text in ("a b c d e a", "f a e", "g a"):  # a new memory numbers words anew
+    for text in ("a b c d e a", "f a e", "g a"):  # a new memory numbers words again
         pairs = tokens.pairs([text], ["a b c d e"])
         assert shared_ngrams(pairs, 1).tolist() == [counted(text.split(), "abcde", 1)]
     assert len(tokens._memory.numbers) <= 6  # of the last call: what was remembered before is gone

@@ -44,7 +44,7 @@ def plain(statistic, scores):
 
 
 def drawn_scores(row):
-    """What was drawn, written out: `(R, S, K)`."""
+    """Returns the drawn scores, written out: `(R, S, K)`."""
     return row.scores[row.drawn, np.arange(row.scores.shape[1])]
 
 

@@ -51,7 +51,7 @@ def test_gold_is_at_the_ceiling(task):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_licences_stand_beside_the_data_and_in_the_notice(name):
+def test_licences_stand_next_to_the_data_and_in_the_notice(name):
     folder = bundled("tasks") / name
     assert (folder / "data" / "NOTICE").is_file()
     notice = (PACKAGE.parent / "NOTICE").read_text()

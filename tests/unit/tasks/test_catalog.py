@@ -1,4 +1,4 @@
-"""Where tasks are found, and what is said when one is not."""
+"""Lookup of tasks, and the messages when a task is not found."""
 
 from __future__ import annotations
 

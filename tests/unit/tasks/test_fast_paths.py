@@ -1,4 +1,4 @@
-"""What is done by hand for speed gives what Jinja2 and json give."""
+"""Hand-written fast paths give what Jinja2 and json give."""
 
 import json
 from pathlib import Path

@@ -169,5 +169,5 @@ def test_gold_below_shuffled(tmp_path):
 
 
 def test_checks_of_higher_layers(tmp_path):
-    extra = Finding("error", "envs", "views disagree", "mend")
+    extra = Finding("error", "envs", "views disagree", "fix")
     assert lint(small_task(tmp_path), count_words, [lambda task: [extra]]) == [extra]

@@ -95,7 +95,7 @@ def test_numbers_of_every_kind_are_taken(tmp_path, returned):
         ("np.zeros((3, 1))", r"returned \[0.0\] for sample 'test-0'"),
     ],
 )
-def test_what_is_no_number_for_each_response_names_reward_sample_file_and_line(
+def test_what_is_not_a_number_for_each_response_names_reward_sample_file_and_line(
     tmp_path, returned, message
 ):
     code = f"import numpy as np\n\ndef f(completions, samples):\n    return {returned}\nREWARDS = {{'mine': f}}\n"
@@ -413,7 +413,7 @@ def test_ctrl_c_in_a_function_is_the_users(tmp_path):
         signal.signal(signal.SIGINT, before)
 
 
-def test_what_a_plugin_prints_is_no_result(tmp_path, capsys):
+def test_what_a_plugin_prints_is_not_a_result(tmp_path, capsys):
     code = (
         "print('imported')\n"
         "def f(completions):\n    for c in completions:\n        print('scored')\n        yield 1.0\n"
@@ -426,7 +426,7 @@ def test_what_a_plugin_prints_is_no_result(tmp_path, capsys):
     assert "scored" in printed.err
 
 
-def test_rows_that_are_no_mappings_are_refused(tmp_path):
+def test_rows_that_are_not_mappings_are_refused(tmp_path):
     spec = definition()
     spec["data"]["reader"] = "plugin"
     made = write_task(tmp_path / "one", spec)

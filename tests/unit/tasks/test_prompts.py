@@ -1,4 +1,4 @@
-"""What a template wrote and what is data; chats as prompts."""
+"""Text from templates and text from data; chats as prompts."""
 
 from __future__ import annotations
 

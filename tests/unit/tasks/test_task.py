@@ -131,8 +131,8 @@ def test_supervised_rows(tmp_path):
     task = small_task(tmp_path, definition(supervised={"where": {"label": "positive"}}))
     assert {sample.meta["label"] for sample in task.supervised_samples()} == {"positive"}
     assert len(task.supervised_samples()) == 20
-    wrong = definition(supervised={"where": {"colour": "red"}})
-    with pytest.raises(TaskError, match="colour; list it in data"):
+    wrong = definition(supervised={"where": {"color": "red"}})
+    with pytest.raises(TaskError, match="color; list it in data"):
         small_task(tmp_path, wrong).supervised_samples()
     none = definition(supervised={"where": {"label": "neutral"}})
     with pytest.raises(TaskError, match="no row of 'train' matches"):
@@ -327,9 +327,9 @@ def test_local_datasets(tmp_path, kind):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"dataset": "somebody/something"}, "requires data.revision"),
+        ({"dataset": "someone/something"}, "requires data.revision"),
         (
-            {"dataset": "somebody/something", "revision": "a" * 40},
+            {"dataset": "someone/something", "revision": "a" * 40},
             "cannot be loaded .*HF_HUB_OFFLINE",
         ),
         ({"dataset": "./nowhere"}, "nowhere: no such folder"),

@@ -124,6 +124,6 @@ def test_whatever_it_raises_names_template_and_row(source, message):
     ["{{ [1, 2, 3]|random }}", "{{ lipsum() }}", "{{ prompt", "{% nothing %}", "{{ x|nothing }}", "{% break %}",
      "(" + "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}"],
 )  # fmt: skip
-def test_what_is_no_template_or_gives_another_prompt_each_time(source):
+def test_what_is_not_a_template_or_gives_another_prompt_each_time(source):
     with pytest.raises((TaskError, DataError), match=r"prompt\.template"):
         rendered(source)

@@ -70,7 +70,7 @@ def board(world):
 
 @pytest.fixture
 def in_process(monkeypatch):
-    """Runs jobs here; returns the names of those that were begun, and a switch that kills after so many."""
+    """Runs jobs here; returns the names of those that were begun, and a switch that kills after a number of runs."""
     begun, switch = [], {"kill_after": math.inf}
 
     class InProcess:

@@ -1,4 +1,4 @@
-"""What a check without Transformers takes for the text of an answer is what the codec decodes."""
+"""The text of an answer in a check without Transformers equals the text that the codec decodes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def two(tmp_path):
     return make
 
 
-def test_separate_runs_are_no_copies(two):
+def test_separate_runs_are_not_copies(two):
     assert found(two(lambda lines, rows, mine: mine)) == []
 
 
@@ -114,7 +114,7 @@ def test_a_policy_that_always_answers_the_same(two):
 
 @pytest.mark.parametrize("board", ["quickstart", "nano"])
 def test_committed_runs_share_less_than_a_third_of_the_bound(board):
-    """What honest runs share at most; the module's text has the numbers."""
+    """Checks the largest share of honest runs; the module's docstring has the numbers."""
     for task in sorted((RESULTS / board).iterdir()):
         records = {folder: read_record(folder) for folder in find_folders(task)}
         marks = {f: m for f, r in records.items() if (m := module._marks(f, r))}

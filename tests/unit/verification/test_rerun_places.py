@@ -9,6 +9,6 @@ from lmrl_bench.verification.retrain import row_folder
 
 
 @pytest.mark.parametrize("place", ["/", "/..", "/run", "../" * 60])
-def test_a_folder_at_the_root_is_no_run(place):
+def test_a_folder_at_the_root_is_not_a_run(place):
     with pytest.raises(RecordError, match="not the folder of a run"):
         row_folder(Path(place))

@@ -50,7 +50,7 @@ def edit_record(folder, change):
 
 
 def edit_samples(folder, change):
-    """Writes other answers and a record that names them, as somebody who cheats would."""
+    """Writes other answers and a record that names them, as someone who cheats would."""
     rows = read_samples(folder).to_pylist()
     prompts = {row["sample_id"]: (row["prompt"], row["references"]) for row in rows}
     rows = change(rows)
