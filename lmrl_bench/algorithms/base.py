@@ -36,7 +36,7 @@ from lmrl_bench.algorithms.settings import OnPolicyConfig
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.data.episodes import Episodes
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.models.scoring import TokenScores
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rewards.transforms import RewardTransform
@@ -104,8 +104,8 @@ class TextAlgorithm(ABC):
         self.total_tokens = total_tokens
         self.policy = policy.to(device)
         self.policy.set_training_mode(False)  # dropout stays off: ratios start at exactly 1
-        self.behaviour = policy.make_behaviour(
-            sampling.temperature, core.task.spec.response.min_tokens
+        self.behavior = policy.make_behavior(
+            sampling.temperature, core.task.spec.completion.min_tokens
         )
         self.kl = KLController(config.kl)
         self.iteration = self.tokens = self.episodes = self.optimizer_steps = 0
@@ -149,7 +149,7 @@ class TextAlgorithm(ABC):
             fused=can_be_fused(self.parameters),
         )
 
-    def make_token_filter(self) -> TopPMask | None:
+    def make_token_filter(self) -> TopPFilter | None:
         """Returns the token filter through which the policy acts; None, the default, without one."""
         return None
 
@@ -159,12 +159,12 @@ class TextAlgorithm(ABC):
             self.config.episodes_per_iteration,
             self.config.group_size,
             self.uses_critic,
-            self.reads_reference,
+            self.reads_ref_policy,
             self.scores_what_acted,
         )
         rng, token_filter = self.sampling_rng, self.token_filter
         return OnPolicyCollector(
-            self.policy, self.core, self.sampling, self.behaviour, rng, plan, token_filter
+            self.policy, self.core, self.sampling, self.behavior, rng, plan, token_filter
         )
 
     def owned_modules(self) -> dict[str, nn.Module]:
@@ -172,7 +172,7 @@ class TextAlgorithm(ABC):
         return {}
 
     @property
-    def reads_reference(self) -> bool:
+    def reads_ref_policy(self) -> bool:
         """Whether training needs the reference policy's log-probabilities: not without a KL charge."""
         return self.config.kl.coefficient > 0.0
 
@@ -201,7 +201,7 @@ class TextAlgorithm(ABC):
     ) -> TokenScores:
         """Scores completions under the policy as it is now, through the distribution that acted; `(N, T)` each."""
         return self.policy.score(
-            episodes.tokens, self.behaviour, values=values, entropy=entropy, full_logits=full_logits
+            episodes.tokens, self.behavior, values=values, entropy=entropy, full_logits=full_logits
         )
 
     def micro_batches(self, episodes: Episodes) -> list[Tensor]:
@@ -280,9 +280,9 @@ class TextAlgorithm(ABC):
         collection = self.collector.collect()
         episodes, clock = collection.episodes, collection.clock
         with clock("score"):
-            names = ["behavior_logprobs", "values"] + ["ref_logprobs"] * self.reads_reference
+            names = ["behavior_logprobs", "values"] + ["ref_logprobs"] * self.reads_ref_policy
             require_finite_episodes(episodes, names, self.iteration)
-            kl = reference_kl(episodes, read=self.reads_reference)
+            kl = reference_kl(episodes, read=self.reads_ref_policy)
             dense = collection.token_rewards
             # Transforms see the batch that is trained on; `episodes.scores` stay the task's own.
             scores, transformed = self.core.training_scores(
@@ -295,7 +295,7 @@ class TextAlgorithm(ABC):
             episodes = episodes.replace(advantages=advantages, returns=returns)
             stats = RolloutStats.of(
                 episodes,
-                kl if self.reads_reference else None,
+                kl if self.reads_ref_policy else None,
                 self.kl.coefficient,
                 collection.n_tokens / max(clock.seconds["generate"], 1e-9),
                 transformed,
@@ -315,7 +315,7 @@ class TextAlgorithm(ABC):
         update = replace(
             update, max_logprob_difference=worst, terms={**update.terms, **rollout.info}
         )
-        self.optimizer_steps += update.optimiser_steps
+        self.optimizer_steps += update.optimizer_steps
         if rollout.stats.kl is not None:
             self.kl.update(rollout.stats.kl, len(rollout.episodes))
         self.iteration_finished()
@@ -324,7 +324,7 @@ class TextAlgorithm(ABC):
             progress=min(1.0, self.tokens / self.total_tokens),
             tokens=self.tokens,
             episodes=self.episodes,
-            optimiser_steps=self.optimizer_steps,
+            optimizer_steps=self.optimizer_steps,
             update=update,
             rollout=rollout.stats,
             seconds={**rollout.seconds, "update": time.perf_counter() - started},
@@ -388,9 +388,9 @@ class TextAlgorithm(ABC):
             raise AlgorithmError(
                 "sampling.greedy is true: an on-policy algorithm learns from random draws; set it to false for training"
             )
-        if policy.reference is None:
+        if policy.ref_policy is None:
             raise AlgorithmError(
-                "the policy has no reference; call policy.make_reference() before training"
+                "the policy has no reference; call policy.make_ref_policy() before training"
             )
         if not self.uses_critic and not policy.critic.reads_policy_states:
             raise AlgorithmError(

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from lmrl_bench.algorithms.interface import AlgorithmConfig
-from lmrl_bench.algorithms.none import NoLearning
+from lmrl_bench.algorithms.no_training import NoTraining
 
 
 class BestOfNConfig(AlgorithmConfig):
@@ -27,7 +27,7 @@ class BestOfNConfig(AlgorithmConfig):
     candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
 
 
-class BestOfN(NoLearning):
+class BestOfN(NoTraining):
     """Samples n completions per prompt in evaluations and keeps the best."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = BestOfNConfig

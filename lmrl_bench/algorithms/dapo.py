@@ -71,7 +71,7 @@ class DAPO(GroupAlgorithm):
     @property
     def transforms(self) -> Sequence[RewardTransform]:
         """The soft overlong penalty."""
-        longest = self.core.task.spec.response.max_tokens
+        longest = self.core.task.spec.completion.max_tokens
         penalty = SoftOverlong(
             self.config.overlong_buffer_tokens or max(longest // 5, 1), self.config.overlong_penalty
         )

@@ -46,4 +46,4 @@ class DrGRPO(GroupAlgorithm):
 
     def weights(self, episodes: Episodes) -> Tensor:
         """Returns the same constant at every token, `(B, T)`."""
-        return constant_weights(episodes.mask, self.core.task.spec.response.max_tokens)
+        return constant_weights(episodes.mask, self.core.task.spec.completion.max_tokens)

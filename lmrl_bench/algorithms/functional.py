@@ -1,6 +1,6 @@
 """The pure mathematics of policy-gradient algorithms: tensors in, tensors out, nothing remembered.
 
-Shapes: `B` episodes, `T` response tokens (padded on the right), `V` vocabulary. Every function that takes a
+Shapes: `B` episodes, `T` completion tokens (padded on the right), `V` vocabulary. Every function that takes a
 `mask` (true at the tokens that the policy chose) gives the same result whatever stands where the mask is
 false, NaN included.
 """
@@ -94,7 +94,7 @@ def group_sizes(group_ids: Tensor) -> Tensor:
     """
     sizes = _same_group(group_ids).sum(dim=1)
     if bool((sizes < 2).any()):
-        raise ValueError("a group of one response has no others to compare it with")
+        raise ValueError("a group of one completion has no others to compare it with")
     return sizes
 
 
@@ -137,7 +137,7 @@ def first_of_the_best(values: Tensor, group_ids: Tensor) -> Tensor:
 
 
 def share_of_equal_groups(values: Tensor, group_ids: Tensor) -> float:
-    """Returns the share of episodes in groups whose values `(B,)` are all equal: they tell no response from another."""
+    """Returns the share of episodes in groups whose values `(B,)` are all equal: they tell no completion from another."""
     return float((group_deviation(values.double(), group_ids) == 0.0).double().mean())
 
 
@@ -184,7 +184,7 @@ def gae(
     """Generalized advantage estimation, Schulman et al. 2016 (arXiv 1506.02438), eq. 16, over the policy's tokens only.
 
     `δ_t = r_t + γ V_{t+1} − V_t` and `A_t = δ_t + γ λ A_{t+1}`, where t+1 is the next token that the policy chose:
-    tokens of the environment inside a response change nothing.
+    tokens of the environment inside a completion change nothing.
 
     Args:
         rewards: `(B, T)`.

@@ -68,7 +68,7 @@ def gradient_step(
         loss: Maps a micro-batch and its tokens' weights `(N, T)` to its share of the loss.
         weights: `(B, T)`, normalized over the whole minibatch, so that the split does not change the gradient.
         optimizer: Takes the step.
-        parameters: What the optimiser moves.
+        parameters: What the optimizer moves.
         max_grad_norm: Bound of the joint norm of the gradient.
         iteration: For messages.
         proceed: Is shown the log-probabilities `(B, T)` before the step and may refuse it.
@@ -143,7 +143,7 @@ class UpdateRecorder:
         means = {name: _mean([step.terms[name] for step in self._steps]) for name in names}
         return UpdateStats(
             terms={**means, **terms},
-            optimiser_steps=sum(step.applied for step in self._steps),
+            optimizer_steps=sum(step.applied for step in self._steps),
             gradient_norm=_mean([step.gradient_norm for step in self._steps]),
             approx_kl=self._approx_kl[-1],
             clip_fraction=_mean(self._clip_fraction),

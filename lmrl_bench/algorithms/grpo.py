@@ -2,14 +2,14 @@
 
 Paper: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), section 4.1, eq. 3 and 4, with outcome supervision.
 
-    R_i = Σ_t r_t of response i
-    A_i = (R_i − mean R) / (std R + 1e-4)              over the G responses to a prompt, at every token of response i
+    R_i = Σ_t r_t of completion i
+    A_i = (R_i − mean R) / (std R + 1e-4)              over the G completions to a prompt, at every token of completion i
     ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)
     J_t = min(ρ_t A, clip(ρ_t, 1 − ε, 1 + ε_high) A) − β k3_t,     k3 = π_ref/π_θ − 1 − log(π_ref/π_θ)
     L   = −mean_i (1/|y_i|) Σ_t J_t                    `sequence-mean`
         = −Σ_i Σ_t J_t / Σ_i |y_i|                     `token-mean` (DAPO, arXiv 2503.14476)
         = −Σ_i Σ_t J_t / (B L_max)                     `constant` (Dr. GRPO, arXiv 2503.20783, with
-                                                        `divide_by_std` false); L_max is the task's longest response
+                                                        `divide_by_std` false); L_max is the task's longest completion
 
 On the policy's own samples the gradient of k3 is, at each token, that of KL(π_ref ‖ π_θ); `weighted_kl_loss` multiplies
 k3 by ρ, and then it is that of KL(π_θ ‖ π_ref). The KL charge in the reward, which other algorithms here have, is off
@@ -104,9 +104,9 @@ class GRPO(GroupAlgorithm):
     config: GRPOConfig
 
     @property
-    def reads_reference(self) -> bool:
+    def reads_ref_policy(self) -> bool:
         """Whether there is a KL term in the loss or a KL charge in the reward."""
-        return self.config.kl_loss_coefficient > 0.0 or super().reads_reference
+        return self.config.kl_loss_coefficient > 0.0 or super().reads_ref_policy
 
     def relative(self, returns: Tensor, group_ids: Tensor) -> Tensor:
         """Returns each return minus the group's mean, by its standard deviation if that is configured."""
@@ -117,7 +117,7 @@ class GRPO(GroupAlgorithm):
     def weights(self, episodes: Episodes) -> Tensor:
         """Returns each token's weight by the configured aggregation, `(B, T)`."""
         if self.config.aggregation == "constant":
-            return constant_weights(episodes.mask, self.core.task.spec.response.max_tokens)
+            return constant_weights(episodes.mask, self.core.task.spec.completion.max_tokens)
         return token_weights(episodes.mask, self.config.aggregation)
 
     def regularized(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
     from lmrl_bench.data.episodes import Episodes
     from lmrl_bench.envs.core import EpisodeCore
-    from lmrl_bench.models.behaviour import TopPMask
+    from lmrl_bench.models.behavior import TopPFilter
     from lmrl_bench.policies.policy import LanguageModelPolicy
 
 STATE_FORMAT = 1
@@ -40,7 +40,7 @@ class UpdateStats:
 
     Attributes:
         terms: means over the update's minibatches, by name: loss terms, entropy (nats per token), learning rate, …
-        optimiser_steps: steps that changed parameters.
+        optimizer_steps: steps that changed parameters.
         gradient_norm: mean norm before clipping.
         approx_kl: nats per token between the policy that sampled and the one before the update's last step, so 0 for a
             single step; TRPO's is after its step.
@@ -51,7 +51,7 @@ class UpdateStats:
     """
 
     terms: Mapping[str, float]
-    optimiser_steps: int
+    optimizer_steps: int
     gradient_norm: float
     approx_kl: float = 0.0
     clip_fraction: float = 0.0
@@ -72,9 +72,9 @@ class RolloutStats:
         kl_charged: β × `kl`.
         kl_coefficient: β of this iteration.
         entropy: nats per token of the distribution that acted, estimated by −log p of the tokens drawn.
-        length: response tokens, mean.
+        length: completion tokens, mean.
         truncated_share: episodes that met the length cap.
-        tokens_per_second: generated response tokens per second of generation.
+        tokens_per_second: generated completion tokens per second of generation.
         transformed: each reward transform to the mean score after it; empty without transforms.
     """
 
@@ -125,7 +125,7 @@ class Rollout:
         stats: What the policy did.
         seconds: Wall time by part: generate, reward, score.
         sampling_difference: Nats, largest |sampled − scored| where another distribution is scored than the one that
-            sampled (`nlpo_released`); else 0.
+            sampled (`nlpo-rl4lms`); else 0.
         n_tokens, n_episodes: What was generated, dropped episodes included.
         info: Further numbers of the collector, logged as terms of the update.
     """
@@ -146,9 +146,9 @@ class IterationStats:
     Attributes:
         iteration: counted from 1.
         progress: share of the algorithm's budget that is spent, 0 to 1.
-        tokens, episodes, optimiser_steps: totals since the start of training (tokens are generated response tokens).
+        tokens, episodes, optimizer_steps: totals since the start of training (tokens are generated completion tokens).
         update: what the update did.
-        rollout: what the policy did before it; None for algorithms that do not act (supervised).
+        rollout: what the policy did before it; None for algorithms that do not act (sft).
         seconds: wall time by part: generate, reward, score, update.
     """
 
@@ -156,7 +156,7 @@ class IterationStats:
     progress: float
     tokens: int
     episodes: int
-    optimiser_steps: int
+    optimizer_steps: int
     update: UpdateStats
     rollout: RolloutStats | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
@@ -190,7 +190,7 @@ class Algorithm(Protocol):
     spends_tokens: ClassVar[bool]
     filters_tokens: ClassVar[bool]
     summary: ClassVar[str]
-    token_filter: TopPMask | None
+    token_filter: TopPFilter | None
     candidates: int
 
     def __init__(

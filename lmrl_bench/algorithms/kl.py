@@ -16,7 +16,7 @@ ERROR_LIMIT = 0.2
 
 
 class KLConfig(BaseModel):
-    """The KL charge in the reward: per token, k1, against the reference under the same behaviour distribution."""
+    """The KL charge in the reward: per token, k1, against the reference under the same behavior distribution."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 

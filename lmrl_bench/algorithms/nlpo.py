@@ -1,4 +1,4 @@
-"""NLPO: PPO that acts through a learned top-p mask.
+"""NLPO: PPO that acts through a learned top-p filter.
 
 Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Language Processing?" (arXiv
 2210.01241), section 4 and algorithm 1.
@@ -8,11 +8,11 @@ Paper: Ramamurthy et al. 2022, "Is Reinforcement Learning (Not) for Natural Lang
     ρ_t   = π̃_θ(y_t) / π̃_old(y_t), both under the mask that was in force when y_t was drawn
     ψ ← θ every k iterations
 
-Deviations from the paper: EOS always passes the mask, so that a response can end; the KL charge is between
+Deviations from the paper: EOS always passes the mask, so that a completion can end; the KL charge is between
 masked policy and masked reference, because that is the policy that acts. The rest is `ppo`'s. With `top_p` 1
 NLPO is PPO (tested).
 
-Deviations from the released code (RL4LMs), which `nlpo_released` reproduces: there the mask is the initial
+Deviations from the released code (RL4LMs), which `nlpo-rl4lms` reproduces: there the mask is the initial
 model's for ever and masked log-probabilities are not renormalized.
 """
 
@@ -26,11 +26,11 @@ from torch import nn
 from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.ppo import PPO, PPOConfig
 from lmrl_bench.algorithms.search import OneOf, SearchSpace
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 
 
-class MaskedPPOConfig(PPOConfig):
-    """Settings of PPO through a top-p mask."""
+class FilteredPPOConfig(PPOConfig):
+    """Settings of PPO through a top-p filter."""
 
     search_space: ClassVar[SearchSpace] = {
         **PPOConfig.search_space,
@@ -41,17 +41,17 @@ class MaskedPPOConfig(PPOConfig):
     min_tokens_to_keep: int = Field(1, gt=0, description="the mask never keeps fewer tokens")
 
 
-class MaskedPPO(PPO):
-    """PPO that acts through a top-p mask taken from a copy of the policy."""
+class FilteredPPO(PPO):
+    """PPO that acts through a top-p filter taken from a copy of the policy."""
 
     filters_tokens: ClassVar[bool] = True
-    config: MaskedPPOConfig
+    config: FilteredPPOConfig
 
-    def make_token_filter(self) -> TopPMask:
+    def make_token_filter(self) -> TopPFilter:
         """Returns the top-p filter of the mask policy, which begins as the policy."""
-        return TopPMask(
+        return TopPFilter(
             self.policy.network,
-            self.behaviour.vocabulary.eos_ids,
+            self.behavior.vocabulary.eos_ids,
             top_p=self.config.top_p,
             min_tokens_to_keep=self.config.min_tokens_to_keep,
         )
@@ -62,25 +62,25 @@ class MaskedPPO(PPO):
         return {"token_filter": self.token_filter}
 
 
-class NLPOConfig(MaskedPPOConfig):
+class NLPOConfig(FilteredPPOConfig):
     """Settings of NLPO."""
 
-    mask_update_iterations: int = Field(
+    filter_update_iterations: int = Field(
         5, gt=0, description="k: the mask policy takes the policy's weights every k iterations"
     )
 
 
-class NLPO(MaskedPPO):
+class NLPO(FilteredPPO):
     """Natural language policy optimization."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = NLPOConfig
     summary: ClassVar[str] = (
-        "NLPO (arXiv 2210.01241): PPO through a lagged, renormalized top-p mask"
+        "NLPO (arXiv 2210.01241): PPO through a lagged, renormalized top-p filter"
     )
     config: NLPOConfig
 
     def iteration_finished(self) -> None:
         """Moves the mask policy, only between one batch's update and the next batch, so that ratios start at 1."""
-        if self.iteration % self.config.mask_update_iterations == 0:
+        if self.iteration % self.config.filter_update_iterations == 0:
             assert self.token_filter is not None
             self.token_filter.refresh(self.policy.network)

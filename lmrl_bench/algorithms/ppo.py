@@ -13,7 +13,7 @@ Deviations from the paper: advantages are whitened per minibatch; the gradient's
 Deviations from Stable-Baselines3: minibatches are made of whole episodes, not of tokens, so that one forward
 serves a sequence; means are over the tokens of the whole minibatch however it is split for memory; a linear
 learning rate is set by the tokens at the iteration's start, so that the last update still moves; dropout
-stays off. On one-token episodes, and on whole responses in one minibatch, an update equals SB3's (tests/oracle).
+stays off. On one-token episodes, and on whole completions in one minibatch, an update equals SB3's (tests/oracle).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Learning" (Machine Learning 8), episodic REINFORCE with a reinforcement baseline
 
 Episodes cut at the length cap are rewarded as they stand; without a critic there is nothing to bootstrap with.
 
-Deviations from the paper: the sum over a response's tokens is divided by the number of tokens of the batch, not
+Deviations from the paper: the sum over a completion's tokens is divided by the number of tokens of the batch, not
 of episodes, which scales the gradient and leaves its direction; `batch-mean` holds the episode's own return, so
 that where γ is 1 it shrinks the expected gradient by (B − 1)/B (`rloo` leaves it out); the optimizer is Adam; the
 gradient's norm is clipped; the reward holds a KL charge.

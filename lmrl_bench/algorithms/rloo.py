@@ -1,15 +1,15 @@
-"""RLOO: REINFORCE on whole responses, each compared with the others to the same prompt.
+"""RLOO: REINFORCE on whole completions, each compared with the others to the same prompt.
 
 Paper: Ahmadian et al. 2024, "Back to Basics: Revisiting REINFORCE Style Optimization for Learning from Human
 Feedback in LLMs" (arXiv 2402.14740); the estimator is Kool et al.'s (2019).
 
-    R_i = Σ_t r_t of response i: the task's reward minus the KL charge
-    A_i = R_i − 1/(G − 1) Σ_{j ≠ i} R_j                over the G responses to a prompt
-    ρ_i = π_θ(y_i | x) / π_old(y_i | x)                of the whole response: one action
+    R_i = Σ_t r_t of completion i: the task's reward minus the KL charge
+    A_i = R_i − 1/(G − 1) Σ_{j ≠ i} R_j                over the G completions to a prompt
+    ρ_i = π_θ(y_i | x) / π_old(y_i | x)                of the whole completion: one action
     L   = −mean_i min(ρ_i A_i, clip(ρ_i, 1 − ε, 1 + ε) A_i)
 
 As long as ρ is 1 (the default is one step per iteration) the gradient is REINFORCE's, −mean A_i ∇ log π_θ(y_i | x).
-There is no discount within a response. Episodes cut at the length cap are compared as they stand, truncated or not.
+There is no discount within a completion. Episodes cut at the length cap are compared as they stand, truncated or not.
 
 Deviations from the paper: its estimator has no ratio; ρ and its clip are TRL's, and matter with more epochs or
 minibatches only. The optimizer is Adam, the gradient's norm is clipped.
@@ -48,7 +48,7 @@ class RLOOConfig(GroupConfig):
     def _only_in_float32(self) -> Self:
         if self.autocast != "none":
             raise ValueError(
-                "autocast: bfloat16's rounding of all tokens adds up in the ratio of a whole response; set it to none"
+                "autocast: bfloat16's rounding of all tokens adds up in the ratio of a whole completion; set it to none"
             )
         return self
 

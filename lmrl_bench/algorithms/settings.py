@@ -22,7 +22,7 @@ class OnPolicyConfig(AlgorithmConfig):
 
     episodes_per_iteration: int = Field(64, gt=0, description="episodes collected per iteration")
     group_size: int = Field(
-        1, gt=0, description="responses per prompt; divides episodes_per_iteration"
+        1, gt=0, description="completions per prompt; divides episodes_per_iteration"
     )
     learning_rate: float = Field(1e-4, gt=0.0, description="of Adam, at the start")
     learning_rate_schedule: Literal["constant", "linear"] = Field(

@@ -150,7 +150,7 @@ class TRPO(CriticAlgorithm):
             ) from error
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Returns the critic's own parameters: what the optimiser moves. The policy moves by the trust-region step."""
+        """Returns the critic's own parameters: what the optimizer moves. The policy moves by the trust-region step."""
         of_policy = {id(parameter) for parameter in self.policy.model.parameters()}
         return [
             parameter
@@ -165,7 +165,7 @@ class TRPO(CriticAlgorithm):
         explained = self.explained_variance(batch)
         return UpdateStats(
             terms={**step.terms, "value_loss": value_loss, "explained_variance": explained},
-            optimiser_steps=critic_steps + int(step.terms["step_fraction"] > 0.0),
+            optimizer_steps=critic_steps + int(step.terms["step_fraction"] > 0.0),
             gradient_norm=step.gradient_norm,
             approx_kl=step.kl,
             max_logprob_difference=step.max_logprob_difference,
@@ -281,7 +281,7 @@ class TRPO(CriticAlgorithm):
 
     def _of_states(self, states: Tensor, tokens: TokenBatch) -> Tensor:
         """Returns the log-probabilities `(N, V)` after the states; TRPO acts through no token filter."""
-        return log_distribution(self.policy.network, states, tokens.positions, self.behaviour)
+        return log_distribution(self.policy.network, states, tokens.positions, self.behavior)
 
     def _distribution(self, part: Episodes) -> Tensor:
         """Returns the policy's log-probabilities `(N, V)` at the part's policy tokens."""

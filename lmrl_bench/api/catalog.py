@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lmrl_bench import downloads as assets
+from lmrl_bench import downloads as downloads
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.peer_names import peer_names
 from lmrl_bench.api.progress import Say, nothing
@@ -17,7 +17,7 @@ from lmrl_bench.config.reference import Setting, settings_of
 from lmrl_bench.config.reference import settings as run_settings
 from lmrl_bench.core.errors import ConfigError, LmrlBenchError, RewardError, nearest
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.downloads import AssetStatus
+from lmrl_bench.downloads import DownloadStatus
 from lmrl_bench.metrics import METRICS
 from lmrl_bench.metrics.describe import Description, describe
 from lmrl_bench.rewards import REWARDS
@@ -85,7 +85,7 @@ def list_tasks() -> list[TaskSummary]:
     specs = [(name, load_task(name).spec) for name in names()]
     return [
         TaskSummary(
-            name, spec.version, spec.policies.default, spec.metrics.primary.name, spec.summary
+            name, spec.version, spec.policy.default, spec.metrics.primary.name, spec.summary
         )
         for name, spec in specs
     ]
@@ -257,14 +257,14 @@ def new_task(
     )
 
 
-def list_downloads() -> list[AssetStatus]:
+def list_downloads() -> list[DownloadStatus]:
     """Returns the models and data that can be downloaded, and whether they are installed."""
-    return assets.status()
+    return downloads.status()
 
 
 def install_downloads(
     names: Sequence[str] | None = None, *, say: Say = nothing
-) -> list[AssetStatus]:
+) -> list[DownloadStatus]:
     """Downloads, checks and converts what is not installed yet.
 
     Args:
@@ -272,6 +272,6 @@ def install_downloads(
         say: Takes a line about each step.
 
     Raises:
-        AssetError: An unknown name, no connection, or a file that is not the expected one.
+        DownloadError: An unknown name, no connection, or a file that is not the expected one.
     """
-    return assets.install(list(names) if names else None, progress=say)
+    return downloads.install(list(names) if names else None, progress=say)

@@ -41,7 +41,10 @@ def doctor() -> list[Finding]:
     results = Path("results")
     writable = os.access(results if results.exists() else Path(), os.W_OK)
     found.append(Finding("results folder", "writable" if writable else "not writable"))
-    return [*found, *(Finding(f"download {state.asset.name}", state.detail) for state in status())]
+    return [
+        *found,
+        *(Finding(f"download {state.download.name}", state.detail) for state in status()),
+    ]
 
 
 def _version(name: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmrl_bench.api.leaderboards import RESULTS, build_leaderboard, definition_of, pages_folder
 from lmrl_bench.api.progress import Progress, Say, nothing, shown
-from lmrl_bench.leaderboards.spec import BoardSpec
+from lmrl_bench.leaderboards.spec import LeaderboardSpec
 from lmrl_bench.records.store import check_writable
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class TuningResult:
 
 
 def plan_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     tasks: Sequence[str] = (),
     entries: Sequence[str] = (),
@@ -107,7 +107,7 @@ def plan_leaderboard(
 
 
 def run_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     tasks: Sequence[str] = (),
     entries: Sequence[str] = (),
@@ -168,7 +168,7 @@ def run_leaderboard(
 
 
 def plan_tuning(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     trials: int | None = None,
     tasks: Sequence[str] = (),
@@ -193,7 +193,7 @@ def plan_tuning(
 
 
 def tune_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     trials: int | None = None,
     tasks: Sequence[str] = (),
@@ -255,7 +255,7 @@ def tune_leaderboard(
 
 
 def _cells(
-    spec: BoardSpec,
+    spec: LeaderboardSpec,
     results: Path,
     runtime: Mapping[str, Any] | None,
     rerun: str | Sequence[str],
@@ -281,7 +281,7 @@ def _overrides(runtime: Mapping[str, Any] | None) -> list[str]:
     return [f"runtime.{name}={json.dumps(value)}" for name, value in (runtime or {}).items()]
 
 
-def _lacking(spec: BoardSpec, every: Sequence[RunPlan]) -> str | None:
+def _lacking(spec: LeaderboardSpec, every: Sequence[RunPlan]) -> str | None:
     """Why a leaderboard of which a part was run is not built: other cells are not done."""
     from lmrl_bench.planning.outlook import cell_state
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from lmrl_bench.api.progress import Say, nothing
 from lmrl_bench.leaderboards.build import build, check
 from lmrl_bench.leaderboards.collect import collect, damaged_cells
-from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
-from lmrl_bench.leaderboards.spec import BoardSpec, board_names, load_board
-from lmrl_bench.leaderboards.table import BoardTable
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.leaderboards.estimates import LeaderboardOverview, TaskPower
+from lmrl_bench.leaderboards.spec import LeaderboardSpec, leaderboard_names, read_leaderboard
+from lmrl_bench.leaderboards.table import LeaderboardTable
+from lmrl_bench.planning.cells import of_leaderboard
 
 RESULTS = Path("results")
 
@@ -29,7 +29,7 @@ class LeaderboardSummary:
 
 def list_leaderboards() -> list[LeaderboardSummary]:
     """Returns the leaderboards of ./leaderboards and the bundled ones."""
-    found = [load_board(name) for name in board_names()]
+    found = [read_leaderboard(name) for name in leaderboard_names()]
     return [
         LeaderboardSummary(
             spec.name, spec.title, len(spec.tasks), len(spec.entries), len(spec.seeds)
@@ -38,7 +38,7 @@ def list_leaderboards() -> list[LeaderboardSummary]:
     ]
 
 
-def load_leaderboard(leaderboard: str | Path) -> BoardSpec:
+def load_leaderboard(leaderboard: str | Path) -> LeaderboardSpec:
     """Reads the definition of a leaderboard: its tasks, entries, seeds and shared configuration.
 
     Args:
@@ -47,12 +47,12 @@ def load_leaderboard(leaderboard: str | Path) -> BoardSpec:
     Raises:
         ConfigError: There is no such leaderboard, or its file is wrong.
     """
-    return load_board(leaderboard)
+    return read_leaderboard(leaderboard)
 
 
 def leaderboard_table(
-    leaderboard: str | Path | BoardSpec, *, results: str | Path = RESULTS, say: Say = nothing
-) -> BoardTable:
+    leaderboard: str | Path | LeaderboardSpec, *, results: str | Path = RESULTS, say: Say = nothing
+) -> LeaderboardTable:
     """Sums up the records of a leaderboard, without writing anything.
 
     Args:
@@ -65,14 +65,14 @@ def leaderboard_table(
         RecordError: There are no results, or a record is not of the leaderboard as it is now.
     """
     spec = definition_of(leaderboard)
-    table = collect(spec, Path(results), of_board(spec))
+    table = collect(spec, Path(results), of_leaderboard(spec))
     for text in damaged_cells(table):
         say(text)
     return table
 
 
 def build_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     results: str | Path = RESULTS,
     out: str | Path | None = None,
@@ -94,11 +94,11 @@ def build_leaderboard(
         RecordError: Records are not of the leaderboard as it is now, or `out` cannot be written.
     """
     spec = definition_of(leaderboard)
-    return build(spec, Path(results), pages_folder(spec, out), of_board(spec), say)
+    return build(spec, Path(results), pages_folder(spec, out), of_leaderboard(spec), say)
 
 
 def check_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     results: str | Path = RESULTS,
     out: str | Path | None = None,
@@ -115,11 +115,11 @@ def check_leaderboard(
         LmrlBenchError: As in `build_leaderboard`.
     """
     spec = definition_of(leaderboard)
-    check(spec, Path(results), pages_folder(spec, out), of_board(spec))
+    check(spec, Path(results), pages_folder(spec, out), of_leaderboard(spec))
 
 
 def export_leaderboard(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     out: str | Path,
     *,
     results: str | Path = RESULTS,
@@ -142,12 +142,12 @@ def export_leaderboard(
     from lmrl_bench.leaderboards.export import export
 
     spec = definition_of(leaderboard)
-    return export(spec, Path(results), Path(out), of_board(spec), say)
+    return export(spec, Path(results), Path(out), of_leaderboard(spec), say)
 
 
 def leaderboard_stats(
-    leaderboard: str | Path | BoardSpec, *, results: str | Path = RESULTS, say: Say = nothing
-) -> BoardOverview:
+    leaderboard: str | Path | LeaderboardSpec, *, results: str | Path = RESULTS, say: Say = nothing
+) -> LeaderboardOverview:
     """Compares the entries over all tasks: IQM, optimality gap, ranks, ties and tests.
 
     Args:
@@ -164,7 +164,7 @@ def leaderboard_stats(
 
 
 def leaderboard_power(
-    leaderboard: str | Path | BoardSpec,
+    leaderboard: str | Path | LeaderboardSpec,
     *,
     difference: float | None = None,
     results: str | Path = RESULTS,
@@ -182,16 +182,18 @@ def leaderboard_power(
         ConfigError: The difference is not positive.
         RecordError: No entry that trains has two completed seeds.
     """
-    from lmrl_bench.leaderboards.power import board_power
+    from lmrl_bench.leaderboards.power import leaderboard_power
 
-    return board_power(leaderboard_table(leaderboard, results=results, say=say), difference)
+    return leaderboard_power(leaderboard_table(leaderboard, results=results, say=say), difference)
 
 
-def definition_of(leaderboard: str | Path | BoardSpec) -> BoardSpec:
+def definition_of(leaderboard: str | Path | LeaderboardSpec) -> LeaderboardSpec:
     """Returns the definition of a leaderboard that is named, or given as such."""
-    return leaderboard if isinstance(leaderboard, BoardSpec) else load_board(leaderboard)
+    return (
+        leaderboard if isinstance(leaderboard, LeaderboardSpec) else read_leaderboard(leaderboard)
+    )
 
 
-def pages_folder(spec: BoardSpec, out: str | Path | None) -> Path:
+def pages_folder(spec: LeaderboardSpec, out: str | Path | None) -> Path:
     """Returns where the files of a leaderboard are written."""
     return spec.folder if out is None else Path(out)

@@ -183,7 +183,7 @@ def load_completions(
     if not (folder / SAMPLES).is_file():
         record = read_record(folder)
         raise RecordError(f"{folder}: no completions are stored; the run is {record.status}")
-    rows = read_samples(folder, without=("output_ids", "prompt_sha256")).to_pylist()
+    rows = read_samples(folder, without=("completion_ids", "prompt_sha256")).to_pylist()
     stored = list(dict.fromkeys(row["decoding"] for row in rows))
     if split not in stored:
         raise RecordError(
@@ -351,7 +351,7 @@ def _completion(row: Mapping[str, Any]) -> Completion:
     return Completion(
         sample_id=row["sample_id"],
         prompt=row["prompt"],
-        completion=row["output"],
+        completion=row["completion"],
         references=row["references"],
         reward=row["reward"],
         scores=scores,

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.api.progress import Progress, shown
 from lmrl_bench.core.errors import ConfigError, RecordError
-from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
 from lmrl_bench.records.record import Name
 from lmrl_bench.records.store import write_text
 from lmrl_bench.verification import rescore as rescoring
@@ -78,7 +78,7 @@ def validate(
     if not folder.is_dir():
         raise RecordError(f"{folder}: there is no such folder of results")
     try:
-        spec = load_board(leaderboard or folder.resolve().name)
+        spec = read_leaderboard(leaderboard or folder.resolve().name)
     except ConfigError as error:
         remedy = "" if leaderboard else "; name the leaderboard with --leaderboard"
         raise ConfigError(f"{error}{remedy}") from None

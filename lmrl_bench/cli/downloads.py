@@ -21,11 +21,11 @@ def list_(as_json: JsonOption = False) -> None:
     """Lists what can be downloaded, and whether it is installed."""
     rows = [
         {
-            "name": state.asset.name,
+            "name": state.download.name,
             "installed": state.installed,
-            "package": f"{state.asset.package} {state.asset.version}",
-            "license": state.asset.licence,
-            "note": state.asset.note,
+            "package": f"{state.download.package} {state.download.version}",
+            "license": state.download.license,
+            "note": state.download.note,
         }
         for state in lmrl_bench.list_downloads()
     ]
@@ -40,4 +40,4 @@ def install(
 ) -> None:
     """Downloads, checks and converts what is not installed yet."""
     for state in lmrl_bench.install_downloads(names, say=note):
-        note(f"{state.asset.name}: {state.path}")
+        note(f"{state.download.name}: {state.path}")

@@ -72,21 +72,21 @@ def sample(
     lines = []
     # Only a prompt of one's own is answered several times; there is no reward then.
     different = (
-        list({(one.response, one.terminated): one for one in found}.values())
+        list({(one.completion, one.terminated): one for one in found}.values())
         if prompt is not None
         else found
     )
-    for response in different:
-        end = "" if response.terminated else "  [cut at the task's limit]"
-        lines += [f"prompt:    {response.prompt}", f"response:  {response.response}{end}"]
-        lines += [f"reference: {text}" for text in response.references[:1]]
-        if response.reward is not None:
-            lines.append(f"reward:    {response.reward:.4g}")
-        lines += [f"{name}: {value}" for name, value in response.info.items()]
+    for completion in different:
+        end = "" if completion.terminated else "  [cut at the task's limit]"
+        lines += [f"prompt:    {completion.prompt}", f"completion:  {completion.completion}{end}"]
+        lines += [f"reference: {text}" for text in completion.references[:1]]
+        if completion.reward is not None:
+            lines.append(f"reward:    {completion.reward:.4g}")
+        lines += [f"{name}: {value}" for name, value in completion.info.items()]
         lines += [""]
     if len(different) < len(found) and not as_json:
-        note(f"{len(found)} responses, of which {len(different)} different")
-    rows = [dataclasses.asdict(response) for response in found]
+        note(f"{len(found)} completions, of which {len(different)} different")
+    rows = [dataclasses.asdict(completion) for completion in found]
     show_one(rows, as_json=as_json, text="\n".join(lines).rstrip("\n"))
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _EVENTS = {
     "prompts_truncated": " (prompts cut at prompt.max_tokens)",
-    "references_truncated": " (reference texts cut at response.max_tokens)",
-    "early_eos": " (completions that ended before response.min_tokens)",
+    "references_truncated": " (reference texts cut at completion.max_tokens)",
+    "early_eos": " (completions that ended before completion.min_tokens)",
     "control_tokens": " (control tokens that the policy drew; they are not in the texts)",
     "provenance_changed": " (the run was resumed elsewhere, or with other code or versions)",
 }

@@ -23,12 +23,12 @@ def run_lines(run: LoadedRun) -> Iterator[str]:
     yield f"{record.status}: {record.id}"
     yield f"folder         {run.folder}"
     yield f"task           {record.task.name} version {record.task.version}"
-    yield f"algorithm      {record.algorithm.get('name')}, entry {record.row}, seed {record.seed}"
+    yield f"algorithm      {record.algorithm.get('name')}, entry {record.entry}, seed {record.seed}"
     if record.policy is not None:
         policy = record.policy
         yield (
             f"initial policy {policy.model} ({policy.kind}, {policy.parameters:,} parameters), "
-            f"{policy.start}, weights {policy.weights_sha256[:8]}"
+            f"{policy.init}, weights {policy.weights_sha256[:8]}"
         )
     if record.error is not None:
         yield f"error          {record.error.type}: {record.error.message}"

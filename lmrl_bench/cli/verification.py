@@ -51,7 +51,7 @@ def validate(
         note(f"to review: {flag}")
     if found.problems:
         raise VerificationError("\n".join([*found.problems, "the submission is refused"]))
-    note(f"{folder}: {found.records} records may be added to the leaderboard '{found.board}'")
+    note(f"{folder}: {found.records} records may be added to the leaderboard '{found.leaderboard}'")
 
 
 def rescore(

@@ -58,8 +58,8 @@ class PolicyConfig(_Strict):
         description="shipped policy, download, folder or hub id; default: the task's",
     )
     revision: str | None = Field(None, description="pinned revision of a hub id")
-    start: Literal["supervised", "base"] = Field(
-        "supervised", description="start from the task's supervised policy or from the base model"
+    init: Literal["sft", "base"] = Field(
+        "sft", description="start from the task's SFT policy or from the base model"
     )
     value_trunk: Literal["shared", "separate", "frozen"] = Field(
         "shared",
@@ -74,7 +74,7 @@ class BudgetConfig(_Strict):
     """Training budget of a run."""
 
     tokens: int = Field(
-        60_000, gt=0, description="generated response tokens; the last iteration is completed"
+        60_000, gt=0, description="generated completion tokens; the last iteration is completed"
     )
 
 
@@ -129,8 +129,8 @@ class RuntimeConfig(_Strict):
 
     output: Path | None = Field(
         None,
-        description="folder of the run; default: results/runs/<task>/<row>/<seed>, or "
-        "<row>-<first 8 digits of the digest> for settings other than the defaults",
+        description="folder of the run; default: results/runs/<task>/<entry>/<seed>, or "
+        "<entry>-<first 8 digits of the digest> for settings other than the defaults",
     )
     device: str = Field("cpu", description="torch device, for example cuda")
     threads: int = Field(1, gt=0, le=1024, description="number of torch threads")
@@ -151,11 +151,11 @@ class RunConfig(_Strict):
 
     task: str = Field(description="task name or folder")
     algorithm: AlgorithmChoice
-    label: str | None = Field(
+    entry: str | None = Field(
         None,
         pattern=r"^[a-z0-9][a-z0-9_.-]*$",
         max_length=100,
-        description="row name on boards; default: the algorithm's name",
+        description="row name on leaderboards; default: the algorithm's name",
     )
     policy: PolicyConfig = Field(default_factory=PolicyConfig)
     sampling: SamplingConfig = Field(
@@ -170,19 +170,19 @@ class RunConfig(_Strict):
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig)
 
     @property
-    def row(self) -> str:
+    def entry_name(self) -> str:
         """Row name: the label, or else the algorithm's name."""
-        return self.label or self.algorithm.name
+        return self.entry or self.algorithm.name
 
     @property
     def name(self) -> str:
-        """<task>/<row>/<seed>, the run's name in events and lists."""
-        return f"{self.task}/{self.row}/{self.seed}"
+        """<task>/<entry>/<seed>, the run's name in events and lists."""
+        return f"{self.task}/{self.entry_name}/{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """The place where the run is written: as configured, or results/runs/<task>/<row>/<seed>."""
-        return self.runtime.output or RUNS / self.task / self.row / str(self.seed)
+        """The place where the run is written: as configured, or results/runs/<task>/<entry>/<seed>."""
+        return self.runtime.output or RUNS / self.task / self.entry_name / str(self.seed)
 
     def scientific(self) -> dict[str, Any]:
         """Returns the part that defines the experiment: all but the seed, the label and `runtime`.
@@ -190,15 +190,9 @@ class RunConfig(_Strict):
         Because it is published, model folders are reduced to their last path component; records
         identify the weights by digest.
         """
-        part = self.model_dump(mode="json", exclude={"seed", "runtime", "label"})
+        part = self.model_dump(mode="json", exclude={"seed", "runtime", "entry"})
         model = self.policy.model
         part["policy"]["model"] = public_name(model) if model else None
-        if self.policy.adapter is None:  # as in records that were made before there were adapters
-            del part["policy"]["adapter"]
-        if self.reward.transforms is None:  # so that most records do not name what they do not use
-            del part["reward"]
-        if self.evaluation.temperature is None:  # as in records that were made before it existed
-            del part["evaluation"]["temperature"]
         return part
 
     def digest(self) -> str:
@@ -207,11 +201,11 @@ class RunConfig(_Strict):
 
 
 def training_digest(scientific: Mapping[str, Any]) -> str:
-    """Returns the sha256 (hex) of the settings that determine the result of supervised training.
+    """Returns the sha256 (hex) of the settings that determine the result of supervised fine-tuning.
 
-    Excludes evaluation and reward transforms, which supervised training does not use, and precision
+    Excludes evaluation and reward transforms, which supervised fine-tuning does not use, and precision
     and micro-batch size, which affect the weights only through rounding, like a change of machine;
-    a supervised policy may be trained anywhere.
+    an SFT policy may be trained anywhere.
 
     Args:
         scientific: `RunConfig.scientific()`, or a record's `config`.

@@ -26,7 +26,7 @@ class LmrlBenchError(Exception):
 
 
 class ConfigError(LmrlBenchError):
-    """A configuration (YAML file, override, board) is invalid; all problems are listed."""
+    """A configuration (YAML file, override, leaderboard) is invalid; all problems are listed."""
 
 
 class TaskError(LmrlBenchError):
@@ -37,7 +37,7 @@ class DataError(LmrlBenchError):
     """A data file is missing, corrupt, has the wrong digest, or contains an unusable row."""
 
 
-class AssetError(LmrlBenchError):
+class DownloadError(LmrlBenchError):
     """A model or data set outside the repository is not installed."""
 
 

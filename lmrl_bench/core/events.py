@@ -15,7 +15,7 @@ class Event:
 
     Attributes:
         run: the run's name, task/row/seed.
-        kind: started, step (of supervised learning, many in an iteration), iteration, evaluation, note, or finished.
+        kind: started, step (of supervised fine-tuning, many in an iteration), iteration, evaluation, note, or finished.
         done: share of the budget used, 0 to 1.
         values: numbers of that kind (reward, kl, tokens_per_s, …).
         text: a status for people.
@@ -49,7 +49,7 @@ def silent(event: Event) -> None:
     """Shows nothing."""
 
 
-def of_a_start(progress: Listener) -> Listener:
+def of_an_sft_policy(progress: Listener) -> Listener:
     """Returns a listener for the training of a start: shown under a name of its own, not counted."""
 
     def listen(event: Event) -> None:

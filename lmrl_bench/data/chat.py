@@ -106,7 +106,7 @@ def _render(
         raise PolicyError(
             f"the task's prompts are chats (prompt.messages in task.yaml), but the tokenizer "
             f"'{tokenizer.name_or_path}' has no chat template; choose a chat model with --policy or "
-            "policies.default, or use "
+            "policy.default, or use "
             "prompt.template"
         )
     turns = [{"role": role, "content": content} for role, content in messages]

@@ -61,7 +61,7 @@ class Completions:
     Attributes:
         ids: `(B, T)` int64, right-padded with the pad token, including EOS if drawn.
         mask: `(B, T)` bool, true for tokens that the policy chose, including EOS.
-        logprobs: `(B, T)` float32, nats, under the behaviour distribution; 0 outside the mask.
+        logprobs: `(B, T)` float32, nats, under the behavior distribution; 0 outside the mask.
         terminated: `(B,)` bool, EOS was drawn.
         truncated: `(B,)` bool, the length cap was reached without EOS.
         values: `(B, T)` float32 or None; the critic's estimate of the state before each token, if

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 TokenObservation = dict[str, NDArray[np.int64]]
 """The arrays of `token_space` by name, `(N, …)` for `N` episodes."""
 
-TOKEN_KEYS: Final = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
+TOKEN_KEYS: Final = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
 
 
-def token_space(max_prompt_tokens: int, max_response_tokens: int, width: int) -> spaces.Dict:
+def token_space(max_prompt_tokens: int, max_completion_tokens: int, width: int) -> spaces.Dict:
     """Returns the observation space of one episode.
 
     Four int64 boxes: `prompt_ids` and `prompt_mask` `(P,)`, left-padded to the task's limit;
-    `response_ids` and `response_mask` `(T,)`, right-padded to its cap.
+    `completion_ids` and `completion_mask` `(T,)`, right-padded to its cap.
 
     Args:
         max_prompt_tokens: `P`.
-        max_response_tokens: `T`.
+        max_completion_tokens: `T`.
         width: Number of token ids.
     """
 
@@ -33,7 +33,7 @@ def token_space(max_prompt_tokens: int, max_response_tokens: int, width: int) ->
         {
             "prompt_ids": box(max_prompt_tokens, width - 1),
             "prompt_mask": box(max_prompt_tokens, 1),
-            "response_ids": box(max_response_tokens, width - 1),
-            "response_mask": box(max_response_tokens, 1),
+            "completion_ids": box(max_completion_tokens, width - 1),
+            "completion_mask": box(max_completion_tokens, 1),
         }
     )

@@ -53,7 +53,7 @@ class TextCodec:
         max_prompt_tokens: Longest prompt, including special tokens.
         truncate: Treatment of longer prompts: an error, or their text is cut on that side (special
             tokens stay) and counted.
-        max_response_tokens: Longest completion, including EOS.
+        max_completion_tokens: Longest completion, including EOS.
         vocabulary: Vocabulary of the policy; by default derived from the tokenizer and the
             configuration next to its files.
         kind: "causal" or "seq2seq"; by default seq2seq if the tokenizer appends an end token.
@@ -76,7 +76,7 @@ class TextCodec:
         *,
         max_prompt_tokens: int,
         truncate: Truncation = "error",
-        max_response_tokens: int,
+        max_completion_tokens: int,
         vocabulary: Vocabulary | None = None,
         kind: Kind | None = None,
     ) -> None:
@@ -84,7 +84,7 @@ class TextCodec:
         self.tokenizer = tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.truncate: Truncation = truncate
-        self.max_response_tokens = max_response_tokens
+        self.max_completion_tokens = max_completion_tokens
         self.eos_id, self.pad_id = self.vocabulary.eos_id, self.vocabulary.pad_id
         self.vocabulary_size = self.vocabulary.width
         self.encoder = TextEncoder(tokenizer)
@@ -185,9 +185,9 @@ class TextCodec:
         return [number for number in kept if number not in self.vocabulary.control_ids]
 
     def encode_reference(self, sample: Sample, index: int = 0) -> list[int]:
-        """Returns a reference's ids for supervised training, with EOS at the end.
+        """Returns a reference's ids for supervised fine-tuning, with EOS at the end.
 
-        A reference longer than `max_response_tokens` is truncated, counted, and has no EOS: the
+        A reference longer than `max_completion_tokens` is truncated, counted, and has no EOS: the
         policy must not learn to stop in the middle of a sentence.
         """
         ids, cut = self.encode_completion(sample, sample.references[index])
@@ -198,12 +198,12 @@ class TextCodec:
     def encode_completion(self, sample: Sample, text: str) -> tuple[list[int], bool]:
         """Returns the ids of a text as a policy would write it after a prompt, and whether it was cut.
 
-        EOS ends them, unless they are cut at `max_response_tokens`.
+        EOS ends them, unless they are cut at `max_completion_tokens`.
         """
         ids = [*self.encoder.encode(self._lead(sample) + text.strip()), self.eos_id]
         # A token of ordinary text may also be an end token, and nothing follows one.
         end = next(place for place, number in enumerate(ids) if number in self.vocabulary.eos_ids)
-        kept = ids[: min(end + 1, self.max_response_tokens)]
+        kept = ids[: min(end + 1, self.max_completion_tokens)]
         return kept, len(kept) < len(ids)
 
     def _encode_prompt(self, sample: Sample) -> list[int]:

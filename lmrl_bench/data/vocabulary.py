@@ -72,7 +72,7 @@ class Vocabulary:
         """
         if tokenizer.eos_token_id is None:
             raise PolicyError(
-                f"the tokenizer '{tokenizer.name_or_path}' has no EOS token, so a response could "
+                f"the tokenizer '{tokenizer.name_or_path}' has no EOS token, so a completion could "
                 "never end; set `eos_token` in its tokenizer_config.json"
             )
         own = int(tokenizer.eos_token_id)

@@ -5,7 +5,15 @@ found again by name. Start with `catalog.catalog`, the list of downloads, and `s
 installs and finds them. Importing this package loads no torch and does not use the network.
 """
 
-from lmrl_bench.downloads.catalog import Asset, catalog
-from lmrl_bench.downloads.store import AssetStatus, asset_path, cache_root, install, status
+from lmrl_bench.downloads.catalog import Download, catalog
+from lmrl_bench.downloads.store import DownloadStatus, cache_root, download_path, install, status
 
-__all__ = ["Asset", "AssetStatus", "asset_path", "cache_root", "catalog", "install", "status"]
+__all__ = [
+    "Download",
+    "DownloadStatus",
+    "cache_root",
+    "catalog",
+    "download_path",
+    "install",
+    "status",
+]

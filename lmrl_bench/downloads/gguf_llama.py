@@ -1,6 +1,6 @@
 """Converts SmolLM2 from its GGUF file (4-bit, llama.cpp's layout) to a Hugging Face folder.
 
-Needs the module `gguf` (optional dependency `assets`). The weights are dequantized; nothing is
+Needs the module `gguf` (optional dependency `downloads`). The weights are dequantized; nothing is
 trained or rounded beyond half precision.
 """
 

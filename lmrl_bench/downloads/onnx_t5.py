@@ -1,6 +1,6 @@
 """Converts flan-t5-small from two quantized ONNX graphs to a Hugging Face folder.
 
-Needs the module `onnx` (optional dependency `assets`). Matrices are 8-bit integers with one scale
+Needs the module `onnx` (optional dependency `downloads`). Matrices are 8-bit integers with one scale
 per tensor, which can be dequantized without loss; each is found through the graph node that uses
 it.
 """

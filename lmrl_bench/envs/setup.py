@@ -33,13 +33,13 @@ def open_core(
     """
     opened = load_task(task) if isinstance(task, str) else task
     if tokenizer is None:
-        tokenizer = opened.spec.policies.default
+        tokenizer = opened.spec.policy.default
     if isinstance(tokenizer, str):
         # Loads the code of models; a caller who brings a tokenizer does not need it.
         from lmrl_bench.models.checkpoint import load_tokenizer
 
         tokenizer = load_tokenizer(tokenizer)
-    kind = stored_kind(tokenizer) or _only(opened.spec.policies.kinds)
+    kind = stored_kind(tokenizer) or _only(opened.spec.policy.kinds)
     return EpisodeCore(opened, task_codec(opened, tokenizer, kind=kind), split=split)
 
 
@@ -58,12 +58,12 @@ def task_codec(
         kind: "causal" or "seq2seq"; None: by the tokenizer.
         vocabulary: The policy's vocabulary; by default the tokenizer's.
     """
-    prompt, response = task.spec.prompt, task.spec.response
+    prompt, completion = task.spec.prompt, task.spec.completion
     return TextCodec(
         tokenizer,
         max_prompt_tokens=prompt.max_tokens,
         truncate=prompt.truncate,
-        max_response_tokens=response.max_tokens,
+        max_completion_tokens=completion.max_tokens,
         vocabulary=vocabulary,
         kind=kind,
     )

@@ -32,9 +32,9 @@ def lint_task(name: str | Path) -> list[Finding]:
 
 def token_counters(task: Task) -> tuple[TokenCounter, PromptCounter]:
     """Count tokens of texts and of whole prompts as the task's default policy reads them."""
-    tokenizer: Any = load_tokenizer(task.spec.policies.default)
+    tokenizer: Any = load_tokenizer(task.spec.policy.default)
     codec = TextCodec(
-        tokenizer, max_prompt_tokens=sys.maxsize, max_response_tokens=sys.maxsize,
+        tokenizer, max_prompt_tokens=sys.maxsize, max_completion_tokens=sys.maxsize,
         kind=stored_kind(tokenizer),
     )  # fmt: skip
     around = len(codec.encoder.before) + len(codec.encoder.after)
@@ -82,7 +82,7 @@ def _views_agree(task: Task) -> list[Finding]:
         stepped += float(reward)
         if terminated or truncated:
             break
-    padded = np.full(task.spec.response.max_tokens, codec.pad_id, dtype=np.int64)
+    padded = np.full(task.spec.completion.max_tokens, codec.pad_id, dtype=np.int64)
     padded[: len(ids)] = ids
     whole = float(completion.step(padded)[1])
     if np.isclose(stepped, whole, atol=1e-6):

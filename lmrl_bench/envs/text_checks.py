@@ -111,7 +111,7 @@ def _changed(codec: TextCodec, split: Split, samples: Sequence[Sample]) -> Itera
                 split,
                 f"{len(changed)} of {len(texts)} {kind} come back from the policy's tokenizer as other texts, the "
                 f"first is of '{name}': {text!r:.60} becomes {back!r:.60}",
-                "choose a policy whose tokenizer keeps them, or know that responses cannot equal such references",
+                "choose a policy whose tokenizer keeps them, or know that completions cannot equal such references",
             )
 
 

@@ -22,7 +22,7 @@ from lmrl_bench.envs.rows import Info
 class TextGenerationEnv(SingleEpisodeEnv):
     """Writes a text token by token; see `SingleEpisodeEnv` for the arguments.
 
-    Observation: `prompt_ids`, `prompt_mask` `(P,)`, `response_ids`, `response_mask` `(T,)`, int64.
+    Observation: `prompt_ids`, `prompt_mask` `(P,)`, `completion_ids`, `completion_mask` `(T,)`, int64.
     Action: `Discrete(vocabulary_size)`. Terminated by EOS, truncated by the task's length cap.
     EOS before the task's `min_tokens` is illegal: it ends the episode and sets `early_eos` in the
     info. `action_masks` returns the legal tokens.

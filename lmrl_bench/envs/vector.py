@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lmrl_bench.data.spaces import TokenObservation
 from lmrl_bench.envs.base_env import render_text, require_options, require_vocabulary
-from lmrl_bench.envs.completion_env import ResponseSpace
+from lmrl_bench.envs.completion_env import CompletionSpace
 from lmrl_bench.envs.prompt_queue import PromptQueue
 from lmrl_bench.envs.rows import EpisodeRows, Info, observation_space
 from lmrl_bench.envs.rules import BooleanArray, IntegerArray
@@ -228,14 +228,14 @@ class TextGenerationVectorEnv(EpisodeVectorEnv):
 class CompletionVectorEnv(EpisodeVectorEnv):
     """The completion view with `N` rows: one step is one completion per row."""
 
-    def make_single_action_space(self) -> ResponseSpace:
+    def make_single_action_space(self) -> CompletionSpace:
         """Returns the space of padded completions `(T,)`."""
-        return ResponseSpace(self.core.rules, self.vocabulary_size)
+        return CompletionSpace(self.core.rules, self.vocabulary_size)
 
     def apply(self, actions: IntegerArray, rows: IntegerArray) -> tuple[BooleanArray, BooleanArray]:
         """Sets the completions of the rows; actions are `(N, T)`."""
         if actions.shape[:1] != (self.num_envs,):
-            raise ValueError(f"{len(actions)} responses for {self.num_envs} rows")
+            raise ValueError(f"{len(actions)} completions for {self.num_envs} rows")
         return self._rows.write(actions[rows], rows)
 
 

@@ -69,7 +69,7 @@ def run_grid(
         ):  # its cells only say that it is missing
             plan = needed[recipes[result.index]]
             name = f"{plan.config.task}/{plan.initial.model}"
-            progress(Event(name, "note", text=f"no supervised start: {result.error}"))
+            progress(Event(name, "note", text=f"no SFT policy: {result.error}"))
     for result in launcher.submit(pending, progress):
         _note(outcome, pending[result.index], result, launcher.stopped, progress)
     for plan in plans:

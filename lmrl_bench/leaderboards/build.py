@@ -1,4 +1,4 @@
-"""From records to the files of a board, and the check that committed files still say the same."""
+"""From records to the files of a leaderboard, and the check that committed files still say the same."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, 
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
 from lmrl_bench.leaderboards.render.svg import standalone
-from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, load_board
-from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.leaderboards.spec import LEADERBOARD_FILE, LeaderboardSpec, read_leaderboard
+from lmrl_bench.leaderboards.table import LeaderboardTable
 from lmrl_bench.records.files import check_writable, write_atomic
 from lmrl_bench.records.parsing import parse_json
 from lmrl_bench.speedups.garbage import collector_off
@@ -24,18 +24,18 @@ _CURVES = "curves-*.svg"
 
 
 def build(
-    board: BoardSpec,
+    leaderboard: LeaderboardSpec,
     results_root: Path,
     out: Path,
     expected: Expectation,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Path]:
-    """Writes a board's files; the same records give the same bytes.
+    """Writes a leaderboard's files; the same records give the same bytes.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         results_root: The folder of all results.
-        out: The folder of the board; curves of tasks that the board no longer has are removed.
+        out: The folder of the leaderboard; curves of tasks that the leaderboard no longer has are removed.
         expected: What the record of each cell must say; see `collect`.
         say: Takes a line for each cell that is left out because its files are damaged.
 
@@ -43,12 +43,12 @@ def build(
         The files, sorted.
 
     Raises:
-        ConfigError: `out` holds another board.
-        RecordError: Records cannot be read or are not the board's, or `out` is not writable.
+        ConfigError: `out` holds another leaderboard.
+        RecordError: Records cannot be read or are not the leaderboard's, or `out` is not writable.
     """
-    require_own(board, out)
+    require_own(leaderboard, out)
     with collector_off():
-        table = collect(board, results_root, expected)
+        table = collect(leaderboard, results_root, expected)
         files = render(table)
     for text in damaged_cells(table):
         say(text)
@@ -60,30 +60,34 @@ def build(
     return [out / name for name in sorted(files)]
 
 
-def require_own(board: BoardSpec, out: Path) -> None:
-    """Refuses to write over the files of another board.
+def require_own(leaderboard: LeaderboardSpec, out: Path) -> None:
+    """Refuses to write over the files of another leaderboard.
 
     Raises:
-        ConfigError: The folder holds the definition of another board, or its files.
+        ConfigError: The folder holds the definition of another leaderboard, or its files.
     """
-    file, made = out / BOARD_FILE, out / "board.json"
+    file, made = out / LEADERBOARD_FILE, out / "leaderboard.json"
     if file.is_file():
-        other = canonical_json(load_board(file).definition) != canonical_json(board.definition)
+        other = canonical_json(read_leaderboard(file).definition) != canonical_json(
+            leaderboard.definition
+        )
     elif made.is_file():
         try:
             name = parse_json(made.read_bytes()).get("name")
         except (ValueError, AttributeError):
             name = None
-        other = name != board.name
+        other = name != leaderboard.name
     else:
         other = False
     if other:
         raise ConfigError(
-            f"{out}: holds another board than '{board.name}' as it is defined; name another folder with --out"
+            f"{out}: holds another leaderboard than '{leaderboard.name}' as it is defined; name another folder with --out"
         )
 
 
-def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation) -> None:
+def check(
+    leaderboard: LeaderboardSpec, results_root: Path, out: Path, expected: Expectation
+) -> None:
     """Builds in memory and compares with the files.
 
     Raises:
@@ -91,7 +95,7 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         VerificationError: Lists the files that are missing, stale or left over, and the remedy.
     """
     with collector_off():
-        table = collect(board, results_root, expected)
+        table = collect(leaderboard, results_root, expected)
         files = render(table)
     problems = damaged_cells(table)
     for name, content in sorted(files.items()):
@@ -113,15 +117,15 @@ def check(board: BoardSpec, results_root: Path, out: Path, expected: Expectation
         )
 
 
-def render(table: BoardTable) -> dict[str, bytes]:
+def render(table: LeaderboardTable) -> dict[str, bytes]:
     """Returns the content of every file by its name, statistics over all tasks included."""
     table = with_statistics(table)
     curves = {task.task: curves_svg(table, task) for task in table.tasks if task.curves}
     files = {
         "README.md": markdown(table),
         "index.html": page(table, curves),
-        "board.json": json_text(table),
-        "board.schema.json": schema_text(),
+        "leaderboard.json": json_text(table),
+        "leaderboard.schema.json": schema_text(),
         "table.csv": csv_long(table),
         "table_wide.csv": csv_wide(table),
         "table.tex": latex(table),

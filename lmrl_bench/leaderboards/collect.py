@@ -1,4 +1,4 @@
-"""Records in, `BoardTable` out.
+"""Records in, `LeaderboardTable` out.
 
 Every number comes from a record; a missing record is missing, not zero.
 """
@@ -13,8 +13,8 @@ from lmrl_bench.core.errors import RecordError
 from lmrl_bench.core.parquet import unreadable
 from lmrl_bench.core.paths import without_folders
 from lmrl_bench.leaderboards.consistency import (
+    check_entry,
     check_numbers,
-    check_row,
     check_task,
     refuse_stale,
     stale,
@@ -25,12 +25,12 @@ from lmrl_bench.leaderboards.evidence import (
     collect_samples,
     read_evidence,
 )
-from lmrl_bench.leaderboards.ranking import UNMASKED, ranked
-from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.ranking import UNFILTERED, ranked
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, cells
 from lmrl_bench.leaderboards.table import (
     STATUSES,
-    BoardTable,
-    Row,
+    EntryResults,
+    LeaderboardTable,
     Run,
     SplitSummary,
     Summary,
@@ -52,7 +52,7 @@ from lmrl_bench.records.store import (
 from lmrl_bench.stats.intervals import MINIMUM_SEEDS, mean_interval
 
 Expectation = Callable[[Cell], ExpectedRun]
-"""Says what a cell resolves to today; `lmrl_bench.planning.cells.of_board` makes one."""
+"""Says what a cell resolves to today; `lmrl_bench.planning.cells.of_leaderboard` makes one."""
 
 
 DAMAGED = "damaged: "
@@ -70,51 +70,59 @@ class _Place(NamedTuple):
 _MEASURES = ("reward", "kl_to_reference", "mean_length", "truncated_share")
 
 
-def collect(board: BoardSpec, results_root: Path, expected: Expectation) -> BoardTable:
-    """Reads the records of a board and sums them up.
+def collect(
+    leaderboard: LeaderboardSpec, results_root: Path, expected: Expectation
+) -> LeaderboardTable:
+    """Reads the records of a leaderboard and sums them up.
 
     Args:
-        board: The board.
-        results_root: The folder of all results; the board's runs lie in
-            `<board>/<task>/<label>/<seed>` below it.
+        leaderboard: The leaderboard.
+        results_root: The folder of all results; the leaderboard's runs lie in
+            `<leaderboard>/<task>/<label>/<seed>` below it.
         expected: What the record of each cell must say.
 
     Raises:
         RecordError: No results folder; a record that is misplaced, or not of the cell as it is
             today; mixed signatures or digests in one table.
     """
-    grid = cells(board)
-    folders = find_folders(results_root / board.name)
+    grid = cells(leaderboard)
+    folders = find_folders(results_root / leaderboard.name)
     damaged: dict[Path, str] = {}
-    records = records_of(board.name, grid, results_root, expected, set(folders), damaged)
-    for task in board.tasks:
-        folders_of = [c.folder(results_root, board.name) for c in grid if c.task == task.task]
+    records = records_of(leaderboard.name, grid, results_root, expected, set(folders), damaged)
+    for task in leaderboard.tasks:
+        folders_of = [c.folder(results_root, leaderboard.name) for c in grid if c.task == task.task]
         check_task({f: found for f in folders_of if (found := records[f]) is not None})
-    evidence = _evidence(records, board.seeds[0], damaged)
-    of_tasks: dict[str, list[_Place]] = {task.task: [] for task in board.tasks}
+    evidence = _evidence(records, leaderboard.seeds[0], damaged)
+    of_tasks: dict[str, list[_Place]] = {task.task: [] for task in leaderboard.tasks}
     for cell, (folder, record) in zip(grid, records.items(), strict=True):
         of_tasks[cell.task].append(_Place(cell, folder, record))
-    return BoardTable(
-        name=board.name,
-        title=board.title,
-        description=board.description,
-        findings=board.findings,
-        seeds=list(board.seeds),
-        labels=[entry.label for entry in board.entries],
-        reference=board.reference,
-        tuning=board.tuning,
+    return LeaderboardTable(
+        name=leaderboard.name,
+        title=leaderboard.title,
+        description=leaderboard.description,
+        findings=leaderboard.findings,
+        seeds=list(leaderboard.seeds),
+        entries=[entry.entry for entry in leaderboard.entries],
+        baselines=leaderboard.baselines,
+        tuning=leaderboard.tuning,
         tasks=[
             _task_table(
-                board, task.task, of_tasks[task.task], results_root, expected, damaged, evidence
+                leaderboard,
+                task.task,
+                of_tasks[task.task],
+                results_root,
+                expected,
+                damaged,
+                evidence,
             )
-            for task in board.tasks
+            for task in leaderboard.tasks
         ],
         unlisted=[f.relative_to(results_root).as_posix() for f in folders if f not in records],
     )
 
 
 def records_of(
-    board: str,
+    leaderboard: str,
     grid: Sequence[Cell],
     results_root: Path,
     expected: Expectation,
@@ -124,7 +132,7 @@ def records_of(
     """Reads the record of every cell, in their order; None where there is none.
 
     Args:
-        board: Name of the board.
+        leaderboard: Name of the leaderboard.
         grid: Its cells.
         results_root: The folder of all results.
         expected: What the record of each cell must say.
@@ -137,11 +145,11 @@ def records_of(
     records: dict[Path, RunRecord | None] = {}
     problems: dict[Path, list[str]] = {}
     for cell in grid:
-        folder = cell.folder(results_root, board)
+        folder = cell.folder(results_root, leaderboard)
         records[folder] = None
         if folder not in folders:
             if (folder / RECORD).exists():
-                check_place(folder, results_root / board)
+                check_place(folder, results_root / leaderboard)
             continue
         try:
             record = read_record(folder)
@@ -154,14 +162,14 @@ def records_of(
         records[folder] = record
         if reasons := stale(record, cell, expected(cell)):
             problems[folder] = reasons
-    refuse_stale(problems, board)
+    refuse_stale(problems, leaderboard)
     return records
 
 
 def _evidence(
     records: dict[Path, RunRecord | None], seed: int, damaged: dict[Path, str]
 ) -> dict[Path, Evidence]:
-    """Reads what boards draw and show of completed runs; a run whose files cannot be read loses its record."""
+    """Reads what leaderboards draw and show of completed runs; a run whose files cannot be read loses its record."""
     completed = {f: r for f, r in records.items() if r is not None and r.status == "completed"}
     shown = {f for f, r in completed.items() if r.seed == seed and r.samples is not None}
     unread = unreadable([folder / SAMPLES for folder in shown])
@@ -177,7 +185,7 @@ def _evidence(
 
 
 def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
-    """Every number of a record that a board sums up, by where it stands in the record."""
+    """Every number of a record that a leaderboard sums up, by where it stands in the record."""
     for split, results in record.results.items():
         metrics = {name: metric.value for name, metric in results.metrics.items()}
         yield f": {split}", metrics
@@ -187,7 +195,7 @@ def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
 
 
 def _task_table(
-    board: BoardSpec,
+    leaderboard: LeaderboardSpec,
     task: str,
     places: Sequence[_Place],
     results_root: Path,
@@ -196,51 +204,53 @@ def _task_table(
     evidence: Mapping[Path, Evidence],
 ) -> TaskTable:
     found = {place.folder: place.record for place in places if place.record is not None}
-    of_rows: dict[str, list[_Place]] = {entry.label: [] for entry in board.entries}
+    of_entries: dict[str, list[_Place]] = {entry.entry: [] for entry in leaderboard.entries}
     for place in places:
-        of_rows[place.cell.label].append(place)
+        of_entries[place.cell.entry].append(place)
     completed = [record for record in found.values() if record.status == "completed"]
     info = None
     if completed:  # the scale is the task's own, whatever a record says
-        scale = {"score_range": expected(places[0].cell).score_range}
+        scale = {"score_normalization": expected(places[0].cell).score_normalization}
         info = completed[0].task.model_copy(update=scale)
-    rows = []
-    for entry in board.entries:
-        check_row({p.folder: p.record for p in of_rows[entry.label] if p.record is not None})
-        seeds = [(place.cell, place.record) for place in of_rows[entry.label]]
-        row = _row(entry.label, entry.algorithm, seeds, board.name)
-        checked = _verification(results_root / board.name / task / entry.label, row, seeds)
+    entries = []
+    for entry in leaderboard.entries:
+        check_entry({p.folder: p.record for p in of_entries[entry.entry] if p.record is not None})
+        seeds = [(place.cell, place.record) for place in of_entries[entry.entry]]
+        result = _entry_results(entry.entry, entry.algorithm, seeds, leaderboard.name)
+        checked = _verification(results_root / leaderboard.name / task / entry.entry, result, seeds)
         runs = [
             run.model_copy(update={"error": damage(damaged[place.folder])})
             if place.folder in damaged
             else run
-            for run, place in zip(row.runs, of_rows[entry.label], strict=True)
+            for run, place in zip(result.runs, of_entries[entry.entry], strict=True)
         ]
-        rows.append(row.model_copy(update={"verification": checked, "runs": runs}))
+        entries.append(result.model_copy(update={"verification": checked, "runs": runs}))
     lower = set(info.lower_is_better) if info else set()
     return TaskTable(
         task=task,
         info=info,
-        rows=ranked(rows, info, lower, board.reference),
+        entries=ranked(entries, info, lower, leaderboard.baselines),
         curves=collect_curves(found, evidence, info),
-        samples=collect_samples(found, evidence, board.seeds[0], [e.label for e in board.entries]),
-        samples_seed=board.seeds[0],
+        samples=collect_samples(
+            found, evidence, leaderboard.seeds[0], [e.entry for e in leaderboard.entries]
+        ),
+        samples_seed=leaderboard.seeds[0],
     )
 
 
-def _row(
-    label: str, algorithm: str, seeds: Sequence[tuple[Cell, RunRecord | None]], board: str
-) -> Row:
-    runs = [_run(cell, record, board) for cell, record in seeds]
+def _entry_results(
+    label: str, algorithm: str, seeds: Sequence[tuple[Cell, RunRecord | None]], leaderboard: str
+) -> EntryResults:
+    runs = [_run(cell, record, leaderboard) for cell, record in seeds]
     completed = [r for _, r in seeds if r is not None and r.status == "completed"]
     policy = next((r.policy for _, r in seeds if r is not None and r.policy), None)
     decodings = sorted({name for record in completed for name in record.results})
     traits = next((r.traits for _, r in seeds if r is not None), None)
-    return Row(
-        label=label,
+    return EntryResults(
+        entry=label,
         algorithm=algorithm,
         policy=policy.model if policy else None,
-        start=policy.start if policy else None,
+        init=policy.init if policy else None,
         parameters=policy.parameters if policy else None,
         config_digest=next((r.config_digest for _, r in seeds if r is not None), None),
         evaluation_only=traits is not None and not traits.trains,
@@ -249,7 +259,7 @@ def _row(
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
         temperature=_temperature(completed),
-        masked=UNMASKED in decodings or (traits is not None and traits.filters_tokens),
+        filtered=UNFILTERED in decodings or (traits is not None and traits.filters_tokens),
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),
@@ -257,16 +267,16 @@ def _row(
 
 
 def _temperature(completed: Sequence[RunRecord]) -> float | None:
-    """The row's own temperature of evaluations; all seeds have the same configuration."""
+    """The entry's own temperature of evaluations; all seeds have the same configuration."""
     for record in completed:
         value = (record.config.get("evaluation") or {}).get("temperature")
         return float(value) if value is not None else None
     return None
 
 
-def damaged_cells(table: BoardTable) -> list[str]:
-    """Returns the cells that the board lacks because their files are damaged, each with the reason and the remedy."""
-    runs = [run for task in table.tasks for row in task.rows for run in row.runs]
+def damaged_cells(table: LeaderboardTable) -> list[str]:
+    """Returns the cells that the leaderboard lacks because their files are damaged, each with the reason and the remedy."""
+    runs = [run for task in table.tasks for entry in task.entries for run in entry.runs]
     return [
         left_out(run.folder, run.error, table.name)
         for run in runs
@@ -274,9 +284,11 @@ def damaged_cells(table: BoardTable) -> list[str]:
     ]
 
 
-def left_out(folder: str, error: str, board: str) -> str:
+def left_out(folder: str, error: str, leaderboard: str) -> str:
     """Returns the line for a cell whose files are damaged."""
-    return f"{folder}: {error}; it is left out; lmrl-bench leaderboard run {board} runs it again"
+    return (
+        f"{folder}: {error}; it is left out; lmrl-bench leaderboard run {leaderboard} runs it again"
+    )
 
 
 def damage(reason: str) -> str:
@@ -290,17 +302,17 @@ def _short(reason: str) -> str:
 
 
 def _verification(
-    row_folder: Path, row: Row, seeds: Sequence[tuple[Cell, RunRecord | None]]
+    entry_folder: Path, entry: EntryResults, seeds: Sequence[tuple[Cell, RunRecord | None]]
 ) -> Verification:
     records = [record for _, record in seeds if record is not None]
     if len(records) < len(seeds):
         return Verification()
-    now = {run.seed: run.record_digest for run in row.runs if run.record_digest is not None}
-    return verification(row_folder, records, now)
+    now = {run.seed: run.record_digest for run in entry.runs if run.record_digest is not None}
+    return verification(entry_folder, records, now)
 
 
-def _run(cell: Cell, record: RunRecord | None, board: str) -> Run:
-    folder = f"{board}/{cell.task}/{cell.label}/{cell.seed}"
+def _run(cell: Cell, record: RunRecord | None, leaderboard: str) -> Run:
+    folder = f"{leaderboard}/{cell.task}/{cell.entry}/{cell.seed}"
     if record is None:
         return Run(seed=cell.seed, status="missing", folder=folder)
     error, source = record.error, record.provenance

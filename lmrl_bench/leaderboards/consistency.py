@@ -1,4 +1,4 @@
-"""What may stand in one table: records of the board's own cells as they are today, and of one experiment.
+"""What may stand in one table: records of the leaderboard's own cells as they are today, and of one experiment.
 
 Anything else is refused, with the reason.
 """
@@ -23,15 +23,15 @@ _SHOWN_FIELDS = 3
 
 def stale(record: RunRecord, cell: Cell, expected: ExpectedRun) -> list[str]:
     """Returns why a record does not count as its cell: where it belongs, or the fields that differ."""
-    found = (record.task.name, record.row, record.seed)
-    if found != (cell.task, cell.label, cell.seed):
+    found = (record.task.name, record.entry, record.seed)
+    if found != (cell.task, cell.entry, cell.seed):
         return [f"holds the record of {'/'.join(map(str, found))}, which belongs elsewhere"]
     fields = [str(difference) for difference in differences(record, expected)]
     more = len(fields) - _SHOWN_FIELDS
     return fields[:_SHOWN_FIELDS] + ([f"and {more} more fields"] if more > 0 else [])
 
 
-def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
+def refuse_stale(problems: Mapping[Path, Sequence[str]], leaderboard: str) -> None:
     """Raises one error that names every record that does not count as its cell, if there are any.
 
     Raises:
@@ -46,8 +46,8 @@ def refuse_stale(problems: Mapping[Path, Sequence[str]], board: str) -> None:
         "\n".join(
             [
                 *lines,
-                f"these records are not of the board as it is today; run these cells again with: "
-                f"lmrl-bench leaderboard run {board} --rerun stale (or restore settings, task or start)",
+                f"these records are not of the leaderboard as it is today; run these cells again with: "
+                f"lmrl-bench leaderboard run {leaderboard} --rerun stale (or restore settings, task or initial policy)",
             ]
         )
     )
@@ -65,12 +65,12 @@ def check_numbers(place: Path | str, numbers: Mapping[str, float]) -> None:
         if not abs(value) <= LARGEST:
             raise RecordError(
                 f"{place}: {name} is {value:g}, not a number up to {LARGEST:g}: no statistics can take it; "
-                "leave the row out, or fix the cause and run it again"
+                "leave the entry out, or fix the cause and run it again"
             )
 
 
-def check_row(records: Mapping[Path, RunRecord]) -> None:
-    """Proves that all seeds of a row measured the same things.
+def check_entry(records: Mapping[Path, RunRecord]) -> None:
+    """Proves that all seeds of an entry measured the same things.
 
     Raises:
         RecordError: Names the records that differ.
@@ -84,7 +84,7 @@ def check_row(records: Mapping[Path, RunRecord]) -> None:
 
 
 def check_task(records: Mapping[Path, RunRecord]) -> None:
-    """Proves that all rows of a task's table started alike and were measured alike on the same data.
+    """Proves that all entries of a task's table started alike and were measured alike on the same data.
 
     A run that failed early knows the task's version and digest only, so the rest is compared
     between completed runs.
@@ -102,15 +102,15 @@ def check_task(records: Mapping[Path, RunRecord]) -> None:
         ("metric directions", "lower_is_better"),
     ):
         _same({f: getattr(r.task, field) for f, r in completed.items()}, what)
-    _check_starts(records)
+    _check_initial_policies(records)
 
 
-def _check_starts(records: Mapping[Path, RunRecord]) -> None:
-    """Rows that start from the same policy by name must do so by content, whatever machine ran them."""
+def _check_initial_policies(records: Mapping[Path, RunRecord]) -> None:
+    """Entries that start from the same policy by name must do so by content, whatever machine ran them."""
     groups: dict[Any, dict[Path, RunRecord]] = {}
     for folder, record in records.items():
         if record.policy is not None:
-            name = (record.policy.model, record.policy.revision, record.policy.start)
+            name = (record.policy.model, record.policy.revision, record.policy.init)
             groups.setdefault(name, {})[folder] = record
     for group in groups.values():
         starts = {
@@ -118,12 +118,12 @@ def _check_starts(records: Mapping[Path, RunRecord]) -> None:
                 record.policy.weights_sha256,
                 record.policy.tokenizer_sha256,
                 record.policy.base_weights_sha256,
-                record.policy.start_recipe_sha256,
+                record.policy.sft_recipe_sha256,
             )
             for folder, record in group.items()
             if record.policy is not None
         }
-        _same(starts, "start weights or tokenizers")
+        _same(starts, "weights or tokenizers of initial policies")
 
 
 def _same(values: Mapping[Path, Any], what: str) -> None:

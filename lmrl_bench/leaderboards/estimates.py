@@ -1,4 +1,4 @@
-"""What the statistics of a board say, as data: `BoardTable.overview` and `BoardTable.power`."""
+"""What the statistics of a leaderboard say, as data: `LeaderboardTable.overview` and `LeaderboardTable.power`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ class Estimate(_Strict):
     high: float
 
 
-class RowOverview(_Strict):
-    """A row over all tasks; without numbers while a run of it is missing."""
+class EntryOverview(_Strict):
+    """An entry over all tasks; without numbers while a run of it is missing."""
 
-    row: str = Field(description="the label; '<label>, no mask' for a masked row without its mask")
-    label: str
-    ranked: bool = Field(description="false for a row without its mask, shown beside itself")
+    name: str = Field(
+        description="the entry's name; '<entry>, no filter' for a filtered entry without its mask"
+    )
+    entry: str
+    ranked: bool = Field(description="false for an entry without its mask, shown beside itself")
     collapsed: int = Field(description="runs that failed or diverged; they score 0")
     missing: int = Field(description="runs that are not there; they have no score")
     scores: dict[str, list[float] | None] = Field(
@@ -33,12 +35,12 @@ class RowOverview(_Strict):
     iqm: Estimate | None = None
     mean: Estimate | None = None
     optimality_gap: Estimate | None = None
-    behind: Estimate | None = Field(None, description="IQM of the leader minus the row's own")
+    behind: Estimate | None = Field(None, description="IQM of the leader minus the entry's own")
     profile: list[Estimate] = Field(
         default_factory=list, description="share of the runs above each threshold"
     )
     rank: tuple[int, int] | None = Field(None, description="best and worst")
-    group: int | None = Field(None, description="of ties, from 1; see `BoardOverview.groups`")
+    group: int | None = Field(None, description="of ties, from 1; see `LeaderboardOverview.groups`")
 
 
 class Improvement(_Strict):
@@ -50,7 +52,7 @@ class Improvement(_Strict):
 
 
 class WelchTest(_Strict):
-    """Welch's test of two rows in one task, corrected for all tests of the board."""
+    """Welch's test of two entries in one task, corrected for all tests of the leaderboard."""
 
     task: str
     first: str
@@ -70,21 +72,21 @@ class ScaleInfo(_Strict):
     source: str
 
 
-class BoardOverview(_Strict):
-    """A board as a whole."""
+class LeaderboardOverview(_Strict):
+    """A leaderboard as a whole."""
 
-    board: str
+    leaderboard: str
     seeds: int
     provisional: bool = Field(description="fewer than five seeds")
     digest: str = Field(description="of the scores; it seeds the bootstrap")
     replicates: int = Field(description="of the bootstrap")
     scales: list[ScaleInfo]
     thresholds: list[float] = Field(description="of the profiles")
-    rows: list[RowOverview]
+    entries: list[EntryOverview]
     groups: list[list[str]] = Field(
-        description="best first; each cannot be told from its first row by the IQM"
+        description="best first; each cannot be told from its first entry by the IQM"
     )
-    improvements: list[Improvement] = Field(description="pairs of the best 15 rows")
+    improvements: list[Improvement] = Field(description="pairs of the best 15 entries")
     tests: list[WelchTest]
 
 
@@ -93,14 +95,14 @@ class TaskPower(_Strict):
 
     task: str
     metric: str
-    deviation: float = Field(description="between seeds, pooled over rows that train")
-    rows: int
+    deviation: float = Field(description="between seeds, pooled over entries that train")
+    entries: int
     seeds: int
     detectable: float = Field(
-        description="smallest difference found with probability 0.8 at the board's seeds"
+        description="smallest difference found with probability 0.8 at the leaderboard's seeds"
     )
     by_seeds: dict[int, float]
-    needed: int | None = Field(None, description="seeds per row for the difference asked for")
+    needed: int | None = Field(None, description="seeds per entry for the difference asked for")
 
     def line(self) -> dict[str, Any]:
         """Returns the fields as one line of a table."""

@@ -1,6 +1,6 @@
 """What stands behind the numbers.
 
-Learning curves of every seed, and the answers of all rows to the same prompts.
+Learning curves of every seed, and the completions of all rows to the same prompts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.consistency import check_numbers
-from lmrl_bench.leaderboards.table import Answer, Curve, CurveOfSeed, ShownSample, significant
+from lmrl_bench.leaderboards.table import (
+    Curve,
+    CurveOfSeed,
+    ShownCompletion,
+    ShownSample,
+    significant,
+)
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, TaskInfo
 from lmrl_bench.records.store import CURVES, SAMPLES, SHOWN_SAMPLES, read_curves, read_samples
@@ -28,7 +34,7 @@ class Evidence(NamedTuple):
 
     Attributes:
         points: Its evaluations on the validation split.
-        rows: Its first answers on the test split; none where they are not shown.
+        rows: Its first completions on the test split; none where they are not shown.
     """
 
     points: list[ValidationPoint]
@@ -41,10 +47,10 @@ def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
     Args:
         folder: The folder of the run.
         record: Its record.
-        shown: Whether its answers are shown.
+        shown: Whether its completions are shown.
 
     Raises:
-        RecordError: A curve lacks what a board draws, or a file cannot be read.
+        RecordError: A curve lacks what a leaderboard draws, or a file cannot be read.
     """
     points: list[ValidationPoint] = []
     if record.curves is not None:
@@ -73,7 +79,7 @@ def collect_curves(
         points = evidence[folder].points if folder in evidence else []
         if len(points) < 2:
             continue  # nothing was trained: there is no curve to draw
-        found.setdefault(record.row, []).append(
+        found.setdefault(record.entry, []).append(
             CurveOfSeed(
                 seed=record.seed,
                 tokens=[p.tokens for p in points],
@@ -81,7 +87,7 @@ def collect_curves(
                 primary=[significant((p.model_extra or {})[metric]) for p in points],
             )
         )
-    return [Curve(label=label, seeds=seeds) for label, seeds in found.items()]
+    return [Curve(entry=label, seeds=seeds) for label, seeds in found.items()]
 
 
 def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[ValidationPoint]:
@@ -107,16 +113,16 @@ def collect_samples(
     seed: int,
     labels: Sequence[str],
 ) -> list[ShownSample]:
-    """Returns the first test prompts with the answers of every row that completed the given seed.
+    """Returns the first test prompts with the completions of every row that completed the given seed.
 
     Raises:
         RecordError: Two rows answered different prompts.
     """
     shown: dict[str, dict[str, Any]] = {}
-    answers: dict[str, list[Answer]] = {}
-    by_label = {record.row: folder for folder, record in records.items() if record.seed == seed}
+    completions: dict[str, list[ShownCompletion]] = {}
+    by_entry = {record.entry: folder for folder, record in records.items() if record.seed == seed}
     for label in labels:
-        folder = by_label.get(label)
+        folder = by_entry.get(label)
         if folder is None or folder not in evidence:
             continue
         for row in evidence[folder].rows:
@@ -126,25 +132,25 @@ def collect_samples(
                     f"the sample {row['sample_id']} has different prompts in {known['folder']} and "
                     f"{folder}; run these cells again"
                 )
-            answers.setdefault(row["sample_id"], []).append(_answer(label, row))
+            completions.setdefault(row["sample_id"], []).append(_shown_completion(label, row))
     return [
         ShownSample(
             sample_id=sample_id,
             prompt=shown[sample_id]["prompt"],
             references=shown[sample_id]["references"],
-            answers=found,
+            completions=found,
         )
-        for sample_id, found in answers.items()
+        for sample_id, found in completions.items()
     ]
 
 
 def _first_rows(folder: Path) -> list[dict[str, Any]]:
-    table = read_samples(folder, without=("output_ids", "seed_index"))
+    table = read_samples(folder, without=("completion_ids", "seed_index"))
     places = [n for n, name in enumerate(table["decoding"].to_pylist()) if name == _SPLIT]
     if not places:
         return []
     first, *_, last = [places[0], *places[:SHOWN_SAMPLES]]
-    # Not `table.take`: it loads pandas, which takes longer than a board of dozens of records.
+    # Not `table.take`: it loads pandas, which takes longer than a leaderboard of dozens of records.
     rows = table.slice(first, last - first + 1).to_pylist()
     shown = [row for row in rows if row["decoding"] == _SPLIT and row["prompt"] is not None]
     for row in shown:
@@ -153,15 +159,15 @@ def _first_rows(folder: Path) -> list[dict[str, Any]]:
     return shown
 
 
-def _answer(label: str, row: Mapping[str, Any]) -> Answer:
+def _shown_completion(label: str, row: Mapping[str, Any]) -> ShownCompletion:
     scores = {
         name.removeprefix("metric/"): significant(value)
         for name, value in row.items()
         if name.startswith("metric/") and value is not None
     }
-    return Answer(
-        label=label,
-        output=row["output"],
+    return ShownCompletion(
+        entry=label,
+        completion=row["completion"],
         terminated=row["terminated"],
         reward=significant(row["reward"]),
         scores=scores,

@@ -1,4 +1,4 @@
-"""A board's records as one table in long form (`leaderboard export`), for DuckDB, pandas and whatever reads parquet."""
+"""A leaderboard's records as one table in long form (`leaderboard export`), for DuckDB, pandas and whatever reads parquet."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import pyarrow.parquet as pq
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import Expectation, damage, left_out, records_of
 from lmrl_bench.leaderboards.consistency import check_task
-from lmrl_bench.leaderboards.ranking import UNMASKED
-from lmrl_bench.leaderboards.spec import BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.ranking import UNFILTERED
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, cells
 from lmrl_bench.records.files import write_atomic
 from lmrl_bench.records.record import RunRecord, SplitResults, TaskInfo
 from lmrl_bench.records.store import find_folders
 
 SUFFIX = ".parquet"
 COLUMNS: dict[str, pa.DataType] = {
-    "board": pa.string(),
+    "leaderboard": pa.string(),
     "task": pa.string(),
-    "row": pa.string(),
+    "entry": pa.string(),
     "algorithm": pa.string(),
     "seed": pa.int64(),
     "status": pa.string(),
     "split": pa.string(),
     "decoding": pa.string(),
-    "masked": pa.bool_(),
+    "filtered": pa.bool_(),
     "metric": pa.string(),
     "role": pa.string(),
     "lower_is_better": pa.bool_(),
@@ -50,16 +50,16 @@ COLUMNS: dict[str, pa.DataType] = {
 
 
 def export(
-    board: BoardSpec,
+    leaderboard: LeaderboardSpec,
     results_root: Path,
     output: Path,
     expected: Expectation,
     say: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """Writes the table of a board; the same records give the same bytes with the same pyarrow.
+    """Writes the table of a leaderboard; the same records give the same bytes with the same pyarrow.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         results_root: The folder of all results.
         output: The file, `*.parquet`.
         expected: What the record of each cell must say; see `collect`.
@@ -73,20 +73,20 @@ def export(
     """
     if output.suffix != SUFFIX:
         raise RecordError(f"{output}: the table is a parquet file; let its name end with {SUFFIX}")
-    table = board_rows(board, results_root, expected, say)
+    table = leaderboard_rows(leaderboard, results_root, expected, say)
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     write_atomic(output, buffer.getvalue())
     return int(table.num_rows)
 
 
-def board_rows(
-    board: BoardSpec,
+def leaderboard_rows(
+    leaderboard: LeaderboardSpec,
     results_root: Path,
     expected: Expectation,
     say: Callable[[str], None] = lambda _: None,
 ) -> pa.Table:
-    """Returns one row per record and metric, in the order of the board.
+    """Returns one row per record and metric, in the order of the leaderboard.
 
     A seed without results, whatever the reason, has one row whose metric and value are null.
     `say` takes a line for each cell whose files are damaged, which counts as missing.
@@ -94,29 +94,31 @@ def board_rows(
     Raises:
         RecordError: As in `collect`.
     """
-    grid = cells(board)
-    known = set(find_folders(results_root / board.name))
+    grid = cells(leaderboard)
+    known = set(find_folders(results_root / leaderboard.name))
     damaged: dict[Path, str] = {}
-    records = records_of(board.name, grid, results_root, expected, known, damaged)
+    records = records_of(leaderboard.name, grid, results_root, expected, known, damaged)
     for folder, reason in damaged.items():
         place = folder.relative_to(results_root).as_posix()
-        say(left_out(place, damage(reason), board.name))
-    for task in board.tasks:
-        folders = [c.folder(results_root, board.name) for c in grid if c.task == task.task]
+        say(left_out(place, damage(reason), leaderboard.name))
+    for task in leaderboard.tasks:
+        folders = [c.folder(results_root, leaderboard.name) for c in grid if c.task == task.task]
         check_task({f: found for f in folders if (found := records[f]) is not None})
     rows = [
         row
         for cell in grid
-        for row in _of_cell(board.name, cell, records[cell.folder(results_root, board.name)])
+        for row in _of_cell(
+            leaderboard.name, cell, records[cell.folder(results_root, leaderboard.name)]
+        )
     ]
     return pa.Table.from_pylist(rows, schema=pa.schema(list(COLUMNS.items())))
 
 
-def _of_cell(board: str, cell: Cell, record: RunRecord | None) -> Iterator[dict[str, Any]]:
+def _of_cell(leaderboard: str, cell: Cell, record: RunRecord | None) -> Iterator[dict[str, Any]]:
     name = {
-        "board": board,
+        "leaderboard": leaderboard,
         "task": cell.task,
-        "row": cell.label,
+        "entry": cell.entry,
         "algorithm": cell.config["algorithm"]["name"],
         "seed": cell.seed,
     }
@@ -139,10 +141,10 @@ def _of_cell(board: str, cell: Cell, record: RunRecord | None) -> Iterator[dict[
         return
     for decoding, results in record.results.items():
         for row in _of_results(results, record.task):
-            acts = record.traits.filters_tokens or UNMASKED in record.results
-            masked = acts and decoding != UNMASKED
+            acts = record.traits.filters_tokens or UNFILTERED in record.results
+            filtered = acts and decoding != UNFILTERED
             split = decoding.partition("-")[0]
-            yield {**run, "split": split, "decoding": decoding, "masked": masked, **row}
+            yield {**run, "split": split, "decoding": decoding, "filtered": filtered, **row}
 
 
 def _of_results(results: SplitResults, task: TaskInfo) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,6 @@
-"""A board as a whole: aggregates with intervals, pairs of rows, groups of ties, ranks.
+"""A leaderboard as a whole: aggregates with intervals, pairs of entries, groups of ties, ranks.
 
-Every number is a function of the table's scores: nothing else moves it, not even the order of rows.
+Every number is a function of the table's scores: nothing else moves it, not even the order of entries.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from lmrl_bench.core.digests import digest
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import (
-    BoardOverview,
+    EntryOverview,
     Estimate,
     Improvement,
-    RowOverview,
+    LeaderboardOverview,
     ScaleInfo,
     WelchTest,
 )
-from lmrl_bench.leaderboards.power import board_power
-from lmrl_bench.leaderboards.scores import Scale, ScoredRow, scale_of, scored_rows
-from lmrl_bench.leaderboards.table import BoardTable, significant
+from lmrl_bench.leaderboards.power import leaderboard_power
+from lmrl_bench.leaderboards.scores import Scale, ScoredEntry, scale_of, scored_entries
+from lmrl_bench.leaderboards.table import LeaderboardTable, significant
 from lmrl_bench.stats.aggregates import (
     FloatArray,
     interquartile_mean,
@@ -45,11 +45,11 @@ from lmrl_bench.stats.comparisons import holm, rank_intervals, tie_groups, welch
 from lmrl_bench.stats.intervals import LEVEL, MINIMUM_SEEDS, Interval
 
 RANKED_SEEDS = 5
-PAIRED_ROWS = 15
+PAIRED_ENTRIES = 15
 _THRESHOLDS = 61
 
 
-def with_statistics(table: BoardTable) -> BoardTable:
+def with_statistics(table: LeaderboardTable) -> LeaderboardTable:
     """Returns the table with its overview and power; where there can be none, with the reason."""
     found: dict[str, object] = {}
     try:
@@ -57,36 +57,36 @@ def with_statistics(table: BoardTable) -> BoardTable:
     except RecordError as error:
         found["no_overview"] = str(error)
     try:
-        found["power"] = board_power(table)
+        found["power"] = leaderboard_power(table)
     except RecordError:
         found["power"] = []
     return table.model_copy(update=found)
 
 
-def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
-    """Returns the statistics of a board over all its tasks.
+def overview(leaderboard: LeaderboardTable, replicates: int | None = None) -> LeaderboardOverview:
+    """Returns the statistics of a leaderboard over all its tasks.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         replicates: Of the bootstrap; None for as many as its size affords.
 
     Raises:
         RecordError: Fewer than three seeds, a task without a scale or without a completed run.
     """
-    if len(board.seeds) < MINIMUM_SEEDS:
+    if len(leaderboard.seeds) < MINIMUM_SEEDS:
         raise RecordError(
-            f"board '{board.name}' has {counted(len(board.seeds), 'seed')}; statistics need {MINIMUM_SEEDS}"
+            f"leaderboard '{leaderboard.name}' has {counted(len(leaderboard.seeds), 'seed')}; statistics need {MINIMUM_SEEDS}"
         )
-    scales = {task.task: scale_of(task, board) for task in board.tasks}
-    rows = scored_rows(board, scales)
+    scales = {task.task: scale_of(task, leaderboard) for task in leaderboard.tasks}
+    entries = scored_entries(leaderboard, scales)
     tasks = sorted(scales)
-    complete = {row.name: m for row in rows if (m := row.matrix(tasks)) is not None}
-    canonical = {row.name: _canonical(row) for row in rows}
+    complete = {entry.name: m for entry in entries if (m := entry.matrix(tasks)) is not None}
+    canonical = {entry.name: _canonical(entry) for entry in entries}
     key = digest(canonical)
     replicates = replicates or affordable_replicates(sum(m.size for m in complete.values()))
     drawn = {n: resample(m, stream(key, n), replicates) for n, m in complete.items()}
     iqms = {name: float(interquartile_mean(m)) for name, m in complete.items()}
-    ranked = [row.name for row in rows if row.ranked and row.name in complete]
+    ranked = [entry.name for entry in entries if entry.ranked and entry.name in complete]
     order = sorted(ranked, key=lambda name: (-iqms[name], name))
     behind = _differences(iqms, drawn)
 
@@ -108,50 +108,50 @@ def overview(board: BoardTable, replicates: int | None = None) -> BoardOverview:
         }
         for name in complete
     }
-    return BoardOverview(
-        board=board.name,
-        seeds=len(board.seeds),
-        provisional=len(board.seeds) < RANKED_SEEDS,
+    return LeaderboardOverview(
+        leaderboard=leaderboard.name,
+        seeds=len(leaderboard.seeds),
+        provisional=len(leaderboard.seeds) < RANKED_SEEDS,
         digest=key,
         replicates=replicates,
-        scales=[_scale_info(board, task, scale) for task, scale in scales.items()],
+        scales=[_scale_info(leaderboard, task, scale) for task, scale in scales.items()],
         thresholds=thresholds,
-        rows=[
-            RowOverview(
-                row=row.name,
-                label=row.label,
-                ranked=row.ranked,
-                collapsed=row.collapsed,
-                missing=row.missing,
-                scores=canonical[row.name],
-                **summed.get(row.name, {}),
+        entries=[
+            EntryOverview(
+                name=entry.name,
+                entry=entry.entry,
+                ranked=entry.ranked,
+                collapsed=entry.collapsed,
+                missing=entry.missing,
+                scores=canonical[entry.name],
+                **summed.get(entry.name, {}),
             )
-            for row in rows
+            for entry in entries
         ],
         groups=groups,
-        improvements=_improvements(sorted(order[:PAIRED_ROWS]), drawn),
-        tests=_tests([row for row in rows if row.ranked], tasks),
+        improvements=_improvements(sorted(order[:PAIRED_ENTRIES]), drawn),
+        tests=_tests([entry for entry in entries if entry.ranked], tasks),
     )
 
 
-def _canonical(row: ScoredRow) -> dict[str, list[float] | None]:
+def _canonical(entry: ScoredEntry) -> dict[str, list[float] | None]:
     """The scores as far as every platform agrees on them."""
     return {
         task: None if scores is None else [significant(score) for score in scores]
-        for task, scores in row.scores.items()
+        for task, scores in entry.scores.items()
     }
 
 
 def _differences(
     iqms: Mapping[str, float], drawn: Mapping[str, Resamples]
 ) -> dict[tuple[str, str], Interval]:
-    """The difference of the IQMs of every pair of rows, first minus second, with its interval."""
+    """The difference of the IQMs of every pair of entries, first minus second, with its interval."""
     if not drawn:
         return {}
     names = list(drawn)
     replicates = np.array([drawn[name].replicates(interquartile_mean) for name in names])
     points = np.array([iqms[name] for name in names])
-    seeds = min(len(row.scores) for row in drawn.values())
+    seeds = min(len(entry.scores) for entry in drawn.values())
     found = {}
     for index, name in enumerate(names):
         difference = points[index] - points
@@ -161,8 +161,8 @@ def _differences(
     return found
 
 
-def _gap(row: Resamples) -> Interval:
-    found = statistic_interval(row, optimality_gap)
+def _gap(entry: Resamples) -> Interval:
+    found = statistic_interval(entry, optimality_gap)
     return Interval(found.mean, max(found.low, 0.0), found.high)  # it cannot be negative
 
 
@@ -184,12 +184,12 @@ def _improvements(names: Sequence[str], drawn: Mapping[str, Resamples]) -> list[
     ]
 
 
-def _tests(rows: list[ScoredRow], tasks: list[str]) -> list[WelchTest]:
-    """Every pair of rows in every task; Holm's correction is over all of them together."""
+def _tests(entries: list[ScoredEntry], tasks: list[str]) -> list[WelchTest]:
+    """Every pair of entries in every task; Holm's correction is over all of them together."""
     pairs = [
         (task, first, second, mine, theirs)
         for task in tasks
-        for first, second in combinations(sorted(rows, key=lambda row: row.name), 2)
+        for first, second in combinations(sorted(entries, key=lambda entry: entry.name), 2)
         if (mine := first.scores[task]) is not None and (theirs := second.scores[task]) is not None
     ]
     if not pairs:
@@ -211,8 +211,8 @@ def _tests(rows: list[ScoredRow], tasks: list[str]) -> list[WelchTest]:
     ]
 
 
-def _scale_info(board: BoardTable, task: str, scale: Scale) -> ScaleInfo:
-    info = next(table.info for table in board.tasks if table.task == task)
+def _scale_info(leaderboard: LeaderboardTable, task: str, scale: Scale) -> ScaleInfo:
+    info = next(table.info for table in leaderboard.tasks if table.task == task)
     return ScaleInfo(
         task=task,
         metric=info.primary_metric if info else "",
@@ -230,6 +230,6 @@ def _estimate(interval: Interval) -> Estimate:
     )
 
 
-def significant_tests(found: BoardOverview) -> list[WelchTest]:
+def significant_tests(found: LeaderboardOverview) -> list[WelchTest]:
     """Returns the tests whose corrected p-value is below 0.05."""
     return [test for test in found.tests if test.p_holm < 1 - LEVEL]

@@ -15,7 +15,7 @@ from scipy import optimize, stats
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.estimates import TaskPower
 from lmrl_bench.leaderboards.ranking import measured
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable, significant
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable, significant
 from lmrl_bench.stats.intervals import LEVEL
 
 POWER = 0.8
@@ -24,11 +24,11 @@ PLANS = (3, 5, 10, 20)
 
 
 def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
-    """Returns the probability that a two-sided t-test of two rows finds a difference.
+    """Returns the probability that a two-sided t-test of two entries finds a difference.
 
     Args:
         effect: The true difference in standard deviations (Cohen's d).
-        seeds: Per row, at least two.
+        seeds: Per entry, at least two.
         level: 1 - α.
     """
     freedom = 2 * (seeds - 1)
@@ -40,13 +40,13 @@ def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = POWER) -> float:
-    """Returns the smallest true difference that a test of so many seeds per row finds so often.
+    """Returns the smallest true difference that a test of so many seeds per entry finds so often.
 
     Raises:
         ValueError: Fewer than two seeds.
     """
     if seeds < 2:
-        raise ValueError("a test needs at least two seeds per row")
+        raise ValueError("a test needs at least two seeds per entry")
     return deviation * _detectable_effect(seeds, power)
 
 
@@ -60,7 +60,7 @@ def _detectable_effect(seeds: int, power: float) -> float:
 
 
 def seeds_needed(difference: float, deviation: float, power: float = POWER) -> int:
-    """Returns the number of seeds per row at which a true difference is found so often.
+    """Returns the number of seeds per entry at which a true difference is found so often.
 
     Raises:
         ConfigError: The difference is not positive, or needs more than `MOST_SEEDS`.
@@ -82,23 +82,23 @@ def seeds_needed(difference: float, deviation: float, power: float = POWER) -> i
     return high
 
 
-def board_power(table: BoardTable, difference: float | None = None) -> list[TaskPower]:
-    """Returns what each task's table can tell apart; tasks without a row to judge by are left out.
+def leaderboard_power(table: LeaderboardTable, difference: float | None = None) -> list[TaskPower]:
+    """Returns what each task's table can tell apart; tasks without an entry to judge by are left out.
 
     Args:
-        table: The board.
+        table: The leaderboard.
         difference: In units of the primary metric: then also the seeds that it needs.
 
     Raises:
         ConfigError: As in `seeds_needed`.
-        RecordError: Nowhere did a row that trains complete two seeds.
+        RecordError: Nowhere did an entry that trains complete two seeds.
     """
     tasks = (_task_power(task, len(table.seeds), difference) for task in table.tasks)
     found = [power for power in tasks if power is not None]
     if not found:
         raise RecordError(
-            f"board '{table.name}': no row that trains has two completed seeds, so the deviation "
-            "between seeds is unknown; run more of the board first"
+            f"leaderboard '{table.name}': no entry that trains has two completed seeds, so the deviation "
+            "between seeds is unknown; run more of the leaderboard first"
         )
     return found
 
@@ -107,7 +107,7 @@ def _task_power(table: TaskTable, seeds: int, difference: float | None) -> TaskP
     if table.info is None or seeds < 2:
         return None
     metric = table.info.primary_metric
-    samples = [points for row in table.rows if len(points := _points(row, metric)) > 1]
+    samples = [points for entry in table.entries if len(points := _points(entry, metric)) > 1]
     if not samples:
         return None
     squares = sum(float(np.var(points, ddof=1)) * (len(points) - 1) for points in samples)
@@ -116,7 +116,7 @@ def _task_power(table: TaskTable, seeds: int, difference: float | None) -> TaskP
         task=table.task,
         metric=metric,
         deviation=significant(deviation),
-        rows=len(samples),
+        entries=len(samples),
         seeds=seeds,
         detectable=significant(detectable_difference(deviation, seeds)),
         by_seeds={n: significant(detectable_difference(deviation, n)) for n in PLANS},
@@ -124,7 +124,7 @@ def _task_power(table: TaskTable, seeds: int, difference: float | None) -> TaskP
     )
 
 
-def _points(row: Row, metric: str) -> list[float]:
-    """The completed seeds of a row that trains; what evaluates only has no training spread."""
-    found = None if row.evaluation_only else measured(row, metric)
+def _points(entry: EntryResults, metric: str) -> list[float]:
+    """The completed seeds of an entry that trains; what evaluates only has no training spread."""
+    found = None if entry.evaluation_only else measured(entry, metric)
     return found.points if found else []

@@ -1,7 +1,7 @@
 """The primary metric of every run on a scale that tasks share: 0 is the floor, 1 the ceiling, higher is better.
 
-The scale is the task's own (`score_range`), or else that of the board's reference rows: zero-shot
-is 0, supervised 1. It never comes from the rows that are compared, whose arrival would move it. A
+The scale is the task's own (`score_normalization`), or else that of the leaderboard's baselines: zero-shot
+is 0, sft 1. It never comes from the entries that are compared, whose arrival would move it. A
 run that failed or diverged scores the floor; one that is missing has no score, and no aggregate.
 """
 
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED, measured
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED, measured
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.stats.aggregates import FloatArray
 
@@ -41,21 +41,21 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class ScoredRow:
-    """A row of the board with its scores on every task.
+class ScoredEntry:
+    """An entry of the leaderboard with its scores on every task.
 
     Attributes:
-        name: The label; "<label>, no mask" for a masked row decoded like the others.
-        label: The row of the board.
-        ranked: False for a row without its mask, which stands on the board a second time.
-        scores: Task to one score per seed of the board, ascending, because the order of the seeds
+        name: The label; "<label>, no filter" for a filtered entry decoded like the others.
+        label: The entry of the leaderboard.
+        ranked: False for an entry without its mask, which stands on the leaderboard a second time.
+        scores: Task to one score per seed of the leaderboard, ascending, because the order of the seeds
             says nothing; None where a run is missing.
         collapsed: Runs that failed or diverged, and score 0.
         missing: Runs that are not there or were interrupted.
     """
 
     name: str
-    label: str
+    entry: str
     ranked: bool
     scores: dict[str, list[float] | None]
     collapsed: int
@@ -67,62 +67,70 @@ class ScoredRow:
         return np.array(columns).T if len(columns) == len(tasks) else None
 
 
-def scale_of(task: TaskTable, board: BoardTable) -> Scale:
+def scale_of(task: TaskTable, leaderboard: LeaderboardTable) -> Scale:
     """Returns the scale of a task.
 
     Raises:
-        RecordError: The task declares none and the reference rows have not finished or are equal.
+        RecordError: The task declares none and the baselines have not finished or are equal.
     """
     info = _info(task)
-    if info.score_range is not None:
-        found = info.score_range
-        return Scale(found.floor, found.ceiling, "score_range of the task")
-    zero_shot = _reference(task, board.reference.zero_shot)
-    supervised = _reference(task, board.reference.supervised)
-    if zero_shot is None or supervised is None or zero_shot == supervised:
+    if info.score_normalization is not None:
+        found = info.score_normalization
+        return Scale(found.floor, found.ceiling, "score_normalization of the task")
+    zero_shot = _reference(task, leaderboard.baselines.zero_shot)
+    sft = _reference(task, leaderboard.baselines.sft)
+    if zero_shot is None or sft is None or zero_shot == sft:
         raise RecordError(
-            f"board '{board.name}', task '{task.task}': scores need a scale; give `score_range` in "
-            "task.yaml, or two reference rows that completed every seed and differ"
+            f"leaderboard '{leaderboard.name}', task '{task.task}': scores need a scale; give `score_normalization` in "
+            "task.yaml, or two baselines that completed every seed and differ"
         )
-    return Scale(zero_shot, supervised, "means of the zero-shot and the supervised row")
+    return Scale(zero_shot, sft, "means of the zero-shot and the SFT entry")
 
 
-def scored_rows(board: BoardTable, scales: dict[str, Scale]) -> list[ScoredRow]:
-    """Returns every row with its scores; a row with a mask of its own also without it."""
-    rows = []
-    for label in board.labels:
-        of_tasks = {t.task: next(r for r in t.rows if r.label == label) for t in board.tasks}
+def scored_entries(leaderboard: LeaderboardTable, scales: dict[str, Scale]) -> list[ScoredEntry]:
+    """Returns every entry with its scores; an entry with a mask of its own also without it."""
+    entries = []
+    for label in leaderboard.entries:
+        of_tasks = {
+            t.task: next(r for r in t.entries if r.entry == label) for t in leaderboard.tasks
+        }
         decodings = [SPLIT]
-        if any(row.masked for row in of_tasks.values()):
-            decodings.append(UNMASKED)
-        rows += [_scored(label, decoding, of_tasks, board, scales) for decoding in decodings]
-    return rows
+        if any(entry.filtered for entry in of_tasks.values()):
+            decodings.append(UNFILTERED)
+        entries += [
+            _scored(label, decoding, of_tasks, leaderboard, scales) for decoding in decodings
+        ]
+    return entries
 
 
 def _scored(
-    label: str, decoding: str, rows: dict[str, Row], board: BoardTable, scales: dict[str, Scale]
-) -> ScoredRow:
-    info = {table.task: _info(table) for table in board.tasks}
-    statuses = [run.status for row in rows.values() for run in row.runs]
+    label: str,
+    decoding: str,
+    entries: dict[str, EntryResults],
+    leaderboard: LeaderboardTable,
+    scales: dict[str, Scale],
+) -> ScoredEntry:
+    info = {table.task: _info(table) for table in leaderboard.tasks}
+    statuses = [run.status for entry in entries.values() for run in entry.runs]
     collapsed = sum(status in COLLAPSED for status in statuses)
-    return ScoredRow(
-        name=label if decoding == SPLIT else f"{label}, no mask",
-        label=label,
+    return ScoredEntry(
+        name=label if decoding == SPLIT else f"{label}, no filter",
+        entry=label,
         ranked=decoding == SPLIT,
         scores={
-            task: _scores(row, info[task].primary_metric, decoding, scales[task])
-            for task, row in rows.items()
+            task: _scores(entry, info[task].primary_metric, decoding, scales[task])
+            for task, entry in entries.items()
         },
         collapsed=collapsed,
         missing=len(statuses) - collapsed - statuses.count("completed"),
     )
 
 
-def _scores(row: Row, metric: str, decoding: str, scale: Scale) -> list[float] | None:
-    found = measured(row, metric, decoding)
+def _scores(entry: EntryResults, metric: str, decoding: str, scale: Scale) -> list[float] | None:
+    found = measured(entry, metric, decoding)
     points = iter(found.points if found else [])
     scores = []
-    for run in row.runs:
+    for run in entry.runs:
         if run.status == "completed":
             value = next(points, None)
             if value is None:
@@ -136,12 +144,12 @@ def _scores(row: Row, metric: str, decoding: str, scale: Scale) -> list[float] |
 
 
 def _reference(task: TaskTable, label: str | None) -> float | None:
-    row = next((row for row in task.rows if row.label == label), None)
-    found = measured(row, _info(task).primary_metric) if row and row.complete else None
+    entry = next((entry for entry in task.entries if entry.entry == label), None)
+    found = measured(entry, _info(task).primary_metric) if entry and entry.complete else None
     return math.fsum(found.points) / found.n if found else None
 
 
 def _info(task: TaskTable) -> TaskInfo:
     if task.info is None:
-        raise RecordError(f"task '{task.task}': no run of the board has completed yet")
+        raise RecordError(f"task '{task.task}': no run of the leaderboard has completed yet")
     return task.info

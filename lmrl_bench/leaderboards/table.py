@@ -1,4 +1,4 @@
-"""The board as data: one object from which every page, file and plot is made (`board.json`)."""
+"""The leaderboard as data: one object from which every page, file and plot is made (`leaderboard.json`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lmrl_bench.leaderboards.estimates import BoardOverview, TaskPower
-from lmrl_bench.leaderboards.spec import ReferenceRows, TuningSpec
+from lmrl_bench.leaderboards.estimates import LeaderboardOverview, TaskPower
+from lmrl_bench.leaderboards.spec import Baselines, TuningSpec
 from lmrl_bench.records.record import Flag, TaskInfo
 
 CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
@@ -48,13 +48,13 @@ class SplitSummary(_Strict):
 
     metrics: dict[str, Summary]
     reward: Summary
-    kl_to_reference: Summary = Field(description="nats per episode, against the start policy")
-    mean_length: Summary = Field(description="response tokens")
+    kl_to_reference: Summary = Field(description="nats per episode, against the initial policy")
+    mean_length: Summary = Field(description="completion tokens")
     truncated_share: Summary
 
 
 class Run(_Strict):
-    """One seed of one row."""
+    """One seed of one entry."""
 
     seed: int
     status: CellStatus
@@ -74,23 +74,23 @@ class Run(_Strict):
 
 
 class Comparison(_Strict):
-    """A row against a reference row, on one measure."""
+    """An entry against a baseline, on one measure."""
 
     measure: str = Field(description="'reward', or the name of the primary metric")
-    decoding: Literal["test", "test-unmasked"] = Field(
-        "test", description="of this row; the reference row's is always 'test'"
+    decoding: Literal["test", "test-unfiltered"] = Field(
+        "test", description="of this entry; the baseline's is always 'test'"
     )
-    reference: str
+    baseline: str
     difference: float
     interval: tuple[float, float] = Field(description="95 % Welch interval of the difference")
-    intervals_overlap: bool = Field(description="of the two rows' own 95 % intervals")
+    intervals_overlap: bool = Field(description="of the two entries' own 95 % intervals")
     verdict: Literal["better", "worse", "not separated"] = Field(
         description="'not separated' where the interval of the difference contains 0"
     )
 
 
 class Verification(_Strict):
-    """How far somebody has checked a row's records; see `lmrl_bench.leaderboards.verification`."""
+    """How far somebody has checked an entry's records; see `lmrl_bench.leaderboards.verification`."""
 
     level: int = Field(0, ge=0, le=4)
     word: str = "declared"
@@ -102,40 +102,41 @@ class Verification(_Strict):
     interval: list[int] = Field(
         default_factory=list,
         description="seeds trained again of which only the primary metric agrees: it lies inside the "
-        "prediction interval of the row's other seeds",
+        "prediction interval of the entry's other seeds",
     )
 
 
-class Row(_Strict):
-    """One row of a task's table."""
+class EntryResults(_Strict):
+    """One entry of a task's table."""
 
-    label: str
+    entry: str
     algorithm: str
     policy: str | None = None
-    start: str | None = None
+    init: str | None = None
     parameters: int | None = None
     config_digest: str | None = None
     evaluation_only: bool = Field(
         description="nothing was trained: intervals are over evaluation sampling only"
     )
-    complete: bool = Field(description="every seed of the board completed")
+    complete: bool = Field(description="every seed of the leaderboard completed")
     counts: dict[CellStatus, int]
     runs: list[Run]
     splits: dict[str, SplitSummary] = Field(default_factory=dict)
-    tokens: Summary | None = Field(None, description="generated response tokens while training")
+    tokens: Summary | None = Field(None, description="generated completion tokens while training")
     wall_s: Summary | None = None
     cpu_s: Summary | None = None
     temperature: float | None = Field(
         None,
-        description="of the evaluations, where the row sets its own; null: the task's decoding",
+        description="of the evaluations, where the entry sets its own; null: the task's decoding",
     )
-    masked: bool = Field(
+    filtered: bool = Field(
         False,
-        description="the row acts, and 'test' decodes, through its own action mask; 'test-unmasked' "
-        "is the same policy decoded like the other rows",
+        description="the entry acts, and 'test' decodes, through its own token filter; 'test-unfiltered' "
+        "is the same policy decoded like the other entries",
     )
     best: list[str] = Field(
-        default_factory=list, description="measures in which the row is best or tied with the best"
+        default_factory=list,
+        description="measures in which the entry is best or tied with the best",
     )
     comparisons: list[Comparison] = Field(default_factory=list)
     verification: Verification = Field(default_factory=Verification)
@@ -151,40 +152,40 @@ class CurveOfSeed(_Strict):
 
 
 class Curve(_Strict):
-    """The learning curves of one row."""
+    """The learning curves of one entry."""
 
-    label: str
+    entry: str
     seeds: list[CurveOfSeed]
 
 
-class Answer(_Strict):
-    """What one row answered to a shown prompt."""
+class ShownCompletion(_Strict):
+    """What one entry answered to a shown prompt."""
 
-    label: str
-    output: str
+    entry: str
+    completion: str
     terminated: bool
     reward: float
     scores: dict[str, float] = Field(description="metrics of this sample")
 
 
 class ShownSample(_Strict):
-    """A test prompt with the answers of all rows side by side."""
+    """A test prompt with the completions of all entries side by side."""
 
     sample_id: str
     prompt: str
     references: list[str]
-    answers: list[Answer]
+    completions: list[ShownCompletion]
 
 
 class TaskTable(_Strict):
-    """Everything about one task of the board."""
+    """Everything about one task of the leaderboard."""
 
     task: str
     info: TaskInfo | None = Field(description="null while no run of the task has completed")
-    rows: list[Row]
+    entries: list[EntryResults]
     curves: list[Curve]
     samples: list[ShownSample]
-    samples_seed: int = Field(description="the seed whose answers are shown")
+    samples_seed: int = Field(description="the seed whose completions are shown")
 
     @property
     def metrics(self) -> list[str]:
@@ -195,29 +196,35 @@ class TaskTable(_Strict):
         return [*first, *sorted(set(self.info.metric_signatures) - set(first))]
 
 
-class BoardTable(_Strict):
-    """A board with all its tables."""
+class LeaderboardTable(_Strict):
+    """A leaderboard with all its tables."""
 
-    schema_file: Literal["board.schema.json"] = Field("board.schema.json", alias="$schema")
+    schema_file: Literal["leaderboard.schema.json"] = Field(
+        "leaderboard.schema.json", alias="$schema"
+    )
     schema_: Literal[1] = Field(1, alias="schema")
     name: str
     title: str
     description: str
     findings: list[str] = Field(
-        default_factory=list, description="what the board's authors read from it"
+        default_factory=list, description="what the leaderboard's authors read from it"
     )
     seeds: list[int]
-    labels: list[str]
-    reference: ReferenceRows
+    entries: list[str]
+    baselines: Baselines
     tuning: TuningSpec | None = Field(None, description="how the settings were chosen, if declared")
     tasks: list[TaskTable]
-    overview: BoardOverview | None = Field(None, description="null where `no_overview` says why")
+    overview: LeaderboardOverview | None = Field(
+        None, description="null where `no_overview` says why"
+    )
     no_overview: str | None = None
     power: list[TaskPower] = Field(
-        default_factory=list, description="without tasks in which no row that trains has two seeds"
+        default_factory=list,
+        description="without tasks in which no entry that trains has two seeds",
     )
     unlisted: list[str] = Field(
-        default_factory=list, description="records in the folder that the board does not ask for"
+        default_factory=list,
+        description="records in the folder that the leaderboard does not ask for",
     )
 
     model_config = ConfigDict(

@@ -1,7 +1,7 @@
-"""Who checked a row's records, how and when: `verification.json` in the folder of the row.
+"""Who checked an entry's records, how and when: `verification.json` in the folder of the entry.
 
 A check is no part of a record, which is a fact about a run. It names the digests of all records of
-its row, and holds for these: when one of them changes, is added or goes, the check lapses by itself.
+its entry, and holds for these: when one of them changes, is added or goes, the check lapses by itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_BYTES: Final = 200_000
 FIRST_DAY: Final = datetime.date(2025, 1, 1)
 """No record and no check is older than the format."""
 WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated")
-"""Of the levels 0 to 4. No command gives level 2: boards publish no trained policies."""
+"""Of the levels 0 to 4. No command gives level 2: leaderboards publish no trained policies."""
 
 
 class Retrained(BaseModel):
@@ -62,14 +62,14 @@ class Retrained(BaseModel):
 
 
 class Check(BaseModel):
-    """One check of a row."""
+    """One check of an entry."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     level: Literal[1, 3]
     by: Name
     date: datetime.date
-    records: dict[int, Sha256] = Field(description="seed to record digest, all seeds of the row")
+    records: dict[int, Sha256] = Field(description="seed to record digest, all seeds of the entry")
     package_version: Name
     retrained: Retrained | None = Field(None, description="of a check of level 3")
 
@@ -101,13 +101,13 @@ class _Checks(BaseModel):
     checks: list[Check]
 
 
-def read_checks(row_folder: Path) -> list[Check]:
-    """Returns the checks of a row, whether they still hold or not; none if there is no file.
+def read_checks(entry_folder: Path) -> list[Check]:
+    """Returns the checks of an entry, whether they still hold or not; none if there is no file.
 
     Raises:
         RecordError: The file is a link or is not such a file.
     """
-    path = row_folder / FILE
+    path = entry_folder / FILE
     if path.is_symlink():
         raise RecordError(f"{path}: is a link; put the file itself here")
     if not path.exists():
@@ -123,7 +123,7 @@ def read_checks(row_folder: Path) -> list[Check]:
         _require_canonical(checks, plain["checks"])
     except (OSError, ValueError) as error:
         raise RecordError(
-            f"{path}: not a file of checks ({_reason(error)}); remove it, and check the row again with "
+            f"{path}: not a file of checks ({_reason(error)}); remove it, and check the entry again with "
             "lmrl-bench results rescore --write-verification"
         ) from error
     return checks
@@ -152,24 +152,24 @@ def _reason(error: OSError | ValueError) -> str:
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
-def add_check(row_folder: Path, check: Check) -> Path:
-    """Adds a check to a row's file; checks of other records, and an equal older one, are dropped.
+def add_check(entry_folder: Path, check: Check) -> Path:
+    """Adds a check to an entry's file; checks of other records, and an equal older one, are dropped.
 
     Raises:
         RecordError: As in `read_checks`, or the folder cannot be written.
     """
     kept = [
         other
-        for other in read_checks(row_folder)
+        for other in read_checks(entry_folder)
         if other.records == check.records and not _same_matter(other, check)
     ]
     content = _Checks(checks=[*kept, check]).model_dump_json(indent=2, exclude_none=True)
-    write_atomic(row_folder / FILE, f"{content}\n".encode())
-    return row_folder / FILE
+    write_atomic(entry_folder / FILE, f"{content}\n".encode())
+    return entry_folder / FILE
 
 
 def digests(records: Sequence[RunRecord]) -> dict[int, str]:
-    """Returns seed to digest of a row's records, as a check names them.
+    """Returns seed to digest of an entry's records, as a check names them.
 
     Raises:
         RecordError: Two records are of one seed.
@@ -177,34 +177,34 @@ def digests(records: Sequence[RunRecord]) -> dict[int, str]:
     found: dict[int, str] = {}
     for record in records:
         if record.seed in found:
-            raise RecordError(f"{record.id}: a second record of seed {record.seed} in its row")
+            raise RecordError(f"{record.id}: a second record of seed {record.seed} in its entry")
         found[record.seed] = record.digest()
     return found
 
 
 def verification(
-    row_folder: Path, records: Sequence[RunRecord], now: Mapping[int, str] | None = None
+    entry_folder: Path, records: Sequence[RunRecord], now: Mapping[int, str] | None = None
 ) -> Verification:
-    """Returns the highest level that a row's checks give to its records as they are.
+    """Returns the highest level that an entry's checks give to its records as they are.
 
     Level 4 needs every seed trained again, and values that Welch's 95 % interval of the difference
     does not tell from the recorded ones.
 
     Args:
-        row_folder: The folder of the row in one task.
+        entry_folder: The folder of the entry in one task.
         records: All its records, whatever their status.
         now: Their digests by seed, where they are known.
 
     Raises:
         RecordError: As in `read_checks`, or a check claims what does not follow from the records.
     """
-    checks = read_checks(row_folder)
+    checks = read_checks(entry_folder)
     now = digests(records) if checks and now is None else now
     holding = [check for check in checks if check.records == now]
     if not holding:
         return Verification()
     for check in holding:
-        _require_inside(row_folder / FILE, check, records)
+        _require_inside(entry_folder / FILE, check, records)
     best = max(holding, key=lambda check: (check.level, check.date))
     again = _again(holding)
     level = 4 if _replicated(again, records) else best.level
@@ -233,7 +233,7 @@ def primary_value(record: RunRecord) -> float:
 
 
 def other_seeds_interval(records: Sequence[RunRecord], seed: int) -> Interval | None:
-    """Returns where one more seed is expected by the row's completed other seeds; None below two of them."""
+    """Returns where one more seed is expected by the entry's completed other seeds; None below two of them."""
     others = [r for r in records if r.seed != seed and r.status == "completed"]
     return prediction_interval(list(map(primary_value, others))) if len(others) > 1 else None
 
@@ -247,7 +247,7 @@ def _require_inside(path: Path, check: Check, records: Sequence[RunRecord]) -> N
     if interval is None or not interval.contains(found.value):
         raise RecordError(
             f"{path}: claims that seed {found.seed}, trained again, lies inside the prediction interval of the "
-            f"row's other seeds, but {found.value:.6g} does not; remove it, and check the row again"
+            f"row's other seeds, but {found.value:.6g} does not; remove it, and check the entry again"
         )
 
 

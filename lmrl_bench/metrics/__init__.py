@@ -35,7 +35,7 @@ METRICS: Registry[Any] = Registry(
     "metric",
     {
         "accuracy": f"{_HERE}.answers:Accuracy",
-        "bertscore": f"{_HERE}.embedding:BertScore",
+        "bertscore-minilm": f"{_HERE}.embedding:BertScore",
         "bleu": f"{_HERE}.overlap:Bleu",
         "chrf": f"{_HERE}.overlap:ChrF",
         "classifier": f"{_HERE}.learned:LearnedClassifier",

@@ -32,27 +32,27 @@ class _Answers(Metric):
 
     bounds = (0.0, 1.0)
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty or unusable.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
         rows = np.array(
-            [self._best(text, sample) for text, sample in zip(responses, samples, strict=True)],
+            [self._best(text, sample) for text, sample in zip(completions, samples, strict=True)],
             dtype=np.float64,
         )
-        return MetricResult(float(rows.mean()), rows, self._details(responses))
+        return MetricResult(float(rows.mean()), rows, self._details(completions))
 
     @abstractmethod
-    def _best(self, response: str, sample: Sample) -> float:
+    def _best(self, completion: str, sample: Sample) -> float:
         """Returns the best value over the sample's references."""
 
-    def _details(self, responses: Sequence[str]) -> dict[str, float]:
+    def _details(self, completions: Sequence[str]) -> dict[str, float]:
         """Returns additional corpus values."""
-        return {"empty": float(sum(not text.strip() for text in responses))}
+        return {"empty": float(sum(not text.strip() for text in completions))}
 
     def _references(self, sample: Sample, steps: Sequence[Step]) -> list[str]:
         found = [normalized(text, steps) for text in sample.references]
@@ -85,8 +85,8 @@ class ExactMatch(_Answers):
         """Normalization steps and the rule for several references."""
         return f"{self.name}|normalize:{'+'.join(self._steps) or 'no'}|references:best"
 
-    def _best(self, response: str, sample: Sample) -> float:
-        return float(normalized(response, self._steps) in self._references(sample, self._steps))
+    def _best(self, completion: str, sample: Sample) -> float:
+        return float(normalized(completion, self._steps) in self._references(sample, self._steps))
 
 
 class Accuracy(_Answers):
@@ -132,7 +132,7 @@ class Accuracy(_Answers):
         labels = canonical_json(self._labels).replace("/", "\\u002f") if self._labels else "any"
         return f"{self.name}|normalize:{'+'.join(self._steps)}|labels:{labels}|find:{self._find}"
 
-    def _best(self, response: str, sample: Sample) -> float:
+    def _best(self, completion: str, sample: Sample) -> float:
         references = self._references(sample, self._steps)
         for reference, text in zip(references, sample.references, strict=True):
             if self._labels and reference not in self._labels:
@@ -140,18 +140,18 @@ class Accuracy(_Answers):
                     f"metric '{self.name}': reference {text!r} of sample '{sample.id}' is not one "
                     f"of the labels {', '.join(self._labels)}"
                 )
-        return float(self._label(response) in references)
+        return float(self._label(completion) in references)
 
-    def _label(self, response: str) -> str:
-        text = normalized(response, self._steps)
+    def _label(self, completion: str) -> str:
+        text = normalized(completion, self._steps)
         if self._find == "whole":
             return text
         found = self._pattern.findall(text)
         return (found[0] if self._find == "first" else found[-1]) if found else ""
 
-    def _details(self, responses: Sequence[str]) -> dict[str, float]:
-        invalid = sum(self._label(text) not in self._labels for text in responses)
-        return super()._details(responses) | ({"invalid": float(invalid)} if self._labels else {})
+    def _details(self, completions: Sequence[str]) -> dict[str, float]:
+        invalid = sum(self._label(text) not in self._labels for text in completions)
+        return super()._details(completions) | ({"invalid": float(invalid)} if self._labels else {})
 
 
 class TokenF1(_Answers):
@@ -174,8 +174,8 @@ class TokenF1(_Answers):
         """Normalization steps and the rule for several references."""
         return f"{self.name}|words:white space|normalize:{'+'.join(self._steps) or 'no'}|references:best"
 
-    def _best(self, response: str, sample: Sample) -> float:
-        ours = Counter(normalized(response, self._steps).split())
+    def _best(self, completion: str, sample: Sample) -> float:
+        ours = Counter(normalized(completion, self._steps).split())
         references = self._references(sample, self._steps)
         return max(_f1(ours, Counter(text.split())) for text in references)
 
@@ -219,9 +219,9 @@ class NumericMatch(_Answers):
             f"|find:{self._find}|references:best"
         )
 
-    def _best(self, response: str, sample: Sample) -> float:
+    def _best(self, completion: str, sample: Sample) -> float:
         wanted = [self._reference(text, sample) for text in sample.references]
-        given = self._number(response)
+        given = self._number(completion)
         return float(given is not None and any(self._equal(given, number) for number in wanted))
 
     def _reference(self, text: str, sample: Sample) -> Decimal:
@@ -247,9 +247,9 @@ class NumericMatch(_Answers):
         )
         return _EXACTLY.abs(_EXACTLY.subtract(given, wanted)) <= allowed
 
-    def _details(self, responses: Sequence[str]) -> dict[str, float]:
-        invalid = sum(self._number(text) is None for text in responses)
-        return super()._details(responses) | {"invalid": float(invalid)}
+    def _details(self, completions: Sequence[str]) -> dict[str, float]:
+        invalid = sum(self._number(text) is None for text in completions)
+        return super()._details(completions) | {"invalid": float(invalid)}
 
 
 _SEPARATORS: Final = ", \u00a0\u2009\u202f"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float64]
 
 Info = Mapping[str, Sequence[Fact]]
-"""Name to one fact for each of the `B` responses; None where there is nothing to say."""
+"""Name to one fact for each of the `B` completions; None where there is nothing to say."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Metric(ABC):
         """Library, version and options, in one line."""
 
     @abstractmethod
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions against their `B` samples.
 
         Raises:
@@ -85,18 +85,18 @@ class Metric(ABC):
         return to_evaluate(self)
 
 
-def check_batch(name: str, responses: Sequence[str], samples: Sequence[Sample]) -> None:
+def check_batch(name: str, completions: Sequence[str], samples: Sequence[Sample]) -> None:
     """Rejects batches that cannot be scored.
 
     Raises:
         MetricError: The lengths differ, or there is nothing to score.
     """
-    if len(responses) != len(samples):
+    if len(completions) != len(samples):
         raise MetricError(
-            f"metric '{name}': {len(responses)} responses for {len(samples)} samples; "
-            "give one response for each"
+            f"metric '{name}': {len(completions)} completions for {len(samples)} samples; "
+            "give one completion for each"
         )
-    if not responses:
+    if not completions:
         raise MetricError(f"metric '{name}': no completions to score")
 
 

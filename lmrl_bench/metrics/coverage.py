@@ -43,17 +43,17 @@ class ConceptCoverage(Metric):
             f"concept-coverage|field:{self._field}|words:\\w+|case:lc|stemmer:{STEMMER_SIGNATURE}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or the field is not a list of single words.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         rows = np.array(
             [
-                self._share(response, self._concepts(sample))
-                for response, sample in zip(responses, samples, strict=True)
+                self._share(completion, self._concepts(sample))
+                for completion, sample in zip(completions, samples, strict=True)
             ],
             dtype=np.float64,
         )
@@ -75,8 +75,8 @@ class ConceptCoverage(Metric):
         return concepts
 
     @staticmethod
-    def _share(response: str, concepts: Sequence[str]) -> float:
-        stems = {MemoizedStemmer.stem(word) for word in words(response)}
+    def _share(completion: str, concepts: Sequence[str]) -> float:
+        stems = {MemoizedStemmer.stem(word) for word in words(completion)}
         return float(
             np.mean([MemoizedStemmer.stem(concept.lower()) in stems for concept in concepts])
         )

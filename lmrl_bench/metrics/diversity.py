@@ -52,14 +52,14 @@ class Distinct(Metric):
         """Length of the n-grams, divisor and word rule."""
         return f"distinct|n:{self.n}|divisor:n-grams|words:\\w+|case:lc"
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
         """
-        check_batch(self.name, responses, samples)
-        rows = [self._ngrams(response) for response in responses]
+        check_batch(self.name, completions, samples)
+        rows = [self._ngrams(completion) for completion in completions]
         per_sample = np.array([_type_token_ratio(row) for row in rows], dtype=np.float64)
         return MetricResult(
             _type_token_ratio([gram for row in rows for gram in row]),
@@ -115,14 +115,14 @@ class Msttr(Metric):
         """Segment length and word rule."""
         return f"msttr|segment:{self._segment}|words:\\w+|case:lc"
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions in order; `details` counts segments and words.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
         """
-        check_batch(self.name, responses, samples)
-        tokens = [word for response in responses for word in words(response)]
+        check_batch(self.name, completions, samples)
+        tokens = [word for completion in completions for word in words(completion)]
         complete = max(len(tokens) // self._segment, 1)
         segments = [tokens[i * self._segment : (i + 1) * self._segment] for i in range(complete)]
         value = float(np.mean([_type_token_ratio(segment) for segment in segments]))
@@ -144,14 +144,14 @@ class Length(Metric):
         """Word rule."""
         return "length|words:\\w+"
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Counts the words of `B` completions.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
         """
-        check_batch(self.name, responses, samples)
-        rows = np.array([len(words(response)) for response in responses], dtype=np.float64)
+        check_batch(self.name, completions, samples)
+        rows = np.array([len(words(completion)) for completion in completions], dtype=np.float64)
         details = {"empty": float((rows == 0).sum())}
         return MetricResult(float(rows.mean()), rows, details)
 

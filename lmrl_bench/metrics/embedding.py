@@ -54,12 +54,12 @@ class BertScore(Metric):
         revision: Commit of a hub id.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         MetricError: The model is not an encoder, or has fewer layers.
         PolicyError: Unknown model.
     """
 
-    name = "bertscore"
+    name = "bertscore-minilm"
     bounds = (-1.0, 1.0)
 
     def __init__(
@@ -97,27 +97,27 @@ class BertScore(Metric):
             f"|bert-score:{version('bert-score')}|transformers:{version('transformers')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions; `details` counts texts truncated at the encoder's limit.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
         # bert-score 0.3.13 cannot encode an empty text with the tokenizers of Transformers 5.
-        hypotheses = self._embed(text for text in responses if text.strip())
+        hypotheses = self._embed(text for text in completions if text.strip())
         references = self._embed_references(samples)
         rows = np.array(
             [
-                max(_f1(references[text], hypotheses.get(response)) for text in sample.references)
-                for response, sample in zip(responses, samples, strict=True)
+                max(_f1(references[text], hypotheses.get(completion)) for text in sample.references)
+                for completion, sample in zip(completions, samples, strict=True)
             ],
             dtype=np.float64,
         )
         details = {
-            "truncated_responses": float(
-                sum(hypotheses[text].truncated for text in responses if text in hypotheses)
+            "truncated_completions": float(
+                sum(hypotheses[text].truncated for text in completions if text in hypotheses)
             ),
             "truncated_references": float(
                 sum(references[text].truncated for sample in samples for text in sample.references)

@@ -15,7 +15,7 @@ from lmrl_bench.core.errors import MetricError, nearest
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch, check_references
 from lmrl_bench.metrics.foreign import border
-from lmrl_bench.metrics.values import as_number, per_response
+from lmrl_bench.metrics.values import as_number, per_completion
 
 _COLUMNS = {"predictions", "references"}
 
@@ -72,31 +72,31 @@ class EvaluateMetric(Metric):
             f"|evaluate:{version('evaluate')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses with the module.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions with the module.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, a reference is empty, a sample has more
                 references than the module takes, or the result has no number under the key.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
         references = [self._references(sample) for sample in samples]
-        value = self._compute(list(responses), references, samples)
+        value = self._compute(list(completions), references, samples)
         per_sample = value if isinstance(value, np.ndarray) else None
         if per_sample is not None:
-            self._require_rows(responses[0], references[0], samples[0])
+            self._require_rows(completions[0], references[0], samples[0])
         elif self._each:
-            triples = zip(responses, references, samples, strict=True)
+            triples = zip(completions, references, samples, strict=True)
             rows = [np.mean(self._compute([text], [one], [row])) for text, one, row in triples]
             per_sample = np.array(rows, dtype=np.float64)
         return MetricResult(float(np.mean(value)), per_sample)
 
-    def _require_rows(self, response: str, reference: str | list[str], sample: Sample) -> None:
+    def _require_rows(self, completion: str, reference: str | list[str], sample: Sample) -> None:
         """Checks once that a list has one number per completion: BLEU's four precisions do not."""
         # A batch of exactly four would pass; a batch of one shows what the list's length means.
         if not self._rows_seen:
-            self._compute([response], [reference], [sample])
+            self._compute([completion], [reference], [sample])
             self._rows_seen = True
 
     def _references(self, sample: Sample) -> str | list[str]:
@@ -111,14 +111,14 @@ class EvaluateMetric(Metric):
 
     def _compute(
         self,
-        responses: list[str],
+        completions: list[str],
         references: list[str | list[str]],
         samples: Sequence[Sample],
     ) -> float | FloatArray:
         """Returns the value under the key: a number, or `(B,)` numbers."""
         with border(f"in the module of metric '{self.name}'", self._module, MetricError):
             result = self._module.compute(
-                predictions=responses, references=references, **self._options
+                predictions=completions, references=references, **self._options
             )
         if not isinstance(result, Mapping):
             raise MetricError(f"metric '{self.name}': the module returned {result!r}")
@@ -131,12 +131,12 @@ class EvaluateMetric(Metric):
         number = as_number(value)
         if number is not None and np.ndim(value) == 0:
             return number
-        if np.shape(value)[:1] != (len(responses),) or isinstance(value, str | Mapping):
+        if np.shape(value)[:1] != (len(completions),) or isinstance(value, str | Mapping):
             raise MetricError(
                 f"metric '{self.name}': '{self._key}' of the module's result is neither a number "
-                f"nor a list of {len(responses)} numbers, one per completion"
+                f"nor a list of {len(completions)} numbers, one per completion"
             )
-        return per_response(value, samples, f"metric '{self.name}'", MetricError)
+        return per_completion(value, samples, f"metric '{self.name}'", MetricError)
 
 
 def _load(script: str) -> Any:

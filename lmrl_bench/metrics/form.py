@@ -36,21 +36,24 @@ class _Form(Metric):
     bounds = (0.0, 1.0)
     needs: frozenset[str] = frozenset()
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or matching takes too long.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         rows = np.array(
-            [self._has_form(text, sample) for text, sample in zip(responses, samples, strict=True)],
+            [
+                self._has_form(text, sample)
+                for text, sample in zip(completions, samples, strict=True)
+            ],
             dtype=np.float64,
         )
         return MetricResult(float(rows.mean()), rows)
 
     @abstractmethod
-    def _has_form(self, response: str, sample: Sample) -> bool:
+    def _has_form(self, completion: str, sample: Sample) -> bool:
         """Returns whether a completion has the required form."""
 
 
@@ -86,20 +89,20 @@ class Regex(_Form):
             f"|case:{'lc' if self._ignore_case else 'mixed'}|regex:{version('regex')}"
         )
 
-    def _has_form(self, response: str, sample: Sample) -> bool:
+    def _has_form(self, completion: str, sample: Sample) -> bool:
         find = self._pattern.search if self._match == "search" else self._pattern.fullmatch
         try:
-            return find(response, timeout=SECONDS) is not None
+            return find(completion, timeout=SECONDS) is not None
         except TimeoutError:
             raise MetricError(
                 f"metric 'regex': the pattern {self._pattern.pattern!r} takes more than "
-                f"{SECONDS:g} s on the response for sample '{sample.id}' ({response[:40]!r}); "
+                f"{SECONDS:g} s on the completion for sample '{sample.id}' ({completion[:40]!r}); "
                 "rewrite it without nested repetitions"
             ) from None
         except MemoryError:
             raise MetricError(
                 f"metric 'regex': the pattern {self._pattern.pattern!r:.200} runs out of memory on "
-                f"the response for sample  '{sample.id}' ({response[:40]!r}); rewrite it"
+                f"the completion for sample  '{sample.id}' ({completion[:40]!r}); rewrite it"
             ) from None
 
 
@@ -168,11 +171,11 @@ class JsonValid(_Form):
         keys = canonical_json(self._keys).replace("/", "\\u002f")
         return f"json-valid|root:{self._root}|keys:{keys}|only:{'yes' if self._only else 'no'}"
 
-    def _has_form(self, response: str, sample: Sample) -> bool:  # noqa: ARG002 - of the base
-        if _depth(response) > DEPTH:
+    def _has_form(self, completion: str, sample: Sample) -> bool:  # noqa: ARG002 - of the base
+        if _depth(completion) > DEPTH:
             return False
         try:
-            value = _DECODER.decode(response)
+            value = _DECODER.decode(completion)
         except ValueError:
             return False
         return _is_type(value, self._root) and self._has_keys(value)

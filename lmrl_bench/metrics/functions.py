@@ -78,15 +78,15 @@ class FunctionMetric(Metric):
         """Name, function, digest of the function's file, and arguments."""
         return f"{self.name}|{self._function.signature}"
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses; the corpus value is the mean.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions; the corpus value is the mean.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or the function raises or does not return one
                 finite number within the bounds per completion.
         """
-        check_batch(self.name, responses, samples)
-        values = self._function(responses, samples)
+        check_batch(self.name, completions, samples)
+        values = self._function(completions, samples)
         self._check(values, samples)
         return MetricResult(float(values.mean()), values)
 

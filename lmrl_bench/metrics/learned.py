@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from lmrl_bench.core.errors import MetricError, nearest
-from lmrl_bench.downloads import asset_path, catalog
+from lmrl_bench.downloads import catalog, download_path
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult, check_batch
-from lmrl_bench.models.files import ASSET_BASE, read_json, weight_files
+from lmrl_bench.models.files import DOWNLOAD_BASE, read_json, weight_files
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model
 
@@ -82,7 +82,7 @@ class LearnedClassifier(Metric):
         MetricError: Unknown label, a limit above the model's positions, or a hub id without
             revision.
         PolicyError: The model does not exist.
-        AssetError: The base model is not installed.
+        DownloadError: The base model is not installed.
     """
 
     name = "classifier"
@@ -93,7 +93,7 @@ class LearnedClassifier(Metric):
         self,
         model: str | Path,
         label: str,
-        text: Literal["prompt_response", "response"] = "prompt_response",
+        text: Literal["prompt-completion", "completion"] = "prompt-completion",
         max_tokens: int = 128,
         batch_size: int = 64,
         revision: str | None = None,
@@ -102,7 +102,7 @@ class LearnedClassifier(Metric):
 
         self.max_tokens = max_tokens
         self.batch_size = batch_size
-        self.needs = frozenset({"prompt"} if text == "prompt_response" else ())
+        self.needs = frozenset({"prompt"} if text == "prompt-completion" else ())
         self._label = label
         self._text = text
         self._classifier = load_classifier(str(model), revision)
@@ -122,16 +122,16 @@ class LearnedClassifier(Metric):
             f"|max_tokens:{self.max_tokens}|transformers:{version('transformers')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions; each score is independent of the rest of the batch.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         texts = [
-            join(sample.prompt, response) if self._text == "prompt_response" else response
-            for response, sample in zip(responses, samples, strict=True)
+            join(sample.prompt, completion) if self._text == "prompt-completion" else completion
+            for completion, sample in zip(completions, samples, strict=True)
         ]
         rows, n_truncated = self._encode(texts)
         scores = self._classifier.probabilities(rows, self.batch_size)[:, self._column].copy()
@@ -152,10 +152,10 @@ class LearnedClassifier(Metric):
         return [row or [alone] for row in full], len(long)
 
 
-def join(prompt: str, response: str) -> str:
+def join(prompt: str, completion: str) -> str:
     """Joins prompt and completion as displayed: a space between words, none before punctuation."""
-    touching = prompt and response and not prompt[-1].isspace() and response[0].isalnum()
-    return f"{prompt} {response}" if touching else prompt + response
+    touching = prompt and completion and not prompt[-1].isspace() and completion[0].isalnum()
+    return f"{prompt} {completion}" if touching else prompt + completion
 
 
 @functools.cache
@@ -165,15 +165,15 @@ def load_classifier(model: str, revision: str | None) -> Classifier:
     Raises:
         MetricError: A hub id without revision, or weights that do not match their configuration.
         PolicyError: The model does not exist.
-        AssetError: The base model is not installed.
+        DownloadError: The base model is not installed.
     """
     from lmrl_bench.models.checkpoint import CLASSIFIER, load_checkpoint
 
     place = resolve_model(model, revision)
     if not Path(place).is_dir() and revision is None:
         raise MetricError(f"classifier '{model}' comes from a hub: pin it with `revision`")
-    if (Path(place) / ASSET_BASE).is_file():
-        network, tokenizer = _load_on_asset(Path(place))
+    if (Path(place) / DOWNLOAD_BASE).is_file():
+        network, tokenizer = _load_on_download(Path(place))
         return _ready(network, tokenizer, model_identity(place, revision))
     loaded = load_checkpoint(model, CLASSIFIER, revision)
     return _ready(loaded.model, loaded.tokenizer, loaded.identity)
@@ -194,7 +194,7 @@ def _ready(network: Any, tokenizer: Any, identity: str) -> Classifier:
     return Classifier(network.eval().requires_grad_(False), tokenizer, identity)
 
 
-def _load_on_asset(folder: Path) -> tuple[Any, Any]:
+def _load_on_download(folder: Path) -> tuple[Any, Any]:
     """Loads base weights and overlays the trained ones of `folder`; no weight stays random."""
     import torch
     from safetensors.torch import load_file
@@ -204,15 +204,15 @@ def _load_on_asset(folder: Path) -> tuple[Any, Any]:
     from lmrl_bench.models.checkpoint import CLASSIFIER, load_tokenizer, read_config
     from lmrl_bench.models.stored import check_finite
 
-    base = read_json(folder / ASSET_BASE)
-    for key in ("asset", "version", "weights"):
+    base = read_json(folder / DOWNLOAD_BASE)
+    for key in ("download", "version", "weights"):
         if not isinstance(base.get(key), str):
-            raise MetricError(f"{folder / ASSET_BASE}: '{key}' is not text; restore the file")
-    source = asset_path(base["asset"])
-    if catalog()[base["asset"]].version != base["version"]:
+            raise MetricError(f"{folder / DOWNLOAD_BASE}: '{key}' is not text; restore the file")
+    source = download_path(base["download"])
+    if catalog()[base["download"]].version != base["version"]:
         raise MetricError(
-            f"{folder / ASSET_BASE}: trained on asset {base['asset']} {base['version']}, but the "
-            f"catalog has {catalog()[base['asset']].version}; train the classifier again"
+            f"{folder / DOWNLOAD_BASE}: trained on download {base['download']} {base['version']}, but the "
+            f"catalog has {catalog()[base['download']].version}; train the classifier again"
         )
     what = f"the classifier '{folder}'"
     (weights,) = weight_files(folder)

@@ -65,28 +65,28 @@ class MeteorExactStem(Metric):
             f"|references:best|nltk:{version('nltk')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions; an empty one scores 0.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
         rows = np.array(
             [
-                self._sample(response, sample.references)
-                for response, sample in zip(responses, samples, strict=True)
+                self._sample(completion, sample.references)
+                for completion, sample in zip(completions, samples, strict=True)
             ],
             dtype=np.float64,
         )
         return MetricResult(float(rows.mean()), rows)
 
-    def _sample(self, response: str, references: Sequence[str]) -> float:
+    def _sample(self, completion: str, references: Sequence[str]) -> float:
         return float(
             meteor_score(
                 [wordpunct_tokenize(text) for text in references],
-                wordpunct_tokenize(response),
+                wordpunct_tokenize(completion),
                 stemmer=MemoizedStemmer,
                 wordnet=_NoSynonyms,
                 **self._parameters,

@@ -53,21 +53,23 @@ class _SacrebleuMetric(Metric):
         signature.update("nrefs", None)
         return f"sacrebleu.{type(self._corpus).__name__}|{signature}"
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions against one or more references each.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
-        statistics = self._statistics(responses, samples)
+        statistics = self._statistics(completions, samples)
         total = self._corpus._aggregate_and_compute([statistics.sum(axis=0).tolist()])
         return MetricResult(total.score, self._sentence_scores(statistics), self._details(total))
 
-    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+    def _statistics(self, completions: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns sacrebleu's statistics per sample, `(B, K)`."""
-        return np.array(self._corpus._extract_corpus_statistics(list(responses), _columns(samples)))
+        return np.array(
+            self._corpus._extract_corpus_statistics(list(completions), _columns(samples))
+        )
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         rows = [self._sentence._aggregate_and_compute([row]).score for row in statistics.tolist()]
@@ -116,14 +118,14 @@ class Bleu(_SacrebleuMetric):
         if self._tokens:
             self._tokens.prepare(text for sample in samples for text in sample.references)
 
-    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+    def _statistics(self, completions: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns lengths of both texts, then matches and totals per order, `(B, 10)`."""
         references = [sample.references[0] for sample in samples]
-        crossing = any(map(_crosses_words, chain(responses, references)))
+        crossing = any(map(_crosses_words, chain(completions, references)))
         if self._tokens is None or crossing or _several(samples):
-            return super()._statistics(responses, samples)
-        pairs, order = self._tokens.pairs(responses, references), self._corpus.max_ngram_order
-        ours, theirs = pairs.responses.lengths, pairs.references.lengths
+            return super()._statistics(completions, samples)
+        pairs, order = self._tokens.pairs(completions, references), self._corpus.max_ngram_order
+        ours, theirs = pairs.completions.lengths, pairs.references.lengths
         shared, totals = shared_ngrams(pairs, order), ngram_totals(ours, order)
         return np.column_stack([ours, theirs, shared, totals])
 
@@ -198,16 +200,16 @@ class ChrF(_SacrebleuMetric):
         if self._characters:
             self._characters.prepare(text for sample in samples for text in sample.references)
 
-    def _statistics(self, responses: Sequence[str], samples: Sequence[Sample]) -> Integers:
+    def _statistics(self, completions: Sequence[str], samples: Sequence[Sample]) -> Integers:
         """Returns totals of both texts and matches per order, `(B, 3 * orders)`."""
         if self._characters is None or _several(samples):
-            return super()._statistics(responses, samples)
+            return super()._statistics(completions, samples)
         references = [sample.references[0] for sample in samples]
-        pairs, order = self._characters.pairs(responses, references), self._corpus.char_order
+        pairs, order = self._characters.pairs(completions, references), self._corpus.char_order
         our_totals, their_totals = (ngram_totals(side.lengths, order) for side in pairs[:2])
         our_totals[their_totals == 0] = 0  # like sacrebleu: orders without a reference do not count
         shared = shared_ngrams(pairs, order)
-        return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(responses), -1)
+        return np.stack([our_totals, their_totals, shared], axis=2).reshape(len(completions), -1)
 
     def _sentence_scores(self, statistics: Integers) -> FloatArray:
         """Like `CHRF._compute_f_score`, vectorized."""

@@ -68,7 +68,7 @@ class Perplexity(Metric):
         batch_size: Texts per forward pass.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         MetricError: The model is not causal, or a hub id has no revision.
         PolicyError: Unknown model.
     """
@@ -93,20 +93,20 @@ class Perplexity(Metric):
     def signature(self) -> str:
         """Model fingerprint, scored tokens and library version."""
         return (
-            f"perplexity|model:{self._model.identity}|scored:response (eos if empty)|given:prompt"
+            f"perplexity|model:{self._model.identity}|scored:completion (eos if empty)|given:prompt"
             f"|transformers:{version('transformers')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
-        """Scores `B` responses.
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+        """Scores `B` completions.
 
         Raises:
             MetricError: Lengths differ, or `B` is 0.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         prompts = self._tokens([sample.prompt for sample in samples])
         rows = [
-            self._windows(*texts) for texts in zip(prompts, self._tokens(responses), strict=True)
+            self._windows(*texts) for texts in zip(prompts, self._tokens(completions), strict=True)
         ]
         sums = np.zeros(len(rows))
         owners = [row for row, windows in enumerate(rows) for _ in windows]
@@ -116,9 +116,9 @@ class Perplexity(Metric):
         details = {
             "nats_per_token": nats,
             "tokens": float(counts.sum()),
-            "empty_responses": float(sum(not response for response in responses)),
+            "empty_completions": float(sum(not completion for completion in completions)),
             "truncated_prompts": float(sum(row[0].truncated for row in rows)),
-            "windowed_responses": float(sum(len(row) > 1 for row in rows)),
+            "windowed_completions": float(sum(len(row) > 1 for row in rows)),
         }
         return MetricResult(math.exp(nats), sums / counts, details)
 
@@ -128,10 +128,10 @@ class Perplexity(Metric):
         )["input_ids"]
         return ids
 
-    def _windows(self, prompt: list[int], response: list[int]) -> list[_Window]:
+    def _windows(self, prompt: list[int], completion: list[int]) -> list[_Window]:
         """Returns one window, or several if the completion exceeds the model's context."""
         tokenizer, positions = self._model.tokenizer, self._model.positions
-        scored = response or [tokenizer.eos_token_id]
+        scored = completion or [tokenizer.eos_token_id]
         opening = _opening(tokenizer) or ([] if prompt else [_start(tokenizer)])
         fits = len(scored) <= positions - max(len(opening), 1)
         stride = len(scored) if fits else positions // 2

@@ -4,7 +4,7 @@ A function takes a batch and returns one number per completion:
 
     def json_valid(completions, samples): ...
 
-Parameters are filled by name. `completions` (or `responses`) gets the texts, `samples` their
+Parameters are filled by name. `completions` gets the texts, `samples` their
 `Sample` objects, `prompts` and `references` those of the samples. Other parameters come from `args`
 in task.yaml; required ones that are not in `args` get the field of `data.meta` with their name, as
 a list with one value per completion. `**kwargs` gets all of `data.meta`. If none of these names
@@ -26,7 +26,7 @@ from lmrl_bench.core.errors import LmrlBenchError
 from lmrl_bench.metrics.arguments import check_arguments, hints_of
 from lmrl_bench.metrics.base import FloatArray
 from lmrl_bench.metrics.foreign import scoring_border, source_place
-from lmrl_bench.metrics.values import per_response
+from lmrl_bench.metrics.values import per_completion
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
@@ -38,7 +38,6 @@ READS = ("prompt", "references", "meta")
 
 _FILLED = {
     "completions": "completions",
-    "responses": "completions",
     "samples": "samples",
     "prompts": "prompts",
     "references": "references",
@@ -157,17 +156,17 @@ class PlainFunction:
             + (f"|partial:{canonical_json(_plain_data(partial))}" if partial else "")
         ).replace("/", "\\u002f")
 
-    def __call__(self, responses: Sequence[str], samples: Sequence[Sample]) -> FloatArray:
+    def __call__(self, completions: Sequence[str], samples: Sequence[Sample]) -> FloatArray:
         """Returns `(B,)` numbers, which may be NaN or infinite.
 
         Raises:
             LmrlBenchError: The function raises, or does not return one number per completion.
         """
-        return self.call(responses, samples, self._numbers)
+        return self.call(completions, samples, self._numbers)
 
     def call(
         self,
-        responses: Sequence[str],
+        completions: Sequence[str],
         samples: Sequence[Sample],
         read: Callable[[Any, Sequence[Sample]], T],
     ) -> T:
@@ -179,18 +178,18 @@ class PlainFunction:
 
         def score(rows: Sequence[int]) -> T:
             some = [samples[row] for row in rows]
-            return read(self._call([responses[row] for row in rows], some), some)
+            return read(self._call([completions[row] for row in rows], some), some)
 
         what = self.where.partition(" (")[0]
         with scoring_border(what, self._function, self._raised, samples, score):
             return score(range(len(samples)))
 
     def _numbers(self, returned: Any, samples: Sequence[Sample]) -> FloatArray:
-        return per_response(returned, samples, self.where, self._raised)
+        return per_completion(returned, samples, self.where, self._raised)
 
-    def _call(self, responses: Sequence[str], samples: Sequence[Sample]) -> Any:
+    def _call(self, completions: Sequence[str], samples: Sequence[Sample]) -> Any:
         sources: dict[str, Callable[[], list[Any]]] = {
-            "completions": lambda: list(responses),
+            "completions": lambda: list(completions),
             "samples": lambda: list(samples),
             "prompts": lambda: [sample.prompt for sample in samples],
             "references": lambda: [list(sample.references) for sample in samples],

@@ -54,16 +54,16 @@ class _Rouge(Metric):
             f"|rouge-score:{version('rouge-score')}"
         )
 
-    def score(self, responses: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
+    def score(self, completions: Sequence[str], samples: Sequence[Sample]) -> MetricResult:
         """Scores `B` completions; texts without Latin letters or digits have no tokens and score 0.
 
         Raises:
             MetricError: Lengths differ, `B` is 0, or a reference is empty.
         """
-        check_batch(self.name, responses, samples)
+        check_batch(self.name, completions, samples)
         check_references(self.name, samples)
         references = [sample.references for sample in samples]
-        ours = [text for text, row in zip(responses, references, strict=True) for _ in row]
+        ours = [text for text, row in zip(completions, references, strict=True) for _ in row]
         theirs = list(chain.from_iterable(references))
         scores = self._counted(ours, theirs) if self._fast else self._by_library(ours, theirs)
         rows = self._over_references(scores, sizes(references))
@@ -80,7 +80,7 @@ class _Rouge(Metric):
         pairs = self._tokens.pairs(ours, theirs)
         return _precision_recall_f1(
             self._shared(pairs),
-            ngram_totals(pairs.responses.lengths, self._order)[:, -1],
+            ngram_totals(pairs.completions.lengths, self._order)[:, -1],
             ngram_totals(pairs.references.lengths, self._order)[:, -1],
         )
 
@@ -130,7 +130,7 @@ class RougeL(_Rouge):
     _order = 1
 
     def _shared(self, pairs: Pairs) -> Integers:
-        texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
+        texts = zip(pairs.completions.texts(), pairs.references.texts(), strict=True)
         return np.array([common_subsequence(*pair) for pair in texts])
 
 

@@ -10,20 +10,20 @@ import numpy as np
 from lmrl_bench.core.errors import MetricError
 from lmrl_bench.metrics.base import FloatArray, Metric, MetricResult
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
-from lmrl_bench.metrics.values import checked_info, per_response
+from lmrl_bench.metrics.values import checked_info, per_completion
 
 if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
 
 
 def score(
-    metric: Metric, responses: Sequence[str], samples: Sequence[Sample], *, finite: bool = True
+    metric: Metric, completions: Sequence[str], samples: Sequence[Sample], *, finite: bool = True
 ) -> MetricResult:
     """Scores `B` completions with any metric.
 
     Args:
         metric: The metric.
-        responses: The completions.
+        completions: The completions.
         samples: Their samples.
         finite: Reject NaN and infinite values, which a mean would hide or spread.
 
@@ -32,20 +32,20 @@ def score(
             `B` values per sample (or None).
     """
     if is_foreign(type(metric)):
-        result = _checked(metric, _foreign(metric, responses, samples), samples)
+        result = _checked(metric, _foreign(metric, completions, samples), samples)
     else:
-        result = metric.score(responses, samples)
+        result = metric.score(completions, samples)
     if finite:
         _require_finite(metric, result, samples)
     return result
 
 
-def _foreign(metric: Metric, responses: Sequence[str], samples: Sequence[Sample]) -> Any:
+def _foreign(metric: Metric, completions: Sequence[str], samples: Sequence[Sample]) -> Any:
     def again(rows: Sequence[int]) -> object:
-        return metric.score([responses[row] for row in rows], [samples[row] for row in rows])
+        return metric.score([completions[row] for row in rows], [samples[row] for row in rows])
 
     with scoring_border(f"metric '{metric.name}'", metric, MetricError, samples, again):
-        return metric.score(responses, samples)
+        return metric.score(completions, samples)
 
 
 def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricResult:
@@ -57,7 +57,7 @@ def _checked(metric: Metric, result: Any, samples: Sequence[Sample]) -> MetricRe
         )
     values = None
     if result.per_sample is not None:
-        values = per_response(result.per_sample, samples, where, MetricError)
+        values = per_completion(result.per_sample, samples, where, MetricError)
     try:
         value = float(result.value)
     except (TypeError, ValueError):
@@ -76,6 +76,6 @@ def _require_finite(metric: Metric, result: MetricResult, samples: Sequence[Samp
         )
     if not np.isfinite(result.value):
         raise MetricError(
-            f"metric '{metric.name}' is {result.value} on {len(samples)} responses; "
+            f"metric '{metric.name}' is {result.value} on {len(samples)} completions; "
             "it must be a finite number"
         )

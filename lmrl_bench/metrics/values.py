@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lmrl_bench.data.sample import Sample
 
 
-def per_response(
+def per_completion(
     returned: Any, samples: Sequence[Sample], where: str, raised: type[LmrlBenchError]
 ) -> FloatArray:
     """Returns `(B,)` numbers, which may still be NaN or infinite.
@@ -38,17 +38,17 @@ def per_response(
     if len(values) != len(samples):
         first = f", the first for sample '{samples[0].id}'" if samples else ""
         raise raised(
-            f"{where}: returned {len(values)} values for {len(samples)} responses{first}; "
+            f"{where}: returned {len(values)} values for {len(samples)} completions{first}; "
             "return one number for each"
         )
     rows = np.empty(len(values), dtype=np.float64)
     for row, (value, sample) in enumerate(zip(values, samples, strict=True)):
         number = as_number(value)
         if number is None:
-            hint = "; use 0.0 for a response that earns nothing" if value is None else ""
+            hint = "; use 0.0 for a completion that earns nothing" if value is None else ""
             raise raised(
                 f"{where}: returned {short_repr(value)} for sample '{sample.id}'; "
-                f"return one number for each response{hint}"
+                f"return one number for each completion{hint}"
             )
         rows[row] = number
     return rows
@@ -67,7 +67,7 @@ def _listed(returned: Any, count: int, where: str, raised: type[LmrlBenchError])
     ):
         raise raised(
             f"{where}: returned {short_repr(returned)}; return a list with one number for each of "
-            f"the {count} responses"
+            f"the {count} completions"
         )
     return list(values)
 
@@ -90,7 +90,7 @@ def checked_info(
     hold, are written as escapes.
 
     Args:
-        info: What a metric or reward says of its responses.
+        info: What a metric or reward says of its completions.
         samples: The `B` samples.
         where: Kind and name of the metric or reward, for messages.
         raised: The error for everything else.
@@ -101,7 +101,7 @@ def checked_info(
     if not isinstance(info, Mapping):
         raise raised(
             f"{where}: info is {short_repr(info)}; give a mapping from a name to one fact for each "
-            "response"
+            "completion"
         )
     if len(info) > MOST_FACTS:
         raise raised(f"{where}: info has {len(info)} names; give at most {MOST_FACTS}")
@@ -119,7 +119,7 @@ def checked_info(
         listed = list(facts)
         if len(listed) != len(samples):
             raise raised(
-                f"{where}: info['{name}'] has {len(listed)} values for {len(samples)} responses; "
+                f"{where}: info['{name}'] has {len(listed)} values for {len(samples)} completions; "
                 "give one for each (None where there is nothing to say)"
             )
         checked[name] = tuple(

@@ -5,6 +5,6 @@ wraps causal and encoder-decoder models for policies. By module:
 
 - `names`, `files`, `fingerprints`: from a name to files and their digests (no torch)
 - `checkpoint`, `adapters`, `stored`, `facts`, `border`, `limits`, `texts`: loading, and its checks
-- `networks`, `causal`, `seq2seq`, `adapter`, `behaviour`, `scoring`: forward passes of policies
+- `networks`, `causal`, `seq2seq`, `adapter`, `behavior`, `scoring`: forward passes of policies
 - `probe`, `storage`: checks of a loaded policy, and saving it
 """

@@ -1,4 +1,4 @@
-"""Causal (decoder-only) language models: the response continues the prompt."""
+"""Causal (decoder-only) language models: the completion continues the prompt."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ class CausalNetwork(Network):
         if self._feed_forward is not None and not is_narrowable(self._feed_forward, self._few):
             self._feed_forward = None
 
-    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
+    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
         """See `Network.states`; repeated prompts are computed once."""
         ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
-        if len(ids) < len(prompt_ids) and response_ids.shape[1] > 0:
-            decoder = CausalDecoder(self, ids, mask, response_ids.shape[1])
+        if len(ids) < len(prompt_ids) and completion_ids.shape[1] > 0:
+            decoder = CausalDecoder(self, ids, mask, completion_ids.shape[1])
             decoder.keep(rows)
             first = decoder.states.unsqueeze(1)
-            return torch.cat([first, decoder.extend(response_ids)], dim=1)
+            return torch.cat([first, decoder.extend(completion_ids)], dim=1)
         # Each row is rotated to the left edge, so that positions start at 0 and the causal mask
         # hides the padding, which is now on the right of all tokens that matter.
-        ids = torch.cat([prompt_ids, response_ids], dim=1)
+        ids = torch.cat([prompt_ids, completion_ids], dim=1)
         columns = torch.arange(ids.shape[1], device=ids.device)
         padding = (~prompt_mask).sum(dim=1, keepdim=True)
         ids = ids.gather(1, (columns + padding) % len(columns))

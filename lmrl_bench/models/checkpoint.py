@@ -119,7 +119,7 @@ def load_checkpoint(
         layers: Number of an encoder's lowest layers to load.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         PolicyError: The model does not exist, or a policy cannot be loaded completely.
         MetricError: A metric's model cannot be loaded completely.
     """
@@ -143,7 +143,7 @@ def load_tokenizer(name: str, revision: str | None = None) -> PreTrainedTokenize
     """Loads only a model's tokenizer.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         PolicyError: The model does not exist, or its tokenizer cannot be read.
     """
     place = resolve_model(name, revision)

@@ -37,17 +37,17 @@ def _same(use: Use, reason: str, *fields: str) -> dict[str, Fact]:
 
 
 GENERATION: Final[dict[str, Fact]] = {
-    "eos_token_id": Fact(Use.USED, "each of these tokens ends a response"),
+    "eos_token_id": Fact(Use.USED, "each of these tokens ends a completion"),
     "decoder_start_token_id": Fact(Use.USED, "first input of a decoder, if config.json has none"),
-    "forced_bos_token_id": Fact(Use.USED, "the first token of a response, if a model requires one"),
+    "forced_bos_token_id": Fact(Use.USED, "the first token of a completion, if a model requires one"),
     "forced_decoder_ids": Fact(Use.REFUSED, "the model requires several first tokens, as speech models do"),
     "suppress_tokens": Fact(Use.REFUSED, "the model must not generate these tokens, but a policy would draw them; "
                             "control tokens in the list are illegal"),
     "begin_suppress_tokens": Fact(
-        Use.REFUSED, "a response must not start with these tokens, but a policy would draw them"
+        Use.REFUSED, "a completion must not start with these tokens, but a policy would draw them"
     ),
     "stop_strings": Fact(
-        Use.REFUSED, "a response ends at these texts, but a policy ends at tokens; name them in eos_token_id"
+        Use.REFUSED, "a completion ends at these texts, but a policy ends at tokens; name them in eos_token_id"
     ),
     "pad_token_id": Fact(Use.IRRELEVANT, "the tokenizer's padding is used, and masked everywhere"),
     "bos_token_id": Fact(Use.IRRELEVANT, "the tokenizer decides whether it precedes a prompt"),
@@ -155,7 +155,7 @@ def refused_generation_fact(
     if not encoder_decoder and settings.get("forced_bos_token_id") is not None:
         return (
             "forced_bos_token_id",
-            "a causal model's response follows its prompt, so its first token cannot be forced",
+            "a causal model's completion follows its prompt, so its first token cannot be forced",
         )
     for name, fact in GENERATION.items():
         value = settings.get(name)

@@ -12,7 +12,7 @@ from lmrl_bench.core.wording import reason_of
 CONFIG: Final = "config.json"
 GENERATION_CONFIG: Final = "generation_config.json"
 ADAPTER_CONFIG: Final = "adapter_config.json"
-ASSET_BASE: Final = "base.json"
+DOWNLOAD_BASE: Final = "base.json"
 HEAD_FILE: Final = "value_head.safetensors"
 TRUNK_FOLDER: Final = "value_trunk"
 
@@ -101,8 +101,8 @@ def weight_files(folder: Path) -> list[Path]:
     """
     if (folder / ADAPTER_CONFIG).is_file():
         return [_required(folder, _ADAPTER_WEIGHTS, "an adapter")]
-    if (folder / ASSET_BASE).is_file():
-        return [_inside(folder, read_json(folder / ASSET_BASE).get("weights"), ASSET_BASE)]
+    if (folder / DOWNLOAD_BASE).is_file():
+        return [_inside(folder, read_json(folder / DOWNLOAD_BASE).get("weights"), DOWNLOAD_BASE)]
     first = _required(folder, _WEIGHTS, "a whole model")
     return [first, *_shards(folder, first)] if first.name.endswith(".index.json") else [first]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from lmrl_bench.core.digests import digest, file_digest
-from lmrl_bench.core.errors import AssetError, PolicyError
-from lmrl_bench.downloads import asset_path, catalog
+from lmrl_bench.core.errors import DownloadError, PolicyError
+from lmrl_bench.downloads import catalog, download_path
 from lmrl_bench.models.facts import GENERATION, Use
 from lmrl_bench.models.files import (
     ADAPTER_CONFIG,
-    ASSET_BASE,
     CONFIG,
+    DOWNLOAD_BASE,
     GENERATION_CONFIG,
     adapter_base,
     check_base,
@@ -55,14 +55,16 @@ def model_identity(resolved: str, revision: str | None = None) -> str:
 
     Raises:
         PolicyError: The folder has no weights, or a file is damaged.
-        AssetError: The base download is not installed.
+        DownloadError: The base download is not installed.
     """
     folder = Path(resolved)
     if not folder.is_dir():
         return f"{resolved}@{revision}"
     found = [_folder_digests(folder)]
-    if (folder / ASSET_BASE).is_file():
-        found.append(_folder_digests(asset_path(str(read_json(folder / ASSET_BASE).get("asset")))))
+    if (folder / DOWNLOAD_BASE).is_file():
+        found.append(
+            _folder_digests(download_path(str(read_json(folder / DOWNLOAD_BASE).get("download"))))
+        )
     key = digest([[part.weights, part.tokenizer] for part in found])[:12]
     return f"{folder.name}@{_IDENTITIES.get(key, key)}"
 
@@ -75,7 +77,7 @@ def model_digests(name: str, revision: str | None = None) -> ModelDigests:
         revision: Commit, tag or branch of a hub id.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         PolicyError: The model does not exist, has no weights, or has a damaged file.
     """
     place = Path(resolve_model(name, revision))
@@ -94,7 +96,7 @@ def local_digests(name: str, revision: str | None = None) -> ModelDigests | None
         return _hub_digests(name, revision) if is_hub_id(name) else None
     try:
         return model_digests(name, revision)
-    except (AssetError, PolicyError):
+    except (DownloadError, PolicyError):
         return None
 
 

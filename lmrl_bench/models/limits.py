@@ -11,7 +11,7 @@ _ANY: Final = (
     "max_sequence_length", "seq_length", "n_ctx",
 )  # fmt: skip
 _PROMPT: Final = ("max_encoder_position_embeddings", "max_source_positions")
-_RESPONSE: Final = ("max_decoder_position_embeddings", "max_target_positions")
+_COMPLETION: Final = ("max_decoder_position_embeddings", "max_target_positions")
 _UNBOUNDED: Final = {
     "t5": "relative positions", "mt5": "relative positions", "umt5": "relative positions",
     "longt5": "relative positions", "switch_transformers": "relative positions",
@@ -25,23 +25,23 @@ class Limits(NamedTuple):
 
     Attributes:
         prompt: Of the encoder, or of a causal model in total.
-        response: Of the decoder, or of a causal model in total.
+        completion: Of the decoder, or of a causal model in total.
     """
 
     prompt: int | None
-    response: int | None
+    completion: int | None
 
 
 def position_limits(model: Any) -> Limits:
     """Returns the maximum number of tokens that a model can read."""
     config = model.config
     prompt = _limit(getattr(config, "encoder", config), _PROMPT)
-    response = _limit(getattr(config, "decoder", config), _RESPONSE)
+    completion = _limit(getattr(config, "decoder", config), _COMPLETION)
     rows = _table_rows(model)
     if rows is not None:
         prompt = rows if prompt is None else min(prompt, rows)
-        response = rows if response is None else min(response, rows)
-    return Limits(_whole_windows(config, prompt), response)
+        completion = rows if completion is None else min(completion, rows)
+    return Limits(_whole_windows(config, prompt), completion)
 
 
 def _limit(config: Any, own: tuple[str, ...]) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lmrl_bench.core.errors import PolicyError, nearest
 from lmrl_bench.core.paths import PACKAGE
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.downloads import asset_path, catalog
+from lmrl_bench.downloads import catalog, download_path
 from lmrl_bench.models.files import ADAPTER_CONFIG, CONFIG
 
 SHIPPED = PACKAGE / "policies" / "weights"
@@ -29,13 +29,13 @@ def resolve_model(name: str, revision: str | None = None) -> str:
         revision: Commit, tag or branch of a hub id.
 
     Raises:
-        AssetError: The download of this name is not installed.
+        DownloadError: The download of this name is not installed.
         PolicyError: The name is none of the four, or the hub is not reachable.
     """
     if name in shipped_policies():
         return str(SHIPPED / name)
     if name in catalog():
-        return str(asset_path(name))
+        return str(download_path(name))
     try:
         folder = Path(name).expanduser()
         there = folder.is_dir()

@@ -45,7 +45,7 @@ class Decoder(ABC):
 
 
 class Network(ABC):
-    """A language model as a function from prompt and response to states and logits.
+    """A language model as a function from prompt and completion to states and logits.
 
     Args:
         model: A Hugging Face model with a language-model head.
@@ -79,19 +79,19 @@ class Network(ABC):
         return int(self.head.weight.shape[1])
 
     @abstractmethod
-    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
-        """Returns the states `(B, T + 1, D)` before each response token and after the last one.
+    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
+        """Returns the states `(B, T + 1, D)` before each completion token and after the last one.
 
         Args:
             prompt_ids: `(B, P)` int64, left-padded.
             prompt_mask: `(B, P)` bool; one run of true values per row, which ends at the right.
-            response_ids: `(B, T)`, right-padded. The padding needs no mask, because attention is
+            completion_ids: `(B, T)`, right-padded. The padding needs no mask, because attention is
                 causal.
         """
 
     @abstractmethod
     def decoder(self, prompt_ids: Tensor, prompt_mask: Tensor, max_tokens: int) -> Decoder:
-        """Reads the prompts `(B, P)`; the decoder accepts up to `max_tokens` response tokens."""
+        """Reads the prompts `(B, P)`; the decoder accepts up to `max_tokens` completion tokens."""
 
     @abstractmethod
     def _one_token(self) -> dict[str, Any]:

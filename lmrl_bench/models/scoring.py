@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from lmrl_bench.data.episodes import TokenBatch
-from lmrl_bench.models.behaviour import Behaviour, unpack_sets
+from lmrl_bench.models.behavior import Behavior, unpack_sets
 from lmrl_bench.models.networks import Network
 
 CHUNK_ELEMENTS = 2**24
@@ -32,12 +32,12 @@ class TokenScores:
     """A policy's probabilities and values of given completions.
 
     Attributes:
-        logprobs: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false.
+        logprobs: `(B, T)`, nats, of the behavior distribution; 0 where the mask is false.
         values: `(B, T)`, of the states before the tokens; 0 where the mask is false, or if not
             asked for.
-        entropy: `(B, T)`, nats, of the behaviour distribution; 0 where the mask is false, or if not
+        entropy: `(B, T)`, nats, of the behavior distribution; 0 where the mask is false, or if not
             asked for.
-        logits: `(N, V)`, normalized behaviour logits (log-probabilities; impossible tokens -inf) at
+        logits: `(N, V)`, normalized behavior logits (log-probabilities; impossible tokens -inf) at
             the `N` tokens where the mask is true, row by row; None if not asked for.
     """
 
@@ -50,7 +50,7 @@ class TokenScores:
 def score_tokens(
     network: Network,
     tokens: TokenBatch,
-    behaviour: Behaviour,
+    behavior: Behavior,
     *,
     value: Callable[[Tensor], Tensor] | None = None,
     entropy: bool = False,
@@ -61,7 +61,7 @@ def score_tokens(
     Args:
         network: The language model.
         tokens: What to score.
-        behaviour: Turns logits into the distribution that acted.
+        behavior: Turns logits into the distribution that acted.
         value: Maps the network's states `(N, D)` to values `(N,)`.
         entropy: Whether to compute it.
         full_logits: Whether to keep the logits; memory grows with `N` times `V`.
@@ -75,7 +75,7 @@ def score_tokens(
 
     def look(states: Tensor, part: slice) -> tuple[Tensor, Tensor, Tensor]:
         allowed = None if sets is None else unpack_sets(sets[part], network.width)
-        log_softmax = log_distribution(network, states, positions[part], behaviour, allowed)
+        log_softmax = log_distribution(network, states, positions[part], behavior, allowed)
         drawn = log_softmax.gather(1, chosen[part].unsqueeze(1)).squeeze(1)
         nothing = drawn.new_zeros(0)
         return (
@@ -140,19 +140,19 @@ def log_distribution(
     network: Network,
     states: Tensor,
     positions: Tensor,
-    behaviour: Behaviour,
+    behavior: Behavior,
     allowed: Tensor | None = None,
 ) -> Tensor:
-    """Returns the behaviour's log-probabilities `(N, V)`, nats, of the tokens that follow the states.
+    """Returns the behavior's log-probabilities `(N, V)`, nats, of the tokens that follow the states.
 
     Args:
         network: Whose states they are.
         states: `(N, D)`.
-        positions: `(N,)` int64, response positions of those tokens.
-        behaviour: Turns logits into the distribution that acts.
+        positions: `(N,)` int64, completion positions of those tokens.
+        behavior: Turns logits into the distribution that acts.
         allowed: `(N, V)` bool, tokens that an action mask lets pass, or None for all.
     """
-    return behaviour(network.logits(states), positions, allowed).log_softmax(dim=-1)
+    return behavior(network.logits(states), positions, allowed).log_softmax(dim=-1)
 
 
 def chosen_states(network: Network, tokens: TokenBatch) -> Tensor:

@@ -53,17 +53,17 @@ class Seq2SeqNetwork(Network):
         output: Tensor = encoder(input_ids=ids, attention_mask=attention).last_hidden_state
         return output, attention
 
-    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, response_ids: Tensor) -> Tensor:
+    def states(self, prompt_ids: Tensor, prompt_mask: Tensor, completion_ids: Tensor) -> Tensor:
         """See `Network.states`; repeated prompts are encoded once."""
         ids, mask, rows = distinct_prompts(prompt_ids, prompt_mask, self.pad_id)
         encoded, attention = self.encode(ids, mask)
         if len(ids) < len(prompt_ids):
             encoded = encoded[rows]
             attention = None if attention is None else attention[rows]
-        start = self.start_tokens(len(response_ids))
+        start = self.start_tokens(len(completion_ids))
         states, _ = self.run(
             slice(0, 1),
-            decoder_input_ids=torch.cat([start, response_ids], dim=1),
+            decoder_input_ids=torch.cat([start, completion_ids], dim=1),
             encoder_outputs=_encoder_output(encoded),
             attention_mask=attention,
         )

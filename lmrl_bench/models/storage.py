@@ -45,7 +45,7 @@ def read_model(
         hub id).
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         PolicyError: The model does not exist or cannot be read.
     """
     loaded = load_checkpoint(name, POLICY, revision)
@@ -105,13 +105,13 @@ def make_network(
 
 
 def _check_tokens(model: PreTrainedModel, network: Network, vocabulary: Vocabulary) -> None:
-    """Checks that model and tokenizer agree on the first and last tokens of responses."""
+    """Checks that model and tokenizer agree on the first and last tokens of completions."""
     name = type(model).__name__
     named = end_tokens((model.generation_config, model.config))
     unknown = [end for end in named if 0 <= end < network.width and end not in vocabulary.ids]
     if unknown:
         raise PolicyError(
-            f"{name} ends responses with the token {unknown[0]} (eos_token_id), which its tokenizer lacks, so "
+            f"{name} ends completions with the token {unknown[0]} (eos_token_id), which its tokenizer lacks, so "
             "a policy could never generate it; use the tokenizer that belongs to the model, or correct the field"
         )
     if not isinstance(network, Seq2SeqNetwork):
@@ -122,19 +122,19 @@ def _check_tokens(model: PreTrainedModel, network: Network, vocabulary: Vocabula
     ]
     if None not in starts and starts[0] != starts[1]:
         raise PolicyError(
-            f"{name} starts responses with the token {starts[0]} in config.json, but with {starts[1]} in "
+            f"{name} starts completions with the token {starts[0]} in config.json, but with {starts[1]} in "
             "generation_config.json (decoder_start_token_id); correct one of them"
         )
     forced = network.start_ids[1:]
     if set(forced) & set(vocabulary.eos_ids):
         raise PolicyError(
-            f"{name} forces the first token {forced[0]} (forced_bos_token_id), which ends a response, so every "
-            "response would be empty; correct the field in generation_config.json"
+            f"{name} forces the first token {forced[0]} (forced_bos_token_id), which ends a completion, so every "
+            "completion would be empty; correct the field in generation_config.json"
         )
 
 
-def check_positions(network: Network, max_prompt_tokens: int, max_response_tokens: int) -> None:
-    """Checks that prompt and response fit the model's positions.
+def check_positions(network: Network, max_prompt_tokens: int, max_completion_tokens: int) -> None:
+    """Checks that prompt and completion fit the model's positions.
 
     Raises:
         PolicyError: They do not, or the model cannot read that many tokens for another reason.
@@ -142,15 +142,17 @@ def check_positions(network: Network, max_prompt_tokens: int, max_response_token
     limits = position_limits(network.model)
     sides = [("prompts", max_prompt_tokens, limits.prompt)]
     if network.kind == "causal":
-        sides = [("prompts and responses", max_prompt_tokens + max_response_tokens, limits.prompt)]
+        sides = [
+            ("prompts and completions", max_prompt_tokens + max_completion_tokens, limits.prompt)
+        ]
     else:  # the decoder also reads its start token
-        sides.append(("responses", max_response_tokens + 1, limits.response))
+        sides.append(("completions", max_completion_tokens + 1, limits.completion))
     for what, needed, limit in sides:
         if limit is not None and needed > limit:
             raise PolicyError(
                 f"{type(network.model).__name__} has {limit} positions for {what}; prompts of {max_prompt_tokens} "
-                f"and responses of {max_response_tokens} tokens need {needed}. Lower prompt.max_tokens "
-                "or response.max_tokens in task.yaml, or choose a policy with more positions"
+                f"and completions of {max_completion_tokens} tokens need {needed}. Lower prompt.max_tokens "
+                "or completion.max_tokens in task.yaml, or choose a policy with more positions"
             )
 
 

@@ -55,7 +55,7 @@ def done_record(
 
     Raises:
         StaleRecordError: The folder holds the record of another run: another seed, other settings,
-            a changed task, another start.
+            a changed task, another initial policy.
         DamagedRunError: It is this run's folder, but the record or a file that it names is damaged.
         RecordError: The record cannot be read, and nothing shows that it is this run's.
     """

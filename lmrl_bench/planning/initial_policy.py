@@ -1,6 +1,6 @@
-"""The policy that a run starts from: the base model, or the task's supervised policy, trained once and reused.
+"""The policy that a run starts from: the base model, or the task's SFT policy, trained once and reused.
 
-A supervised policy is known by its recipe: what is learned of the task, the supervised configuration and the base
+An SFT policy is known by its recipe: what is learned of the task, the SFT configuration and the base
 model, all by content. Some are shipped with the package; any other one is trained into the cache. No torch.
 """
 
@@ -20,18 +20,18 @@ from lmrl_bench.core.paths import public_name
 from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import ModelDigests, local_digests, model_digests
 from lmrl_bench.planning.resolve import resolve_unchecked, settings_file
-from lmrl_bench.records.expected import ExpectedStart
+from lmrl_bench.records.expected import ExpectedInitialPolicy
 from lmrl_bench.tasks.task import Task
 
 SFT = "sft"
 
 
 class OtherWeightsError(PolicyError):
-    """A shipped supervised policy was made from other weights of its base model than the installed ones."""
+    """A shipped SFT policy was made from other weights of its base model than the installed ones."""
 
 
 class SftSource(NamedTuple):
-    """The source of a supervised policy: its configuration, and the folder of its task.
+    """The source of an SFT policy: its configuration, and the folder of its task.
 
     `passed_over` says why a shipped one is not used.
     """
@@ -47,17 +47,17 @@ class InitialPolicy:
 
     Attributes:
         policy: The policy's configuration, which names the base model.
-        kind: The base model itself, or supervised on the task.
+        kind: The base model itself, or sft on the task.
         base: Digests of the base model; None if it is not on this machine.
         digests: Digests of the initial policy; None if it has yet to be trained or downloaded.
         location: Folder or hub id that `LanguageModelPolicy.load` takes; None like `digests`.
-        recipe: What makes a supervised policy; None for a base model.
-        shipped: Whether the package brings the supervised policy.
+        recipe: What makes an SFT policy; None for a base model.
+        shipped: Whether the package brings the SFT policy.
         problem: Why the run cannot start.
     """
 
     policy: PolicyConfig
-    kind: Literal["base", "supervised"]
+    kind: Literal["base", "sft"]
     base: ModelDigests | None = None
     digests: ModelDigests | None = None
     location: str | None = None
@@ -89,19 +89,19 @@ class InitialPolicy:
         return f"{self.digests.weights}/{self.digests.tokenizer}"
 
     @property
-    def expected(self) -> ExpectedStart:
+    def expected(self) -> ExpectedInitialPolicy:
         """The facts that a record must state about it.
 
         A policy that is trained here may have other bits than one trained elsewhere from the same recipe, so its
         weights are not compared.
         """
         if self.base is None:
-            return ExpectedStart()
+            return ExpectedInitialPolicy()
         if self.recipe is None:
-            return ExpectedStart(self.base.weights, self.base.tokenizer, self.base.weights)
+            return ExpectedInitialPolicy(self.base.weights, self.base.tokenizer, self.base.weights)
         exact = self.digests if self.shipped else None
         weights, tokenizer = (exact.weights, exact.tokenizer) if exact else (None, None)
-        return ExpectedStart(weights, tokenizer, self.base.weights, self.recipe.fingerprint)
+        return ExpectedInitialPolicy(weights, tokenizer, self.base.weights, self.recipe.fingerprint)
 
     def require_fitting(self) -> None:
         """Proves that no shipped policy was made from other weights of the base model.
@@ -132,8 +132,8 @@ def ready(task: Task, found: InitialPolicy, progress: Listener, *, train: bool) 
         train: Whether it may be trained.
 
     Raises:
-        AssetError: The base model is an asset that is not installed.
-        PolicyError: There is no such base model; the supervised policy does not exist and may not be, or was not,
+        DownloadError: The base model is a download that is not installed.
+        PolicyError: There is no such base model; the SFT policy does not exist and may not be, or was not,
             trained; the shipped one was made from other weights; or the files have changed since.
         KeyboardInterrupt: The user stopped the training; it resumes with the next call.
     """
@@ -159,13 +159,13 @@ def ready(task: Task, found: InitialPolicy, progress: Listener, *, train: bool) 
 
 def _find(task: Task, policy: PolicyConfig, base: ModelDigests | None) -> InitialPolicy:
     model = str(policy.model)
-    if policy.start == "base":
+    if policy.init == "base":
         location = None if base is None else model
         return InitialPolicy(policy, "base", base, base, location)
     if base is None:
-        return InitialPolicy(policy, "supervised")
+        return InitialPolicy(policy, "sft")
     recipe = sft_recipe(task, policy, base)
-    found = InitialPolicy(policy, "supervised", base, recipe=recipe)
+    found = InitialPolicy(policy, "sft", base, recipe=recipe)
     folder = names.SHIPPED / f"{model}--{task.name}"
     if _made_of(folder) and not recipe.source.passed_over and (folder / "config.json").exists():
         if reason := _other_weights(task, model, folder, base):
@@ -179,7 +179,7 @@ def _find(task: Task, policy: PolicyConfig, base: ModelDigests | None) -> Initia
 
 
 def sft_config(task: Task, policy: PolicyConfig) -> RunConfig:
-    """Returns the resolved configuration that trains the supervised policy of a model.
+    """Returns the resolved configuration that trains the SFT policy of a model.
 
     With `policy.adapter` it is trained with such an adapter too, which is then merged into its weights: who cannot
     train all weights need not do so here either. The recipe says so, as it holds this configuration.
@@ -187,11 +187,11 @@ def sft_config(task: Task, policy: PolicyConfig) -> RunConfig:
     return resolve_unchecked(
         task,
         {
-            "algorithm": {"name": "supervised"},
+            "algorithm": {"name": "sft"},
             "policy": {
                 "model": policy.model,
                 "revision": policy.revision,
-                "start": "base",
+                "init": "base",
                 "adapter": policy.adapter.model_dump() if policy.adapter else None,
             },
         },
@@ -199,7 +199,7 @@ def sft_config(task: Task, policy: PolicyConfig) -> RunConfig:
 
 
 def sft_recipe(task: Task, policy: PolicyConfig, base: ModelDigests) -> Recipe:
-    """Returns what makes a supervised policy: task, configuration, base model."""
+    """Returns what makes an SFT policy: task, configuration, base model."""
     config = sft_config(task, policy)
     return Recipe(
         kind=SFT,
@@ -228,11 +228,11 @@ def _passed_over(task: Task, model: str, config: RunConfig) -> str | None:
     facts = _made_of(folder)
     if not facts:
         return None
-    made_for = f"the shipped start {folder.name} was made for"
+    made_for = f"the shipped SFT policy {folder.name} was made for"
     if facts.get("task", {}).get("learning_digest") != task.learning_digest:
-        return f"{made_for} other data, prompts or responses of the task (their digest differs)"
+        return f"{made_for} other data, prompts or completions of the task (their digest differs)"
     if facts.get("training_sha256") != training_digest(config.scientific()):
-        return f"{made_for} other supervised settings (their digest differs)"
+        return f"{made_for} other SFT settings (their digest differs)"
     return None
 
 
@@ -242,8 +242,8 @@ def _other_weights(
     if _made_of(folder).get("base_weights_sha256") == base.weights:
         return None
     return OtherWeightsError(
-        f"{folder}: this supervised start was made from other weights of '{model}' than the installed ones; "
-        f"train it again (lmrl-bench run --task {task.name} --algorithm supervised --set runtime.keep_policy=true "
+        f"{folder}: this SFT policy was made from other weights of '{model}' than the installed ones; "
+        f"train it again (lmrl-bench run --task {task.name} --algorithm sft --set runtime.keep_policy=true "
         "--out RUN, then python -m lmrl_bench.pretraining start RUN), or remove the folder, and it is trained "
         "into the cache when it is first needed"
     )
@@ -251,25 +251,25 @@ def _other_weights(
 
 def _missing(task: Task, found: InitialPolicy) -> str:
     return (
-        f"task '{task.name}' has no supervised policy for '{found.model}' yet; `lmrl-bench run` and "
+        f"task '{task.name}' has no SFT policy for '{found.model}' yet; `lmrl-bench run` and "
         "`leaderboard run` train it once, before the first run that starts from it "
         f"(lmrl-bench run --task {task.name} --algorithm ppo --policy {found.model}), or start from the base model "
-        "with --set policy.start=base"
+        "with --set policy.init=base"
     )
 
 
 def training_words(task: Task, recipe: Recipe) -> str:
-    """Returns what training the supervised policy takes, how to shorten it and how to skip it."""
+    """Returns what training the SFT policy takes, how to shorten it and how to skip it."""
     config: RunConfig = recipe.source.config
     policy, settings = config.policy, config.algorithm.model_dump()
-    samples = len(task.supervised_samples())
+    samples = len(task.sft_samples())
     steps = sft_steps(samples, settings["epochs"], settings["batch_size"], settings["max_steps"])
-    file = settings_file(task, "supervised", policy.model)
+    file = settings_file(task, "sft", policy.model)
     adapter = f", with a LoRA adapter of rank {policy.adapter.rank}" if policy.adapter else ""
     return (
-        f"task '{task.name}' has no supervised start for '{public_name(str(policy.model))}' yet: {steps:,} steps of "
+        f"task '{task.name}' has no SFT policy for '{public_name(str(policy.model))}' yet: {steps:,} steps of "
         f"{settings['batch_size']} samples ({samples:,} samples){adapter}, trained once and kept in "
-        f"{recipe.folder}. To shorten it, {_shorter(steps, file)}; to skip it, --set policy.start=base"
+        f"{recipe.folder}. To shorten it, {_shorter(steps, file)}; to skip it, --set policy.init=base"
     )
 
 
@@ -294,4 +294,4 @@ def state_line(task: Task, found: InitialPolicy) -> str:
     if found.kind == "base":
         return f"start: the base model '{public_name(found.model)}'"
     how = "shipped" if found.shipped else "trained here before"
-    return f"start: the supervised policy, {how} ({found.location})"
+    return f"start: the SFT policy, {how} ({found.location})"

@@ -27,7 +27,7 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
 
 State = Literal["done", "diverged", "failed", "interrupted", "stale", "damaged", "missing"]
-NO_TOKENS = ("none", "supervised")
+NO_TOKENS = ("no-training", "sft")
 T = TypeVar("T")
 
 
@@ -37,7 +37,7 @@ class CellState:
 
     Attributes:
         plan: The cell.
-        state: "done" completed; "stale" is the record of other settings, another task or start.
+        state: "done" completed; "stale" is the record of other settings, another task or initial policy.
         detail: Why, where it is not obvious.
         runs: Whether `leaderboard run` runs it, with the options that it was planned with.
         record: Its record, if there is one that can be read and is this cell's.
@@ -102,7 +102,7 @@ def outlook(plans: Sequence[RunPlan], workers: int) -> tuple[list[CellState], li
         words = "no records yet to estimate the time from"
         if time is not None:
             with_workers = f" with {workers} workers" if workers > 1 else ""
-            words = f"about {duration(time / workers)}{with_workers}, by the times of this board's records"
+            words = f"about {duration(time / workers)}{with_workers}, by the times of this leaderboard's records"
         lines.append(
             f"to run: {counted(len(todo), 'cell')}, {tokens:,} tokens to generate; {words}"
         )
@@ -126,12 +126,14 @@ def settings_lines(plans: Iterable[RunPlan]) -> list[str]:
         name = plan.config.algorithm.name
         default, mine = settings_file(task, name), settings_file(task, name, policy)
         if default.exists() and mine != default and not mine.exists():
-            lines.setdefault(f"{task.name}/{plan.config.row}: {settings_note(task, plan.config)}")
+            lines.setdefault(
+                f"{task.name}/{plan.config.entry_name}: {settings_note(task, plan.config)}"
+            )
     return list(lines)
 
 
 def planned_tokens(config: RunConfig) -> int:
-    """Returns the response tokens that a run generates while training."""
+    """Returns the completion tokens that a run generates while training."""
     return 0 if config.algorithm.name in NO_TOKENS else config.budget.tokens
 
 
@@ -147,13 +149,13 @@ def select(
         ConfigError: The grid has no such task, row or seed; names the nearest.
     """
     _known("--task", tasks, [plan.config.task for plan in plans])
-    _known("--entry", rows, [plan.config.row for plan in plans])
+    _known("--entry", rows, [plan.config.entry_name for plan in plans])
     _known("--seed", seeds, [plan.config.seed for plan in plans])
     return [
         plan
         for plan in plans
         if (not tasks or plan.config.task in tasks)
-        and (not rows or plan.config.row in rows)
+        and (not rows or plan.config.entry_name in rows)
         and (not seeds or plan.config.seed in seeds)
     ]
 
@@ -167,10 +169,12 @@ def closing_rows(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
     tasks = list(dict.fromkeys(plan.config.task for plan in plans))
     metrics = {task: _metric(states, task) for task in tasks}
     rows: dict[str, dict[str, Any]] = {}
-    for label in dict.fromkeys(plan.config.row for plan in plans):
-        rows[label] = {"row": label}
+    for label in dict.fromkeys(plan.config.entry_name for plan in plans):
+        rows[label] = {"entry": label}
         for task in tasks:
-            here = [s for s in states if (s.plan.config.task, s.plan.config.row) == (task, label)]
+            here = [
+                s for s in states if (s.plan.config.task, s.plan.config.entry_name) == (task, label)
+            ]
             rows[label][f"{task} {metrics[task]}".strip()] = _cell_words(here)
     return list(rows.values())
 
@@ -200,7 +204,7 @@ def _estimate(states: Sequence[CellState], todo: Sequence[CellState]) -> float |
 
     def of(config: RunConfig) -> float:
         near: Sequence[Callable[[RunConfig], bool]] = (
-            lambda c: (c.task, c.row) == (config.task, config.row),
+            lambda c: (c.task, c.entry_name) == (config.task, config.entry_name),
             lambda c: c.task == config.task and bool(planned_tokens(c)) == bool(planned_tokens(config)),
             lambda c: bool(planned_tokens(c)) == bool(planned_tokens(config)),
             lambda _: True,
@@ -214,7 +218,7 @@ def _estimate(states: Sequence[CellState], todo: Sequence[CellState]) -> float |
 
 
 def _starts(todo: Sequence[CellState]) -> list[str]:
-    """Returns one line for each supervised policy that has to be trained first."""
+    """Returns one line for each SFT policy that has to be trained first."""
     lines: dict[str, None] = {}
     for plan in (found.plan for found in todo):
         initial = plan.initial
@@ -232,7 +236,7 @@ def _known(option: str, asked: Sequence[T], known: Sequence[T]) -> None:
     for name in map(str, asked):
         if name not in names:
             raise ConfigError(
-                f"{option} {name}: not on the board{nearest(name, names)} (known: {', '.join(names)})"
+                f"{option} {name}: not on the leaderboard{nearest(name, names)} (known: {', '.join(names)})"
             )
 
 

@@ -95,14 +95,14 @@ class RunPlan:
     @property
     def published(self) -> dict[str, Any]:
         """The content of `config.yaml`."""
-        return {**self.expected.config, "label": self.config.label, "seed": self.config.seed}
+        return {**self.expected.config, "entry": self.config.entry, "seed": self.config.seed}
 
     @property
     def record_id(self) -> str:
-        """<task>/<row>/<policy>/s<seed>-<digest>."""
+        """<task>/<entry>/<policy>/s<seed>-<digest>."""
         model = Path(public_name(self.config.policy.model or "default")).name
         digest = self.expected.config_digest[:8]
-        return f"{self.config.task}/{self.config.row}/{model}/s{self.config.seed}-{digest}"
+        return f"{self.config.task}/{self.config.entry_name}/{model}/s{self.config.seed}-{digest}"
 
     @property
     def settings_source(self) -> str:
@@ -119,7 +119,7 @@ class RunPlan:
 
         Args:
             progress: Takes the events of a training.
-            train: Whether a supervised policy that does not exist may be trained first.
+            train: Whether an SFT policy that does not exist may be trained first.
 
         Raises:
             LmrlBenchError: There is none; see `initial_policy.ready`.
@@ -155,8 +155,8 @@ def expected_run(task: Task, config: RunConfig, initial: InitialPolicy) -> Expec
         config=config.scientific(),
         task_version=task.spec.version,
         task_digest=task.digest,
-        start=initial.expected,
-        score_range=task.spec.score_range,
+        initial_policy=initial.expected,
+        score_normalization=task.spec.score_normalization,
     )
 
 

@@ -32,7 +32,7 @@ def settings_file(task: Task, algorithm: str, policy: str | None = None) -> Path
         policy: As in `policy.model`; None: the task's default.
     """
     folder = task.folder / "algorithms"
-    if policy not in (None, task.spec.policies.default):
+    if policy not in (None, task.spec.policy.default):
         folder /= public_name(str(policy)).strip("./").replace("/", "--")
     return folder / f"{algorithm}.yaml"
 
@@ -52,7 +52,7 @@ def settings_note(task: Task, config: RunConfig) -> str:
     if mine != default and default.exists():
         return (
             f"settings: the defaults of '{name}'; {_short(task, default)} is for the policy "
-            f"'{task.spec.policies.default}' and not for '{public_name(str(policy))}' "
+            f"'{task.spec.policy.default}' and not for '{public_name(str(policy))}' "
             f"(your own: {_short(task, mine)}, or --set)"
         )
     return f"settings: the defaults of '{name}'; the task has none of its own"
@@ -125,12 +125,12 @@ def _merged(
         raise ConfigError("--set task: the task is named by --task, or by the run's YAML")
     mine = apply_overrides(mine, overrides)
     name = _algorithm_name(mine)
-    if name == "supervised":
+    if name == "sft":
         mine = _from_the_base(mine)
     tuned = tuned_settings(task, name, _policy_model(mine))
     merged = merge(load_yaml(tuned), mine) if tuned else mine
     if task.spec.data.references is None:
-        base = {"policy": {"start": "base"}}
+        base = {"policy": {"init": "base"}}
         merged = merge(Located.plain(base, "a task without references"), merged)
     return name, merge(merged, Located.plain({"task": task.name}, "task"))
 
@@ -142,7 +142,7 @@ def _completed(task: Task, config: RunConfig, settings: Mapping[str, Any]) -> Ru
     # None where nobody declares any: `[]` is the choice to leave out those of the task.
     chosen = declared if config.reward.transforms is None else resolved["reward"]["transforms"]
     resolved["reward"]["transforms"] = chosen if chosen or declared else None
-    resolved["policy"]["model"] = config.policy.model or task.spec.policies.default
+    resolved["policy"]["model"] = config.policy.model or task.spec.policy.default
     return RunConfig.model_validate(resolved)
 
 
@@ -161,14 +161,12 @@ def _check_transforms(task: Task, config: RunConfig, merged: Located) -> None:
 
 
 def _from_the_base(mine: Located) -> Located:
-    """Supervised learning makes the supervised start, so it cannot begin there."""
+    """SFT learning makes the SFT policy, so it cannot begin there."""
     policy = mine.data.get("policy")
-    if isinstance(policy, Mapping) and policy.get("start", "base") != "base":
-        place = mine.place(("policy", "start"))
-        raise ConfigError(
-            f"{place}: policy.start: 'supervised' learns from the base model; use base"
-        )
-    return merge(mine, Located.plain({"policy": {"start": "base"}}, "algorithm 'supervised'"))
+    if isinstance(policy, Mapping) and policy.get("init", "base") != "base":
+        place = mine.place(("policy", "init"))
+        raise ConfigError(f"{place}: policy.init: 'sft' learns from the base model; use base")
+    return merge(mine, Located.plain({"policy": {"init": "base"}}, "algorithm 'sft'"))
 
 
 def _algorithm_name(given: Located) -> str:
@@ -198,15 +196,17 @@ def _algorithm(name: str, given: Located) -> type[Algorithm]:
 def own_folder(task: Task, config: RunConfig) -> RunConfig:
     """Returns the configuration of a single run with its folder written out.
 
-    The default configuration of an algorithm on a task goes to results/runs/<task>/<row>/<seed>. Any other one (another
-    policy, any `--set` that can change a result) goes to <row>-<first 8 digits of its digest> in the same folder, so
+    The default configuration of an algorithm on a task goes to results/runs/<task>/<entry>/<seed>. Any other one (another
+    policy, any `--set` that can change a result) goes to <entry>-<first 8 digits of its digest> in the same folder, so
     that runs with different settings never share a folder, and the same command finds its own run again.
     """
     if config.runtime.output is not None:
         return config
     default = resolve_unchecked(task, {"algorithm": {"name": config.algorithm.name}})
     row = (
-        config.row if config.digest() == default.digest() else f"{config.row}-{config.digest()[:8]}"
+        config.entry_name
+        if config.digest() == default.digest()
+        else f"{config.entry_name}-{config.digest()[:8]}"
     )
     place = RUNS / config.task / row / str(config.seed)
     runtime = config.runtime.model_copy(update={"output": place})

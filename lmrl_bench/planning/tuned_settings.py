@@ -1,7 +1,7 @@
 """A task's tuned settings (`algorithms/<algorithm>.yaml`) and how they were chosen.
 
 A file that `lmrl-bench leaderboard tune` wrote says so in its head, in one line that is read back (`declared.py`): a
-board that declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
+leaderboard that declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.core.digests import digest
-from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, cells
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, TuningSpec, cells
 from lmrl_bench.planning.resolve import resolve_unchecked
 from lmrl_bench.tasks.task import Task
 
@@ -27,11 +27,11 @@ class TuningFacts(BaseModel):
     """How a file's settings were chosen.
 
     Attributes:
-        board: whose protocol it was.
+        leaderboard: whose protocol it was.
         trials: settings that were tried, the first of them those that were there before; those of
             earlier tunings of the file are counted, too.
         seeds: training runs per trial.
-        tokens: budget of each run, response tokens.
+        tokens: budget of each run, completion tokens.
         validation_samples: prompts that the value is over.
         metric: the task's primary metric.
         best_trial: whose settings these are, in the last tuning; 0: those that were there.
@@ -44,7 +44,7 @@ class TuningFacts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    board: str
+    leaderboard: str
     trials: int
     seeds: list[int]
     tokens: int
@@ -86,7 +86,7 @@ def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]
             }
         )
     return (
-        f"# Made by `lmrl-bench leaderboard tune {found.board} --write`; "
+        f"# Made by `lmrl-bench leaderboard tune {found.leaderboard} --write`; "
         "the next line is about the settings as they stand here.\n"
         f"{_MARK}{found.model_dump_json()}\n{dump_yaml(data)}"
     )
@@ -112,27 +112,27 @@ def has_head(path: Path) -> bool:
 def _protocol(facts: TuningFacts) -> dict[str, Any]:
     """Returns the facts that, with equal initial settings, make two tunings propose and reach the same."""
     return facts.model_dump(
-        include={"board", "seeds", "tokens", "validation_samples", "metric", "value_before"}
+        include={"leaderboard", "seeds", "tokens", "validation_samples", "metric", "value_before"}
     )
 
 
-def tunable(board: BoardSpec) -> list[Cell]:
-    """Returns one cell (of the first seed) for each task and algorithm whose settings the board takes from the task.
+def tunable(leaderboard: LeaderboardSpec) -> list[Cell]:
+    """Returns one cell (of the first seed) for each task and algorithm whose settings the leaderboard takes from the task.
 
     Rows of one algorithm and policy share the task's file; the first that sets no field of the algorithm itself
     stands for it.
     """
-    own = {entry.label for entry in board.entries if "algorithm" in entry.set}
+    own = {entry.entry for entry in leaderboard.entries if "algorithm" in entry.config}
     found: dict[tuple[str, str, str | None], Cell] = {}
-    for cell in cells(board):
+    for cell in cells(leaderboard):
         algorithm = cell.config["algorithm"]["name"]
-        if traits_of(algorithm).spends_tokens and cell.label not in own:
+        if traits_of(algorithm).spends_tokens and cell.entry not in own:
             found.setdefault((cell.task, algorithm, policy_model(cell)), cell)
     return list(found.values())
 
 
 def policy_model(cell: Cell) -> str | None:
-    """Returns the policy that the board names for a cell; None: the task's default."""
+    """Returns the policy that the leaderboard names for a cell; None: the task's default."""
     policy = cell.config.get("policy")
     return policy.get("model") if isinstance(policy, dict) else None
 

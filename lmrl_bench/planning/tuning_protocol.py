@@ -1,7 +1,7 @@
-"""Whether a board's settings were chosen as its `tuning` declares, and what to do where they were not.
+"""Whether a leaderboard's settings were chosen as its `tuning` declares, and what to do where they were not.
 
 What helps depends on the file: one that was changed by hand is restored or tuned; where the protocol has
-changed, the earlier trials still count; and another board's settings are not tuned away under it. No torch.
+changed, the earlier trials still count; and another leaderboard's settings are not tuned away under it. No torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.leaderboards.spec import BoardSpec, Cell
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec
 from lmrl_bench.planning.resolve import settings_file, tuned_settings
 from lmrl_bench.planning.tuned_settings import (
     TuningFacts,
@@ -28,32 +28,32 @@ Pair = tuple[str, str, str]
 """Task, algorithm, and the settings' file as messages name it."""
 
 
-def require_declared(board: BoardSpec) -> None:
-    """Refuses a board whose declared tuning is not how its tasks' settings were made.
+def require_declared(leaderboard: LeaderboardSpec) -> None:
+    """Refuses a leaderboard whose declared tuning is not how its tasks' settings were made.
 
     Raises:
         ConfigError: Names every file that was made otherwise, and the remedy.
     """
-    if lines := undeclared(board):
-        head = f"board '{board.name}' declares a tuning by which these settings were not made:"
+    if lines := undeclared(leaderboard):
+        head = f"leaderboard '{leaderboard.name}' declares a tuning by which these settings were not made:"
         raise ConfigError("\n".join([head, *lines, "or remove `tuning` from leaderboard.yaml"]))
 
 
-def undeclared(board: BoardSpec) -> list[str]:
-    """Returns which of a board's settings were not made as it declares, and the remedy; none without a declaration."""
-    if board.tuning is None:
+def undeclared(leaderboard: LeaderboardSpec) -> list[str]:
+    """Returns which of a leaderboard's settings were not made as it declares, and the remedy; none without a declaration."""
+    if leaderboard.tuning is None:
         return []
     found: dict[str, list[Pair]] = {}
-    grid = tunable(board)
+    grid = tunable(leaderboard)
     for cell in grid:
-        reason = _reason(board, cell)
+        reason = _reason(leaderboard, cell)
         if reason is not None:
             task, name = load_task(cell.task), _algorithm(cell)
             file = settings_file(task, name, policy_model(cell)).relative_to(task.folder)
             found.setdefault(reason, []).append((cell.task, name, f"{cell.task}/{file}"))
     return [
         f"{', '.join(file for _task, _name, file in pairs)}: "
-        + reason.replace(_TUNE, f"lmrl-bench leaderboard tune {board.name}{options}")
+        + reason.replace(_TUNE, f"lmrl-bench leaderboard tune {leaderboard.name}{options}")
         for reason, all_pairs in found.items()
         for pairs, options in _parts(all_pairs, whole=len(all_pairs) == len(grid))
     ]
@@ -70,17 +70,17 @@ def _parts(pairs: Sequence[Pair], *, whole: bool) -> Iterator[tuple[Sequence[Pai
         yield its, f" --task {task}" + "".join(f" --algorithm {name}" for name in names)
 
 
-def _reason(board: BoardSpec, cell: Cell) -> str | None:
+def _reason(leaderboard: LeaderboardSpec, cell: Cell) -> str | None:
     """Returns how one file was made otherwise, and what to do; None if it was made as declared."""
     task = load_task(cell.task)
     path = tuned_settings(task, _algorithm(cell), policy_model(cell))
     facts = tuning_facts(path) if path else None
-    assert board.tuning is not None
+    assert leaderboard.tuning is not None
     wanted: dict[str, Any] = {
-        "trials": board.tuning.trials,
-        "seeds": board.tuning.seeds,
-        "tokens": trial_tokens(board.tuning, task, cell),
-        "validation_samples": board.tuning.validation_samples,
+        "trials": leaderboard.tuning.trials,
+        "seeds": leaderboard.tuning.seeds,
+        "tokens": trial_tokens(leaderboard.tuning, task, cell),
+        "validation_samples": leaderboard.tuning.validation_samples,
     }
     if facts is None and path is not None and has_head(path):
         return f"changed since they were tuned; restore them, or run {_TUNE} --write"
@@ -91,14 +91,16 @@ def _reason(board: BoardSpec, cell: Cell) -> str | None:
     if not other:
         return None
     how = ", ".join(f"{name} {made[name]} (declared: {wanted[name]})" for name in other)
-    return f"{how}; {_remedy(board.name, facts, wanted, other)}"
+    return f"{how}; {_remedy(leaderboard.name, facts, wanted, other)}"
 
 
-def _remedy(board: str, facts: TuningFacts, wanted: dict[str, Any], other: Sequence[str]) -> str:
-    if facts.board != board:
+def _remedy(
+    leaderboard: str, facts: TuningFacts, wanted: dict[str, Any], other: Sequence[str]
+) -> str:
+    if facts.leaderboard != leaderboard:
         return (
-            f"tuned by the board '{facts.board}', which takes them, too: declare its tuning, or give the row "
-            "settings of its own (`set: {algorithm: …}`)"
+            f"tuned by the leaderboard '{facts.leaderboard}', which takes them, too: declare its tuning, or give the row "
+            "settings of its own (`config: {algorithm: …}`)"
         )
     if list(other) != ["trials"]:
         both = facts.trials + wanted["trials"]

@@ -21,7 +21,7 @@ from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.spaces import token_space
 from lmrl_bench.models.adapter import add_adapter, has_adapter, without_adapter
-from lmrl_bench.models.behaviour import Behaviour
+from lmrl_bench.models.behavior import Behavior
 from lmrl_bench.models.networks import Kind, Network
 from lmrl_bench.models.scoring import (
     MICRO_BATCH_TOKENS,
@@ -42,8 +42,8 @@ class LanguageModelPolicy(TokenPolicy):
     arguments of `TokenPolicy`.
 
     Attributes:
-        reference: the frozen start policy, or None before `make_reference`. Not a part of the saved
-            weights, and outside every optimiser.
+        reference: the frozen initial policy, or None before `make_ref_policy`. Not a part of the saved
+            weights, and outside every optimizer.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LanguageModelPolicy(TokenPolicy):
         **options: Any,
     ) -> None:
         super().__init__(observation_space, action_space, lr_schedule, **options)
-        self.reference: Network | None = None
+        self.ref_policy: Network | None = None
         self._adapter_is_new = False
 
     @classmethod
@@ -65,18 +65,18 @@ class LanguageModelPolicy(TokenPolicy):
         revision: str | None = None,
         value_trunk: ValueTrunk = "shared",
         max_prompt_tokens: int,
-        max_response_tokens: int,
+        max_completion_tokens: int,
         adapter: AdapterConfig | None = None,
         device: str | torch.device = "cpu",
     ) -> Self:
-        """Loads a policy by name, for prompts and responses up to the given lengths.
+        """Loads a policy by name, for prompts and completions up to the given lengths.
 
         Args:
-            model: A shipped policy, an asset, a folder (also one that `save` wrote), or a hub id.
+            model: A shipped policy, a download, a folder (also one that `save` wrote), or a hub id.
             revision: Commit of a hub id.
             value_trunk: See the class.
             max_prompt_tokens: The task's limit.
-            max_response_tokens: The task's limit.
+            max_completion_tokens: The task's limit.
             adapter: Freeze the model and train a new adapter on it.
             device: Where the policy is put.
 
@@ -84,7 +84,7 @@ class LanguageModelPolicy(TokenPolicy):
             The policy. Its `optimizer` has learning rate 0: the algorithm makes its own.
 
         Raises:
-            AssetError: The asset is not installed.
+            DownloadError: The download is not installed.
             PolicyError: The model does not exist, is not scored as it decodes, does not fit its
                 tokenizer or the adapter, or has too few positions.
         """
@@ -97,7 +97,7 @@ class LanguageModelPolicy(TokenPolicy):
             )
         width = output_width(loaded)
         policy = cls(
-            token_space(max_prompt_tokens, max_response_tokens, width),
+            token_space(max_prompt_tokens, max_completion_tokens, width),
             spaces.Discrete(width),
             lambda _progress: 0.0,
             model=loaded,
@@ -134,25 +134,25 @@ class LanguageModelPolicy(TokenPolicy):
                 "choose another with --policy"
             )
 
-    def make_reference(self) -> None:
+    def make_ref_policy(self) -> None:
         """Freezes a copy of the policy as it is now, on its device, as the reference.
 
         With an adapter that `load` added, which has not been trained yet, no copy is needed: the
         reference is the frozen base model, which is the policy without its adapter.
         """
-        self.reference = self.network if self._adapter_is_new else self.network.frozen_copy()
+        self.ref_policy = self.network if self._adapter_is_new else self.network.frozen_copy()
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
         """Moves or converts the reference too, which is not a submodule; `to`, `float` and others call this."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.reference is not None and self.reference is not self.network:
-            self.reference.model._apply(fn)  # type: ignore[no-untyped-call]
+        if self.ref_policy is not None and self.ref_policy is not self.network:
+            self.ref_policy.model._apply(fn)  # type: ignore[no-untyped-call]
         return self
 
     def score(
         self,
         tokens: TokenBatch,
-        behaviour: Behaviour,
+        behavior: Behavior,
         *,
         values: bool = True,
         entropy: bool = True,
@@ -165,7 +165,7 @@ class LanguageModelPolicy(TokenPolicy):
 
         Args:
             tokens: `B` prompts with completions; where they have `allowed` sets, only tokens in them are possible.
-            behaviour: The distribution that acted.
+            behavior: The distribution that acted.
             values: Whether to compute the critic's values.
             entropy: Whether to compute the entropy.
             full_logits: Whether to return the normalized logits `(N, V)`.
@@ -177,7 +177,7 @@ class LanguageModelPolicy(TokenPolicy):
             score_tokens(
                 self.network,
                 here.select(index),
-                behaviour,
+                behavior,
                 value=self.critic.state_values if joint else None,
                 entropy=entropy,
                 full_logits=full_logits,
@@ -196,15 +196,15 @@ class LanguageModelPolicy(TokenPolicy):
         )
 
     @torch.no_grad()
-    def score_reference(self, tokens: TokenBatch, behaviour: Behaviour) -> Tensor:
-        """Returns the reference policy's log-probabilities `(B, T)`, nats, under the same behaviour."""
-        if self.reference is None:
-            raise ValueError("the policy has no reference; call make_reference() first")
+    def score_ref_policy(self, tokens: TokenBatch, behavior: Behavior) -> Tensor:
+        """Returns the reference policy's log-probabilities `(B, T)`, nats, under the same behavior."""
+        if self.ref_policy is None:
+            raise ValueError("the policy has no reference; call make_ref_policy() first")
         here = tokens.to(self.device)
         order = here.micro_batches(MICRO_BATCH_TOKENS)
         with without_adapter(self.model) if self._adapter_is_new else nullcontext():
             parts = [
-                score_tokens(self.reference, here.select(index), behaviour).logprobs
+                score_tokens(self.ref_policy, here.select(index), behavior).logprobs
                 for index in order
             ]
         return self._gathered(parts, order, tokens)

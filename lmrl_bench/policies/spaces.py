@@ -35,9 +35,9 @@ def check_spaces(
             f"{network.width} (the model's outputs), not in {actions}; create the environment with "
             "this policy's tokenizer"
         )
-    prompt, response = (observations[key].shape for key in ("prompt_ids", "response_ids"))
+    prompt, completion = (observations[key].shape for key in ("prompt_ids", "completion_ids"))
     assert prompt is not None
-    assert response is not None
-    check_positions(network, prompt[0], response[0])
-    check_network(network, prompt[0], response[0])
-    check_lengths(network, prompt[0], response[0])
+    assert completion is not None
+    check_positions(network, prompt[0], completion[0])
+    check_network(network, prompt[0], completion[0])
+    check_lengths(network, prompt[0], completion[0])

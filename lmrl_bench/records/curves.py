@@ -35,7 +35,7 @@ class _Line(BaseModel):
     _FURTHER: ClassVar[tuple[str, ...]] = ()
 
     iteration: Count
-    tokens: Count = Field(description="generated response tokens so far")
+    tokens: Count = Field(description="generated completion tokens so far")
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -56,8 +56,8 @@ class ValidationPoint(_Line):
     kind: Literal["validation"] = "validation"
     reward: FiniteFloat = Field(description="mean reward on the validation split")
     kl_to_reference: FiniteFloat = Field(description="nats per episode")
-    mean_length: NotNegative = Field(description="response tokens")
-    truncated_share: Share = Field(description="responses that reached the token limit")
+    mean_length: NotNegative = Field(description="completion tokens")
+    truncated_share: Share = Field(description="completions that reached the token limit")
 
 
 class TrainingPoint(_Line):
@@ -67,7 +67,7 @@ class TrainingPoint(_Line):
 
     kind: Literal["train"] = "train"
     episodes: Count = Field(description="so far")
-    optimiser_steps: Count = Field(description="so far")
+    optimizer_steps: Count = Field(description="so far")
     progress: Share = Field(description="share of the budget spent")
 
 

@@ -12,24 +12,24 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from lmrl_bench.core.digests import digest
-from lmrl_bench.records.record import PolicyInfo, RunRecord, ScoreRange
+from lmrl_bench.records.record import PolicyInfo, RunRecord, ScoreNormalization
 
 ABSENT = "absent"
 
 
 @dataclass(frozen=True)
-class ExpectedStart:
+class ExpectedInitialPolicy:
     """The initial policy that a run has today.
 
     None means that this machine cannot know: digests of a model that is not installed, or weights
-    of a supervised policy that every machine trains itself.
+    of an SFT policy that every machine trains itself.
 
     Attributes:
         weights: sha256 of the weights that the run starts from.
         tokenizer: sha256 of their tokenizer.
-        base_weights: sha256 of the weights that the supervised policy was trained from; equals
+        base_weights: sha256 of the weights that the SFT policy was trained from; equals
             `weights` for a base model.
-        recipe: sha256 of what determines a supervised policy: task, supervised configuration, and
+        recipe: sha256 of what determines an SFT policy: task, SFT configuration, and
             base model.
     """
 
@@ -48,15 +48,15 @@ class ExpectedRun:
         task_version: The task's version.
         task_digest: The task's digest.
         start: The initial policy.
-        score_range: The task's scale, or None. A record with another scale still counts, because
+        score_normalization: The task's scale, or None. A record with another scale still counts, because
             leaderboards use this one.
     """
 
     config: Mapping[str, Any]
     task_version: int
     task_digest: str
-    start: ExpectedStart
-    score_range: ScoreRange | None = None
+    initial_policy: ExpectedInitialPolicy
+    score_normalization: ScoreNormalization | None = None
 
     @cached_property
     def config_digest(self) -> str:
@@ -86,7 +86,7 @@ def differences(record: RunRecord, expected: ExpectedRun) -> list[Difference]:
         *_task(record, expected),
         *([] if same else _config(record, expected.config)),
         *_algorithm(record),
-        *(_start(record.policy, expected.start) if record.policy else ()),
+        *(_start(record.policy, expected.initial_policy) if record.policy else ()),
     ]
     made = expected.config_digest if same else digest(record.config)
     if record.config_digest != made:
@@ -114,10 +114,10 @@ def _algorithm(record: RunRecord) -> Iterator[Difference]:
         yield Difference("algorithm", record.algorithm, record.config.get("algorithm", ABSENT))
 
 
-def _start(policy: PolicyInfo, expected: ExpectedStart) -> Iterator[Difference]:
+def _start(policy: PolicyInfo, expected: ExpectedInitialPolicy) -> Iterator[Difference]:
     for field, found, wanted in (
         ("policy.base_weights_sha256", policy.base_weights_sha256, expected.base_weights),
-        ("policy.start_recipe_sha256", policy.start_recipe_sha256, expected.recipe),
+        ("policy.sft_recipe_sha256", policy.sft_recipe_sha256, expected.recipe),
         ("policy.weights_sha256", policy.weights_sha256, expected.weights),
         ("policy.tokenizer_sha256", policy.tokenizer_sha256, expected.tokenizer),
     ):

@@ -13,7 +13,7 @@ MAX_FIRST_CLIP_FRACTION = 0.0
 """Before the first step of an update every ratio is 1, so nothing can be clipped."""
 
 MAX_TRUNCATED_SHARE = 0.9
-"""Above this, the policy has practically stopped ending its responses."""
+"""Above this, the policy has practically stopped ending its completions."""
 
 
 BOUNDS: Final[dict[Flag, float]] = {
@@ -38,6 +38,6 @@ def exceeded(
 MEANING: Final[dict[Flag, str]] = {
     "max_logprob_difference": "the policy that was trained is not the one that sampled",
     "first_clip_fraction": "ratios were clipped before the first step of an update",
-    "truncated_share": "hardly any response ends before the limit",
+    "truncated_share": "hardly any completion ends before the limit",
 }
 """Meaning of an exceeded limit."""

@@ -134,7 +134,7 @@ def summarize(folder: Path, record: RunRecord) -> RunSummary:
     value = results.metrics.get(metric) if results else None
     return RunSummary(
         task=record.task.name,
-        entry=record.row,
+        entry=record.entry,
         algorithm=str(record.algorithm.get("name", "")),
         seed=record.seed,
         status=record.status,

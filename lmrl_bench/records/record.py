@@ -16,8 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -123,7 +121,7 @@ class ErrorInfo(_Strict):
     traceback: str | None = None
 
 
-class ScoreRange(_Strict):
+class ScoreNormalization(_Strict):
     """Fixed numbers that normalize the primary metric on leaderboards."""
 
     floor: FiniteFloat
@@ -157,7 +155,7 @@ class TaskInfo(_Strict):
     )
     metric_signatures: dict[Name, OneLine] = Field(default_factory=dict)
     reward_signature: OneLine = ""
-    primary_metric: Name = Field(description="the metric that boards rank by")
+    primary_metric: Name = Field(description="the metric that leaderboards rank by")
     held_out_metrics: list[Name] = Field(
         default_factory=list, description="metrics that are not part of the reward"
     )
@@ -166,47 +164,36 @@ class TaskInfo(_Strict):
     )
     neutral_metrics: list[str] = Field(
         default_factory=list,
-        description="metrics of which neither direction is better; left out where there is none, "
-        "and not in older records",
+        description="metrics of which neither direction is better",
     )
-    score_range: ScoreRange | None = Field(
-        None, description="at the time of the run; boards use the task's current scale"
+    score_normalization: ScoreNormalization | None = Field(
+        None, description="at the time of the run; leaderboards use the task's current scale"
     )
 
     def higher_is_better(self, metric: str) -> bool | None:
         """Returns the direction of a metric; None if neither direction is better."""
         if metric in self.lower_is_better:
             return False
-        # Records from before `neutral_metrics` hold one metric without a direction: the length.
-        of_length = self.metric_signatures.get(metric, "").startswith("length|")
-        return None if of_length or metric in self.neutral_metrics else True
-
-    # With a return annotation, pydantic would derive the JSON schema from it instead of the fields.
-    @model_serializer(mode="wrap")
-    def _without_defaults(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # noqa: ANN202
-        content = handler(self)
-        if not self.neutral_metrics:
-            content.pop("neutral_metrics", None)
-        return content
+        return None if metric in self.neutral_metrics else True
 
 
 class PolicyInfo(_Strict):
     """Weights that the run started from. Digests are over files, or over a hub id's commit."""
 
     model: PublicName
-    start: Literal["base", "supervised"]
+    init: Literal["base", "sft"]
     revision: OneLine | None = None
     weights_sha256: Sha256 = Field(description="of the policy that the run started from")
     tokenizer_sha256: Sha256
     base_weights_sha256: Sha256 | None = Field(
-        None, description="of the model that the start was made from; null in older records"
+        None, description="of the model that the start was made from"
     )
-    start_recipe_sha256: Sha256 | None = Field(
+    sft_recipe_sha256: Sha256 | None = Field(
         None,
-        description="of a supervised start: task, supervised configuration and base model together",
+        description="of an SFT policy: task, SFT configuration and base model together",
     )
     parameters: Annotated[int, Field(ge=1, le=LARGEST_COUNT)] = Field(
-        description="tied weights once; older records count them each time"
+        description="tied weights count once"
     )
     kind: Name
 
@@ -218,7 +205,7 @@ class BudgetInfo(_Strict):
     tokens: Count = 0
     episodes: Count = 0
     iterations: Count = 0
-    optimiser_steps: Count = 0
+    optimizer_steps: Count = 0
 
 
 class MetricValue(_Strict):
@@ -236,10 +223,10 @@ class SplitResults(_Strict):
     reward: float
     reward_components: dict[Name, float] = Field(default_factory=dict)
     kl_to_reference: float = Field(
-        description="nats per episode: mean log-ratio of the responses to the start policy under the same "
-        "behavior; the k1 estimate of the KL if responses are sampled, not a KL if they are greedy"
+        description="nats per episode: mean log-ratio of the completions to the initial policy under the same "
+        "behavior; the k1 estimate of the KL if completions are sampled, not a KL if they are greedy"
     )
-    mean_length: NotNegative = Field(description="response tokens")
+    mean_length: NotNegative = Field(description="completion tokens")
     truncated_share: Share
     n: Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 
@@ -327,9 +314,9 @@ class AlgorithmTraits(_Strict):
 def _traits_of_old_records(algorithm: object) -> AlgorithmTraits:
     """Returns the traits of records that were written before records named them."""
     return AlgorithmTraits(
-        trains=algorithm != "none",
-        spends_tokens=algorithm not in ("none", "supervised"),
-        filters_tokens=algorithm in ("nlpo", "nlpo_released"),
+        trains=algorithm != "no-training",
+        spends_tokens=algorithm not in ("no-training", "sft"),
+        filters_tokens=algorithm in ("nlpo", "nlpo-rl4lms"),
     )
 
 
@@ -338,10 +325,10 @@ class RunRecord(_Strict):
 
     schema_: Literal[1] = Field(1, alias="schema")
     id: Annotated[str, AfterValidator(_one_line)] = Field(
-        description="<task>/<row>/<policy>/s<seed>-<first 8 digits of the configuration's digest>"
+        description="<task>/<entry>/<policy>/s<seed>-<first 8 digits of the configuration's digest>"
     )
     status: Status
-    row: PlainName
+    entry: PlainName
     seed: Count
     error: ErrorInfo | None = None
     task: TaskInfo
@@ -353,7 +340,7 @@ class RunRecord(_Strict):
     budget: BudgetInfo
     results: dict[str, SplitResults] = Field(
         default_factory=dict,
-        description="validation, test, test-greedy, and test-unmasked for NLPO",
+        description="validation, test, test-greedy, and test-unfiltered for NLPO",
     )
     fidelity: Fidelity = Field(default_factory=Fidelity)
     events: dict[Name, Count] = Field(

@@ -1,8 +1,8 @@
 """`samples.parquet`: a run's answers to all test prompts, so that anyone can score them again.
 
-Columns: sample_id; decoding ("test", "test-greedy", "test-unmasked"); seed_index (0 unless a prompt
+Columns: sample_id; decoding ("test", "test-greedy", "test-unfiltered"); seed_index (0 unless a prompt
 is answered several times); prompt_sha256; prompt and references (text, for the first
-`SHOWN_SAMPLES` rows of each decoding, for pages; otherwise null); output; output_ids; terminated;
+`SHOWN_SAMPLES` rows of each decoding, for pages; otherwise null); completion; completion_ids; terminated;
 reward; one `metric/<name>` per metric with per-sample values; one `reward/<name>` per part of the
 reward; and, if rewards or metrics return more than numbers, info: a JSON object per row, from
 `reward/<part>/<name>` or `metric/<metric>/<name>` to a text, number, true, false or null.
@@ -36,8 +36,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "prompt_sha256": pa.string(),
     "prompt": pa.string(),
     "references": pa.list_(pa.string()),
-    "output": pa.string(),
-    "output_ids": pa.list_(pa.int32()),
+    "completion": pa.string(),
+    "completion_ids": pa.list_(pa.int32()),
     "terminated": pa.bool_(),
     "reward": pa.float64(),
 }
@@ -54,7 +54,7 @@ def write_samples(folder: Path, rows: Sequence[Mapping[str, Any]]) -> FileInfo:
 
     Args:
         folder: The folder of the run.
-        rows: Mappings with `sample_id`, `decoding`, `prompt`, `references`, `output`, `output_ids`,
+        rows: Mappings with `sample_id`, `decoding`, `prompt`, `references`, `completion`, `completion_ids`,
             `terminated`, `reward`, any `metric/<name>` and `reward/<name>`, optionally an `info`
             mapping, and `seed_index` if not 0. The prompt's digest is computed here; its text is
             kept only for the first rows.
@@ -151,8 +151,10 @@ def _check_schema(path: Path, schema: pa.Schema) -> None:
 
 def _check_whole(path: Path, table: pa.Table) -> None:
     empty = [name for name in _WHOLE if name in table.column_names and table[name].null_count]
-    if not empty and "output_ids" in table.column_names:
-        empty = ["output_ids" for c in table["output_ids"].chunks if c.flatten().null_count][:1]
+    if not empty and "completion_ids" in table.column_names:
+        empty = [
+            "completion_ids" for c in table["completion_ids"].chunks if c.flatten().null_count
+        ][:1]
     if empty:
         raise RecordError(
             f"{path}: has an empty field in {_listed(empty)}; run again with --rerun all"

@@ -23,19 +23,19 @@ class RewardBatch:
 
     Attributes:
         samples: The `B` samples.
-        responses: The `B` decoded completions, without EOS.
+        completions: The `B` decoded completions, without EOS.
         lengths: Completion tokens including EOS, int `(B,)`.
         terminated: Bool `(B,)`; true if the completion ended with EOS, false if the length cap
             truncated it.
     """
 
     samples: Sequence[Sample]
-    responses: Sequence[str]
+    completions: Sequence[str]
     lengths: NDArray[np.int64]
     terminated: NDArray[np.bool_]
 
     def __len__(self) -> int:
-        return len(self.responses)
+        return len(self.completions)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def check_finite(name: str, scores: FloatArray, batch: RewardBatch, place: str =
         verb = f" ({place}): returned" if place else " is"
         raise RewardNotFiniteError(
             f"reward '{name}'{verb} {scores[row]}{large} for sample '{batch.samples[row].id}' "
-            f"({bad} of {len(scores)} rows); response: {batch.responses[row][:80]!r}"
+            f"({bad} of {len(scores)} rows); completion: {batch.completions[row][:80]!r}"
         )
 
 

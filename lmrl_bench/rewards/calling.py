@@ -12,7 +12,7 @@ import numpy as np
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.foreign import is_foreign, scoring_border, source_place
 from lmrl_bench.metrics.plain import is_function
-from lmrl_bench.metrics.values import checked_info, per_response
+from lmrl_bench.metrics.values import checked_info, per_completion
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput, check_finite
 
 
@@ -78,7 +78,7 @@ def _place_of(value: object) -> str:
 def _part(batch: RewardBatch, rows: Sequence[int]) -> RewardBatch:
     return RewardBatch(
         samples=[batch.samples[row] for row in rows],
-        responses=[batch.responses[row] for row in rows],
+        completions=[batch.completions[row] for row in rows],
         lengths=batch.lengths[list(rows)],
         terminated=batch.terminated[list(rows)],
     )
@@ -90,6 +90,6 @@ def _checked(reward: RewardFunction, output: Any, batch: RewardBatch) -> RewardO
         raise RewardError(f"{where}: returned {type(output).__name__}; return RewardOutput(scores)")
     scores = output.scores
     if not (isinstance(scores, np.ndarray) and scores.dtype.kind in "fiub"):
-        scores = per_response(scores, batch.samples, where, RewardError)
+        scores = per_completion(scores, batch.samples, where, RewardError)
     info = checked_info(output.info, batch.samples, where, RewardError)
     return RewardOutput(scores, output.components, output.token_rewards, info)

@@ -135,7 +135,7 @@ def _dense(name: str, term: Term, token_rewards: FloatArray, batch: RewardBatch)
 
 def _check_batch(batch: RewardBatch) -> None:
     sizes = {
-        "responses": len(batch.responses),
+        "completions": len(batch.completions),
         "samples": len(batch.samples),
         "lengths": len(batch.lengths),
         "terminated": len(batch.terminated),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Scale = bool | tuple[float, float]
 
 USUAL_RANGES: Final[dict[str, tuple[float, float]]] = {
-    "bertscore": (0.0, 1.0),  # cosines of real encoders are positive
+    "bertscore-minilm": (0.0, 1.0),  # cosines of real encoders are positive
     # 100 edits per 100 words is as bad as an empty completion; worse must not cost more.
     "ter": (0.0, 100.0),
 }
@@ -71,7 +71,7 @@ class MetricReward(RewardFunction):
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        result = score(self.metric, batch.responses, batch.samples, finite=False)
+        result = score(self.metric, batch.completions, batch.samples, finite=False)
         values = result.per_sample
         if values is None:
             raise RewardError(_corpus_only(self.name))

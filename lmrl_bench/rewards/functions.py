@@ -10,7 +10,7 @@ import numpy as np
 
 from lmrl_bench.core.errors import RewardError
 from lmrl_bench.metrics.plain import Declared, F, PlainFunction, checked_needs, declare
-from lmrl_bench.metrics.values import checked_info, per_response
+from lmrl_bench.metrics.values import checked_info, per_completion
 from lmrl_bench.rewards.base import RewardBatch, RewardFunction, RewardOutput
 
 if TYPE_CHECKING:
@@ -69,13 +69,13 @@ class FunctionReward(RewardFunction):
         """
         if not len(batch):
             return RewardOutput(np.zeros(0))
-        return self._function.call(batch.responses, batch.samples, self._output)
+        return self._function.call(batch.completions, batch.samples, self._output)
 
     def _output(self, returned: Any, samples: Sequence[Sample]) -> RewardOutput:
         whole = returned if isinstance(returned, RewardOutput) else RewardOutput(returned)
         where = self._function.where
         return dataclasses.replace(
             whole,
-            scores=per_response(whole.scores, samples, where, RewardError),
+            scores=per_completion(whole.scores, samples, where, RewardError),
             info=checked_info(whole.info, samples, where, RewardError),
         )

@@ -84,8 +84,10 @@ class RepetitionPenalty(RewardFunction):
         return f"{self.name}|value:{self._value:g}|allowed:{self._allowed:g}|{self._distinct.signature}"
 
     def __call__(self, batch: RewardBatch) -> RewardOutput:
-        """Returns the penalty of each response."""
-        repeated = np.array([self._distinct.repeated(text) for text in batch.responses], np.float64)
+        """Returns the penalty of each completion."""
+        repeated = np.array(
+            [self._distinct.repeated(text) for text in batch.completions], np.float64
+        )
         beyond = np.maximum(repeated - self._allowed, 0.0) / (1.0 - self._allowed)
         return RewardOutput(0.0 - self._value * beyond)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.data.episodes import Completions, Episodes, Prompts, TokenBatch
 from lmrl_bench.envs.core import EpisodeCore, Outcome
-from lmrl_bench.models.behaviour import Behaviour, TopPMask
+from lmrl_bench.models.behavior import Behavior, TopPFilter
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.rollouts.engine import RolloutEngine
 
@@ -80,7 +80,7 @@ class RolloutPlan:
         episodes: Episodes per iteration.
         group_size: Completions per prompt.
         reads_values: Whether the critic estimates the states.
-        reads_reference: Whether the reference policy scores the completions.
+        reads_ref_policy: Whether the reference policy scores the completions.
         scores_what_acted: Whether tokens are scored through the token filter that they were drawn through; false only
             in a faithful bug.
     """
@@ -88,7 +88,7 @@ class RolloutPlan:
     episodes: int
     group_size: int
     reads_values: bool
-    reads_reference: bool
+    reads_ref_policy: bool
     scores_what_acted: bool = True
 
 
@@ -102,7 +102,7 @@ class OnPolicyCollector:
         policy: Acts.
         core: Gives prompts and scores completions.
         sampling: How tokens are drawn.
-        behaviour: The distribution that acts.
+        behavior: The distribution that acts.
         rng: Where the random numbers come from.
         plan: What is sampled and scored.
         token_filter: Through which tokens are drawn, or None.
@@ -113,15 +113,15 @@ class OnPolicyCollector:
         policy: LanguageModelPolicy,
         core: EpisodeCore,
         sampling: SamplingConfig,
-        behaviour: Behaviour,
+        behavior: Behavior,
         rng: torch.Generator,
         plan: RolloutPlan,
-        token_filter: TopPMask | None = None,
+        token_filter: TopPFilter | None = None,
     ) -> None:
         self.policy = policy
         self.core = core
         self.sampling = sampling
-        self.behaviour = behaviour
+        self.behavior = behavior
         self.rng = rng
         self.plan = plan
         self.token_filter = token_filter
@@ -150,10 +150,10 @@ class OnPolicyCollector:
         return self._engine.generate(
             prompts,
             self.sampling,
-            self.behaviour,
+            self.behavior,
             self.rng,
-            max_tokens=self.core.task.spec.response.max_tokens,
-            mask=self.token_filter,
+            max_tokens=self.core.task.spec.completion.max_tokens,
+            token_filter=self.token_filter,
             values=self.plan.reads_values,
         )
 
@@ -167,7 +167,7 @@ class OnPolicyCollector:
             if completions.allowed is not None and not self.plan.scores_what_acted:
                 tokens = replace(tokens, allowed=None)
                 logprobs = self.policy.score(
-                    tokens, self.behaviour, values=False, entropy=False
+                    tokens, self.behavior, values=False, entropy=False
                 ).logprobs
                 difference = float((logprobs - completions.logprobs).abs().max())
             zeros = torch.zeros_like(logprobs)
@@ -177,8 +177,8 @@ class OnPolicyCollector:
             ref_logprobs = torch.full_like(
                 zeros, torch.nan
             )  # NaN: whoever reads it by mistake sees it
-            if self.plan.reads_reference:
-                ref_logprobs = self.policy.score_reference(tokens, self.behaviour)
+            if self.plan.reads_ref_policy:
+                ref_logprobs = self.policy.score_ref_policy(tokens, self.behavior)
             episodes = Episodes(
                 tokens=tokens,
                 behavior_logprobs=logprobs,

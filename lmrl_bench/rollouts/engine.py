@@ -16,7 +16,7 @@ from torch import Tensor
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import DataError, DivergedError
 from lmrl_bench.data.episodes import Completions, Prompts
-from lmrl_bench.models.behaviour import Behaviour, TopPMask, pack_sets
+from lmrl_bench.models.behavior import Behavior, TopPFilter, pack_sets
 from lmrl_bench.models.networks import Decoder, Network, distinct_prompts
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.speedups.kernels import packed_weights
@@ -26,7 +26,7 @@ FINISHED_SHARE = 0.25
 more than the rows do."""
 
 PACKED_TOKENS = 16
-"""Longest response from which a copy of the weights in the kernels' own order pays for its making."""
+"""Longest completion from which a copy of the weights in the kernels' own order pays for its making."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,18 @@ class _Request:
     """The arguments that all batches of one call share; see `RolloutEngine.generate`."""
 
     sampling: SamplingConfig
-    behaviour: Behaviour
-    mask: TopPMask | None
+    behavior: Behavior
+    token_filter: TopPFilter | None
     max_tokens: int
     uniforms: Tensor | None
 
 
 class RolloutEngine:
-    """Generates responses with a policy as it is at the moment of the call.
+    """Generates drawn with a policy as it is at the moment of the call.
 
     Args:
         policy: The policy. Its weights are never changed. On processors with AVX-512, linear layers are in memory a
-            second time while longer responses are drawn (`packed_weights`).
+            second time while longer drawn are drawn (`packed_weights`).
     """
 
     def __init__(self, policy: LanguageModelPolicy) -> None:
@@ -56,40 +56,39 @@ class RolloutEngine:
         self,
         prompts: Prompts,
         sampling: SamplingConfig,
-        behaviour: Behaviour,
+        behavior: Behavior,
         rng: torch.Generator,
         *,
         max_tokens: int,
-        mask: TopPMask | None = None,
+        token_filter: TopPFilter | None = None,
         batch_size: int | None = None,
         values: bool = True,
     ) -> Completions:
-        """Draws one response for each prompt.
+        """Draws one completion for each prompt.
 
-        Each row has its own random numbers, drawn before decoding starts. A row's response thus
+        Each row has its own random numbers, drawn before decoding starts. A row's completion thus
         depends neither on the other rows nor on the batch size, apart from rounding.
 
         Args:
             prompts: `B` prompts; equal ones are read once.
-            sampling: How tokens are chosen from the behaviour distribution.
-            behaviour: The distribution that acts.
+            sampling: How tokens are chosen from the behavior distribution.
+            behavior: The distribution that acts.
             rng: Where the random numbers come from; untouched if greedy.
-            max_tokens: Longest response, EOS included; longer ones are truncated.
-            mask: NLPO's action mask.
+            max_tokens: Longest completion, EOS included; longer ones are truncated.
+            token_filter: NLPO's token filter.
             batch_size: Prompts decoded together; default all.
             values: Whether to keep the critic's values where they fall off on the way.
 
         Returns:
-            The responses, on the device of the prompts, `T` being the longest of them.
+            The drawn, on the device of the prompts, `T` being the longest of them.
 
         Raises:
             DataError: A prompt has no tokens.
-            ValueError: `sampling` and `behaviour` disagree about the temperature.
+            ValueError: `sampling` and `behavior` disagree about the temperature.
         """
-        if sampling.temperature != behaviour.temperature:
+        if sampling.temperature != behavior.temperature:
             raise ValueError(
-                f"sampling has temperature {sampling.temperature}, "
-                f"behaviour {behaviour.temperature}"
+                f"sampling has temperature {sampling.temperature}, behavior {behavior.temperature}"
             )
         _require_tokens(prompts)
         uniforms = None
@@ -97,9 +96,9 @@ class RolloutEngine:
             uniforms = torch.rand(
                 len(prompts), max_tokens, generator=rng, device=rng.device, dtype=torch.float64
             ).to(self.policy.device)
-        request = _Request(sampling, behaviour, mask, max_tokens, uniforms)
+        request = _Request(sampling, behavior, token_filter, max_tokens, uniforms)
         with_values = values and self.policy.critic.reads_policy_states
-        responses = _Responses(len(prompts), request, self.policy, with_values)
+        drawn = _OpenCompletions(len(prompts), request, self.policy, with_values)
         with _packed(self.policy, request):
             for rows in _batches(prompts, batch_size):
                 part = prompts.select(rows)
@@ -109,13 +108,13 @@ class RolloutEngine:
                     part.mask,
                     rows.to(self.policy.device),
                     request,
-                    responses,
+                    drawn,
                 )
-        return responses.completions(prompts.ids.device)
+        return drawn.completions(prompts.ids.device)
 
 
-class _Responses:
-    """The responses so far, one row for each prompt."""
+class _OpenCompletions:
+    """The drawn so far, one row for each prompt."""
 
     def __init__(
         self, rows: int, request: _Request, policy: LanguageModelPolicy, with_values: bool
@@ -127,7 +126,7 @@ class _Responses:
         self.logprobs = torch.zeros(shape, device=device)
         self.values = torch.zeros(shape, device=device) if with_values else None
         self.allowed = None
-        if request.mask is not None:
+        if request.token_filter is not None:
             size = -(-policy.network.width // 8)
             self.allowed = torch.zeros(*shape, size, dtype=torch.uint8, device=device)
         self.terminated = torch.zeros(rows, dtype=torch.bool, device=device)
@@ -153,7 +152,7 @@ class _Responses:
             self.allowed[rows, step] = pack_sets(allowed).masked_fill(closed.unsqueeze(1), 0)
 
     def completions(self, device: torch.device) -> Completions:
-        """Returns the responses without columns that no row reached."""
+        """Returns the drawn without columns that no row reached."""
         stop = max(int(self.mask.sum(dim=1).max()), 1) if len(self.mask) else 1
         values = None if self.values is None else self.values[:, :stop].to(device)
         return Completions(
@@ -173,7 +172,7 @@ def _decode(
     present: Tensor,
     rows: Tensor,
     request: _Request,
-    responses: _Responses,
+    drawn: _OpenCompletions,
 ) -> None:
     """Decodes one batch of prompts `(N, P)`, whose numbers among all are `rows`, to the end."""
     networks = _networks(policy, request)
@@ -184,20 +183,18 @@ def _decode(
         # One NaN among the logits makes all of a row's log-probabilities NaN.
         if bool(log_probabilities[:, 0].isnan().any()):
             raise DivergedError(
-                f"the policy's distribution is not a number at response token {step + 1}"
+                f"the policy's distribution is not a number at completion token {step + 1}"
             )
         if request.uniforms is None:
             tokens = log_probabilities.argmax(dim=-1)
         else:
             tokens = draw_tokens(log_probabilities, request.uniforms[rows, step])
         logprobs = log_probabilities.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        values = (
-            None if responses.values is None else policy.critic.state_values(decoders[0].states)
-        )
+        values = None if drawn.values is None else policy.critic.state_values(decoders[0].states)
         open_ = ~finished
-        responses.add(rows, step, open_, tokens, logprobs, values, allowed)
-        finished |= request.behaviour.vocabulary.is_end(tokens)
-        responses.terminated[rows] = finished
+        drawn.add(rows, step, open_, tokens, logprobs, values, allowed)
+        finished |= request.behavior.vocabulary.is_end(tokens)
+        drawn.terminated[rows] = finished
         n_finished = int(finished.sum())
         if n_finished == len(rows) or step + 1 == request.max_tokens:
             return
@@ -211,7 +208,11 @@ def _decode(
 
 
 def _networks(policy: LanguageModelPolicy, request: _Request) -> list[Network]:
-    return [policy.network] if request.mask is None else [policy.network, request.mask.network]
+    return (
+        [policy.network]
+        if request.token_filter is None
+        else [policy.network, request.token_filter.network]
+    )
 
 
 def _packed(policy: LanguageModelPolicy, request: _Request) -> AbstractContextManager[None]:
@@ -223,13 +224,13 @@ def _packed(policy: LanguageModelPolicy, request: _Request) -> AbstractContextMa
 def _log_probabilities(
     decoders: list[Decoder], step: int, request: _Request
 ) -> tuple[Tensor, Tensor | None]:
-    """Returns the behaviour distribution of the next tokens, `(N, V)`, nats, and the sets `(N, V)` of the mask."""
+    """Returns the behavior distribution of the next tokens, `(N, V)`, nats, and the sets `(N, V)` of the mask."""
     logits = decoders[0].logits
     positions = torch.full((len(logits),), step, device=logits.device)
     allowed = None
-    if request.mask is not None:
-        allowed = request.mask.allowed(request.behaviour(decoders[1].logits, positions))
-    return request.behaviour(logits, positions, allowed).log_softmax(dim=-1), allowed
+    if request.token_filter is not None:
+        allowed = request.token_filter.allowed(request.behavior(decoders[1].logits, positions))
+    return request.behavior(logits, positions, allowed).log_softmax(dim=-1), allowed
 
 
 def _start(network: Network, ids: Tensor, present: Tensor, max_tokens: int) -> Decoder:

@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], *, key: str) -> None:
     Args:
         folder: the run's folder; it must exist.
         state: tensors and plain data.
-        key: names the run it belongs to: digests of settings, task and start, and the seed.
+        key: names the run it belongs to: digests of settings, task and initial policy, and the seed.
 
     Raises:
         OSError: The folder cannot be written, or is gone.

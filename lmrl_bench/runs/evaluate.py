@@ -19,7 +19,7 @@ from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.core import EpisodeCore, Outcome
 from lmrl_bench.metrics.base import Info, MetricResult
 from lmrl_bench.metrics.scoring import score
-from lmrl_bench.models.behaviour import Behaviour, TopPMask
+from lmrl_bench.models.behavior import Behavior, TopPFilter
 from lmrl_bench.policies.policy import LanguageModelPolicy
 from lmrl_bench.records.record import MetricValue, SplitResults
 from lmrl_bench.rollouts.draws import Draw
@@ -65,7 +65,7 @@ class Evaluator:
         n: int,
         *,
         greedy: bool = False,
-        mask: TopPMask | None = None,
+        token_filter: TopPFilter | None = None,
         primary_only: bool = False,
         candidates: int = 1,
     ) -> Evaluation:
@@ -75,23 +75,23 @@ class Evaluator:
             split: which split.
             n: rows, or all if there are fewer.
             greedy: Use the most probable tokens instead of the declared decoding.
-            mask: NLPO's mask, for the policy that acts through it.
+            token_filter: NLPO's token filter, for the policy that acts through it.
             primary_only: leave the other metrics out, which may cost more than the decoding.
             candidates: completions per prompt, of which the one with the largest reward is evaluated (best-of-n);
                 with greedy decoding they would be equal, and there is one.
         """
         samples = self.task.samples(split)[:n]
-        declared = self.sampling or self.task.spec.evaluation
+        declared = self.sampling or self.task.spec.decoding
         sampling = declared.model_copy(update={"greedy": True} if greedy else {})
         if sampling.greedy:
             candidates = 1
-        draw, behaviour = self._draw(split, samples, sampling, mask, candidates)
+        draw, behavior = self._draw(split, samples, sampling, token_filter, candidates)
         spent = int(draw.completions.lengths.sum())
         if candidates > 1:
             draw = draw.select(_best(draw.outcome.totals, candidates))
         prompts, completions, outcome = draw.prompts, draw.completions, draw.outcome
         tokens = TokenBatch.of(prompts, completions)
-        reference = self.policy.score_reference(tokens, behaviour)
+        reference = self.policy.score_ref_policy(tokens, behavior)
         log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         spec = self.task.spec.metrics
         metrics = {
@@ -113,18 +113,18 @@ class Evaluator:
         split: Split,
         samples: Sequence[Sample],
         sampling: SamplingConfig,
-        mask: TopPMask | None,
+        token_filter: TopPFilter | None,
         candidates: int,
-    ) -> tuple[Draw, Behaviour]:
+    ) -> tuple[Draw, Behavior]:
         """Returns rewarded completions, `candidates` next to each other for each sample, and what drew them."""
         rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))
         repeated = [sample for sample in samples for _ in range(candidates)]
-        prompts, completions, behaviour = respond(
+        prompts, completions, behavior = respond(
             self.task, self.codec, self.policy, repeated, sampling, rng,
-            mask=mask, batch_size=self.batch_size,
+            token_filter=token_filter, batch_size=self.batch_size,
         )  # fmt: skip
         outcome = self._core(split).outcome(prompts, completions)
-        return Draw(prompts, completions, outcome), behaviour
+        return Draw(prompts, completions, outcome), behavior
 
 
 def _best(rewards: torch.Tensor, candidates: int) -> torch.Tensor:
@@ -141,22 +141,22 @@ def respond(
     sampling: SamplingConfig,
     rng: torch.Generator,
     *,
-    mask: TopPMask | None = None,
+    token_filter: TopPFilter | None = None,
     batch_size: int | None = None,
-) -> tuple[Prompts, Completions, Behaviour]:
-    """Returns the encoded prompts, a response to each within the task's limits, and what drew them."""
-    response = task.spec.response
-    behaviour = Behaviour(
+) -> tuple[Prompts, Completions, Behavior]:
+    """Returns the encoded prompts, a completion to each within the task's limits, and what drew them."""
+    completion = task.spec.completion
+    behavior = Behavior(
         temperature=sampling.temperature,
         vocabulary=codec.vocabulary,
-        min_tokens=response.min_tokens,
+        min_tokens=completion.min_tokens,
     )
     prompts = codec.prompts(samples)
     completions = RolloutEngine(policy).generate(
-        prompts, sampling, behaviour, rng,
-        max_tokens=response.max_tokens, mask=mask, batch_size=batch_size,
+        prompts, sampling, behavior, rng,
+        max_tokens=completion.max_tokens, token_filter=token_filter, batch_size=batch_size,
     )  # fmt: skip
-    return prompts, completions, behaviour
+    return prompts, completions, behavior
 
 
 def _results(
@@ -195,8 +195,8 @@ def _rows(
     for index, text in enumerate(outcome.texts):
         row: dict[str, Any] = {
             "sample_id": prompts.sample_ids[index],
-            "output": text,
-            "output_ids": completions.ids[index][completions.mask[index]].tolist(),
+            "completion": text,
+            "completion_ids": completions.ids[index][completions.mask[index]].tolist(),
             "terminated": bool(completions.terminated[index]),
             "reward": float(outcome.totals[index]),
         }

@@ -40,7 +40,7 @@ def execute(plan: RunPlan, *, progress: Listener = silent, train_initial: bool =
     Args:
         plan: The run.
         progress: Takes events.
-        train_initial: Train the supervised policy that the run starts from, if nobody has; else that is an error.
+        train_initial: Train the SFT policy that the run starts from, if nobody has; else that is an error.
 
     Raises:
         LmrlBenchError: The run cannot start; nothing has been written then.

@@ -43,7 +43,7 @@ class Journal:
         self.clock = RunClock(memory)
         self.results: dict[str, SplitResults] = {}
         self.samples: dict[str, list[dict[str, Any]]] = {}
-        self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimiser_steps": 0}
+        self.used = {"tokens": 0, "episodes": 0, "iterations": 0, "optimizer_steps": 0}
         self.candidate_tokens = 0
         self.validated = -1
         self.torn_lines = 0
@@ -128,7 +128,7 @@ class Journal:
             "tokens": stats.tokens,
             "episodes": stats.episodes,
             "iterations": stats.iteration,
-            "optimiser_steps": stats.optimiser_steps,
+            "optimizer_steps": stats.optimizer_steps,
         }
         self.fidelity.watch(stats)
         self.curves.append({"kind": "train", **numbers})

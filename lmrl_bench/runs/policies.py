@@ -36,12 +36,12 @@ from lmrl_bench.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Response:
-    """One response of a policy.
+class SampledCompletion:
+    """One one of a policy.
 
     Attributes:
         prompt: What the policy read.
-        response: What it answered.
+        completion: What it answered.
         references: The task's references; empty for a prompt that is not the task's.
         terminated: Whether it ended by itself, and not at the task's limit.
         reward: The task's reward, where it was asked for.
@@ -49,7 +49,7 @@ class Response:
     """
 
     prompt: str
-    response: str
+    completion: str
     references: tuple[str, ...]
     terminated: bool
     reward: float | None = None
@@ -113,18 +113,18 @@ def sample(
     reward: bool = False,
     seed: int = 0,
     device: str = "cpu",
-) -> list[Response]:
-    """Draws responses from a policy.
+) -> list[SampledCompletion]:
+    """Draws drawn from a policy.
 
     Args:
         place: Folder of a run, or a policy.
         task: Whose prompts, limits and decoding apply; may be left out for a run.
-        prompt: Draw `n` responses to this text, which the policy reads as it is; default: one response to each of the
+        prompt: Draw `n` drawn to this text, which the policy reads as it is; default: one one to each of the
             first `n` prompts of the test split.
-        n: Responses.
+        n: Completions.
         temperature: Replaces that of the task's decoding.
         greedy: Take the most probable tokens.
-        reward: Also score the responses with the task's reward.
+        reward: Also score the drawn with the task's reward.
         seed: Of the random numbers.
         device: Where to compute.
 
@@ -132,9 +132,9 @@ def sample(
         LmrlBenchError: There is no such policy or task, or they do not fit.
     """
     if n < 1:
-        raise ConfigError(f"--n is {n}; ask for at least one response")
+        raise ConfigError(f"--n is {n}; ask for at least one one")
     if reward and prompt is not None:
-        raise ConfigError("--reward scores responses to the task's own prompts; leave out --prompt")
+        raise ConfigError("--reward scores drawn to the task's own prompts; leave out --prompt")
     plan = _planned(place, task, seed, device, temperature=temperature)
     loaded, policy = plan.task, load_initial_policy(plan.prepared())
     codec = make_codec(loaded, policy)
@@ -142,26 +142,26 @@ def sample(
     if prompt is not None:
         # Who types a prompt writes it as a template does, control tokens included.
         samples = [Sample("prompt", prompt, (), written=((0, len(prompt)),))] * n
-    sampling = plan.config.evaluation.sampling(loaded.spec.evaluation)
+    sampling = plan.config.evaluation.sampling(loaded.spec.decoding)
     sampling = SamplingConfig(temperature=sampling.temperature, greedy=greedy or sampling.greedy)
     rng = torch.Generator().manual_seed(derive_seed(seed, "sample"))
     prompts, completions, _ = respond(loaded, codec, policy, samples, sampling, rng)
     texts = codec.decode(completions.ids, completions.mask)
     ended = completions.terminated.tolist()
-    responses = [
-        Response(row.prompt, text, tuple(row.references), bool(end))
+    drawn = [
+        SampledCompletion(row.prompt, text, tuple(row.references), bool(end))
         for row, text, end in zip(samples, texts, ended, strict=True)
     ]
     if not reward:
-        return responses
+        return drawn
     outcome = EpisodeCore(loaded, codec, split="test").outcome(prompts, completions)
     return [
         replace(
-            response,
+            one,
             reward=float(outcome.totals[number]),
             info={name: facts[number] for name, facts in outcome.info.items()},
         )
-        for number, response in enumerate(responses)
+        for number, one in enumerate(drawn)
     ]
 
 
@@ -184,7 +184,7 @@ def evaluate(
         temperature: Replaces that of the task's decoding, or of the run's.
         seed: Of the random numbers; default: as the run, or 0.
         device: Where to compute.
-        out: Also write a record there, as a run of the algorithm 'none' whose start is the policy.
+        out: Also write a record there, as a run of the algorithm 'no-training' whose start is the policy.
 
     Raises:
         LmrlBenchError: There is no such policy or task, or they do not fit.
@@ -212,14 +212,14 @@ def evaluate(
             began = load_initial_policy(
                 plan_run(loaded, _run_config(run, loaded, device)).prepared()
             )
-            began.make_reference()
-            session.policy.reference = began.network.frozen_copy()
+            began.make_ref_policy()
+            session.policy.ref_policy = began.network.frozen_copy()
             start = True
         except LmrlBenchError as error:
             remarks.append(f"the start of the run is not available, so there is no KL: {error}")
-        if "test-unmasked" in run.results:
+        if "test-unfiltered" in run.results:
             remarks.append(
-                "the run acted through a mask; compare its numbers without it (test-unmasked)"
+                "the run acted through a mask; compare its numbers without it (test-unfiltered)"
             )
     rows = evaluation.test_samples
     found = {"test": session.evaluator("test", rows).results}
@@ -281,8 +281,8 @@ def _planned(
     evaluation |= {} if samples is None else {"test_samples": samples}
     evaluation |= {} if temperature is None else {"temperature": temperature}
     given = {
-        "algorithm": {"name": "none"},
-        "policy": {"model": policy, "start": "base"},
+        "algorithm": {"name": "no-training"},
+        "policy": {"model": policy, "init": "base"},
         "evaluation": evaluation,
         "seed": seed,
         "runtime": {"device": device, "output": str(output) if output else None},

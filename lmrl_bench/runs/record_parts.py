@@ -34,7 +34,7 @@ def run_info(plan: RunPlan) -> dict[str, Any]:
     config = plan.config
     return {
         "id": plan.record_id,
-        "row": config.row,
+        "entry": config.entry_name,
         "seed": config.seed,
         "algorithm": config.algorithm.model_dump(mode="json"),
         "stated_traits": traits_of(config.algorithm.name),
@@ -57,7 +57,7 @@ def task_info(task: Task) -> TaskInfo:
         held_out_metrics=[metric.key for metric in task.spec.metrics.held_out],
         lower_is_better=_directed(metrics, False),
         neutral_metrics=_directed(metrics, None),
-        score_range=task.spec.score_range,
+        score_normalization=task.spec.score_normalization,
     )
 
 
@@ -116,12 +116,12 @@ def policy_info(session: Session) -> PolicyInfo:
     assert initial.base is not None
     return PolicyInfo(
         model=public_name(initial.model),
-        start=initial.kind,
+        init=initial.kind,
         revision=session.config.policy.revision,
         weights_sha256=initial.digests.weights,
         tokenizer_sha256=initial.digests.tokenizer,
         base_weights_sha256=initial.base.weights,
-        start_recipe_sha256=initial.recipe.fingerprint if initial.recipe else None,
+        sft_recipe_sha256=initial.recipe.fingerprint if initial.recipe else None,
         parameters=sum(tensor.numel() for tensor in session.policy.model.parameters()),
         kind=session.policy.kind,
     )

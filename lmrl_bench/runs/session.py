@@ -100,11 +100,11 @@ def load_initial_policy(plan: RunPlan) -> LanguageModelPolicy:
         revision=initial.revision,
         value_trunk=config.policy.value_trunk,
         max_prompt_tokens=task.spec.prompt.max_tokens,
-        max_response_tokens=task.spec.response.max_tokens,
+        max_completion_tokens=task.spec.completion.max_tokens,
         adapter=config.policy.adapter,
         device=config.runtime.device,
     )
-    policy.require_kind(task.spec.policies.kinds, task.name)
+    policy.require_kind(task.spec.policy.kinds, task.name)
     return policy
 
 
@@ -112,7 +112,7 @@ def open_session(plan: RunPlan) -> Session:
     """Loads the initial policy of a prepared plan and builds the run's parts.
 
     Raises:
-        LmrlBenchError: The policy does not fit the task, an asset or a data file is missing, …
+        LmrlBenchError: The policy does not fit the task, a download or a data file is missing, …
     """
     config, task = plan.config, plan.task
     require_device(config.runtime.device)
@@ -120,7 +120,7 @@ def open_session(plan: RunPlan) -> Session:
     torch.set_num_threads(config.runtime.threads)
     torch.manual_seed(derive_seed(config.seed, "torch"))
     policy = load_initial_policy(plan)
-    policy.make_reference()
+    policy.make_ref_policy()
     codec = make_codec(task, policy)
     _check_inputs(plan, codec)
     core = EpisodeCore(
@@ -142,6 +142,6 @@ def open_session(plan: RunPlan) -> Session:
     )
     evaluator = Evaluator(
         task, codec, policy, config.evaluation.batch_size, config.seed,
-        sampling=config.evaluation.sampling(task.spec.evaluation),
+        sampling=config.evaluation.sampling(task.spec.decoding),
     )  # fmt: skip
     return Session(plan, codec, policy, core, algorithm, evaluator)

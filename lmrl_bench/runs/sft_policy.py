@@ -1,4 +1,4 @@
-"""Supervised policies as artifacts: each the result of one run, kept in the cache with its record and a seal."""
+"""SFT policies as artifacts: each the result of one run, kept in the cache with its record and a seal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from lmrl_bench.artifacts.recipe import ArtifactKind, Recipe
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import PolicyError, RecordError
-from lmrl_bench.core.events import Event, Listener, of_a_start
+from lmrl_bench.core.events import Event, Listener, of_an_sft_policy
 from lmrl_bench.planning.folders import POLICY, untidy
 from lmrl_bench.planning.initial_policy import SftSource, training_words
 from lmrl_bench.planning.plan import RerunPolicy, plan_run
@@ -69,8 +69,8 @@ def _train(recipe: Recipe, progress: Listener) -> None:
 
     source: SftSource = recipe.source
     task = load_task(source.task_folder)
-    progress = of_a_start(progress)
-    name = f"{task.name}/supervised/{source.config.seed}"
+    progress = of_an_sft_policy(progress)
+    name = f"{task.name}/sft/{source.config.seed}"
     if source.passed_over:
         progress(Event(name, "note", text=f"{source.passed_over}; training one"))
     progress(Event(name, "note", text=training_words(task, recipe)))
@@ -83,7 +83,7 @@ def _train(recipe: Recipe, progress: Listener) -> None:
         raise KeyboardInterrupt
     if record.status != "completed":
         message = record.error.message if record.error else record.status
-        raise PolicyError(f"the supervised policy of '{task.name}' was not trained: {message}")
+        raise PolicyError(f"the SFT policy of '{task.name}' was not trained: {message}")
     place = _place(recipe)
     if place.name == MERGED:
         merge_adapter(recipe.folder / POLICY, place)

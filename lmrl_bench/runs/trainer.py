@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 from lmrl_bench.algorithms.interface import IterationStats
-from lmrl_bench.algorithms.supervised import Supervised
+from lmrl_bench.algorithms.sft import SFT
 from lmrl_bench.core.events import Event, Listener
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.records.files import FolderError
 from lmrl_bench.runs.checkpoint import save_checkpoint
 from lmrl_bench.runs.journal import Journal
@@ -49,7 +49,7 @@ class Trainer:
                 self.progress(Event(self.name, "note", text=text))
         else:
             self._validate(0, 0)
-        if isinstance(algorithm, Supervised):
+        if isinstance(algorithm, SFT):
             algorithm.after_step = self._after_step
         if algorithm.trains:
             algorithm.learn(after_iteration=self._after_iteration)
@@ -58,28 +58,28 @@ class Trainer:
             self._checkpoint()
 
     def test(self) -> None:
-        """Evaluates on the test split: the task's decoding, greedy, and without NLPO's mask.
+        """Evaluates on the test split: the task's decoding, greedy, and without NLPO's token_filter.
 
         Raises:
             Interrupted: `stop_requested` was set.
         """
         if not self.session.config.evaluation.test_samples:
             return
-        mask = self.session.algorithm.token_filter
-        self._test("test", mask=mask)
+        token_filter = self.session.algorithm.token_filter
+        self._test("test", token_filter=token_filter)
         if self.session.config.evaluation.greedy:
-            self._test("test-greedy", mask=mask, greedy=True)
-        if mask is not None:
-            self._test("test-unmasked", mask=None)
+            self._test("test-greedy", token_filter=token_filter, greedy=True)
+        if token_filter is not None:
+            self._test("test-unfiltered", token_filter=None)
 
-    def _test(self, name: str, *, mask: TopPMask | None, greedy: bool = False) -> None:
+    def _test(self, name: str, *, token_filter: TopPFilter | None, greedy: bool = False) -> None:
         if self.stop_requested:
             raise Interrupted(STOPPED)
         started = time.perf_counter()
         n = self.session.config.evaluation.test_samples
         candidates = self.session.algorithm.candidates
         evaluation = self.session.evaluator(
-            "test", n, greedy=greedy, mask=mask, candidates=candidates
+            "test", n, greedy=greedy, token_filter=token_filter, candidates=candidates
         )
         self.journal.add_results(name, evaluation, time.perf_counter() - started)
 
@@ -96,7 +96,7 @@ class Trainer:
             raise Interrupted(STOPPED)
 
     def _after_step(self, step: int, steps: int) -> None:
-        """Shows a step of supervised learning, whose iterations may take minutes."""
+        """Shows a step of supervised fine-tuning, whose iterations may take minutes."""
         text = f"step {step:,}/{steps:,}"
         self.progress(Event(self.name, "step", step / steps, text=text))
 
@@ -119,11 +119,11 @@ class Trainer:
     def _validate(self, iteration: int, tokens: int) -> None:
         started = time.perf_counter()
         config = self.session.config.evaluation
-        mask = self.session.algorithm.token_filter
+        token_filter = self.session.algorithm.token_filter
         evaluation = self.session.evaluator(
             "validation",
             config.validation_samples,
-            mask=mask,
+            token_filter=token_filter,
             primary_only=True,
             candidates=self.session.algorithm.candidates,
         )

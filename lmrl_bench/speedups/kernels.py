@@ -2,7 +2,7 @@
 
 Linear layers on CPUs: torch calls MKL, which does not use AVX-512 on processors of other vendors.
 oneDNN, which is part of torch, does; it is faster except for the weight's gradient, where it copies
-a factor first. It reads weights in its own layout, which is cached while responses are decoded.
+a factor first. It reads weights in its own layout, which is cached while completions are decoded.
 
 Tanh-approximated GELU (GPT-2, T5): Transformers uses eight operations, torch has a single one.
 """

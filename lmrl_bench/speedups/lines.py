@@ -62,26 +62,26 @@ class Pairs(NamedTuple):
     Numbers identify symbols within a pair only; another pair may use the same number differently.
 
     Attributes:
-        responses: `UNKNOWN` marks symbols that the reference lacks, and the end of each text.
+        completions: `UNKNOWN` marks symbols that the reference lacks, and the end of each text.
         references: `END` marks the end of each text.
         symbols: Upper bound (exclusive) of all numbers.
     """
 
-    responses: Line
+    completions: Line
     references: Line
     symbols: int
 
     @property
     def sides(self) -> tuple[Line, Line]:
         """Completions and references."""
-        return self.responses, self.references
+        return self.completions, self.references
 
     def part(self, start: int, stop: int) -> Pairs:
         """Returns the pairs from `start` up to `stop`."""
         if start == 0 and stop >= len(self.references.lengths):
             return self
-        responses, references = (side.part(start, stop) for side in self.sides)
-        return Pairs(responses, references, self.symbols)
+        completions, references = (side.part(start, stop) for side in self.sides)
+        return Pairs(completions, references, self.symbols)
 
 
 class _Reference(NamedTuple):
@@ -114,11 +114,11 @@ class Tokens:
             self._memory = _Memory(self._tokenize)
         return self._memory
 
-    def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
+    def pairs(self, completions: Sequence[str], references: Sequence[str]) -> Pairs:
         """Encodes `B` completions and their `B` references; numbers are local to each pair."""
         memory = self._begin()
         words = memory.words.__getitem__
-        ours = _line([b"".join(map(words, text.split())) for text in responses])
+        ours = _line([b"".join(map(words, text.split())) for text in completions])
         theirs = list(map(memory.references.__getitem__, references))
         tokens = [reference.tokens for reference in theirs]
         n_tokens = sizes(tokens) // len(_CLOSE)
@@ -227,7 +227,7 @@ class _Scratch(threading.local):
 _SCRATCH = _Scratch()
 
 
-def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> Integers:
+def _numbered(completions: Line, references: Sequence[bytes], each: Integers) -> Integers:
     """Renumbers the completions' tokens by their index in their reference.
 
     Concatenates the distinct tokens of all references (`each` counts them per reference). A first
@@ -235,7 +235,7 @@ def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> I
     number that the reference uses.
     """
     theirs = np.frombuffer(b"".join(references), dtype=np.int64)
-    largest = max(int(responses.numbers.max()), int(theirs.max(initial=0)))
+    largest = max(int(completions.numbers.max()), int(theirs.max(initial=0)))
     width = len(theirs) + 1
     _SCRATCH.grow(largest + 1, width * len(references))
     place_of, number_of = _SCRATCH.places, _SCRATCH.numbers
@@ -245,7 +245,7 @@ def _numbered(responses: Line, references: Sequence[bytes], each: Integers) -> I
         keys = place_of[theirs] + np.repeat(np.arange(len(each)) * width, each)
         first = np.cumsum(each) - each
         number_of[keys] = np.arange(FIRST, FIRST + len(theirs)) - np.repeat(first, each)
-        numbers: Integers = number_of[place_of[responses.numbers] + responses.rows() * width]
+        numbers: Integers = number_of[place_of[completions.numbers] + completions.rows() * width]
         return numbers
     finally:
         # Resets only what was written: clearing the whole table would cost more than the lookup.
@@ -268,9 +268,9 @@ class Characters:
         for reference in references:
             self._references[reference]  # encodes it
 
-    def pairs(self, responses: Sequence[str], references: Sequence[str]) -> Pairs:
+    def pairs(self, completions: Sequence[str], references: Sequence[str]) -> Pairs:
         """Encodes `B` completions and their `B` references; numbers are shared by all pairs."""
-        ours = [_characters(self._lowercase, text) for text in responses]
+        ours = [_characters(self._lowercase, text) for text in completions]
         theirs = list(map(self._references.__getitem__, references))
         our_points, their_points = _code_points(ours), _code_points(theirs)
         unknown = int(their_points.max()) + 1

@@ -1,7 +1,7 @@
 """Skips the last block's feed-forward layer where its output is not used.
 
 Its output for prompt tokens is never read: later tokens attend to the block's input, and only
-states before response tokens go into the output layer. The layer has two thirds of a block's
+states before completion tokens go into the output layer. The layer has two thirds of a block's
 weights.
 """
 

@@ -79,7 +79,7 @@ def _shared(pairs: Pairs, order: int) -> Integers:
     """Like `shared_ngrams`, for one chunk; texts too long for the table are counted without it."""
     rows, places = len(pairs.references.lengths), len(pairs.references.numbers)
     if places * pairs.symbols > _LARGEST_TABLE:
-        texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
+        texts = zip(pairs.completions.texts(), pairs.references.texts(), strict=True)
         return np.array([_counted(*pair, order) for pair in texts])
     shared = np.zeros((rows, order), dtype=np.int64)
     keys = [side.rows() * pairs.symbols + side.numbers for side in pairs.sides]
@@ -132,10 +132,10 @@ def _in_both(ours: Integers, theirs: Integers, size: int) -> Integers:
     return np.minimum(np.bincount(ours, minlength=size), np.bincount(theirs, minlength=size))
 
 
-def _counted(response: list[int], reference: list[int], order: int) -> list[int]:
+def _counted(completion: list[int], reference: list[int], order: int) -> list[int]:
     """Like `_shared`, for one pair and without a table."""
 
     def ngrams(text: list[int], n: int) -> Counter[tuple[int, ...]]:
         return Counter(zip(*(text[start:] for start in range(n)), strict=False))
 
-    return [(ngrams(response, n) & ngrams(reference, n)).total() for n in range(1, order + 1)]
+    return [(ngrams(completion, n) & ngrams(reference, n)).total() for n in range(1, order + 1)]

@@ -18,18 +18,18 @@ CALL_TOKENS_OF_A_GPU = 4096
 
 
 def pack_rows(
-    prompt_ids: Tensor, prompt_mask: Tensor, response_lengths: Tensor, token_budget: int
+    prompt_ids: Tensor, prompt_mask: Tensor, completion_lengths: Tensor, token_budget: int
 ) -> list[Tensor]:
     """Splits the rows, sorted by length or by prompt, into the groups with the least total work.
 
     The work of a group is its distinct prompts × the longest of them, plus its rows × the longest
-    response, plus a call. With speedups off, rows stay in order and are cut where the budget ends.
+    completion, plus a call. With speedups off, rows stay in order and are cut where the budget ends.
 
     Args:
         prompt_ids: `(B, P)`, left-padded.
         prompt_mask: `(B, P)` bool.
-        response_lengths: `(B,)` int64.
-        token_budget: Limit of rows × (longest prompt + longest response) per group; a longer row
+        completion_lengths: `(B,)` int64.
+        token_budget: Limit of rows × (longest prompt + longest completion) per group; a longer row
             forms its own group.
 
     Returns:
@@ -38,7 +38,7 @@ def pack_rows(
     if len(prompt_ids) == 0:
         return []
     same = torch.unique(prompt_ids.masked_fill(~prompt_mask, -1), dim=0, return_inverse=True)[1]
-    columns = (prompt_mask.sum(dim=1), response_lengths, same)
+    columns = (prompt_mask.sum(dim=1), completion_lengths, same)
     rows = torch.stack([column.long() for column in columns], dim=1).cpu().numpy()
     if not speedups_on():
         return _in_order(rows, token_budget)
@@ -76,7 +76,7 @@ def _cut(rows: Numbers, token_budget: int, call: int) -> tuple[float, list[int]]
     Dynamic programming over the end of the last group.
 
     Args:
-        rows: `(N, 3)`: prompt tokens, response tokens, and the prompt's index among the distinct
+        rows: `(N, 3)`: prompt tokens, completion tokens, and the prompt's index among the distinct
             ones.
         token_budget: See `pack_rows`.
         call: Fixed cost of a group, in tokens.
@@ -91,11 +91,11 @@ def _cut(rows: Numbers, token_budget: int, call: int) -> tuple[float, list[int]]
         # Backwards: the last group starts at `stop - 1`, `stop - 2`, …, as far as the budget
         # allows.
         back = slice(stop - 1, stop - 1 - most if stop > most else None, -1)
-        prompt, response = np.maximum.accumulate(rows[back, :2], axis=0).T
+        prompt, completion = np.maximum.accumulate(rows[back, :2], axis=0).T
         count = np.arange(1, len(prompt) + 1)
         prompts = np.cumsum(following[back] >= stop)
-        work = least[back] + prompts * prompt + count * response + call
-        work[1:][(count * (prompt + response) > token_budget)[1:]] = np.inf
+        work = least[back] + prompts * prompt + count * completion + call
+        work[1:][(count * (prompt + completion) > token_budget)[1:]] = np.inf
         best = int(work.argmin())
         least[stop], begins[stop] = work[best], stop - 1 - best
     ends: list[int] = []

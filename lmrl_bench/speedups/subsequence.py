@@ -11,27 +11,27 @@ from collections.abc import Sequence
 _BLOCK = 1024  # reference tokens per integer; longer ones would make each addition expensive
 
 
-def common_subsequence(response: Sequence[int], reference: Sequence[int]) -> int:
+def common_subsequence(completion: Sequence[int], reference: Sequence[int]) -> int:
     """Returns the length of the longest common subsequence of two token sequences."""
     size = len(reference)
     if size > _BLOCK:
-        carries = [0] * len(response)
+        carries = [0] * len(completion)
         blocks = (reference[start : start + _BLOCK] for start in range(0, size, _BLOCK))
-        return sum(_added(response, block, carries) for block in blocks)
+        return sum(_added(completion, block, carries) for block in blocks)
     places = _places(reference)
     row = full = (1 << size) - 1
-    for number in response:
+    for number in completion:
         if number in places:
             match = row & places[number]
             row = (row + match) | (row - match)  # carries above `full` do not affect lower bits
     return size - (row & full).bit_count()
 
 
-def _added(response: Sequence[int], reference: Sequence[int], carries: list[int]) -> int:
+def _added(completion: Sequence[int], reference: Sequence[int], carries: list[int]) -> int:
     """Returns a block's contribution; `carries` (a bit per step) link it to the next block."""
     places, size = _places(reference), len(reference)
     row = full = (1 << size) - 1
-    for step, number in enumerate(response):
+    for step, number in enumerate(completion):
         match = row & places.get(number, 0)
         total = row + match + carries[step]
         row = (total | (row - match)) & full

@@ -10,11 +10,11 @@ from scipy import stats
 from lmrl_bench.stats.aggregates import FloatArray
 
 Beats = Callable[[str, str], bool]
-"""Returns whether the first row is better than the second beyond chance."""
+"""Returns whether the first entry is better than the second beyond chance."""
 
 
 def welch_p_values(first: FloatArray, second: FloatArray) -> FloatArray:
-    """Returns two-sided p-values of Welch's t-tests for equal means, one per row `(N,)`.
+    """Returns two-sided p-values of Welch's t-tests for equal means, one per entry `(N,)`.
 
     Two samples without spread have p-value 1 if they are equal, and otherwise 0.
 
@@ -52,9 +52,9 @@ def holm(p_values: Sequence[float] | FloatArray) -> list[float]:
 
 
 def tie_groups(order: Sequence[str], beats: Beats) -> list[list[str]]:
-    """Groups rows that cannot be distinguished from the first of their group, its fixed anchor.
+    """Groups entries that cannot be distinguished from the first of their group, its fixed anchor.
 
-    A moving anchor would chain together rows that clearly differ.
+    A moving anchor would chain together entries that clearly differ.
 
     Args:
         order: Labels, best first.
@@ -70,7 +70,7 @@ def tie_groups(order: Sequence[str], beats: Beats) -> list[list[str]]:
 
 
 def rank_intervals(labels: Sequence[str], beats: Beats) -> dict[str, tuple[int, int]]:
-    """Returns best and worst rank per row: below all that beat it, and above all that it beats."""
+    """Returns best and worst rank per entry: below all that beat it, and above all that it beats."""
     others = {label: [other for other in labels if other != label] for label in labels}
     return {
         label: (

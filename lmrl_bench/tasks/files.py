@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmrl_bench.core.digests import file_digest
 from lmrl_bench.core.errors import DataError
-from lmrl_bench.downloads import asset_path
+from lmrl_bench.downloads import download_path
 from lmrl_bench.tasks.spec import DataSpec, Split
 
 
@@ -19,11 +19,11 @@ def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
         split: The split.
 
     Raises:
-        AssetError: The download is not installed.
+        DownloadError: The download is not installed.
         DataError: The file is missing or its sha256 differs.
     """
     file = data.file(split)
-    root = asset_path(data.asset) if data.asset else folder
+    root = download_path(data.download) if data.download else folder
     path = root / str(file.path)
     if not path.is_file():
         raise DataError(
@@ -40,6 +40,6 @@ def data_file(folder: Path, data: DataSpec, split: Split) -> Path:
 
 
 def _remedy(data: DataSpec) -> str:
-    if data.asset:
-        return f"install it again: lmrl-bench download install {data.asset}"
+    if data.download:
+        return f"install it again: lmrl-bench download install {data.download}"
     return "restore it (git checkout, or reinstall lmrl-bench), or run the task's build.py"

@@ -23,7 +23,7 @@ Pairs = list[dict[str, Any]]
 
 _PROMPT_NAMES = ("prompt", "source", "src", "document", "question", "input", "text", "context")
 _REFERENCE_NAMES = (
-    "reference", "references", "target", "tgt", "summary", "answer", "answers", "response", "output",
+    "reference", "references", "target", "tgt", "summary", "answer", "answers", "completion", "response", "output",
 )  # fmt: skip
 _OURS: Final = ("id", "prompt", "reference")
 _UNKEEPABLE = "<unkeepable>"

@@ -151,9 +151,9 @@ def _rows(task: Task) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "split 'train'",
-            f"{len(without)} rows have no reference, for example '{without[0]}': a supervised policy "
+            f"{len(without)} rows have no reference, for example '{without[0]}': an SFT policy "
             "cannot be trained",
-            "start every run from the base model (policy.start: base), or add references",
+            "start every run from the base model (policy.init: base), or add references",
         )
 
 
@@ -186,7 +186,7 @@ def _lengths(count_tokens: TokenCounter | None, count_prompts: PromptCounter | N
                 "warning",
                 "lengths",
                 "not checked: no tokenizer was given",
-                f"lint with the tokenizer of '{task.spec.policies.default}'",
+                f"lint with the tokenizer of '{task.spec.policy.default}'",
             )
             return
         for split in SPLITS:
@@ -219,7 +219,7 @@ def _prompt_lengths(task: Task, split: Split, count_prompts: PromptCounter) -> I
 
 
 def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> Iterator[Finding]:
-    limit = task.spec.response.max_tokens
+    limit = task.spec.completion.max_tokens
     samples = task.samples(split)
     texts = [reference for sample in samples for reference in sample.references]
     if not texts:
@@ -229,9 +229,9 @@ def _reference_lengths(task: Task, split: Split, count_tokens: TokenCounter) -> 
         yield Finding(
             "warning",
             f"references of '{split}'",
-            f"{share:.1%} are longer than response.max_tokens {limit} (longest: {longest} "
+            f"{share:.1%} are longer than completion.max_tokens {limit} (longest: {longest} "
             "tokens): no completion can equal them",
-            "raise response.max_tokens, or remove the long rows",
+            "raise completion.max_tokens, or remove the long rows",
         )
 
 
@@ -342,13 +342,13 @@ def _paid_as_much(task: Task, samples: Sequence[Sample], result: SelfTest) -> It
 
 def _canaries(task: Task, samples: Sequence[Sample]) -> Iterator[str]:
     """Yields degenerate answers that earn as much as the references, unless one is a reference."""
-    for name, responses in canaries(samples).items():
-        rows = degenerate(samples, responses)
+    for name, completions in canaries(samples).items():
+        rows = degenerate(samples, completions)
         if not rows:
             continue
         chosen = [samples[row] for row in rows]
         gold = float(rewards(task, chosen, [sample.references[0] for sample in chosen]).mean())
-        value = float(rewards(task, chosen, [responses[row] for row in rows]).mean())
+        value = float(rewards(task, chosen, [completions[row] for row in rows]).mean())
         if value >= gold:
             yield f"{name} gets {value:.4g} on average, the reference {gold:.4g}"
 

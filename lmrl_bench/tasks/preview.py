@@ -30,7 +30,7 @@ class PreviewRow:
         truncate: What happens to longer prompts: `error`, `left` or `right`.
         references: Reference texts; may be empty.
         reference_tokens: Length of each reference in tokens.
-        response_limit: `response.max_tokens`.
+        completion_limit: `completion.max_tokens`.
         gold_reward: Reward of the first reference; None without one.
         empty_reward: Reward of an empty completion.
         shuffled: Reference of another row; None if no row has one.
@@ -45,7 +45,7 @@ class PreviewRow:
     truncate: str
     references: tuple[str, ...]
     reference_tokens: tuple[int, ...] | None
-    response_limit: int
+    completion_limit: int
     gold_reward: float | None
     empty_reward: float
     shuffled: str | None
@@ -61,7 +61,9 @@ class PreviewRow:
         lines = [f"[{self.id}]", _block("prompt", self.prompt + self._prompt_mark())]
         tokens = self.reference_tokens or (None,) * len(self.references)
         for reference, count in zip(self.references, tokens, strict=True):
-            lines.append(_block("reference", reference + _mark(count, self.response_limit, "cut")))
+            lines.append(
+                _block("reference", reference + _mark(count, self.completion_limit, "cut"))
+            )
         if not self.references:
             lines.append(_block("reference", "none"))
         paid = [] if self.gold_reward is None else [f"{self.gold_reward:.4g} for the reference"]
@@ -121,7 +123,7 @@ def preview(
             truncate=task.spec.prompt.truncate,
             references=sample.references,
             reference_tokens=_counts(sample.references, count_tokens),
-            response_limit=task.spec.response.max_tokens,
+            completion_limit=task.spec.completion.max_tokens,
             gold_reward=gold_rewards[row] if sample.references else None,
             empty_reward=empty[row],
             shuffled=shuffled[row],

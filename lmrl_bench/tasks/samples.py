@@ -37,7 +37,7 @@ def read_samples(
         DataError: A file is missing or damaged, a row is unusable, an identifier repeats, or the
             number of rows differs from the declared one.
         TaskError: The template or the plug-in is invalid.
-        AssetError: The download that contains the file is not installed.
+        DownloadError: The download that contains the file is not installed.
     """
     prompt_of = _Prompts(spec.prompt, folder / "task.yaml")
     data = spec.data

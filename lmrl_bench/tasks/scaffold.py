@@ -25,13 +25,13 @@ from lmrl_bench.tasks.task import Task
 from lmrl_bench.tasks.writing import split_of, write_rows
 
 _TOKENS_PER_WORD = 2.0  # rough, for the small vocabularies of the shipped policies
-_LONGEST_PROMPT, _LONGEST_RESPONSE, _UNKNOWN_RESPONSE = 256, 128, 64
+_LONGEST_PROMPT, _LONGEST_COMPLETION, _UNKNOWN_COMPLETION = 256, 128, 64
 
 _OWN_SPLITS: Mapping[str, Split] = {
     "train": "train", "training": "train", "validation": "validation", "valid": "validation",
     "val": "validation", "dev": "validation", "test": "test",
 }  # fmt: skip
-_SUPERVISED_STEPS = 400  # upper bound; a minute or two for a shipped policy
+_SFT_STEPS = 400  # upper bound; a minute or two for a shipped policy
 _LONGEST_NAME = 100
 
 
@@ -304,34 +304,34 @@ def _write(built: Path, name: str, rows: _Rows) -> None:
         for split in SPLITS
     )
     train = rows.splits["train"]
-    responses = [text for row in train for text in as_list(row.get("reference", []))]
-    steps = min(_SUPERVISED_STEPS, 3 * math.ceil(len(train) / 16))
+    completions = [text for row in train for text in as_list(row.get("reference", []))]
+    steps = min(_SFT_STEPS, 3 * math.ceil(len(train) / 16))
     values = {
         "name": name,
         "yaml_name": dump_yaml(name).split("\n")[0],
-        "references": "reference" if responses else "null",
-        "start": "" if responses else texts.FROM_BASE,
+        "references": "reference" if completions else "null",
+        "start": "" if completions else texts.FROM_BASE,
         "files": files
         + texts.META.format(columns=_line(", ".join(rows.columns))) * bool(rows.columns),
         "source": _line(rows.source),
         "how": rows.how,
         "prompt_tokens": _limit([row["prompt"] for row in train], 16, _LONGEST_PROMPT),
-        "response_tokens": _limit(responses, 8, _LONGEST_RESPONSE)
-        if responses
-        else _UNKNOWN_RESPONSE,
+        "completion_tokens": _limit(completions, 8, _LONGEST_COMPLETION)
+        if completions
+        else _UNKNOWN_COMPLETION,
         "rows": " / ".join(str(len(rows.splits[split])) for split in SPLITS),
         "columns": ", ".join(f"`{_line(column)}`" for column in rows.columns) or "none",
         "notes": "<br>".join(_line(note).replace("|", "\\|") for note in rows.notes) or "nothing",
         "first": json.dumps(train[0]["prompt"][:200], ensure_ascii=False),
         "steps": steps,
-        **texts.METRICS[_kind(responses)],
+        **texts.METRICS[_kind(completions)],
     }
     (built / "algorithms").mkdir()
     for file, text in (
         ("task.yaml", texts.TASK),
         ("README.md", texts.CARD),
         ("algorithms/ppo.yaml", texts.PPO),
-        *([("algorithms/supervised.yaml", texts.SUPERVISED)] if responses else []),
+        *([("algorithms/sft.yaml", texts.SFT)] if completions else []),
     ):
         (built / file).write_text(text.format(**values), encoding="utf-8")
 
@@ -341,18 +341,18 @@ def _line(text: str) -> str:
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
-def _kind(responses: Sequence[str]) -> str:
+def _kind(completions: Sequence[str]) -> str:
     """Returns `short`, `words` (readable by ROUGE), `characters`, or `checked` if there are none."""
-    if not responses:
+    if not completions:
         return "checked"
-    if all(_is_short(text) for text in responses):
+    if all(_is_short(text) for text in completions):
         return "short"
     read = [
         text
-        for text in responses
+        for text in completions
         if len(re.findall("[a-z0-9]", text.lower())) * 2 > len(text.split())
     ]
-    return "words" if len(read) * 2 > len(responses) else "characters"
+    return "words" if len(read) * 2 > len(completions) else "characters"
 
 
 def _is_short(text: str) -> bool:

@@ -42,18 +42,16 @@ METRICS: Final = {
 }
 """Reward and held-out metric for labels and numbers, words, other scripts, and no references."""
 
-FROM_BASE: Final = (
-    "policy: {start: base}           # without references there is no supervised start\n"
-)
+FROM_BASE: Final = "policy: {init: base}           # without references there is no SFT policy\n"
 
 TASK: Final = """\
 # All fields: tasks/README.md. After a change, run: lmrl-bench task lint <this folder>
 schema: 1
 name: {yaml_name}                    # must equal the folder's name
 version: 1                      # increase it with any change that affects scores
-summary: One sentence that says what a good response is.
-licence: unknown                # of the data; state it before you share the task
-language: en                    # of the responses
+summary: One sentence that says what a good completion is.
+license: unknown                # of the data; state it before you share the task
+language: en                    # of the completions
 
 data:                           # made from {source}
   reader: jsonl
@@ -66,8 +64,8 @@ prompt:
   max_tokens: {prompt_tokens}
   truncate: right               # left, right, or error: reject longer prompts
 
-response:
-  max_tokens: {response_tokens}
+completion:
+  max_tokens: {completion_tokens}
 
 reward:                         # a weighted sum; any metric can be a term (lmrl-bench metric list)
   terms:
@@ -80,22 +78,22 @@ metrics:
   others:
     - {{name: length}}
 
-policies:
+policy:
   default: nano-seq2seq
   kinds: [seq2seq, causal]
 
-evaluation: {{temperature: 1.0}}  # sampled, as in training; greedy is reported as well
+decoding: {{temperature: 1.0}}  # sampled, as in training; greedy is reported as well
 """
 
 CARD: Final = """\
 # {name}
 
-One sentence that says what a good response is.
+One sentence that says what a good completion is.
 
 | | |
 |---|---|
 | data | {source} |
-| licence | unknown; state it before you share the task |
+| license | unknown; state it before you share the task |
 | rows, train / validation / test | {rows} |
 | split | {how} |
 | additional columns, for the template or as `data.meta` | {columns} |
@@ -118,12 +116,12 @@ PPO: Final = """\
 # Settings of PPO for {name}; omitted ones keep their defaults
 # (lmrl-bench algorithm show ppo).
 algorithm: {{name: ppo}}
-budget: {{tokens: 60000}}         # generated response tokens
+budget: {{tokens: 60000}}         # generated completion tokens
 {start}"""
 
-SUPERVISED: Final = """\
-# Settings of the supervised policy of {name}, the initial policy of the other algorithms; trained
-# once and reused (lmrl-bench algorithm show supervised). Fewer steps are faster but give a weaker
+SFT: Final = """\
+# Settings of the SFT policy of {name}, the initial policy of the other algorithms; trained
+# once and reused (lmrl-bench algorithm show sft). Fewer steps are faster but give a weaker
 # initial policy.
-algorithm: {{name: supervised, batch_size: 16, max_steps: {steps}}}
+algorithm: {{name: sft, batch_size: 16, max_steps: {steps}}}
 """

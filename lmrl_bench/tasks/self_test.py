@@ -70,7 +70,7 @@ class SelfTest:
     """Result of the gold self-test.
 
     Attributes:
-        rows: Number of rows with a reference that were checked (among those in `supervised.where`).
+        rows: Number of rows with a reference that were checked (among those in `sft.filter`).
         gold_reward: Mean reward of their references; NaN without any.
         shuffled_reward: Mean reward of other rows' references.
         tells_rows_apart: Whether the reward could prefer the right reference: it reads more than
@@ -137,7 +137,7 @@ def self_test(task: Task, rows: int = ROWS) -> SelfTest:
 
 
 def with_references(task: Task, rows: int = ROWS) -> tuple[Sample, ...]:
-    """Returns the first validation rows that have a reference and match `supervised.where`."""
+    """Returns the first validation rows that have a reference and match `sft.filter`."""
     return tuple(sample for sample in task.matching("validation") if sample.references)[:rows]
 
 
@@ -215,18 +215,18 @@ def reads_references(task: Task, samples: Sequence[Sample]) -> bool:
     return not np.allclose(rewards(task, samples, gold), rewards(task, exchanged, gold))
 
 
-def rewards(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> FloatArray:
+def rewards(task: Task, samples: Sequence[Sample], completions: Sequence[str]) -> FloatArray:
     """Returns rewards `(B,)` of completions that end with EOS; lengths are words plus one."""
-    return scored(task, samples, responses).scores
+    return scored(task, samples, completions).scores
 
 
-def scored(task: Task, samples: Sequence[Sample], responses: Sequence[str]) -> RewardOutput:
+def scored(task: Task, samples: Sequence[Sample], completions: Sequence[str]) -> RewardOutput:
     """Returns the reward's full output for completions that end with EOS; see `rewards`."""
     batch = RewardBatch(
         samples=samples,
-        responses=responses,
-        lengths=np.array([len(text.split()) + 1 for text in responses], dtype=np.int64),
-        terminated=np.ones(len(responses), dtype=np.bool_),
+        completions=completions,
+        lengths=np.array([len(text.split()) + 1 for text in completions], dtype=np.int64),
+        terminated=np.ones(len(completions), dtype=np.bool_),
     )
     return call_reward(task.reward(), batch)
 

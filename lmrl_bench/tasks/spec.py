@@ -15,7 +15,7 @@ from pydantic import (
 
 from lmrl_bench.config.run import TransformSpec
 from lmrl_bench.config.sampling import SamplingConfig
-from lmrl_bench.records.record import ScoreRange
+from lmrl_bench.records.record import ScoreNormalization
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -48,7 +48,7 @@ class DataSpec(_Strict):
     train: DataFile
     validation: DataFile
     test: DataFile
-    asset: str | None = Field(
+    download: str | None = Field(
         None, description="download that contains the files (lmrl-bench download install NAME)"
     )
     dataset: str | None = Field(None, description="hf-datasets: local path or hub id")
@@ -133,14 +133,14 @@ class PromptSpec(_Strict):
         return fields
 
 
-class ResponseSpec(_Strict):
-    """Length limits of a response."""
+class CompletionSpec(_Strict):
+    """Length limits of a completion."""
 
     max_tokens: int = Field(gt=0)
     min_tokens: int = Field(0, ge=0, description="EOS is suppressed before this many tokens")
 
     @model_validator(mode="after")
-    def _ordered(self) -> ResponseSpec:
+    def _ordered(self) -> CompletionSpec:
         if self.min_tokens >= self.max_tokens:
             raise ValueError(
                 f"min_tokens ({self.min_tokens}) must be below max_tokens ({self.max_tokens})"
@@ -157,12 +157,12 @@ class ComponentSpec(_Strict):
         None,
         alias="as",
         pattern=r"^[a-z0-9][a-z0-9-]*$",
-        description="name in records and boards; distinguishes two uses of one metric",
+        description="name in records and leaderboards; distinguishes two uses of one metric",
     )
 
     @property
     def key(self) -> str:
-        """The name in records and boards: `as`, or the registered name."""
+        """The name in records and leaderboards: `as`, or the registered name."""
         return self.as_ or self.name
 
 
@@ -218,7 +218,7 @@ class MetricsSpec(_Strict):
         return self
 
 
-class PoliciesSpec(_Strict):
+class PolicySpec(_Strict):
     """Policies that fit the task."""
 
     default: str = Field(
@@ -227,33 +227,33 @@ class PoliciesSpec(_Strict):
     kinds: Annotated[list[Literal["causal", "seq2seq"]], Field(min_length=1)]
 
 
-class SupervisedSpec(_Strict):
-    """Training rows for the supervised policy."""
+class SFTSpec(_Strict):
+    """Training rows for the SFT policy."""
 
-    where: dict[str, Any] = Field(
+    filter: dict[str, Any] = Field(
         default_factory=dict, description="meta field to the value it must have"
     )
 
 
 class TaskSpec(_Strict):
-    """A task: data, prompt, response, reward, metrics, evaluation."""
+    """A task: data, prompt, completion, reward, metrics, decoding."""
 
     schema_: Literal[1] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     version: int = Field(gt=0, description="increase with any change that affects scores")
     summary: str
-    licence: str = Field(description="of the data")
+    license: str = Field(description="of the data")
     citation: str = ""
-    language: str = Field("en", description="of the responses")
+    language: str = Field("en", description="of the completions")
     data: DataSpec
     prompt: PromptSpec
-    response: ResponseSpec
+    completion: CompletionSpec
     reward: RewardSpec
     metrics: MetricsSpec
-    policies: PoliciesSpec
-    evaluation: SamplingConfig = Field(default_factory=lambda: SamplingConfig())
-    supervised: SupervisedSpec = Field(default_factory=lambda: SupervisedSpec())
-    score_range: ScoreRange | None = None
+    policy: PolicySpec
+    decoding: SamplingConfig = Field(default_factory=lambda: SamplingConfig())
+    sft: SFTSpec = Field(default_factory=lambda: SFTSpec())
+    score_normalization: ScoreNormalization | None = None
 
     @model_validator(mode="after")
     def _held_out_is_not_the_reward(self) -> TaskSpec:

@@ -25,9 +25,9 @@ from lmrl_bench.tasks.self_test import SelfTest, self_test
 from lmrl_bench.tasks.spec import SPLITS, Split, TaskSpec
 
 # Descriptive fields that no score depends on: correcting one must not invalidate records.
-_WORDS = {"summary", "licence", "citation", "score_range"}
-# Fields that supervised training reads; reward, metrics and decoding do not affect it.
-_LEARNED = {"name", "language", "data", "prompt", "response", "supervised"}
+_WORDS = {"summary", "license", "citation", "score_normalization"}
+# Fields that supervised fine-tuning reads; reward, metrics and decoding do not affect it.
+_LEARNED = {"name", "language", "data", "prompt", "completion", "sft"}
 
 
 class Task:
@@ -72,7 +72,7 @@ class Task:
 
     @property
     def learning_digest(self) -> str:
-        """sha256 (hex) of everything that affects the supervised policy: data, prompts, plug-in."""
+        """sha256 (hex) of everything that affects the SFT policy: data, prompts, plug-in."""
         definition = self.spec.model_dump(mode="json", by_alias=True, include=_LEARNED)
         return digest([definition, self._file_digests(self._code())])
 
@@ -131,11 +131,11 @@ class Task:
                     f"'{split}', for example '{min(shared)}'; ids must be unique in the task"
                 )
 
-    def supervised_samples(self) -> tuple[Sample, ...]:
-        """Returns the training samples of the supervised policy (`supervised.where`).
+    def sft_samples(self) -> tuple[Sample, ...]:
+        """Returns the training samples of the SFT policy (`sft.filter`).
 
         Raises:
-            TaskError: A field of `supervised.where` is not in `data.meta`, no row matches, or a row
+            TaskError: A field of `sft.filter` is not in `data.meta`, no row matches, or a row
                 has no reference.
         """
         samples = self.matching("train")
@@ -143,22 +143,22 @@ class Task:
         if without:
             raise TaskError(
                 f"{self.folder / 'task.yaml'}: {len(without)} of {len(samples)} training rows have no "
-                f"reference, for example '{without[0]}', so a supervised policy cannot be trained; use "
-                "the base model (--set policy.start=base), or choose rows with supervised.where"
+                f"reference, for example '{without[0]}', so an SFT policy cannot be trained; use "
+                "the base model (--set policy.init=base), or choose rows with sft.filter"
             )
         return samples
 
     def matching(self, split: Split) -> tuple[Sample, ...]:
-        """Returns the samples of a split that match `supervised.where`; all by default.
+        """Returns the samples of a split that match `sft.filter`; all by default.
 
         Raises:
-            TaskError: A field of `supervised.where` is not in `data.meta`, or no row matches.
+            TaskError: A field of `sft.filter` is not in `data.meta`, or no row matches.
         """
-        where = self.spec.supervised.where
+        where = self.spec.sft.filter
         missing = sorted(set(where) - set(self.spec.data.meta))
         if missing:
             raise TaskError(
-                f"{self.folder / 'task.yaml'}: supervised.where refers to {', '.join(missing)}; "
+                f"{self.folder / 'task.yaml'}: sft.filter refers to {', '.join(missing)}; "
                 "list it in data.meta"
             )
         chosen = tuple(
@@ -168,7 +168,7 @@ class Task:
         )
         if not chosen:
             raise TaskError(
-                f"{self.folder / 'task.yaml'}: no row of '{split}' matches supervised.where {where}"
+                f"{self.folder / 'task.yaml'}: no row of '{split}' matches sft.filter {where}"
             )
         return chosen
 
@@ -191,7 +191,7 @@ class Task:
         Raises:
             ConfigError: Unknown metric.
             MetricError: Wrong argument.
-            AssetError: A metric's model is not installed.
+            DownloadError: A metric's model is not installed.
         """
         return {component.key: self.metric(component.key) for component in self.spec.metrics.all()}
 
@@ -216,7 +216,7 @@ class Task:
                 )
                 if key == self.spec.metrics.primary.key and metric.higher_is_better is None:
                     raise MetricError(
-                        f"the primary metric '{key}' has no better direction, so boards cannot rank by "
+                        f"the primary metric '{key}' has no better direction, so leaderboards cannot rank by "
                         "it; choose another one, and list it under others"
                     )
             self._metrics[key] = metric

@@ -1,4 +1,4 @@
-"""What a tuning is: the algorithms of a board on its tasks, the settings that may change, the budget of a trial."""
+"""What a tuning is: the algorithms of a leaderboard on its tasks, the settings that may change, the budget of a trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lmrl_bench.algorithms.search import Around, SearchSpace
 from lmrl_bench.config.loading import Located
 from lmrl_bench.config.overrides import merge
 from lmrl_bench.core.errors import ConfigError, nearest
-from lmrl_bench.leaderboards.spec import BoardSpec, Cell, TuningSpec, require_other_seeds
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, TuningSpec, require_other_seeds
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.planning.tuned_settings import policy_model, trial_tokens, tunable
 from lmrl_bench.tasks.catalog import load_task
@@ -29,7 +29,7 @@ class Trial:
         number: from 0; 0 is the settings that were there.
         settings: searched field to its value.
         value: mean primary metric over the seeds; None if a run failed or diverged.
-        tokens: response tokens that its runs generated.
+        tokens: completion tokens that its runs generated.
     """
 
     number: int
@@ -43,9 +43,9 @@ class Study:
     """The tuning of one algorithm on one task.
 
     Attributes:
-        task, algorithm, label: what is tuned; `label` is the board's row.
-        policy: as the board names it; None: the task's default.
-        given: the board's configuration of the row, with a trial's budget and evaluation.
+        task, algorithm, entry: what is tuned.
+        policy: as the leaderboard names it; None: the task's default.
+        given: the leaderboard's configuration of the row, with a trial's budget and evaluation.
         present: searched field to the value that is there.
         space: searched field to what may be tried.
         tokens: budget of a run.
@@ -56,7 +56,7 @@ class Study:
 
     task: Task
     algorithm: str
-    label: str
+    entry: str
     given: Located
     present: dict[str, Any]
     space: SearchSpace
@@ -69,7 +69,7 @@ class Study:
     @property
     def name(self) -> str:
         """task/algorithm, and the policy where it is not the task's default."""
-        other = self.policy not in (None, self.task.spec.policies.default)
+        other = self.policy not in (None, self.task.spec.policy.default)
         return f"{self.task.name}/{self.algorithm}" + (f"/{self.policy}" if other else "")
 
     def worth(self, trial: Trial) -> float:
@@ -88,7 +88,7 @@ class Study:
 class TuningPlan:
     """All studies of a tuning and their common protocol."""
 
-    board: BoardSpec
+    leaderboard: LeaderboardSpec
     protocol: TuningSpec
     studies: list[Study]
 
@@ -98,7 +98,7 @@ class TuningPlan:
         runs = protocol.trials * len(protocol.seeds)
         total = sum(study.tokens for study in self.studies) * runs
         return [
-            f"{self.board.name}: {protocol.trials} trials for each of {count} pairs of task and algorithm, "
+            f"{self.leaderboard.name}: {protocol.trials} trials for each of {count} pairs of task and algorithm, "
             f"seeds {', '.join(map(str, protocol.seeds))}: {count * runs} runs, {total:,} tokens",
             *(
                 f"{study.name}: {runs} runs of {study.tokens:,} tokens, {study.metric} on "
@@ -109,7 +109,7 @@ class TuningPlan:
 
 
 def plan_tuning(
-    board: BoardSpec,
+    leaderboard: LeaderboardSpec,
     *,
     trials: int | None = None,
     tasks: Sequence[str] = (),
@@ -118,23 +118,23 @@ def plan_tuning(
     """Resolves what is to be tuned; nothing runs.
 
     Args:
-        board: The board; its `tuning` is the protocol, or the defaults are.
+        leaderboard: The leaderboard; its `tuning` is the protocol, or the defaults are.
         trials: Trials per task and algorithm instead of the declared number.
         tasks: Only these tasks; none: all.
-        algorithms: Only these algorithms; none: all that the board takes from the tasks.
+        algorithms: Only these algorithms; none: all that the leaderboard takes from the tasks.
 
     Raises:
-        ConfigError: The seeds are the board's, a name is not the board's, an algorithm declares no
+        ConfigError: The seeds are the leaderboard's, a name is not the leaderboard's, an algorithm declares no
             search space, or a present setting lies outside of it.
     """
-    protocol = board.tuning or TuningSpec()
+    protocol = leaderboard.tuning or TuningSpec()
     if trials is not None:
         protocol = protocol.model_copy(update={"trials": trials})
     try:
-        require_other_seeds(protocol, board.seeds)
+        require_other_seeds(protocol, leaderboard.seeds)
     except ValueError as error:
-        raise ConfigError(f"board '{board.name}': {error}") from None
-    found = tunable(board)
+        raise ConfigError(f"leaderboard '{leaderboard.name}': {error}") from None
+    found = tunable(leaderboard)
     _require_known("task", tasks, [cell.task for cell in found])
     _require_known("algorithm", algorithms, [_algorithm(cell) for cell in found])
     chosen = [
@@ -143,8 +143,10 @@ def plan_tuning(
         if (not tasks or cell.task in tasks) and (not algorithms or _algorithm(cell) in algorithms)
     ]
     if not chosen:
-        raise ConfigError(f"board '{board.name}' has no row whose settings could be tuned")
-    return TuningPlan(board, protocol, [_study(protocol, cell) for cell in chosen])
+        raise ConfigError(
+            f"leaderboard '{leaderboard.name}' has no row whose settings could be tuned"
+        )
+    return TuningPlan(leaderboard, protocol, [_study(protocol, cell) for cell in chosen])
 
 
 def _study(protocol: TuningSpec, cell: Cell) -> Study:
@@ -164,7 +166,7 @@ def _study(protocol: TuningSpec, cell: Cell) -> Study:
     space = {
         name: what
         for name, what in ALGORITHMS.get(algorithm).config_class.search_space.items()
-        if _at(cell.config["algorithm"], name) is None  # else the board has fixed it
+        if _at(cell.config["algorithm"], name) is None  # else the leaderboard has fixed it
     }
     if not space:
         raise ConfigError(
@@ -176,13 +178,13 @@ def _study(protocol: TuningSpec, cell: Cell) -> Study:
         if isinstance(what, Around) and not present[name] > 0:
             raise ConfigError(
                 f"{cell.task}, '{algorithm}': {name} is {present[name]}, and is searched by factors of "
-                "what it is; set it above 0, or fix it on the board"
+                "what it is; set it above 0, or fix it on the leaderboard"
             )
     metric = task.spec.metrics.primary.key
     return Study(
         task,
         algorithm,
-        cell.label,
+        cell.entry,
         given,
         present,
         space,
@@ -201,7 +203,7 @@ def _require_known(kind: str, asked: Sequence[str], known: Sequence[str]) -> Non
     for name in asked:
         if name not in known:
             raise ConfigError(
-                f"--{kind} {name}: the board tunes no such {kind}{nearest(name, known)} "
+                f"--{kind} {name}: the leaderboard tunes no such {kind}{nearest(name, known)} "
                 f"(known: {', '.join(dict.fromkeys(known))})"
             )
 

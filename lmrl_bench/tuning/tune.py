@@ -1,6 +1,6 @@
-"""Chooses a task's settings for the algorithms of a board: the same number of trials for every algorithm.
+"""Chooses a task's settings for the algorithms of a leaderboard: the same number of trials for every algorithm.
 
-A trial is an ordinary run (or one per seed) with a record, on seeds that the board does not have and
+A trial is an ordinary run (or one per seed) with a record, on seeds that the leaderboard does not have and
 without a test. Optuna proposes the settings, from what the earlier trials of the same task and
 algorithm reached; trial 0 is the current settings. All rows do their k-th trial together, so
 that neither the number of workers nor the order of the rows changes what is proposed. There is no
@@ -8,7 +8,7 @@ state except the records: a tuning that was stopped proposes the same trials aga
 are done.
 
 The value of a trial is the task's primary metric on the validation split at the end of the run, by which
-boards rank, and not the reward, which may be exploited. A trial that failed or diverged is the worst
+leaderboards rank, and not the reward, which may be exploited. A trial that failed or diverged is the worst
 one there is; it counts, and its record is kept.
 """
 
@@ -59,7 +59,7 @@ def tune(
 
     Args:
         plan: What to tune; its studies get their trials.
-        out: Folder of the trials: `<task>/<row>/<trial>/<seed>` below it.
+        out: Folder of the trials: `<task>/<entry>/<trial>/<seed>` below it.
         workers: Processes.
         overrides: `runtime.*` of all runs.
         rerun: Which records do not count.
@@ -115,7 +115,7 @@ def write_settings(plan: TuningPlan) -> list[Path]:
         file = settings_file(study.task, study.algorithm, study.policy)
         check_writable(file.parent, option="--write")
         facts = {
-            "board": plan.board.name,
+            "leaderboard": plan.leaderboard.name,
             "trials": plan.protocol.trials,
             "seeds": plan.protocol.seeds,
             "tokens": study.tokens,
@@ -176,10 +176,10 @@ def _job(
     overrides: Sequence[str],
     rerun: RerunPolicy,
 ) -> RunPlan:
-    folder = out / study.task.name / study.label / str(number) / str(seed)
+    folder = out / study.task.name / study.entry / str(number) / str(seed)
     mine = {
         "seed": seed,
-        "label": f"{study.label}.{number}",  # tells trials apart in what is shown
+        "entry": f"{study.entry}.{number}",  # tells trials apart in what is shown
         "runtime": {"output": str(folder)},
         **_fields(settings),
     }
@@ -198,7 +198,7 @@ def _record(plan: RunPlan, errors: Mapping[str, str]) -> RunRecord:
         record = replace(plan, rerun=RerunPolicy.NONE).finished_record()
     except StaleRecordError as error:
         raise RecordError(
-            f"{error}; settings, task or start have changed since the earlier trials: give another "
+            f"{error}; settings, task or initial policy have changed since the earlier trials: give another "
             "--out, or --rerun stale to run them again"
         ) from None
     if record is None:

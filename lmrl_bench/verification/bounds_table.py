@@ -33,7 +33,7 @@ _AGAIN: Final = "only training again tells (`results retrain`)"
 
 BOUNDS: Final = (
     Bound(_RECORD, ("schema", "status"), "known values; a completed run lacks no part"),
-    Bound(_RECORD, ("id", "row", "seed"), "those of the folder and of the configuration's digest"),
+    Bound(_RECORD, ("id", "entry", "seed"), "those of the folder and of the configuration's digest"),
     Bound(_RECORD, ("error.*",), "absent from a completed run, there for any other; the type is a name; message "
           "and traceback have at most "
           "10,000 characters, and no control characters but line breaks and tabs",
@@ -46,38 +46,38 @@ BOUNDS: Final = (
     Bound(_RECORD, ("task.primary_metric", "task.held_out_metrics"), "the task's"),
     Bound(_RECORD, ("task.lower_is_better", "task.neutral_metrics"), "the directions of the metrics' own classes",
           "of metrics of a plug-in, until `results rescore`"),
-    Bound(_RECORD, ("task.score_range.*",), "finite, not of width 0; boards take the task's"),
+    Bound(_RECORD, ("task.score_normalization.*",), "finite, not of width 0; leaderboards take the task's"),
     Bound(_RECORD, ("algorithm", "config", "config_digest"),
-          "the board's settings as they resolve today, the same values as in config.yaml, and their digest"),
+          "the leaderboard's settings as they resolve today, the same values as in config.yaml, and their digest"),
     Bound(_RECORD, ("traits.*",), "those of the installed algorithm's class"),
-    Bound(_RECORD, ("policy.model", "policy.start", "policy.revision", "policy.start_recipe_sha256", "policy.kind"),
+    Bound(_RECORD, ("policy.model", "policy.init", "policy.revision", "policy.sft_recipe_sha256", "policy.kind"),
           "what task and configuration name"),
     Bound(_RECORD, ("policy.weights_sha256", "policy.tokenizer_sha256", "policy.base_weights_sha256"),
           "the files on this machine, where the model is shipped or here; equal between rows of one start",
-          "of a model that is not on this machine, and of a supervised start that is not shipped"),
+          "of a model that is not on this machine, and of an SFT policy that is not shipped"),
     Bound(_RECORD, ("policy.parameters",), "the numbers in the model's files, where it is here",
           "of a model that is not on this machine, and with an adapter"),
     Bound(_RECORD, ("budget.planned_tokens",), "the configuration's"),
-    Bound(_RECORD, ("budget.tokens", "budget.episodes", "budget.iterations", "budget.optimiser_steps"),
-          "the last line of training; 0 where nothing is learnt"),
+    Bound(_RECORD, ("budget.tokens", "budget.episodes", "budget.iterations", "budget.optimizer_steps"),
+          "the last line of training; 0 where nothing is learned"),
     Bound(_RECORD, ("results.*.n", "results.*.metrics.*.n"), "the prompts that configuration and task ask for"),
     Bound(_RECORD, ("results.*.metrics.*.value",),
           "the task's metrics, inside their bounds; on the validation split the last evaluation; on the test split "
           "what `results rescore` computes"),
     Bound(_RECORD, ("results.*.metrics.*.per_sample",), "whether samples.parquet has the column"),
     Bound(_RECORD, ("results.*.reward", "results.*.reward_components.*"),
-          "means over the answers; the parts are the terms of the task's reward"),
+          "means over the completions; the parts are the terms of the task's reward"),
     Bound(_RECORD, ("results.*.kl_to_reference",),
-          "0 but for rounding where nothing is learnt; else, for n sampled responses, at least -30/n nats less "
+          "0 but for rounding where nothing is learned; else, for n sampled completions, at least -30/n nats less "
           "rounding, which an honest run misses with a probability of e^-30; at most 104 nats (the smallest "
           "probability in "
-          "single precision) times `response.max_tokens`",
+          "single precision) times `completion.max_tokens`",
           f"its value: {_AGAIN}"),
     Bound(_RECORD, ("results.*.mean_length", "results.*.truncated_share"),
-          "means over the answers; counts of whole tokens and responses inside the task's limits"),
+          "means over the completions; counts of whole tokens and completions inside the task's limits"),
     Bound(_RECORD, ("fidelity.*",), "the worst values of the lines of training, and the flags that follow from them"),
     Bound(_RECORD, ("events.*",), "known names; at most as many as the task has samples (prompts and "
-          "references), and as the run has responses, "
+          "references), and as the run has completions, "
           "tokens and sittings", f"the counts: {_AGAIN}"),
     Bound(_RECORD, ("curves.*", "samples.*"), "name, sha256 and rows of the files"),
     Bound(_RECORD, ("provenance.*",), "versions, package names and a device by their form; one line of plain "
@@ -94,8 +94,8 @@ BOUNDS: Final = (
     Bound(_RECORD, ("content_sha256",), "",
           "not compared with the content in a submission; `leaderboard run` compares it before it takes a run as done"),
     Bound(_CURVES, ("iteration",), "of training 1, 2, …; of evaluations 0, every k-th and the last"),
-    Bound(_CURVES, ("tokens", "episodes", "optimiser_steps"),
-          "grow; in an iteration as many episodes as configured, of 1 to `response.max_tokens` tokens; training ends "
+    Bound(_CURVES, ("tokens", "episodes", "optimizer_steps"),
+          "grow; in an iteration as many episodes as configured, of 1 to `completion.max_tokens` tokens; training ends "
           "with the first iteration that reaches the budget"),
     Bound(_CURVES, ("progress",), "tokens over budget, at most 1"),
     Bound(_CURVES, ("rollout/length", "rollout/truncated_share"), "of the iteration's tokens and episodes"),
@@ -105,15 +105,15 @@ BOUNDS: Final = (
           f"their values: {_AGAIN}"),
     Bound(_CURVES, ("reward", "kl_to_reference", "mean_length", "truncated_share", "metric/*"),
           "as in the record's results; the last evaluation is the record's; no evaluation of another seed",
-          f"the values of earlier evaluations, whose answers are not kept: {_AGAIN}"),
+          f"the values of earlier evaluations, whose completions are not kept: {_AGAIN}"),
     Bound(_SAMPLES, ("sample_id", "prompt_sha256", "prompt", "references", "decoding"),
           "the task's test prompts, in order, once for each decoding that the configuration asks for"),
     Bound(_SAMPLES, ("seed_index",), "0"),
-    Bound(_SAMPLES, ("output_ids",),
+    Bound(_SAMPLES, ("completion_ids",),
           "ids of the tokenizer, as many as the task allows; an end token last, and only there, if and only if "
           "`terminated`; not those of another run",
           f"that the policy answered so: {_AGAIN}"),
-    Bound(_SAMPLES, ("output",), "the text of `output_ids`, where the tokenizer is here",
+    Bound(_SAMPLES, ("output",), "the text of `completion_ids`, where the tokenizer is here",
           "of a tokenizer that is not on this machine or that needs code of its own"),
     Bound(_SAMPLES, ("terminated",), "not before the limit of tokens without an end token"),
     Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `results rescore` computes"),

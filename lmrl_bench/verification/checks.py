@@ -1,4 +1,4 @@
-"""Writes down what `results rescore` and `results retrain` have shown: a check per row."""
+"""Writes down what `results rescore` and `results retrain` have shown: a check per entry."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from lmrl_bench.leaderboards.verification import (
 )
 from lmrl_bench.records.store import find_records
 from lmrl_bench.verification.rescore import Rescored
-from lmrl_bench.verification.retrain import Rerun, read_row, row_folder
+from lmrl_bench.verification.retrain import Rerun, entry_folder, read_row
 
 
 def write_rescored(found: Rescored, by: str) -> tuple[list[Path], list[str]]:
-    """Writes a check of level 1 for every row of which all runs were scored again, wholly.
+    """Writes a check of level 1 for every entry of which all runs were scored again, wholly.
 
     Args:
         found: What was rescored.
         by: Who checked.
 
     Returns:
-        The files, and why some rows have none.
+        The files, and why some entries have none.
 
     Raises:
         RecordError: A file cannot be read or written.
     """
     files, reasons = [], []
-    for row in _rows(found.records):
-        records = find_records(row)
+    for entry in _entries(found.records):
+        records = find_records(entry)
         left_out = sorted(
-            {n for folder, names in found.left_out.items() if folder.parent == row for n in names}
+            {n for folder, names in found.left_out.items() if folder.parent == entry for n in names}
         )
         unseen = [
             str(record.seed)
             for record in records
-            if record.status == "completed" and row / str(record.seed) not in found.records
+            if record.status == "completed" and entry / str(record.seed) not in found.records
         ]
         if left_out or unseen:
             what = [f"{', '.join(left_out)} not recomputed"] if left_out else []
             what += [f"seeds {', '.join(unseen)} not rescored"] if unseen else []
-            reasons.append(f"{row}: not verified: {'; '.join(what)}")
+            reasons.append(f"{entry}: not verified: {'; '.join(what)}")
         else:
-            files.append(add_check(row, _check(1, by, digests(records))))
+            files.append(add_check(entry, _check(1, by, digests(records))))
     return files, reasons
 
 
 def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
-    """Writes a check of level 3 for the row of a run that was trained again.
+    """Writes a check of level 3 for the entry of a run that was trained again.
 
     Raises:
         RecordError: A file cannot be read or written.
@@ -67,7 +67,7 @@ def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
         digest=(found.record if found.how == "bitwise" else new).digest(),
     )
     records = digests(read_row(folder, found.record))
-    return add_check(row_folder(folder), _check(3, by, records, retrained))
+    return add_check(entry_folder(folder), _check(3, by, records, retrained))
 
 
 def _check(
@@ -83,5 +83,5 @@ def _check(
     )
 
 
-def _rows(folders: Iterable[Path]) -> list[Path]:
+def _entries(folders: Iterable[Path]) -> list[Path]:
     return sorted({folder.parent for folder in folders})

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lmrl_bench.config.run import EvaluationConfig
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.leaderboards.ranking import UNMASKED
+from lmrl_bench.leaderboards.ranking import UNFILTERED
 from lmrl_bench.records.record import RunRecord, SplitResults
 from lmrl_bench.records.store import read_samples
 from lmrl_bench.tasks.task import Task
@@ -26,7 +26,7 @@ class Answers(NamedTuple):
     """The answers of one decoding, in the order of the task's test split.
 
     Attributes:
-        decoding: "test", "test-greedy" or "test-unmasked".
+        decoding: "test", "test-greedy" or "test-unfiltered".
         results: What the record says of them.
         rows: Rows of samples.parquet.
         samples: The `n` samples that they answer.
@@ -72,7 +72,7 @@ def means(found: Answers) -> Iterator[tuple[str, float, float]]:
     """Yields name, claimed value and mean over the answers of all that is such a mean."""
     results, rows = found.results, found.rows
     claims: list[tuple[str, float, list[float | None]]] = [
-        ("mean_length", results.mean_length, [float(len(row["output_ids"])) for row in rows]),
+        ("mean_length", results.mean_length, [float(len(row["completion_ids"])) for row in rows]),
         ("truncated_share", results.truncated_share, [float(not r["terminated"]) for r in rows]),
         ("reward", results.reward, [row["reward"] for row in rows]),
         *(
@@ -117,8 +117,8 @@ def _left_out(
     if ("test-greedy" in tests) != evaluation.greedy:
         yield f"evaluation.greedy is {evaluation.greedy}, but the decodings are {sorted(tests)}"
     algorithm = record.algorithm.get("name")
-    if record.traits.filters_tokens and UNMASKED not in tests:
-        yield f"{algorithm} acts through a mask, but '{UNMASKED}' is not in {sorted(tests)}"
+    if record.traits.filters_tokens and UNFILTERED not in tests:
+        yield f"{algorithm} acts through a mask, but '{UNFILTERED}' is not in {sorted(tests)}"
     wanted = {component.key for component in task.spec.metrics.all()}
     for name, results in tests.items():
         if set(results.metrics) != wanted:

@@ -1,13 +1,13 @@
 """Runs that are one run twice: a copy under another number, changed a little or not at all.
 
-Two trainings log other numbers and sample other answers. How much honest runs share was measured on all committed
+Two trainings log other numbers and sample other completions. How much honest runs share was measured on all committed
 records (`tests/unit/verification/test_copies.py` measures again): at most 5.5 % of the numbers of training, and of the
-parts of answers 0.8 % between seeds and 5.1 % between rows of one seed. From `SHARE` on, two runs are one.
+parts of completions 0.8 % between seeds and 5.1 % between rows of one seed. From `SHARE` on, two runs are one.
 
 Evaluations after the start are compared too: no two committed runs share one (`_points`), so one of them is enough.
 
 Only what tells runs apart is compared: numbers to four digits that occur once in the run under their name, and parts
-of `PART` tokens that occur once in its answers. So neither constants nor a policy that always answers the same count.
+of `PART` tokens that occur once in its completions. So neither constants nor a policy that always completions the same count.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ SHARE: Final = 0.2
 LEAST: Final = 3
 """Least number of equal numbers or parts; one or two may be chance in a very short run."""
 PART: Final = 6
-"""Tokens of a part of an answer."""
+"""Tokens of a part of a completion."""
 _DIGITS: Final = 4
 _LEAST_RATIO: Final = 1e-3
 """Nats."""
-_SAMPLED: Final = ("test", "test-unmasked")
+_SAMPLED: Final = ("test", "test-unfiltered")
 
 
 class _Part(NamedTuple):
-    """A few tokens of one answer, from `place` on."""
+    """A few tokens of one completion, from `place` on."""
 
     decoding: str
     sample: str
@@ -46,10 +46,10 @@ class _Marks(NamedTuple):
     """The marks that distinguish a run from others.
 
     Attributes:
-        whole: Digests of all curves and of all answers.
+        whole: Digests of all curves and of all completions.
         numbers: Iteration, name and value of numbers of training; not of the first iteration, which starts from the
             same weights.
-        parts: Decoding, sample, place and ids of parts of sampled answers.
+        parts: Decoding, sample, place and ids of parts of sampled completions.
         points: Evaluations after the start: pairs of their numbers, one of them the log-ratio to the start.
     """
 
@@ -64,7 +64,7 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
 
     Args:
         records: The records of one task, by folder.
-        greedy: Whether evaluations decode greedily: then equal answers may be honest.
+        greedy: Whether evaluations decode greedily: then equal completions may be honest.
     """
     marks = {
         folder: found for folder, record in records.items() if (found := _marks(folder, record))
@@ -92,7 +92,7 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
                 continue
             if shared >= LEAST and shared >= SHARE * least:
                 seen.add(second)
-                what = "numbers of training" if kind == "numbers" else "parts of its answers"
+                what = "numbers of training" if kind == "numbers" else "parts of its completions"
                 problems.append(
                     (
                         second,
@@ -104,7 +104,7 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
 
 
 def _may_share(first: RunRecord, second: RunRecord, kind: str) -> bool:
-    """Rows of one seed have the same random numbers: equal settings train alike, and small steps answer alike."""
+    """Rows of one seed have the same random numbers: equal settings train alike, and small steps completion alike."""
     if first.seed != second.seed:
         return False
     if kind != "numbers":
@@ -124,7 +124,7 @@ def _exact(marks: Mapping[Path, _Marks]) -> Iterator[tuple[Path, str]]:
             if first != folder:
                 yield (
                     folder,
-                    f"its {what} are those of {first}: a copy, or a setting that changes nothing; a board takes "
+                    f"its {what} are those of {first}: a copy, or a setting that changes nothing; a leaderboard takes "
                     "each run once: remove it",
                 )
 
@@ -150,11 +150,13 @@ def _marks(folder: Path, record: RunRecord) -> _Marks | None:
             return None
         whole, parts = {"curves": digest(lines)}, set[Hashable]()
         if record.samples:
-            columns = ("decoding", "sample_id", "output_ids")
-            answers = read_samples(folder).select(columns).to_pylist()
-            if len({str(answer["output_ids"]) for answer in answers}) > 1:  # else it has collapsed
-                whole["answers"] = digest(answers)
-            parts = set(_once(list(_parts(answers))))
+            columns = ("decoding", "sample_id", "completion_ids")
+            completions = read_samples(folder).select(columns).to_pylist()
+            if (
+                len({str(completion["completion_ids"]) for completion in completions}) > 1
+            ):  # else it has collapsed
+                whole["completions"] = digest(completions)
+            parts = set(_once(list(_parts(completions))))
     except LmrlBenchError:
         return None  # another check names it
     numbers = [
@@ -185,12 +187,12 @@ def _points(lines: Iterable[Mapping[str, object]]) -> Iterator[Hashable]:
         yield (line.get("iteration"), f"{ratio:.3e}", *(f"{line.get(n):.3e}" for n, _ in numbers))
 
 
-def _parts(answers: Iterable[Mapping[str, object]]) -> Iterator[_Part]:
-    for answer in answers:
-        ids = answer["output_ids"]
-        if answer["decoding"] not in _SAMPLED or not isinstance(ids, list):
+def _parts(completions: Iterable[Mapping[str, object]]) -> Iterator[_Part]:
+    for completion in completions:
+        ids = completion["completion_ids"]
+        if completion["decoding"] not in _SAMPLED or not isinstance(ids, list):
             continue
-        decoding, sample = str(answer["decoding"]), str(answer["sample_id"])
+        decoding, sample = str(completion["decoding"]), str(completion["sample_id"])
         for place in range(0, len(ids) - PART + 1, PART):
             yield _Part(decoding, sample, place, tuple(ids[place : place + PART]))
 

@@ -36,9 +36,9 @@ class History(NamedTuple):
 
 
 def compare(submission: Submission, expected: Expectation, tree: Tree) -> History:
-    """Compares a submission with the board's earlier folder.
+    """Compares a submission with the leaderboard's earlier folder.
 
-    An older record may be replaced only where it no longer counts as its cell, because the board, the
+    An older record may be replaced only where it no longer counts as its cell, because the leaderboard, the
     task or the start has changed since, or where its run was interrupted.
 
     Args:
@@ -65,7 +65,7 @@ def compare(submission: Submission, expected: Expectation, tree: Tree) -> Histor
             )
         else:
             flags.append(f"{submission.folder / place}: {change}; the old record {reason}")
-    added = {(c.task, c.label, c.seed) for place, c in wanted.items() if place not in old}
+    added = {(c.task, c.entry, c.seed) for place, c in wanted.items() if place not in old}
     claims, damaged = _claims(submission, tree.checks)
     flags += [*claims, *_lost_checks(submission)]
     return History([*problems, *damaged], flags, added)
@@ -74,7 +74,7 @@ def compare(submission: Submission, expected: Expectation, tree: Tree) -> Histor
 def _old_folders(submission: Submission) -> dict[Path, Path]:
     root = submission.previous
     if root is None or not root.is_dir():
-        return {}  # a new board
+        return {}  # a new leaderboard
     return {folder.relative_to(root): folder for folder in find_folders(root)}
 
 
@@ -100,7 +100,7 @@ def _may_be_replaced(old: Path, cell: Cell | None, expected: Expectation) -> str
     if cell is None:
         return None
     reasons = stale(record, cell, expected(cell))
-    return f"is not of the board as it is now: {reasons[0]}" if reasons else None
+    return f"is not of the leaderboard as it is now: {reasons[0]}" if reasons else None
 
 
 def _lost_checks(submission: Submission) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The report on a submission for its reviewer (`--report`): problems, and the new rows next to the old ones."""
+"""The report on a submission for its reviewer (`--report`): problems, and the new entries next to the old ones."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lmrl_bench.leaderboards.render.columns import (
     cell_text,
     columns,
     decimals,
+    entry_title,
     number,
-    row_title,
     seeds_text,
 )
 from lmrl_bench.leaderboards.render.verification import BADGE, LEGEND_LINE, badge
-from lmrl_bench.leaderboards.spec import ReferenceRows
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.spec import Baselines
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.stats.intervals import difference_interval
 
 HIGH: Final = 1.5
 """A gain more than this many times the best earlier gain is flagged."""
 RULE: Final = (
-    f"*Unusually high*: Welch's 95 % interval separates the row from the best earlier row that trains, "
-    f"and its gain over the supervised row is more than {HIGH:g} times that row's. It is a question to "
+    f"*Unusually high*: Welch's 95 % interval separates the entry from the best earlier entry that trains, "
+    f"and its gain over the SFT entry is more than {HIGH:g} times that entry's. It is a question to "
     "the submitter, not a verdict."
 )
 
@@ -33,31 +33,31 @@ class Reviewed(NamedTuple):
     """The content of a report.
 
     Attributes:
-        board: The board's name.
+        leaderboard: The leaderboard's name.
         records: How many records were handed in.
         problems: Why the submission is refused; empty if it is not.
         flags: What to look at.
-        table: The board with the submission in it; None where it cannot be built.
-        new: Labels of the rows that were not there before.
+        table: The leaderboard with the submission in it; None where it cannot be built.
+        new: Labels of the entries that were not there before.
     """
 
-    board: str
+    leaderboard: str
     records: int
     problems: Sequence[str]
     flags: Sequence[str]
-    table: BoardTable | None
+    table: LeaderboardTable | None
     new: Collection[str]
 
 
 def report(found: Reviewed) -> str:
     """Returns the report as Markdown."""
-    parts = [f"# Submission to `{found.board}`", _verdict(found)]
+    parts = [f"# Submission to `{found.leaderboard}`", _verdict(found)]
     if found.problems:
         parts += ["## Problems", _listed(found.problems)]
     if found.flags:
         parts += ["## To look at", _listed(found.flags)]
     for table in found.table.tasks if found.table else []:
-        parts += _task(table, found.new, found.table.reference if found.table else None)
+        parts += _task(table, found.new, found.table.baselines if found.table else None)
     if found.table:
         parts += [
             "Mean ± half of the 95 % Student-t interval over seeds; differences with Welch's 95 % "
@@ -68,12 +68,14 @@ def report(found: Reviewed) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def unusually_high(row: Row, table: TaskTable, earlier: Row, reference: Row) -> bool:
-    """Returns whether a row is better than the best earlier one by more than is usual; see `RULE`."""
+def unusually_high(
+    entry: EntryResults, table: TaskTable, earlier: EntryResults, reference: EntryResults
+) -> bool:
+    """Returns whether an entry is better than the best earlier one by more than is usual; see `RULE`."""
     if table.info is None:
         return False
     metric = table.info.primary_metric
-    summaries = [measured(found, metric) for found in (row, earlier, reference)]
+    summaries = [measured(found, metric) for found in (entry, earlier, reference)]
     points = [summary.points for summary in summaries if summary is not None]
     if len(points) < 3 or min(map(len, points)) < 2:
         return False
@@ -86,10 +88,10 @@ def unusually_high(row: Row, table: TaskTable, earlier: Row, reference: Row) -> 
 
 
 def _verdict(found: Reviewed) -> str:
-    rows = f"{found.records} records, new rows: {', '.join(sorted(found.new)) or 'none'}"
+    entries = f"{found.records} records, new entries: {', '.join(sorted(found.new)) or 'none'}"
     if found.problems:
-        return f"**Refused**, number of problems: {len(found.problems)} ({rows})."
-    return f"**Valid** ({rows}): schema, digests, seeds, budgets, answers and older records."
+        return f"**Refused**, number of problems: {len(found.problems)} ({entries})."
+    return f"**Valid** ({entries}): schema, digests, seeds, budgets, answers and older records."
 
 
 def _listed(lines: Sequence[str]) -> str:
@@ -98,74 +100,76 @@ def _listed(lines: Sequence[str]) -> str:
     return "\n".join(["```text", *plain, "```"])
 
 
-def _task(table: TaskTable, new: Collection[str], reference: ReferenceRows | None) -> Iterator[str]:
+def _task(table: TaskTable, new: Collection[str], baselines: Baselines | None) -> Iterator[str]:
     yield f"## {table.task}"
     if table.info is None:
         yield "No run of this task has completed yet."
         return
     best = _best(table, new)
-    anchors = reference.labels() if reference else []
-    order = [row for row in table.rows if row.label in new]
-    order += [row for row in table.rows if row not in order and row is best]
-    order += [row for row in table.rows if row not in order and row.label in anchors]
+    anchors = baselines.names() if baselines else []
+    order = [entry for entry in table.entries if entry.entry in new]
+    order += [entry for entry in table.entries if entry not in order and entry is best]
+    order += [entry for entry in table.entries if entry not in order and entry.entry in anchors]
     shown = [column for column in columns(table) if column.kind == "estimate"]
-    heads = ["row", "", *(column.title for column in shown), "seeds", BADGE]
+    heads = ["entry", "", *(column.title for column in shown), "seeds", BADGE]
     lines = [
-        [row_title(row), _role(row, new, best, anchors),
-         *(cell_text(column, row, decimals(column, table)) for column in shown), seeds_text(row), badge(row)]
-        for row in order
+        [entry_title(entry), _role(entry, new, best, anchors),
+         *(cell_text(column, entry, decimals(column, table)) for column in shown), seeds_text(entry), badge(entry)]
+        for entry in order
     ]  # fmt: skip
     yield _table(heads, lines)
     if best is not None:
-        yield from _against(table, new, best, reference, shown[0])
+        yield from _against(table, new, best, baselines, shown[0])
 
 
 def _against(
     table: TaskTable,
     new: Collection[str],
-    best: Row,
-    reference: ReferenceRows | None,
+    best: EntryResults,
+    baselines: Baselines | None,
     primary: Column,
 ) -> Iterator[str]:
-    """A line per new row: its difference to the best earlier one, marked where it is unusual."""
-    start = next((r for r in table.rows if reference and r.label == reference.supervised), None)
+    """A line per new entry: its difference to the best earlier one, marked where it is unusual."""
+    start = next((r for r in table.entries if baselines and r.entry == baselines.sft), None)
     theirs = primary.value(best)
-    for row in table.rows:
-        mine = primary.value(row)
-        if row.label not in new or mine is None or theirs is None or min(mine.n, theirs.n) < 2:
+    for entry in table.entries:
+        mine = primary.value(entry)
+        if entry.entry not in new or mine is None or theirs is None or min(mine.n, theirs.n) < 2:
             continue
         places = decimals(primary, table)
         found = difference_interval(mine.points, theirs.points)
         mean, low, high = (number(value, places) for value in found)
         verdict = "not separated" if found.contains(0.0) else "separated"
-        marked = start is not None and unusually_high(row, table, best, start)
+        marked = start is not None and unusually_high(entry, table, best, start)
         mark = " **Unusually high.**" if marked else ""
-        yield f"`{row.label}` minus `{best.label}`: {mean} [{low}, {high}], {verdict}.{mark}"
+        yield f"`{entry.entry}` minus `{best.entry}`: {mean} [{low}, {high}], {verdict}.{mark}"
 
 
-def _best(table: TaskTable, new: Collection[str]) -> Row | None:
-    """The earlier row that trains with the best mean of the primary metric."""
+def _best(table: TaskTable, new: Collection[str]) -> EntryResults | None:
+    """The earlier entry that trains with the best mean of the primary metric."""
     metric = table.info.primary_metric if table.info else ""
     lower = table.info is not None and metric in table.info.lower_is_better
     means = {
-        row.label: found.mean
-        for row in table.rows
-        if row.label not in new and not row.evaluation_only and row.complete
-        and (found := measured(row, metric)) is not None and found.mean is not None
+        entry.entry: found.mean
+        for entry in table.entries
+        if entry.entry not in new and not entry.evaluation_only and entry.complete
+        and (found := measured(entry, metric)) is not None and found.mean is not None
     }  # fmt: skip
     if not means:
         return None
     label = (min if lower else max)(means, key=lambda name: means[name])
-    return next(row for row in table.rows if row.label == label)
+    return next(entry for entry in table.entries if entry.entry == label)
 
 
-def _role(row: Row, new: Collection[str], best: Row | None, anchors: Sequence[str]) -> str:
+def _role(
+    entry: EntryResults, new: Collection[str], best: EntryResults | None, anchors: Sequence[str]
+) -> str:
     names = [
         name
         for name, holds in (
-            ("new", row.label in new),
-            ("best so far", row is best),
-            ("reference", row.label in anchors),
+            ("new", entry.entry in new),
+            ("best so far", entry is best),
+            ("reference", entry.entry in anchors),
         )
         if holds
     ]

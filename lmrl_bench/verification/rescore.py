@@ -15,7 +15,7 @@ from typing import TypeGuard, TypeVar
 
 import numpy as np
 
-from lmrl_bench.core.errors import AssetError, LmrlBenchError, RecordError, VerificationError
+from lmrl_bench.core.errors import DownloadError, LmrlBenchError, RecordError, VerificationError
 from lmrl_bench.core.parquet import unreadable
 from lmrl_bench.core.strict_json import Fact
 from lmrl_bench.metrics.base import FloatArray, Info
@@ -42,7 +42,7 @@ from lmrl_bench.verification.tree import unpacked, unsafe
 MODEL_TOLERANCE = 1e-5
 """The same for one answer under a model, in single precision: other processors round otherwise.
 
-Measured on the board `quickstart`, scored again on another kind of processor: single answers differ by
+Measured on the leaderboard `quickstart`, scored again on another kind of processor: single answers differ by
 up to 3.6e-6; numbers of whole splits agree to 1e-6 (to 1.3e-7 in the runs looked at one by one). Other
 sizes of batches on one processor: up to 7e-7. On one machine with the same batches: 0 (rewards, which
 are stored in single precision: 3e-8).
@@ -83,7 +83,7 @@ def rescore(root: Path, *, models: bool = True) -> Rescored:
         VerificationError: A record, its files or its task cannot be read, were changed or do not say
             what the answers say; all problems together, each with its file or folder.
         RecordError: There is no such folder, or nothing to score again.
-        AssetError: A model is not installed; names it and the command that installs it.
+        DownloadError: A model is not installed; names it and the command that installs it.
     """
     if models:
         import torch
@@ -137,12 +137,12 @@ def _problems(
     """Yields what is wrong with one completed run; a task or data that cannot be read here among it.
 
     Raises:
-        AssetError: A model is not installed.
+        DownloadError: A model is not installed.
     """
     try:
         for problem in _Run(folder, record, task_of(record.task.name), models, found).problems():
             yield f"{folder}: {problem}"
-    except AssetError:
+    except DownloadError:
         raise
     except LmrlBenchError as error:
         yield f"{folder}: {error}"
@@ -191,8 +191,8 @@ class _Run:
             return
         if self.record.task.higher_is_better(key) is not metric.higher_is_better:
             yield f"{answered.decoding}: the record has the direction of {key} the wrong way round"
-        responses = [row["output"] for row in answered.rows]
-        result = score(metric, responses, answered.samples, finite=False)
+        completions = [row["completion"] for row in answered.rows]
+        result = score(metric, completions, answered.samples, finite=False)
         name = f"{answered.decoding}: {key}"
         yield from self._same(key, name, answered.results.metrics[key].value, result.value)
         if result.per_sample is not None:
@@ -285,8 +285,8 @@ class _Run:
     def _made(self, make: Callable[[], M]) -> M:
         try:
             return make()
-        except AssetError as error:
-            raise AssetError(
+        except DownloadError as error:
+            raise DownloadError(
                 f"{error}\nor leave out what needs a model, with --no-models"
             ) from error
 
@@ -300,8 +300,8 @@ def _batch(answered: Answers) -> RewardBatch:
     """The episodes as the reward met them."""
     return RewardBatch(
         samples=answered.samples,
-        responses=[row["output"] for row in answered.rows],
-        lengths=np.array([len(row["output_ids"]) for row in answered.rows], dtype=np.int64),
+        completions=[row["completion"] for row in answered.rows],
+        lengths=np.array([len(row["completion_ids"]) for row in answered.rows], dtype=np.int64),
         terminated=np.array([row["terminated"] for row in answered.rows], dtype=np.bool_),
     )
 

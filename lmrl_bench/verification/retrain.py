@@ -28,7 +28,7 @@ from lmrl_bench.core.errors import (
     VerificationError,
 )
 from lmrl_bench.core.events import Listener, silent
-from lmrl_bench.leaderboards.spec import cells, load_board
+from lmrl_bench.leaderboards.spec import cells, read_leaderboard
 from lmrl_bench.leaderboards.verification import other_seeds_interval, primary_value
 from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve
@@ -76,25 +76,25 @@ def rerun(
     """Trains the run of a record again and compares.
 
     Args:
-        folder: `<task>/<row>/<seed>` of the record; the same folder holds the row's other seeds.
+        folder: `<task>/<entry>/<seed>` of the record; the same folder holds the row's other seeds.
         output: Where the new run is written; a run that was interrupted there goes on.
         device: Where it trains.
-        policy: The folder of the policy, where the record names one; default: as the board's file names it.
+        policy: The folder of the policy, where the record names one; default: as the leaderboard's file names it.
         progress: Takes events.
 
     Raises:
         RecordError: The record cannot be read, a folder is a link, or `output` holds a finished run.
-        ConfigError: The record was made with another task or start than the installed ones.
+        ConfigError: The record was made with another task or initial policy than the installed ones.
         VerificationError: The record does not hold; says what was compared.
         KeyboardInterrupt: The user stopped; it goes on when called again.
     """
-    row_folder(folder)
+    entry_folder(folder)
     record = _read(folder)
     check_files(folder, record)
     if record.status == "interrupted":
         raise ConfigError(f"{folder}: the run was interrupted; there is no result to check")
     task = load_task(record.task.name)
-    place = policy or _policy_of_board(folder, record)
+    place = policy or _policy_of_leaderboard(folder, record)
     try:
         with _policy_at_its_name(record, place):
             return _rerun(folder.absolute(), record, task, output.absolute(), device, progress)
@@ -117,22 +117,22 @@ def _rerun(
     if different:
         raise ConfigError(
             f"{folder}: cannot be trained again here: {'; '.join(map(str, different[:3]))}; use the "
-            "version of lmrl-bench, task and start that made it"
+            "version of lmrl-bench, task and initial policy that made it"
         )
     _check_unfinished(output)
     new = _train(plan, progress)
     return judge(folder, record, new)
 
 
-def _policy_of_board(folder: Path, record: RunRecord) -> Path | None:
-    """The folder that the board of a run names as its policy, if there is such a board and folder."""
+def _policy_of_leaderboard(folder: Path, record: RunRecord) -> Path | None:
+    """The folder that the leaderboard of a run names as its policy, if there is such a leaderboard and folder."""
     place = folder.absolute()
     try:
-        board = load_board(place.parents[2].name)
+        leaderboard = read_leaderboard(place.parents[2].name)
     except (LmrlBenchError, IndexError):
-        return None  # not below the folder of a known board
-    for cell in cells(board):
-        if (cell.task, cell.label, cell.seed) == (record.task.name, record.row, record.seed):
+        return None  # not below the folder of a known leaderboard
+    for cell in cells(leaderboard):
+        if (cell.task, cell.entry, cell.seed) == (record.task.name, record.entry, record.seed):
             model = (cell.config.get("policy") or {}).get("model")
             found = Path(str(model)).expanduser()
             return found if model and found.is_dir() else None
@@ -194,7 +194,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
     return Rerun(record, new, interval, elsewhere)
 
 
-def row_folder(folder: Path) -> Path:
+def entry_folder(folder: Path) -> Path:
     """Returns the folder of the row that a run's folder lies in.
 
     Raises:
@@ -214,10 +214,10 @@ def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
     Raises:
         RecordError: One cannot be read, or is not of the row, or lies elsewhere than its seed says.
     """
-    row, records = row_folder(folder), []
+    row, records = entry_folder(folder), []
     for path in find_folders(row):
         found = _read(path)
-        mates = [(r.task.name, r.row, r.config_digest) for r in (record, found)]
+        mates = [(r.task.name, r.entry, r.config_digest) for r in (record, found)]
         if path != row / str(found.seed) or mates[0] != mates[1]:
             raise RecordError(
                 f"{path}: holds {found.id}, which is not a seed of the row there; remove it"
@@ -235,7 +235,7 @@ def _read(folder: Path) -> RunRecord:
 def _config(record: RunRecord, task: Task, output: Path, device: str) -> RunConfig:
     """The record's configuration, resolved again so that it is checked like any other."""
     runtime = {"output": str(output), "device": device, "threads": record.provenance.threads}
-    given = {**record.config, "label": record.row, "seed": record.seed, "runtime": runtime}
+    given = {**record.config, "entry": record.entry, "seed": record.seed, "runtime": runtime}
     return resolve(task, given)
 
 

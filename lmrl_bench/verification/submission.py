@@ -1,4 +1,4 @@
-"""Whether the records of a submission are whole runs of the board's cells: every problem, not the first."""
+"""Whether the records of a submission are whole runs of the leaderboard's cells: every problem, not the first."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lmrl_bench.core.digests import canonical_json
 from lmrl_bench.core.errors import LmrlBenchError, RecordError
 from lmrl_bench.core.parquet import unreadable
 from lmrl_bench.leaderboards.collect import Expectation
-from lmrl_bench.leaderboards.consistency import check_row, check_task, stale
-from lmrl_bench.leaderboards.spec import BOARD_FILE, BoardSpec, Cell, cells
+from lmrl_bench.leaderboards.consistency import check_entry, check_task, stale
+from lmrl_bench.leaderboards.spec import LEADERBOARD_FILE, Cell, LeaderboardSpec, cells
 from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.fidelity import BOUNDS, MEANING
-from lmrl_bench.records.record import RunRecord, ScoreRange
+from lmrl_bench.records.record import RunRecord, ScoreNormalization
 from lmrl_bench.records.store import (
     CONFIG,
     SAMPLES,
@@ -40,26 +40,26 @@ class Submission:
     """A submission: the records and checks that are handed in.
 
     Attributes:
-        board: The board.
-        folder: `<task>/<row>/<seed>` below it. Named like the board, it holds the whole board; under
+        leaderboard: The leaderboard.
+        folder: `<task>/<entry>/<seed>` below it. Named like the leaderboard, it holds the whole leaderboard; under
             any other name only further rows, and the other ones are the earlier ones.
-        previous: The board's folder as it was before, or None.
+        previous: The leaderboard's folder as it was before, or None.
     """
 
-    board: BoardSpec
+    leaderboard: LeaderboardSpec
     folder: Path
     previous: Path | None = None
 
     @property
     def whole(self) -> bool:
-        """Whether the folder stands for the whole board."""
+        """Whether the folder stands for the whole leaderboard."""
         named = os.path.abspath(self.folder)  # noqa: PTH100 - `resolve` would follow links
-        return Path(named).name == self.board.name
+        return Path(named).name == self.leaderboard.name
 
     def cells(self) -> list[Cell]:
         """The cells whose records must be there: all seeds and tasks of every row handed in."""
         here = {path.name for path in self.folder.glob("*/*")}
-        return [cell for cell in cells(self.board) if self.whole or cell.label in here]
+        return [cell for cell in cells(self.leaderboard) if self.whole or cell.entry in here]
 
     def place(self, cell: Cell) -> Path:
         """Returns the folder of a cell's record."""
@@ -70,18 +70,18 @@ class Submission:
         if self.previous is None:
             return []
         asked = {_below(cell) for cell in self.cells()}
-        others = [cell for cell in cells(self.board) if _below(cell) not in asked]
+        others = [cell for cell in cells(self.leaderboard) if _below(cell) not in asked]
         return [(cell, self.previous / _below(cell)) for cell in others]
 
 
 def misplaced(submission: Submission, runs: Sequence[Path]) -> list[str]:
-    """Returns what the board does not ask for, and what it asks for and is not there."""
-    board, root = submission.board, submission.folder
+    """Returns what the leaderboard does not ask for, and what it asks for and is not there."""
+    leaderboard, root = submission.leaderboard, submission.folder
     wanted = {submission.place(cell) for cell in submission.cells()}
-    extra = [_extra(board, run.relative_to(root)) for run in runs if run not in wanted]
+    extra = [_extra(leaderboard, run.relative_to(root)) for run in runs if run not in wanted]
     missing = [
-        f"{path}: missing: a board takes all its seeds or none ({_seeds(board)}), and a failed run "
-        f"counts as one; run it with: lmrl-bench leaderboard run {board.name}"
+        f"{path}: missing: a leaderboard takes all its seeds or none ({_seeds(leaderboard)}), and a failed run "
+        f"counts as one; run it with: lmrl-bench leaderboard run {leaderboard.name}"
         for path in sorted(wanted)
         if not path.is_dir()
     ]
@@ -129,22 +129,22 @@ def read_whole(
 
 
 def mixed(
-    board: BoardSpec, records: Mapping[Path, RunRecord], greedy: Callable[[str], bool]
+    leaderboard: LeaderboardSpec, records: Mapping[Path, RunRecord], greedy: Callable[[str], bool]
 ) -> list[str]:
     """Returns why the records cannot stand in one table, and which of them are one run twice.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         records: The records, by folder.
         greedy: Whether evaluations of a task decode greedily.
     """
     problems = []
-    for task in [task.task for task in board.tasks]:
+    for task in [task.task for task in leaderboard.tasks]:
         found = {f: r for f, r in records.items() if r.task.name == task}
         problems += _raised(check_task, found)
-        for entry in board.entries:
-            row = {f: r for f, r in found.items() if r.row == entry.label}
-            problems += _raised(check_row, row)
+        for entry in leaderboard.entries:
+            own = {f: r for f, r in found.items() if r.entry == entry.entry}
+            problems += _raised(check_entry, own)
         problems += copies(found, greedy(task))
     return problems
 
@@ -161,13 +161,13 @@ def _reasons(folder: Path, record: RunRecord) -> list[str]:
 
 
 def to_look_at(
-    records: Mapping[Path, RunRecord], scales: Mapping[str, ScoreRange | None]
+    records: Mapping[Path, RunRecord], scales: Mapping[str, ScoreNormalization | None]
 ) -> list[str]:
     """Returns notes for the reviewer that are not faults of a record.
 
     Args:
         records: The records, by folder.
-        scales: The `score_range` of each task as it is today.
+        scales: The `score_normalization` of each task as it is today.
     """
     flags = []
     for folder, record in records.items():
@@ -177,8 +177,10 @@ def to_look_at(
         elif source.commit is None:
             flags.append(f"{folder}: the commit of the code is unknown")
         known = scales.get(record.task.name)
-        if record.status == "completed" and record.task.score_range != known:
-            flags.append(f"{folder}: has another score_range than the task; the task's counts")
+        if record.status == "completed" and record.task.score_normalization != known:
+            flags.append(
+                f"{folder}: has another score_normalization than the task; the task's counts"
+            )
         flags += [
             f"{folder}: {name} is {getattr(record.fidelity, name):.4g}, which exceeds the fidelity bound of "
             f"{BOUNDS[name]:g}: {MEANING[name]}"
@@ -187,27 +189,27 @@ def to_look_at(
     return flags
 
 
-def _extra(board: BoardSpec, place: Path) -> str:
+def _extra(leaderboard: LeaderboardSpec, place: Path) -> str:
     task, label, seed = place.parts
-    tasks, labels = [t.task for t in board.tasks], [e.label for e in board.entries]
+    tasks, labels = [t.task for t in leaderboard.tasks], [e.entry for e in leaderboard.entries]
     if task not in tasks:
-        reason = f"the board has no task '{task}' (it has: {', '.join(tasks)}); remove it"
+        reason = f"the leaderboard has no task '{task}' (it has: {', '.join(tasks)}); remove it"
     elif label not in labels:
         reason = (
-            f"the board has no row '{label}'; add it to the entries of the board's {BOARD_FILE}, "
+            f"the leaderboard has no row '{label}'; add it to the entries of the leaderboard's {LEADERBOARD_FILE}, "
             "or remove it"
         )
     else:
-        reason = f"'{seed}' is not a seed of the board ({_seeds(board)}); remove it"
+        reason = f"'{seed}' is not a seed of the leaderboard ({_seeds(leaderboard)}); remove it"
     return f"{place}: {reason}"
 
 
-def _seeds(board: BoardSpec) -> str:
-    return f"seeds {', '.join(map(str, board.seeds))}"
+def _seeds(leaderboard: LeaderboardSpec) -> str:
+    return f"seeds {', '.join(map(str, leaderboard.seeds))}"
 
 
 def _below(cell: Cell) -> Path:
-    return Path(cell.task, cell.label, str(cell.seed))
+    return Path(cell.task, cell.entry, str(cell.seed))
 
 
 def _raised(
@@ -222,7 +224,7 @@ def _raised(
 
 def _identity(_folder: Path, record: RunRecord) -> Iterator[str]:
     model = str((record.config.get("policy") or {}).get("model") or "default").rpartition("/")[2]
-    wanted = f"{record.task.name}/{record.row}/{model}/s{record.seed}-{record.config_digest[:8]}"
+    wanted = f"{record.task.name}/{record.entry}/{model}/s{record.seed}-{record.config_digest[:8]}"
     if record.id != wanted:
         yield f"id is {record.id}, where {wanted} belongs"
 
@@ -246,7 +248,7 @@ def _configuration(folder: Path, record: RunRecord) -> Iterator[str]:
         if record.status == "completed":
             yield f"{CONFIG} is missing"
         return
-    wanted = {**record.config, "label": record.row, "seed": record.seed}
+    wanted = {**record.config, "entry": record.entry, "seed": record.seed}
     if canonical_json(load_yaml(path).data) != canonical_json(wanted):
         yield f"{CONFIG} says something else than the record's config"
 
@@ -261,7 +263,7 @@ def _budget(folder: Path, record: RunRecord) -> Iterator[str]:
     lines = _lines(folder, "train")
     spent = [0, *(int(line["tokens"]) for line in lines)]
     last = {**lines[-1], "iterations": lines[-1]["iteration"]} if lines else {}
-    for name in ("tokens", "episodes", "iterations", "optimiser_steps"):
+    for name in ("tokens", "episodes", "iterations", "optimizer_steps"):
         claimed, done = getattr(budget, name), last.get(name, 0)
         if claimed != done:
             yield f"budget.{name} is {claimed}, but curves.jsonl ends at {done}"

@@ -24,11 +24,11 @@ LIMITS: Final = {
     SAMPLES: 5_000_000,
     VERIFICATION: MAX_BYTES,
 }
-"""Bytes. The largest files of the board `quickstart` have 10,000, 1,000, 20,000 and 200,000."""
+"""Bytes. The largest files of the leaderboard `quickstart` have 10,000, 1,000, 20,000 and 200,000."""
 UNPACKED_LIMIT: Final = 100_000_000
 """Bytes of a samples.parquet as it is stored and as it is read: a small file may hold a huge table."""
 DECODINGS: Final = 3
-"""A test prompt is answered once each in `test`, `test-greedy` and `test-unmasked`."""
+"""A test prompt is answered once each in `test`, `test-greedy` and `test-unfiltered`."""
 NOT_COMMITTED: Final = frozenset(
     {"checkpoint", "policy", "policy.sha256", "tensorboard", "wandb", ".lock", "log.txt"}
 )
@@ -51,7 +51,7 @@ class Tree(NamedTuple):
 
 
 def look(root: Path) -> Tree:
-    """Looks at a folder `<task>/<row>/<seed>/<file>` without following a link or opening a file.
+    """Looks at a folder `<task>/<entry>/<seed>/<file>` without following a link or opening a file.
 
     Raises:
         RecordError: `root` is not a folder, or a link to one.
@@ -156,7 +156,7 @@ def _folders(parent: Path, found: Tree, depth: int) -> Iterator[Path]:
             found.problems.extend(too_large)
             found.checks.extend([] if too_large else [path])
         else:
-            found.problems.append(_stranger(path, "<task>/<row>/<seed>/"))
+            found.problems.append(_stranger(path, "<task>/<entry>/<seed>/"))
 
 
 def _run_problems(run: Path) -> Iterator[str]:

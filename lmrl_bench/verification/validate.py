@@ -10,9 +10,9 @@ from pathlib import Path
 
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
-from lmrl_bench.leaderboards.spec import BoardSpec
-from lmrl_bench.leaderboards.table import BoardTable
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.leaderboards.spec import LeaderboardSpec
+from lmrl_bench.leaderboards.table import LeaderboardTable
+from lmrl_bench.planning.cells import of_leaderboard
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
 from lmrl_bench.tasks.catalog import load_task
@@ -32,30 +32,30 @@ from lmrl_bench.verification.submission import (
 from lmrl_bench.verification.tree import NOT_COMMITTED, look
 
 
-def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
-    """Checks results that are to be added to a board; see leaderboards/README.md for what is checked.
+def validate(leaderboard: LeaderboardSpec, folder: Path, against: Path | None) -> Reviewed:
+    """Checks results that are to be added to a leaderboard; see leaderboards/README.md for what is checked.
 
     Args:
-        board: The board, with the entries of new rows.
-        folder: `<task>/<row>/<seed>` below it; the whole board if its name is the board's, else
+        leaderboard: The leaderboard, with the entries of new rows.
+        folder: `<task>/<entry>/<seed>` below it; the whole leaderboard if its name is the leaderboard's, else
             further rows.
         against: The folder of all earlier results, or None.
 
     Returns:
-        Problems, what to look at, and the board as it would be; `problems` is empty for a good one.
+        Problems, what to look at, and the leaderboard as it would be; `problems` is empty for a good one.
 
     Raises:
-        ConfigError: `against` is not a folder, or the board cannot be resolved.
-        AssetError: The data of a task is not installed.
+        ConfigError: `against` is not a folder, or the leaderboard cannot be resolved.
+        DownloadError: The data of a task is not installed.
         RecordError: `folder` is not a folder.
     """
     if against is not None and not against.is_dir():
         raise ConfigError(f"--against {against}: there is no such folder of earlier results")
-    previous = against / board.name if against else None
-    submission, expected = Submission(board, folder, previous), of_board(board)
+    previous = against / leaderboard.name if against else None
+    submission, expected = Submission(leaderboard, folder, previous), of_leaderboard(leaderboard)
     tree = look(folder)
     records, problems = read_whole(submission, expected, tree.runs)
-    scales = {cell.task: expected(cell).score_range for cell in submission.cells()}
+    scales = {cell.task: expected(cell).score_normalization for cell in submission.cells()}
     history = compare(submission, expected, tree)
     earlier = _earlier(submission)
     problems = [
@@ -63,8 +63,8 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         *misplaced(submission, tree.runs),
         *problems,
         *_texts(records),
-        *_answers(board, records),
-        *mixed(board, earlier | records, lambda task: load_task(task).spec.evaluation.greedy),
+        *_answers(leaderboard, records),
+        *mixed(leaderboard, earlier | records, lambda task: load_task(task).spec.decoding.greedy),
         *history.problems,
     ]
     table = None
@@ -72,10 +72,10 @@ def validate(board: BoardSpec, folder: Path, against: Path | None) -> Reviewed:
         try:
             table = _table(submission, expected)
             problems = damaged_cells(table)
-        except RecordError as error:  # what only a whole board shows
+        except RecordError as error:  # what only a whole leaderboard shows
             problems.append(str(error))
     return Reviewed(
-        board=board.name,
+        leaderboard=leaderboard.name,
         records=len(records),
         problems=problems,
         flags=[*to_look_at(records, scales), *history.flags],
@@ -106,15 +106,15 @@ def _texts(records: Mapping[Path, RunRecord]) -> list[str]:
     return problems
 
 
-def _answers(board: BoardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
+def _answers(leaderboard: LeaderboardSpec, records: Mapping[Path, RunRecord]) -> list[str]:
     """Checks that stored completions are whole and in order, and that the stored means are their means."""
     task_of = functools.cache(load_task)
-    names = {task.task for task in board.tasks}
+    names = {task.task for task in leaderboard.tasks}
     problems = []
     for folder, record in records.items():
         if record.task.name not in names:
             problems.append(
-                f"{folder}: the record is of task '{record.task.name}', which is not on leaderboard '{board.name}'"
+                f"{folder}: the record is of task '{record.task.name}', which is not on leaderboard '{leaderboard.name}'"
             )
             continue
         if record.status == "completed" and record.samples is not None:
@@ -138,15 +138,15 @@ def _of_run(folder: Path, record: RunRecord, task: Task) -> list[str]:
     return [*reasons, *filter(None, found)]
 
 
-def _table(submission: Submission, expected: Expectation) -> BoardTable:
-    """The board with the submission in it: its folder, laid over the earlier one if it is a part."""
-    board, folder = submission.board, submission.folder
+def _table(submission: Submission, expected: Expectation) -> LeaderboardTable:
+    """The leaderboard with the submission in it: its folder, laid over the earlier one if it is a part."""
+    leaderboard, folder = submission.leaderboard, submission.folder
     if submission.whole:
-        return collect(board, folder.resolve().parent, expected)
+        return collect(leaderboard, folder.resolve().parent, expected)
     with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary) / board.name
+        place = Path(temporary) / leaderboard.name
         left_out = shutil.ignore_patterns(*NOT_COMMITTED)
         for source in (submission.previous, folder):
             if source and source.is_dir():
                 shutil.copytree(source, place, symlinks=True, ignore=left_out, dirs_exist_ok=True)
-        return collect(board, Path(temporary), expected)
+        return collect(leaderboard, Path(temporary), expected)

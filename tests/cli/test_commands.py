@@ -10,13 +10,13 @@ import sys
 import pytest
 import typer
 import yaml
-from fixtures.boards import fake_content, fake_spec, write_board, write_cell
+from fixtures.leaderboards import fake_content, fake_spec, write_cell, write_leaderboard
 from fixtures.runs import SETTINGS, call
 
 from lmrl_bench import __version__
 from lmrl_bench.cli.app import app
 from lmrl_bench.leaderboards.spec import cells
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.planning.cells import of_leaderboard
 from lmrl_bench.records.record import RunRecord
 
 HEAVY = "torch transformers gymnasium stable_baselines3 pandas matplotlib datasets evaluate rich"
@@ -77,8 +77,8 @@ def test_help_is_written_for_people(capsys):
         "--fresh",
         "--retry-failed",
         "--replace-stale",
-        "--row",
-        "--board",
+        "--entry",
+        "--leaderboard",
     )
     assert not options & set(old)
     assert {"--out", "--results", "--rerun", "--jobs", "--json", "--set", "--entry"} <= options
@@ -186,7 +186,7 @@ def test_a_new_task_lints_previews_and_runs(world, capsys):
     sets = [f"--set=evaluation.{name}=4" for name in ("validation_samples", "test_samples")]
     ran = call(
         capsys, "run", "--task", task, "--algorithm", "a2c", "--seed", "3", "--out", "out", "--json",
-        "--set", "policy.start=base", "--set", "budget.tokens=50", *sets,
+        "--set", "policy.init=base", "--set", "budget.tokens=50", *sets,
         "--set", "algorithm.episodes_per_iteration=4",
     )  # fmt: skip
     assert ran.code == 0, ran.err
@@ -211,8 +211,8 @@ def test_a_new_task_of_a_users_file(world, capsys):
 
 def test_algorithm_list_and_show(capsys):
     names = {row["name"] for row in call(capsys, "algorithm", "list", "--json").json}
-    learning = {"a2c", "grpo", "nlpo", "nlpo_released", "ppo", "reinforce", "rloo", "trpo"}
-    assert names >= {"none", "supervised", *learning}
+    learning = {"a2c", "grpo", "nlpo", "nlpo-rl4lms", "ppo", "reinforce", "rloo", "trpo"}
+    assert names >= {"no-training", "sft", *learning}
     for name in names:
         shown = call(capsys, "algorithm", "show", name, "--json").json
         assert shown["name"] == name
@@ -248,13 +248,13 @@ def test_run_dry_run_prints_the_whole_configuration(world, capsys):
     assert lines[1].startswith("digest ")
     assert lines[3] == "start: the base model 'model'"
     first = call(capsys, "run", "--task", "toy", "--algorithm", "ppo", "--dry-run")
-    assert "no supervised start for 'model' yet: 3 steps of 16 samples (12 samples)" in first.err
+    assert "no SFT policy for 'model' yet: 3 steps of 16 samples (12 samples)" in first.err
     assert first.err.splitlines()[2] == "folder: results/runs/toy/ppo/0"
     assert not (world.root / "out").exists()
 
 
 def test_run_prints_its_results_and_flags_override_the_file(world, capsys):
-    run = world.run_file(algorithm={"name": "none"}, label="still")
+    run = world.run_file(algorithm={"name": "no-training"}, label="still")
     ran = call(capsys, "run", run, "--seed", "2", "--out", "elsewhere")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[0].startswith("completed: toy/still/model/s2-")
@@ -298,19 +298,19 @@ def test_a_stopped_rerun_says_what_is_kept(kept, world, capsys, monkeypatch, tmp
 
 
 @pytest.fixture
-def board(world):
-    """A board with fake records."""
+def leaderboard(world):
+    """A leaderboard with fake records."""
     spec = fake_spec(tasks=[{"task": "toy"}], seeds=[0, 1])
-    folder = world.root / "boards" / "fake"
+    folder = world.root / "leaderboards" / "fake"
     folder.mkdir(parents=True)
     (folder / "leaderboard.yaml").write_text(yaml.safe_dump(spec.model_dump(mode="json")))
     holes = {("toy", "a2c", 1): "failed", ("toy", "nlpo", 0): None}
-    write_board(world.root / "results", spec, holes, of_board(spec))
+    write_leaderboard(world.root / "results", spec, holes, of_leaderboard(spec))
     return spec, folder
 
 
-def test_board_list_build_and_check(world, board, capsys):
-    spec, folder = board
+def test_leaderboard_list_build_and_check(world, leaderboard, capsys):
+    spec, folder = leaderboard
     assert "quickstart" in {
         row["name"] for row in call(capsys, "leaderboard", "list", "--json").json
     }
@@ -319,11 +319,11 @@ def test_board_list_build_and_check(world, board, capsys):
     assert "Traceback" not in stale.err
     built = call(capsys, "leaderboard", "build", folder)
     assert built.code == 0, built.err
-    assert "wrote boards/fake/" in built.err
-    json.loads((folder / "board.json").read_text())
+    assert "wrote leaderboards/fake/" in built.err
+    json.loads((folder / "leaderboard.json").read_text())
     assert call(capsys, "leaderboard", "check", folder).code == 0
-    missing = next(cell for cell in cells(spec) if (cell.label, cell.seed) == ("nlpo", 0))
-    content = fake_content(missing, expected=of_board(spec))
+    missing = next(cell for cell in cells(spec) if (cell.entry, cell.seed) == ("nlpo", 0))
+    content = fake_content(missing, expected=of_leaderboard(spec))
     write_cell(world.root / "results", "fake", missing, content)
     stale = call(capsys, "leaderboard", "check", folder)
     assert stale.code == 3
@@ -334,13 +334,13 @@ def test_board_list_build_and_check(world, board, capsys):
     assert "results/fake/toy/zero-shot/0: task.version is 1 in the record, 2 today" in refused.err
 
 
-def test_a_board_is_built_and_checked_without_torch(world, board):
+def test_a_leaderboard_is_built_and_checked_without_torch(world, leaderboard):
     """Although every cell is resolved, and its start and task are known by content."""
     script = f"""
 import sys
 from lmrl_bench.cli import main
 for word in ("build", "check", "show"):
-    sys.argv = ["lmrl-bench", "leaderboard", word, {str(board[1])!r}]
+    sys.argv = ["lmrl-bench", "leaderboard", word, {str(leaderboard[1])!r}]
     try:
         main()
     except SystemExit as stopped:

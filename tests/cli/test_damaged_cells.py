@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fixtures.runs import call, make_world
-from fixtures.submissions import run_board, small_board
+from fixtures.submissions import run_leaderboard, small_leaderboard
 
 from lmrl_bench.core.digests import file_sha256
 
@@ -20,41 +20,41 @@ def made(tmp_path_factory):
         root = tmp_path_factory.mktemp("world")
         patch.chdir(root)
         make_world(root, patch.setenv)
-        folder = small_board(root)
-        run_board(folder, root / "results")
+        folder = small_leaderboard(root)
+        run_leaderboard(folder, root / "results")
         yield root, folder
 
 
 @pytest.mark.parametrize("name", ["record.json", "curves.jsonl", "samples.parquet"])
 def test_a_damaged_cell_costs_that_cell(made, tmp_path, capsys, name):
-    root, board = made
+    root, leaderboard = made
     shutil.copytree(root / "results", tmp_path / "results")
     path = tmp_path / "results" / "small" / "toy" / "ppo" / "1" / name
     path.write_bytes(path.read_bytes()[:-3])
     options = ("--results", tmp_path / "results", "--out", tmp_path / "out")
-    done = call(capsys, "leaderboard", "build", board, *options)
+    done = call(capsys, "leaderboard", "build", leaderboard, *options)
     assert done.code == 0, done.err
     assert "small/toy/ppo/1: damaged: " in done.err
     assert name in done.err
     assert "lmrl-bench leaderboard run small runs it again" in done.err
-    content = json.loads((tmp_path / "out" / "board.json").read_text())
-    row = next(row for row in content["tasks"][0]["rows"] if row["label"] == "ppo")
-    assert [run["status"] for run in row["runs"]] == ["completed", "missing", "completed"]
-    assert row["runs"][1]["error"].startswith("damaged: ")
-    assert str(tmp_path) not in (tmp_path / "out" / "board.json").read_text()
-    assert call(capsys, "leaderboard", "check", board, *options).code == 3
-    done = call(capsys, "leaderboard", "run", board, *options)
+    content = json.loads((tmp_path / "out" / "leaderboard.json").read_text())
+    entry = next(entry for entry in content["tasks"][0]["entries"] if entry["entry"] == "ppo")
+    assert [run["status"] for run in entry["runs"]] == ["completed", "missing", "completed"]
+    assert entry["runs"][1]["error"].startswith("damaged: ")
+    assert str(tmp_path) not in (tmp_path / "out" / "leaderboard.json").read_text()
+    assert call(capsys, "leaderboard", "check", leaderboard, *options).code == 3
+    done = call(capsys, "leaderboard", "run", leaderboard, *options)
     assert done.code == 0, done.err
-    assert call(capsys, "leaderboard", "check", board, *options).code == 0
+    assert call(capsys, "leaderboard", "check", leaderboard, *options).code == 0
 
 
 def test_a_crafted_parquet_hides_no_other_problem(made, tmp_path, capsys):
-    root, board = made
+    root, leaderboard = made
     shutil.copytree(root / "results", tmp_path / "results")
-    row = tmp_path / "results" / "small" / "toy" / "ppo"
-    (row / "1" / "samples.parquet").write_bytes(b"PAR1" + b"\xff" * 64 + b"PAR1")
-    (row / "2" / "record.json").write_text('{"a": ' + "9" * 10_000 + "}")
-    for command in (("validate", tmp_path / "results" / "small", "--leaderboard", board),
+    entry = tmp_path / "results" / "small" / "toy" / "ppo"
+    (entry / "1" / "samples.parquet").write_bytes(b"PAR1" + b"\xff" * 64 + b"PAR1")
+    (entry / "2" / "record.json").write_text('{"a": ' + "9" * 10_000 + "}")
+    for command in (("validate", tmp_path / "results" / "small", "--leaderboard", leaderboard),
                     ("rescore", tmp_path / "results" / "small")):  # fmt: skip
         done = call(capsys, "results", *command)
         assert done.code == 3, done.err
@@ -82,8 +82,8 @@ CRAFTED = {
     "a column of text": more("metric/evil", ["<b>"]),
     "no column": lambda _: pa.table({}),
     "text that is not UTF-8": lambda table: table.set_column(
-        table.column_names.index("output"),
-        "output",
+        table.column_names.index("completion"),
+        "completion",
         pa.array([b"\xff"] * table.num_rows, pa.binary()).view(pa.string()),
     ),
     "a number without bounds": again("reward", lambda values: [float("inf"), *values[1:]]),
@@ -95,7 +95,7 @@ CRAFTED = {
 @pytest.mark.parametrize("name", CRAFTED)
 def test_a_crafted_samples_file_costs_its_cell(made, tmp_path, capsys, monkeypatch, name):
     """Its digest is the record's, so that only reading it tells; nothing is said of the other cells."""
-    root, board = made
+    root, leaderboard = made
     monkeypatch.chdir(root)
     shutil.copytree(root / "results", tmp_path / "results")
     folder = tmp_path / "results" / "small" / "toy" / "ppo" / "0"
@@ -106,15 +106,15 @@ def test_a_crafted_samples_file_costs_its_cell(made, tmp_path, capsys, monkeypat
     content["samples"]["sha256"] = file_sha256(path)
     (folder / "record.json").write_text(json.dumps(content))
     options = ("--results", tmp_path / "results", "--out", tmp_path / "out")
-    done = call(capsys, "leaderboard", "build", board, *options)
+    done = call(capsys, "leaderboard", "build", leaderboard, *options)
     assert done.code == 0, done.err
     (line,) = [line for line in done.err.splitlines() if "damaged" in line]
     assert line.startswith("small/toy/ppo/0: damaged: ")
     assert "samples.parquet" in line
-    built = json.loads((tmp_path / "out" / "board.json").read_text())["tasks"][0]
-    statuses = [[run["status"] for run in row["runs"]] for row in built["rows"]]
+    built = json.loads((tmp_path / "out" / "leaderboard.json").read_text())["tasks"][0]
+    statuses = [[run["status"] for run in entry["runs"]] for entry in built["entries"]]
     assert sorted(statuses) == [["completed"] * 3, ["missing", "completed", "completed"]]
-    for command in (("validate", "--leaderboard", board), ("rescore",)):
+    for command in (("validate", "--leaderboard", leaderboard), ("rescore",)):
         done = call(capsys, "results", command[0], tmp_path / "results" / "small", *command[1:])
         errors = done.err.partition("error: ")[2]
         assert (done.code, "ppo/0" in errors, "ppo/1" in errors) == (3, True, False), done.err
@@ -122,16 +122,21 @@ def test_a_crafted_samples_file_costs_its_cell(made, tmp_path, capsys, monkeypat
 
 @pytest.mark.parametrize("name", ["record.json", "curves.jsonl"])
 def test_an_export_and_statistics_name_a_damaged_cell(made, tmp_path, capsys, monkeypatch, name):
-    root, board = made
+    root, leaderboard = made
     monkeypatch.chdir(root)
     shutil.copytree(root / "results", tmp_path / "results")
     path = tmp_path / "results" / "small" / "toy" / "ppo" / "1" / name
     path.write_bytes(path.read_bytes()[:-3])
     options = ("--results", tmp_path / "results")
-    done = call(capsys, "leaderboard", "export", board, *options, "--out", tmp_path / "all.parquet")
+    done = call(
+        capsys, "leaderboard", "export", leaderboard, *options, "--out", tmp_path / "all.parquet"
+    )
     assert done.code == 0, done.err
     assert "small/toy/ppo/1: damaged: " in done.err
-    rows = pq.read_table(tmp_path / "all.parquet").to_pylist()
-    of_cell = [row for row in rows if (row["row"], row["seed"]) == ("ppo", 1)]
-    assert [row["status"] for row in of_cell] == ["missing"]
-    assert "small/toy/ppo/1: damaged: " in call(capsys, "leaderboard", "power", board, *options).err
+    entries = pq.read_table(tmp_path / "all.parquet").to_pylist()
+    of_cell = [entry for entry in entries if (entry["entry"], entry["seed"]) == ("ppo", 1)]
+    assert [entry["status"] for entry in of_cell] == ["missing"]
+    assert (
+        "small/toy/ppo/1: damaged: "
+        in call(capsys, "leaderboard", "power", leaderboard, *options).err
+    )

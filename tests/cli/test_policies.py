@@ -30,7 +30,7 @@ def trained(world):
 @pytest.fixture
 def adapted(world):
     pytest.importorskip("peft")
-    policy = {"start": "base", "adapter": {"rank": 2, "alpha": 4}}
+    policy = {"init": "base", "adapter": {"rank": 2, "alpha": 4}}
     runtime = {"output": str(world.root / "lora"), "keep_policy": True}
     run("toy", "ppo", config=world.given(policy=policy, budget={"tokens": 240}, runtime=runtime))
     return world.root / "lora"
@@ -124,23 +124,23 @@ def test_evaluating_any_policy_writes_a_record_only_when_it_is_asked(world, caps
     )
 
 
-def test_sampling_shows_prompts_responses_and_references(world, trained, capsys):
+def test_sampling_shows_prompts_completions_and_references(world, trained, capsys):
     folder, _ = trained
     shown = call(capsys, "policy", "sample", folder)
     assert shown.code == 0, shown.err
-    assert [shown.out.count(word) for word in ("prompt:", "response:", "reference:")] == [3, 3, 3]
+    assert [shown.out.count(word) for word in ("prompt:", "completion:", "reference:")] == [3, 3, 3]
     rows = call(capsys, "policy", "sample", folder, "-n", 2, "--json").json
     test = world.task.samples("test")
     assert [row["prompt"] for row in rows] == [test[0].prompt, test[1].prompt]
     own = ["policy", "sample", folder, "--prompt", "the cab:", "--json"]
-    greedy = [row["response"] for row in call(capsys, *own, "--greedy").json]
+    greedy = [row["completion"] for row in call(capsys, *own, "--greedy").json]
     assert greedy == [greedy[0]] * 3
     once = call(capsys, *own[:-1], "--greedy")
-    assert (once.out.count("response:"), once.err) == (1, "3 responses, of which 1 different\n")
+    assert (once.out.count("completion:"), once.err) == (1, "3 completions, of which 1 different\n")
     model = AutoModelForCausalLM.from_pretrained(folder / "policy").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "policy")
     ids = tokenizer("the cab:", return_tensors="pt", add_special_tokens=False).input_ids
-    most = world.task.spec.response.max_tokens
+    most = world.task.spec.completion.max_tokens
     wanted = model.generate(
         ids, attention_mask=torch.ones_like(ids), max_new_tokens=most, do_sample=False
     )

@@ -7,43 +7,45 @@ import shutil
 
 import pytest
 from fixtures.runs import call, make_world
-from fixtures.submissions import BOARD, PPO, Handed, run_board, small_board
+from fixtures.submissions import LEADERBOARD, PPO, Handed, run_leaderboard, small_leaderboard
 
 from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
-from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
+from lmrl_bench.planning.cells import of_leaderboard
 from lmrl_bench.records.store import read_record
 
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    """The board with one further row, `mine`, and the results of before without it."""
+    """The leaderboard with one further row, `mine`, and the results of before without it."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("world")
         patch.chdir(root)
         world = make_world(root, patch.setenv)
-        board = small_board(root, "mine")
-        run_board(board, root / "results")
+        leaderboard = small_leaderboard(root, "mine")
+        run_leaderboard(leaderboard, root / "results")
         shutil.copytree(root / "results", root / "before")
-        shutil.rmtree(root / "before" / BOARD / "toy" / "mine")
-        yield world, board
+        shutil.rmtree(root / "before" / LEADERBOARD / "toy" / "mine")
+        yield world, leaderboard
 
 
 @pytest.fixture
 def handed(honest, tmp_path):
-    world, board = honest
+    world, leaderboard = honest
     shutil.copytree(world.root / "results", tmp_path / "results")
-    return Handed(world, board, tmp_path / "results" / BOARD, world.root / "before")
+    return Handed(world, leaderboard, tmp_path / "results" / LEADERBOARD, world.root / "before")
 
 
 def validate(capsys, handed, folder, *options):
-    return call(capsys, "results", "validate", folder, "--leaderboard", handed.board, *options)
+    return call(
+        capsys, "results", "validate", folder, "--leaderboard", handed.leaderboard, *options
+    )
 
 
 def levels(handed):
-    spec = load_board(handed.board)
-    table = collect(spec, handed.folder.parent, of_board(spec)).tasks[0]
+    spec = read_leaderboard(handed.leaderboard)
+    table = collect(spec, handed.folder.parent, of_leaderboard(spec)).tasks[0]
     return {row.label: (row.verification.level, row.verification.word) for row in table.rows}
 
 
@@ -64,7 +66,7 @@ def test_the_report_of_a_new_row(handed, capsys, tmp_path):
 
 
 def test_further_rows_in_a_folder_of_their_own(handed, capsys, tmp_path):
-    """Only the new row is handed in; the board is the old one with it."""
+    """Only the new row is handed in; the leaderboard is the old one with it."""
     folder = tmp_path / "contribution"
     shutil.copytree(handed.folder / "toy" / "mine", folder / "toy" / "mine")
     report = tmp_path / "report.md"
@@ -89,17 +91,20 @@ def test_the_report_of_a_refused_submission_is_plain_text(handed, capsys, tmp_pa
     assert "'<b>x.txt: does not belong here" in report.read_text().split("```text")[1]
 
 
-def test_records_that_the_board_outgrew_may_be_replaced(handed, capsys, tmp_path):
-    """The old record is of another state of the board: replacing it is shown, not refused."""
+def test_records_that_the_leaderboard_outgrew_may_be_replaced(handed, capsys, tmp_path):
+    """The old record is of another state of the leaderboard: replacing it is shown, not refused."""
     before = tmp_path / "old"
     shutil.copytree(handed.folder.parent, before)
-    path = before / BOARD / PPO / "0" / "record.json"
+    path = before / LEADERBOARD / PPO / "0" / "record.json"
     old = json.loads(path.read_text())
     old["task"]["version"] = 7
     path.write_text(json.dumps(old))
     done = validate(capsys, handed, handed.folder, "--against", before)
     assert done.code == 0, done.err
-    assert "ppo/0: record.json changed; the old record is not of the board as it is now" in done.err
+    assert (
+        "ppo/0: record.json changed; the old record is not of the leaderboard as it is now"
+        in done.err
+    )
 
 
 @pytest.mark.parametrize("name", ["%s", "docs-en-de", "nowhere"])
@@ -138,7 +143,7 @@ def test_what_a_reviewer_should_know(handed, capsys):
 
 
 def test_a_removed_check_is_shown(handed, capsys, tmp_path):
-    """A submission of the whole board must keep its checks; further rows alone come without those of the others."""
+    """A submission of the whole leaderboard must keep its checks; further rows alone come without those of the others."""
     options = ("--write-verification", "--by", "A. Reviewer")
     assert call(capsys, "results", "rescore", handed.folder, *options).code == 0
     before = tmp_path / "checked"
@@ -162,8 +167,8 @@ def test_rescored_holds_until_a_record_changes(handed, capsys):
     done = call(capsys, "results", "rescore", handed.folder, *options)
     assert done.code == 0, done.err
     assert set(levels(handed).values()) == {(1, "rescored")}
-    spec = load_board(handed.board)
-    files = render(collect(spec, handed.folder.parent, of_board(spec)))
+    spec = read_leaderboard(handed.leaderboard)
+    files = render(collect(spec, handed.folder.parent, of_leaderboard(spec)))
     assert b"| 1 rescored |" in files["README.md"]
     assert b'title="by A. Reviewer, ' in files["index.html"]
     assert validate(capsys, handed, handed.folder).code == 0  # the file may lie there

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from fixtures.runs import make_world
-from fixtures.submissions import BOARD, PPO, run_board, small_board
+from fixtures.submissions import LEADERBOARD, PPO, run_leaderboard, small_leaderboard
 
-from lmrl_bench.leaderboards.build import build as build_board
-from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.leaderboards.build import build as build_leaderboard
+from lmrl_bench.leaderboards.spec import read_leaderboard
+from lmrl_bench.planning.cells import of_leaderboard
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -42,7 +42,7 @@ def test_ci_runs_every_check_and_stops_at_the_first_that_fails():
     script = (ROOT / ".ci" / "run").read_text()
     assert "set -euo pipefail" in script
     targets = {line.split()[1] for line in script.splitlines() if line.startswith("make ")}
-    assert {"lint", "boards-check", "test"} <= targets
+    assert {"lint", "leaderboards-check", "test"} <= targets
     assert all(f"\n{target}: " in (ROOT / "Makefile").read_text() for target in targets)
 
 
@@ -65,19 +65,19 @@ def test_make_test_runs_everything_and_fails_if_a_part_fails(failing, tmp_path):
 
 
 @pytest.mark.parametrize("stale", ["", "leaderboards/one"])
-def test_every_board_that_was_built_is_checked(stale, tmp_path):
-    """With a stand-in for the program that writes down its arguments and finds one board stale."""
+def test_every_leaderboard_that_was_built_is_checked(stale, tmp_path):
+    """With a stand-in for the program that writes down its arguments and finds one leaderboard stale."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in ("one", "two", "not-built"):
         (tmp_path / "leaderboards" / name).mkdir(parents=True)
         (tmp_path / "leaderboards" / name / "leaderboard.yaml").touch()
     for name in ("one", "two"):
-        (tmp_path / "leaderboards" / name / "board.json").touch()
+        (tmp_path / "leaderboards" / name / "leaderboard.json").touch()
     program = tmp_path / "env" / "bin" / "lmrl-bench"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\necho "$@" >> asked\n[ "$3" != "{stale}" ] || exit 3\n')
     program.chmod(0o755)
-    command = ["make", "boards-check", "VENV=env", "--assume-old=env/.installed"]
+    command = ["make", "leaderboards-check", "VENV=env", "--assume-old=env/.installed"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode != 0) == bool(stale), done.stderr
     assert (tmp_path / "asked").read_text().splitlines() == [
@@ -87,24 +87,24 @@ def test_every_board_that_was_built_is_checked(stale, tmp_path):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The results of the board, made once; the model lies in the folder that their settings name."""
+    """The results of the leaderboard, made once; the model lies in the folder that their settings name."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("world")
         patch.chdir(root)
         make_world(root, patch.setenv)
-        run_board(small_board(root), root / "results")
+        run_leaderboard(small_leaderboard(root), root / "results")
         yield root
 
 
 @pytest.fixture
 def clone(runs, tmp_path, monkeypatch):
-    """A repository with the script, a toy task and a board of real runs, committed."""
+    """A repository with the script, a toy task and a leaderboard of real runs, committed."""
     monkeypatch.chdir(tmp_path)
-    for name in ("tasks", "results", "boards"):
+    for name in ("tasks", "results", "leaderboards"):
         shutil.copytree(runs / name, tmp_path / name)
     monkeypatch.setenv("LMRL_BENCH_TASKS", str(tmp_path / "tasks"))
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "boards").rename(tmp_path / "leaderboards")
+    (tmp_path / "leaderboards").rename(tmp_path / "leaderboards")
     (tmp_path / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "submissions", tmp_path / ".ci")
     (tmp_path / ".gitignore").write_text("cache/\nmodel/\nchecked.md\n")
@@ -124,11 +124,13 @@ def git(folder, *arguments):
 
 
 def build(folder):
-    """Builds the board, here, and commits everything; the working folder is the repository."""
-    spec = load_board(f"leaderboards/{BOARD}")
-    build_board(spec, Path("results"), Path("leaderboards", BOARD), of_board(spec))
+    """Builds the leaderboard, here, and commits everything; the working folder is the repository."""
+    spec = read_leaderboard(f"leaderboards/{LEADERBOARD}")
+    build_leaderboard(
+        spec, Path("results"), Path("leaderboards", LEADERBOARD), of_leaderboard(spec)
+    )
     git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "board")
+    git(folder, "commit", "--quiet", "--message", "leaderboard")
 
 
 def check(folder):
@@ -137,27 +139,28 @@ def check(folder):
 
 
 def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
-    small_board(clone / "new", "mine")
+    small_leaderboard(clone / "new", "mine")
     shutil.copy(
-        clone / "new" / "boards" / BOARD / "leaderboard.yaml", clone / "leaderboards" / BOARD
+        clone / "new" / "leaderboards" / LEADERBOARD / "leaderboard.yaml",
+        clone / "leaderboards" / LEADERBOARD,
     )
     shutil.rmtree(clone / "new")
-    empty = yaml.safe_load((clone / "leaderboards" / BOARD / "leaderboard.yaml").read_text())
+    empty = yaml.safe_load((clone / "leaderboards" / LEADERBOARD / "leaderboard.yaml").read_text())
     (clone / "leaderboards" / "empty").mkdir()
     path = clone / "leaderboards" / "empty" / "leaderboard.yaml"
     path.write_text(yaml.safe_dump(empty | {"name": "empty"}))
-    run_board(clone / "leaderboards" / BOARD, clone / "results")
+    run_leaderboard(clone / "leaderboards" / LEADERBOARD, clone / "results")
     build(clone)
     done, summary = check(clone)
     assert done.returncode == 0, done.stderr
     assert "new rows: mine" in summary
-    assert "The board `empty` can be read; it has no results yet." in summary
+    assert "The leaderboard `empty` can be read; it has no results yet." in summary
     assert "Rescored: " in summary
-    assert "files of the board are fresh" in summary
+    assert "files of the leaderboard are fresh" in summary
     assert "also changes files" not in summary
 
     (clone / "checked.md").unlink()
-    record = clone / "results" / BOARD / PPO / "0" / "record.json"
+    record = clone / "results" / LEADERBOARD / PPO / "0" / "record.json"
     record.write_text(record.read_text().replace('"dirty": true', '"dirty": false') + " ")
     (clone / "constraints.txt").write_text("harmless")
     build(clone)
@@ -168,17 +171,17 @@ def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
     assert "constraints.txt" in summary
 
 
-def test_a_board_of_another_name_and_files_left_behind_are_refused(clone):
+def test_a_leaderboard_of_another_name_and_files_left_behind_are_refused(clone):
     """Under another name, the folder would stand for a few further rows, and older ones could go."""
-    path = clone / "leaderboards" / BOARD / "leaderboard.yaml"
-    path.write_text(path.read_text().replace(f"name: {BOARD}", "name: other"))
-    (clone / "results" / BOARD / PPO / "0" / "policy").mkdir()
-    (clone / "results" / BOARD / PPO / "0" / "policy" / "weights").write_text("x")
+    path = clone / "leaderboards" / LEADERBOARD / "leaderboard.yaml"
+    path.write_text(path.read_text().replace(f"name: {LEADERBOARD}", "name: other"))
+    (clone / "results" / LEADERBOARD / PPO / "0" / "policy").mkdir()
+    (clone / "results" / LEADERBOARD / PPO / "0" / "policy" / "weights").write_text("x")
     git(clone, "add", "--all")
     git(clone, "commit", "--quiet", "--message", "renamed")
     done, summary = check(clone)
     assert done.returncode == 1
-    assert f"leaderboards/{BOARD}: its board is named 'other'" in done.stderr
-    assert f"results/{BOARD}/{PPO}/0/policy/weights" in done.stdout
+    assert f"leaderboards/{LEADERBOARD}: its leaderboard is named 'other'" in done.stderr
+    assert f"results/{LEADERBOARD}/{PPO}/0/policy/weights" in done.stdout
     assert "not named like its folder" in summary
     assert "files that a run leaves behind" in summary

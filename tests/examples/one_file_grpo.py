@@ -38,14 +38,14 @@ class OneFileGRPO:
 
     def __init__(self, task_name: str | Path, model: str, seed: int = 0) -> None:
         self.task = load_task(task_name)
-        prompt, response = self.task.spec.prompt, self.task.spec.response
+        prompt, completion = self.task.spec.prompt, self.task.spec.completion
         self.policy = LanguageModelPolicy.load(
-            model, max_prompt_tokens=prompt.max_tokens, max_response_tokens=response.max_tokens
+            model, max_prompt_tokens=prompt.max_tokens, max_completion_tokens=completion.max_tokens
         )
         self.policy.set_training_mode(False)  # no dropout: the first ratio is exactly 1
-        self.policy.make_reference()  # a frozen copy, for the KL term
+        self.policy.make_ref_policy()  # a frozen copy, for the KL term
         self.sampling = SamplingConfig()
-        self.behaviour = self.policy.make_behaviour(self.sampling.temperature, response.min_tokens)
+        self.behavior = self.policy.make_behavior(self.sampling.temperature, completion.min_tokens)
         codec = make_codec(self.task, self.policy)
         self.core = EpisodeCore(self.task, codec, seed=derive_seed(seed, "data"))
         self.engine = RolloutEngine(self.policy)
@@ -65,7 +65,7 @@ class OneFileGRPO:
         advantages = self.advantages(rewards)
         batch = TokenBatch.of(prompts, completions)
         with torch.no_grad():
-            reference = self.policy.score_reference(batch, self.behaviour)  # (B, T), nats
+            reference = self.policy.score_ref_policy(batch, self.behavior)  # (B, T), nats
         loss = self.update(batch, completions.logprobs, reference, advantages)
         return {"reward": float(rewards.mean()), "loss": loss, "tokens": batch.n_tokens}
 
@@ -76,9 +76,9 @@ class OneFileGRPO:
         completions = self.engine.generate(
             prompts,
             self.sampling,
-            self.behaviour,
+            self.behavior,
             self.rng,
-            max_tokens=self.task.spec.response.max_tokens,
+            max_tokens=self.task.spec.completion.max_tokens,
             values=False,
         )
         return prompts, completions
@@ -113,7 +113,7 @@ class OneFileGRPO:
         for index in batch.micro_batches(MICRO_BATCH_TOKENS):
             part = batch.select(index)
             width = part.width
-            logprobs = self.policy.score(part, self.behaviour, values=False, entropy=False).logprobs
+            logprobs = self.policy.score(part, self.behavior, values=False, entropy=False).logprobs
             ratio = (logprobs - old_logprobs[index, :width]).exp()
             advantage = advantages[index].unsqueeze(1)
             clipped = ratio.clamp(1 - CLIP_RANGE, 1 + CLIP_RANGE)

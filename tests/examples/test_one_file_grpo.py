@@ -17,7 +17,7 @@ SEED = 3
 def library(task, iterations):
     """Trains with the library's GRPO and returns its weights and the rewards of its iterations."""
     given = {"algorithm": {"name": "grpo", **GRPOConfig().model_dump()}, "seed": SEED,
-             "policy": {"model": "nano-seq2seq", "start": "base"}}  # fmt: skip
+             "policy": {"model": "nano-seq2seq", "init": "base"}}  # fmt: skip
     algorithm = open_session(plan_run(task, resolve(task, given)).prepared()).algorithm
     rewards = []
     while len(rewards) < iterations:

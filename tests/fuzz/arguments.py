@@ -10,7 +10,7 @@ ODD = (
     "", " ", "x" * 256, "x" * 5000, "9" * 5000, "é", "\udcff\udcfe", "a\nb", "a\rb\x1b[31m", "-1",
     "0", "1e400", "nan", "..", ".", "no/such/place", "/dev/null/x", "/proc/1/mem", "~nobody/x",
     "--", "-", "{}", "[", "null", "'", '"', "%s%n", "\u202e", "*", "a b", "toy", "rows.csv",
-    "run.yaml", "results", "model", "tasks/toy", "boards/small", "a" * 100_000, "../" * 300,
+    "run.yaml", "results", "model", "tasks/toy", "leaderboards/small", "a" * 100_000, "../" * 300,
     "owner/name", "http://localhost:1/x", "CON", "toy\x7f", "\u2028", "1_000", "0x10", "٣", "true",
 )  # fmt: skip
 
@@ -44,23 +44,23 @@ TEMPLATES: tuple[Command, ...] = (
     ("run", "run.yaml", "--dry-run", "--out", PLACE),
     ("run", "run.yaml", "--policy", PLACE, "--rerun", "all"),
     ("leaderboard", "list"), ("leaderboard", "build", PLACE, "--out", "page"),
-    ("leaderboard", "check", "boards/small", "--results", PLACE),
-    ("leaderboard", "build", "boards/small", "--results", "results", "--out", PLACE),
-    ("leaderboard", "export", "boards/small", "--results", "results", "--out", PLACE),
+    ("leaderboard", "check", "leaderboards/small", "--results", PLACE),
+    ("leaderboard", "build", "leaderboards/small", "--results", "results", "--out", PLACE),
+    ("leaderboard", "export", "leaderboards/small", "--results", "results", "--out", PLACE),
     ("leaderboard", "stats", PLACE, "--results", PLACE),
-    ("leaderboard", "power", "boards/small", "--results", "results", "--difference", PLACE),
-    ("leaderboard", "run", PLACE, "--dry-run"), ("leaderboard", "run", "boards/small", "--dry-run", "--results", PLACE),
-    ("leaderboard", "run", "boards/small", "--dry-run", "--results", "results", "--jobs", PLACE),
+    ("leaderboard", "power", "leaderboards/small", "--results", "results", "--difference", PLACE),
+    ("leaderboard", "run", PLACE, "--dry-run"), ("leaderboard", "run", "leaderboards/small", "--dry-run", "--results", PLACE),
+    ("leaderboard", "run", "leaderboards/small", "--dry-run", "--results", "results", "--jobs", PLACE),
     ("leaderboard", "tune", PLACE, "--dry-run"),
-    ("leaderboard", "tune", "boards/small", "--dry-run", "--trials", PLACE),
-    ("leaderboard", "tune", "boards/small", "--dry-run", "--task", PLACE, "--algorithm", PLACE),
+    ("leaderboard", "tune", "leaderboards/small", "--dry-run", "--trials", PLACE),
+    ("leaderboard", "tune", "leaderboards/small", "--dry-run", "--task", PLACE, "--algorithm", PLACE),
     ("results", "validate", PLACE), ("results", "validate", "results/small", "--leaderboard", PLACE),
-    ("results", "validate", "results/small", "--leaderboard", "boards/small", "--against", PLACE),
-    ("results", "validate", "results/small", "--leaderboard", "boards/small", "--report", PLACE),
+    ("results", "validate", "results/small", "--leaderboard", "leaderboards/small", "--against", PLACE),
+    ("results", "validate", "results/small", "--leaderboard", "leaderboards/small", "--report", PLACE),
     ("results", "rescore", PLACE), ("results", "retrain", PLACE),
     ("results", "rescore", "results/small", "--write-verification", "--by", PLACE),
     ("settings", PLACE), ("doctor", PLACE), ("leaderboard", "show", PLACE),
-    ("leaderboard", "show", "boards/small", "--results", PLACE),
+    ("leaderboard", "show", "leaderboards/small", "--results", PLACE),
     ("results", "list", PLACE), ("results", "list", "results", "--task", PLACE, "--entry", PLACE),
     ("results", "list", "results", "--sort", PLACE, "--status", PLACE),
     ("results", "show", PLACE), ("results", "show", PLACE, "--results", PLACE),
@@ -76,7 +76,10 @@ def command_line(rng: random.Random) -> Command:
     if rng.random() < 0.33:
         pairs = [_setting(rng) for _ in range(rng.choice([1, 1, 2]))]
         target = rng.choice(
-            [("run", "run.yaml", "--dry-run"), ("leaderboard", "run", "boards/small", "--dry-run")]
+            [
+                ("run", "run.yaml", "--dry-run"),
+                ("leaderboard", "run", "leaderboards/small", "--dry-run"),
+            ]
         )
         return (*target, *(part for pair in pairs for part in ("--set", pair)))
     template = rng.choice(TEMPLATES)

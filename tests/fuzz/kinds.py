@@ -42,14 +42,22 @@ LINT: Command = ("task", "lint", "toy")
 PREVIEW: Command = ("task", "preview", "toy")
 DRY: Command = ("run", "run.yaml", "--dry-run")
 RUN: Command = ("run", "run.yaml", "--rerun", "all")
-VALIDATE: Command = ("results", "validate", "results/small", "--leaderboard", "boards/small")
+VALIDATE: Command = ("results", "validate", "results/small", "--leaderboard", "leaderboards/small")
 RESCORE: Command = ("results", "rescore", "results/small")
-STATISTICS: Command = ("leaderboard", "stats", "boards/small", "--results", "results")
-BUILD: Command = ("leaderboard", "build", "boards/small", "--results", "results", "--out", "page")
-PLAN: Command = ("leaderboard", "run", "boards/small", "--results", "results", "--dry-run")
+STATISTICS: Command = ("leaderboard", "stats", "leaderboards/small", "--results", "results")
+BUILD: Command = (
+    "leaderboard",
+    "build",
+    "leaderboards/small",
+    "--results",
+    "results",
+    "--out",
+    "page",
+)
+PLAN: Command = ("leaderboard", "run", "leaderboards/small", "--results", "results", "--dry-run")
 PLUGGED_RUN: Command = (
-    "run", "--task", "plugged", "--algorithm", "none", "--out", "plugged-run",
-    "--set", "policy.start=base",
+    "run", "--task", "plugged", "--algorithm", "no-training", "--out", "plugged-run",
+    "--set", "policy.init=base",
 )  # fmt: skip
 ROW = "results/small/toy/ppo/1/"
 LIST_RUNS: Command = ("results", "list", "results")
@@ -69,8 +77,8 @@ KINDS: dict[str, Kind] = {
     ),
     "run YAML": Kind(("run.yaml",), mutators.YAML, (DRY,), strict=True, named=("--task",)),
     "leaderboard.yaml": Kind(
-        ("boards/small/leaderboard.yaml",), mutators.YAML, (PLAN, STATISTICS), strict=True,
-        named=("results/small", "board 'small'"),
+        ("leaderboards/small/leaderboard.yaml",), mutators.YAML, (PLAN, STATISTICS), strict=True,
+        named=("results/small", "leaderboard 'small'"),
     ),
     "algorithms/*.yaml": Kind(
         ("tasks/toy/algorithms/ppo.yaml",), mutators.YAML, (DRY,), strict=True, optional=True,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 from fixtures.runs import SETTINGS, make_world
-from fixtures.submissions import run_board, small_board
+from fixtures.submissions import run_leaderboard, small_leaderboard
 from fixtures.toy import toy_task_folder
 
 ROWS = [
@@ -28,13 +28,13 @@ def make(root: Path) -> None:
     root.mkdir(parents=True)
     os.chdir(root)
     scale = {"floor": 0.0, "ceiling": 100.0, "source": "the metric's bounds"}
-    world = make_world(root, os.environ.__setitem__, score_range=scale)
+    world = make_world(root, os.environ.__setitem__, score_normalization=scale)
     (root / "tmp").mkdir()
     os.environ["TMPDIR"] = str(root / "tmp")
     world.run_file()
     _algorithm_settings(world.folder)
-    board = small_board(root)
-    run_board(board, root / "results")
+    leaderboard = small_leaderboard(root)
+    run_leaderboard(leaderboard, root / "results")
     _verification(root)
     _tables(root)
     _adapter(root)
@@ -99,7 +99,7 @@ def _plugged_task(root: Path) -> None:
     folder = toy_task_folder(root / "other", reward={"terms": [{"name": "planted"}]})
     content = yaml.safe_load((folder / "task.yaml").read_text())
     content["name"] = "plugged"
-    content["policies"] = {"default": str(root / "model"), "kinds": ["causal"]}
+    content["policy"] = {"default": str(root / "model"), "kinds": ["causal"]}
     (folder / "task.yaml").write_text(yaml.safe_dump(content))
     (folder / "plugin.py").write_text(PLUGIN)
     shutil.move(folder, root / "tasks" / "plugged")
@@ -116,7 +116,7 @@ class Planted(RewardFunction):
     signature = "planted|v1"
 
     def __call__(self, batch):
-        return RewardOutput(np.array([float(len(text)) for text in batch.responses]))
+        return RewardOutput(np.array([float(len(text)) for text in batch.completions]))
 
 
 REWARDS = {"planted": Planted}

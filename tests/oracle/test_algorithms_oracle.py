@@ -27,7 +27,7 @@ from lmrl_bench.algorithms.functional import gae
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
 pytestmark = pytest.mark.usefixtures("speedups")
-KEYS = ("prompt_ids", "prompt_mask", "response_ids", "response_mask")
+KEYS = ("prompt_ids", "prompt_mask", "completion_ids", "completion_mask")
 
 
 class Spaces(gym.Env):
@@ -46,10 +46,10 @@ def transitions(batch, n_columns):
         width = batch.tokens.prompt_ids.shape[1]
         prompt[0, PROMPT_TOKENS - width :] = batch.tokens.prompt_ids[row]
         prompt[1, PROMPT_TOKENS - width :] = batch.tokens.prompt_mask[row]
-        response = np.zeros((2, n_columns), dtype=np.int64)
-        response[0, :column] = batch.tokens.completion_ids[row, :column]
-        response[1, :column] = 1
-        for key, value in zip(KEYS, [*prompt, *response], strict=True):
+        completion = np.zeros((2, n_columns), dtype=np.int64)
+        completion[0, :column] = batch.tokens.completion_ids[row, :column]
+        completion[1, :column] = 1
+        for key, value in zip(KEYS, [*prompt, *completion], strict=True):
             columns[key].append(value)
         columns["actions"].append(batch.tokens.completion_ids[row, column])
         columns["values"].append(batch.values[row, column])
@@ -64,7 +64,7 @@ def peer(algorithm_class, family, batch, n_columns, **settings):
     rows = transitions(batch, n_columns)
     count = len(rows["actions"])
     model = (tiny_causal if family in ("gpt2", "llama") else tiny_seq2seq)(family)
-    ours = make_policy(family, max_response_tokens=n_columns)
+    ours = make_policy(family, max_completion_tokens=n_columns)
     policy_kwargs = {
         "model": model,
         "tokenizer": toy_tokenizer(),
@@ -102,9 +102,9 @@ COMMON = {
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
 @pytest.mark.parametrize("value_clip", [None, 0.05])
-def test_ppo_update_equals_sb3_on_whole_responses(family, value_clip):
+def test_ppo_update_equals_sb3_on_whole_completions(family, value_clip):
     """The whole batch is one minibatch, so that our episodes and their tokens are the same set."""
-    task = toy_task(max_response_tokens=5)
+    task = toy_task(max_completion_tokens=5)
     ours = make_algorithm(
         "ppo", family=family, task=task, epochs=3, minibatch_episodes=8, entropy_coefficient=0.01,
         value_clip_range=value_clip, **COMMON,
@@ -125,7 +125,7 @@ def test_ppo_update_equals_sb3_on_whole_responses(family, value_clip):
 
 def test_ppo_update_equals_sb3_on_one_token_episodes_in_minibatches(monkeypatch):
     monkeypatch.setattr(lmrl_bench.algorithms.ppo, "shuffled", permute_as_sb3)
-    task = toy_task(max_response_tokens=1)
+    task = toy_task(max_completion_tokens=1)
     ours = make_algorithm(
         "ppo", task=task, episodes_per_iteration=12, epochs=2, minibatch_episodes=4, **COMMON
     )
@@ -145,7 +145,7 @@ def test_ppo_update_equals_sb3_on_one_token_episodes_in_minibatches(monkeypatch)
 @pytest.mark.parametrize("tokens", [1, 5])
 def test_a2c_update_equals_sb3(optimizer, tokens):
     ours = make_algorithm(
-        "a2c", task=toy_task(max_response_tokens=tokens), optimizer=optimizer,
+        "a2c", task=toy_task(max_completion_tokens=tokens), optimizer=optimizer,
         entropy_coefficient=0.02, **COMMON,
     )  # fmt: skip
     batch = ours.collect().episodes
@@ -175,7 +175,7 @@ def test_trpo_step_equals_sb3_contrib(family, tokens, monkeypatch):
         "normalize_advantage": True,
     }
     ours = make_algorithm(
-        "trpo", family=family, task=toy_task(max_response_tokens=tokens), fisher_fraction=1.0,
+        "trpo", family=family, task=toy_task(max_completion_tokens=tokens), fisher_fraction=1.0,
         max_kl=0.001, damping=0.1, conjugate_gradient_steps=5, backtracks=10, backtrack_factor=0.8,
         **settings,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Closed forms by enumeration: the optimum under a KL charge, the KL and its estimators, returns.
 
-With eight tokens and two or three of them in a response, every response can be written down. What an
+With eight tokens and two or three of them in a completion, every completion can be written down. What an
 algorithm should reach, charge or return is then a finite sum.
 """
 
@@ -13,7 +13,7 @@ from fixtures.tables import (
     C,
     D,
     E,
-    all_responses,
+    all_completions,
     letter_algorithm,
     letter_task,
     letter_tokenizer,
@@ -43,7 +43,7 @@ RHO = table_of(
     {E: (0.01, 0.10, 0.01, 0.30, 0.28, 0.20, 0.10 - 1e-6, 1e-6)},
     (0.01, 0.20, 0.01, 0.20, 0.20, 0.20, 0.18 - 1e-6, 1e-6),
 )
-RESPONSES = all_responses(2)
+COMPLETIONS = all_completions(2)
 TRAINING = {
     "episodes_per_iteration": 256, "learning_rate": 0.05, "learning_rate_schedule": "linear",
     "normalize_advantage": False, "gae_lambda": 1.0, "max_grad_norm": 10.0,
@@ -71,20 +71,20 @@ def bandit_reward(prompt, text, n_tokens, ended):
 
 
 def logprob(table, tokens):
-    """The log-probability of a response to the prompt "e" under a table, float64."""
+    """The log-probability of a completion to the prompt "e" under a table, float64."""
     before = [E, *tokens[:-1]]
     return table.double().log()[before, tokens].sum()
 
 
 def optimum(beta):
-    """π* ∝ ρ exp(r/β) over all responses."""
-    prior = torch.stack([logprob(RHO, tokens) for tokens in RESPONSES])
-    rewards = [bandit_reward("e", text_of(t), len(t), t[-1] == EOS_ID) for t in RESPONSES]
+    """π* ∝ ρ exp(r/β) over all completions."""
+    prior = torch.stack([logprob(RHO, tokens) for tokens in COMPLETIONS])
+    rewards = [bandit_reward("e", text_of(t), len(t), t[-1] == EOS_ID) for t in COMPLETIONS]
     return (prior + torch.tensor(rewards, dtype=torch.float64) / beta).softmax(dim=0)
 
 
 def distribution(table):
-    return torch.stack([logprob(table, tokens) for tokens in RESPONSES]).exp()
+    return torch.stack([logprob(table, tokens) for tokens in COMPLETIONS]).exp()
 
 
 def total_variation(one, other):
@@ -107,8 +107,8 @@ OTHER_OPTIMUM = {"cispo", "dapo", "gspo", "raft"}
 def test_a_kl_charge_leads_to_the_optimum(name):
     settings = TRAINING | OWN.get(name, {})
     iterations = settings.pop("iterations", 20)
-    policy = table_policy(RHO, max_response_tokens=2)
-    task = letter_task(bandit_reward, prompts=("e",), max_response_tokens=2)
+    policy = table_policy(RHO, max_completion_tokens=2)
+    task = letter_task(bandit_reward, prompts=("e",), max_completion_tokens=2)
     # Of 512 tokens that two of each episode would be, the optimum draws 1.7 per episode.
     algorithm = letter_algorithm(name, policy, task, total_tokens=435 * iterations, **settings)
     algorithm.learn()
@@ -122,12 +122,12 @@ GROUP = 256
 @pytest.mark.parametrize("weighted", [False, True])
 def test_grpos_kl_loss_leads_to_the_optimum_of_its_own_divergence(weighted):
     """One token. k3 pulls by KL(ρ‖π), whose optimum is β ρ / (λ − r); weighted by the ratio, by KL(π‖ρ)."""
-    policy = table_policy(RHO, max_response_tokens=1)
+    policy = table_policy(RHO, max_completion_tokens=1)
     settings = TRAINING | {
         "kl": {"coefficient": 0.0}, "kl_loss_coefficient": BETA, "weighted_kl_loss": weighted,
         "group_size": GROUP,
     }  # fmt: skip
-    task = letter_task(bandit_reward, prompts=("e",), max_response_tokens=1)
+    task = letter_task(bandit_reward, prompts=("e",), max_completion_tokens=1)
     algorithm = letter_algorithm("grpo", policy, task, total_tokens=GROUP * 40, **settings)
     algorithm.learn()
     rewards = torch.tensor(
@@ -152,11 +152,11 @@ def test_grpos_kl_loss_leads_to_the_optimum_of_its_own_divergence(weighted):
 # -- the KL and its estimators --------------------------------------------------------------------
 
 T = 3
-EVERY = all_responses(T)
+EVERY = all_completions(T)
 
 
 class Enumerated:
-    """A random GPT-2 over eight tokens and its start, on all 400 responses of three tokens."""
+    """A random GPT-2 over eight tokens and its start, on all 400 completions of three tokens."""
 
     def __init__(self):
         model = tiny_causal("gpt2", VOCABULARY, seed=1)
@@ -164,12 +164,12 @@ class Enumerated:
             token_space(4, T, VOCABULARY), spaces.Discrete(VOCABULARY), lambda _: 0.0,
             model=model, tokenizer=letter_tokenizer(),
         )  # fmt: skip
-        self.policy.make_reference()
+        self.policy.make_ref_policy()
         rng = torch.Generator().manual_seed(2)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.add_(0.1 * torch.randn(parameter.shape, generator=rng))
-        self.behaviour = self.policy.make_behaviour()
+        self.behavior = self.policy.make_behavior()
         self.ids = torch.tensor([[*tokens, *[0] * (T - len(tokens))] for tokens in EVERY])
         lengths = torch.tensor([len(tokens) for tokens in EVERY])[:, None]
         self.mask = torch.arange(T) < lengths
@@ -178,10 +178,10 @@ class Enumerated:
             self.prompt, torch.ones_like(self.prompt).bool(), self.ids, self.mask
         )
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.q = self.policy.score_reference(self.tokens, self.behaviour)
+        self.q = self.policy.score_ref_policy(self.tokens, self.behavior)
 
     def scores(self, **options):
-        return self.policy.score(self.tokens, self.behaviour, values=False, **options)
+        return self.policy.score(self.tokens, self.behavior, values=False, **options)
 
     def gradient(self, value):
         parts = torch.autograd.grad(value, self.parameters, allow_unused=True)
@@ -218,7 +218,7 @@ def state_divergences(enumerated, *, reverse):
     scores = enumerated.scores(full_logits=True)
     with torch.no_grad():
         reference = score_tokens(
-            enumerated.policy.reference, enumerated.tokens, enumerated.behaviour,
+            enumerated.policy.ref_policy, enumerated.tokens, enumerated.behavior,
             full_logits=True,
         ).logits  # fmt: skip
     pair = (reference, scores.logits) if reverse else (scores.logits, reference)
@@ -227,7 +227,7 @@ def state_divergences(enumerated, *, reverse):
     return enumerated.expected(per_token, scores.logprobs)
 
 
-def test_the_exact_kl_of_responses_is_the_expected_sum_of_the_states_kl(enumerated):
+def test_the_exact_kl_of_completions_is_the_expected_sum_of_the_states_kl(enumerated):
     with torch.no_grad():
         exact = float(enumerated.exact(enumerated.scores().logprobs))
         assert float(state_divergences(enumerated, reverse=False)) == pytest.approx(exact, rel=1e-4)
@@ -254,7 +254,7 @@ def test_gradients_of_the_estimators_as_losses(enumerated):
     assert float(of(f.kl_k1).norm()) < 1e-3 * float(forward.norm())
     assert close(of(f.kl_k2), forward)
     assert close(of(f.kl_k3), backward)
-    # The square of the whole response's log-ratio has the gradient of the whole KL.
+    # The square of the whole completion's log-ratio has the gradient of the whole KL.
     ratio = (p - enumerated.q).masked_fill(~enumerated.mask, 0.0).sum(dim=1)
     weights = p.detach().sum(dim=1).exp()
     assert close(enumerated.gradient((weights * 0.5 * ratio.square()).sum()), whole)
@@ -281,9 +281,9 @@ def test_the_kl_that_a_collection_logs_is_an_unbiased_estimate_of_the_exact_one(
         {E: (0.02, 0.20, 0.02, 0.10, 0.10, 0.20, 0.36 - 1e-6, 1e-6)},
         (0.02, 0.40, 0.02, 0.10, 0.10, 0.26, 0.10 - 1e-6, 1e-6),
     )
-    policy = table_policy(RHO, max_response_tokens=2)
+    policy = table_policy(RHO, max_completion_tokens=2)
     set_table(policy.network, moved)
-    task = letter_task(lambda *_: 0.0, prompts=("e",), max_response_tokens=2)
+    task = letter_task(lambda *_: 0.0, prompts=("e",), max_completion_tokens=2)
     algorithm = letter_algorithm(
         "a2c", policy, task, episodes_per_iteration=20_000, kl={"coefficient": BETA}
     )
@@ -324,7 +324,7 @@ def returns_reward(prompt, text, n_tokens, ended):
 
 
 def by_hand(tokens, gae_lambda, bootstrap):
-    """Advantages and returns of one response to "e", by the definition, without recursion."""
+    """Advantages and returns of one completion to "e", by the definition, without recursion."""
     n, ended = len(tokens), tokens[-1] == EOS_ID
     rewards = [-CHARGE * float((MOVED[0, t] / START[0, t]).log()) for t in tokens]
     rewards[-1] += returns_reward("e", text_of(tokens), n, ended)
@@ -373,10 +373,10 @@ def test_three_returns_as_numbers():
     }
     assert [round(value, 5) for value in charge.values()] == [0.12164, -0.0863, 0.15325]
     for (tokens, bootstrap), expected in cases.items():
-        policy = table_policy(START, values=VALUES, max_response_tokens=2 + (EOS_ID in tokens))
+        policy = table_policy(START, values=VALUES, max_completion_tokens=2 + (EOS_ID in tokens))
         set_table(policy.network, MOVED)
         task = letter_task(
-            returns_reward, prompts=("e",), max_response_tokens=2 + (EOS_ID in tokens)
+            returns_reward, prompts=("e",), max_completion_tokens=2 + (EOS_ID in tokens)
         )
         algorithm = letter_algorithm(
             "a2c", policy, task, episodes_per_iteration=512, gamma=GAMMA, gae_lambda=1.0,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 from fixtures.policies import (
+    COMPLETION_TOKENS,
     FAMILIES,
-    RESPONSE_TOKENS,
     VOCABULARY,
     generate,
     ragged_prompts,
@@ -36,7 +36,7 @@ def test_greedy_equals_transformers_generate(family):
             input_ids=prompt,
             attention_mask=torch.ones_like(prompt),
             generation_config=GenerationConfig(
-                do_sample=False, max_new_tokens=RESPONSE_TOKENS, pad_token_id=0, eos_token_id=1,
+                do_sample=False, max_new_tokens=COMPLETION_TOKENS, pad_token_id=0, eos_token_id=1,
                 bos_token_id=None, decoder_start_token_id=policy.model.generation_config.decoder_start_token_id,
             ),
         )  # fmt: skip
@@ -54,7 +54,7 @@ def test_first_tokens_follow_the_softmax_whatever_the_checkpoint_says(family, tm
     model.generation_config.update(**settings)
     model.save_pretrained(tmp_path)
     toy_tokenizer().save_pretrained(tmp_path)
-    policy = LanguageModelPolicy.load(str(tmp_path), max_prompt_tokens=12, max_response_tokens=8)
+    policy = LanguageModelPolicy.load(str(tmp_path), max_prompt_tokens=12, max_completion_tokens=8)
     for name in ("repetition_penalty", "top_k", "temperature"):
         assert getattr(policy.model.generation_config, name) in (None, 1.0)
     count = 20_000
@@ -62,7 +62,7 @@ def test_first_tokens_follow_the_softmax_whatever_the_checkpoint_says(family, tm
     prompts = Prompts(
         prompt.expand(count, -1), torch.ones(count, 5, dtype=torch.bool), ("p",) * count, torch.arange(count)
     )  # fmt: skip
-    drawn = generate(policy, prompts, policy.make_behaviour(), max_tokens=1).ids[:, 0]
+    drawn = generate(policy, prompts, policy.make_behavior(), max_tokens=1).ids[:, 0]
     if family == "gpt2":
         logits = policy.model(input_ids=prompt).logits[0, -1]
     else:

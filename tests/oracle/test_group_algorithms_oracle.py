@@ -1,4 +1,4 @@
-"""GRPO, its kin and RLOO against TRL, which runs its own forwards, advantages and losses on the same responses.
+"""GRPO, its kin and RLOO against TRL, which runs its own forwards, advantages and losses on the same completions.
 
 Only generation, the rewards and the trainer's constructor are ours. The policy is a Llama: TRL gives left-padded
 prompts no position ids, which GPT-2's absolute positions would show.
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.usefixtures("speedups"),
 ]
 
-GROUP, EPISODES, RESPONSE = 4, 8, 8
+GROUP, EPISODES, COMPLETION = 4, 8, 8
 SCORES = (0.3, 1.2, -0.4, 0.9, 2.0, 2.0, 0.1, -1.5)
 TEMPERATURE = 0.7
 
@@ -37,12 +37,12 @@ def moved(model, seed, size):
 
 
 def ours_after_a_rollout(name, **settings):
-    """An algorithm whose policy has left its reference, and a batch of ragged responses with the scores."""
-    policy = make_policy("llama", max_response_tokens=RESPONSE)
+    """An algorithm whose policy has left its reference, and a batch of ragged completions with the scores."""
+    policy = make_policy("llama", max_completion_tokens=COMPLETION)
     moved(policy.model, 1, 0.02)
     settings = {"group_size": GROUP, "episodes_per_iteration": EPISODES, **settings}
     algorithm = make_algorithm(
-        name, policy=policy, task=toy_task(max_response_tokens=RESPONSE), temperature=TEMPERATURE,
+        name, policy=policy, task=toy_task(max_completion_tokens=COMPLETION), temperature=TEMPERATURE,
         max_grad_norm=1e9, epochs=1, minibatch_episodes=EPISODES, **settings,
     )  # fmt: skip
     core = algorithm.core
@@ -76,7 +76,7 @@ def trl_trainer(trainer_class, algorithm, batch, generated, **settings):
         ids[mask].tolist()
         for ids, mask in zip(batch.tokens.prompt_ids, batch.tokens.prompt_mask, strict=True)
     ]
-    responses = [
+    completions = [
         ids[mask].tolist()
         for ids, mask in zip(batch.tokens.completion_ids, batch.mask, strict=True)
     ]
@@ -92,7 +92,7 @@ def trl_trainer(trainer_class, algorithm, batch, generated, **settings):
         "reward_funcs": [None], "reward_weights": torch.ones(1), "reward_clip_range": None,
         "normalize_advantages": False, "scale_rewards": "group", "loss_type": "grpo",
         "multi_objective_aggregation": "sum_then_normalize", "importance_sampling_level": "token",
-        "max_completion_length": RESPONSE, "top_entropy_quantile": 1.0, "use_vllm": False,
+        "max_completion_length": COMPLETION, "top_entropy_quantile": 1.0, "use_vllm": False,
         "off_policy_mask_threshold": None, "mask_truncated_completions": False, "tools": None,
         "aux_loss_enabled": False, "_entropy_bonus_enabled": False, "environment_factories": None, "environments": None,
         "current_gradient_accumulation_steps": 1, "pad_to_multiple_of": None, "_is_vlm": False,
@@ -104,24 +104,24 @@ def trl_trainer(trainer_class, algorithm, batch, generated, **settings):
     trainer.args = args
     trainer.accelerator = Accelerator(cpu=True)
     trainer.model = trl_model(algorithm.policy.model)
-    trainer.ref_model = trl_model(algorithm.policy.reference.model).eval()
+    trainer.ref_model = trl_model(algorithm.policy.ref_policy.model).eval()
     trainer._tokenizer = toy_tokenizer()
     trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
     trainer._logs = {
         "prompt": [], "completion": [], "rewards": defaultdict(list), "advantages": [],
         "extra": defaultdict(list),
     }  # fmt: skip
-    trainer._generate = lambda _: generated(prompts, responses)
+    trainer._generate = lambda _: generated(prompts, completions)
     trainer._calculate_rewards = lambda *_: batch.scores.unsqueeze(1)
     return trainer
 
 
-def grpo_generated(prompts, responses):
-    return prompts, responses, None, [""] * EPISODES, None, {}, None, None
+def grpo_generated(prompts, completions):
+    return prompts, completions, None, [""] * EPISODES, None, {}, None, None
 
 
-def rloo_generated(prompts, responses):
-    return prompts, responses, [""] * EPISODES
+def rloo_generated(prompts, completions):
+    return prompts, completions, [""] * EPISODES
 
 
 def compare(algorithm, batch, trainer, *, atol=1e-6):
@@ -212,7 +212,7 @@ def test_the_kl_term_of_grpo_equals_trls(weighted):
 
 @pytest.mark.parametrize("beta", [0.0, 0.3])
 def test_rloo_equals_trl(beta):
-    """With β the KL of whole responses is in the reward of both, through two forwards that round differently."""
+    """With β the KL of whole completions is in the reward of both, through two forwards that round differently."""
     algorithm, batch = ours_after_a_rollout("rloo", clip_range=0.15, kl={"coefficient": beta})
     trainer = trl_trainer(
         trl.RLOOTrainer, algorithm, batch, rloo_generated, beta=beta, epsilon_low=0.15,
@@ -299,7 +299,7 @@ def test_raft_is_the_cross_entropy_of_the_best_completions():
     labels[:, : part.tokens.prompt_ids.shape[1]] = -100
     positions = (mask.long().cumsum(dim=1) - 1).clamp(min=0)
     logits = model(input_ids=ids, attention_mask=mask.long(), position_ids=positions).logits
-    impossible = algorithm.behaviour.vocabulary.illegal(logits.shape[-1], logits.device)
+    impossible = algorithm.behavior.vocabulary.illegal(logits.shape[-1], logits.device)
     logits = logits.float() / TEMPERATURE
     if impossible is not None:
         logits = logits.masked_fill(impossible, -torch.inf)

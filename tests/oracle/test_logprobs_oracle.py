@@ -13,13 +13,13 @@ from lmrl_bench.data.episodes import TokenBatch
 pytestmark = pytest.mark.usefixtures("speedups")
 
 
-def plain_logits(policy, prompt, response):
-    """Logits `(T, V)` for the tokens of one unpadded response, by the model's own forward."""
+def plain_logits(policy, prompt, completion):
+    """Logits `(T, V)` for the tokens of one unpadded completion, by the model's own forward."""
     if policy.kind == "causal":
-        ids = torch.cat([prompt, response])[None]
+        ids = torch.cat([prompt, completion])[None]
         return policy.model(input_ids=ids).logits[0, len(prompt) - 1 : -1]
     start = torch.tensor([policy.model.config.decoder_start_token_id])
-    inputs = torch.cat([start, response[:-1]])[None]
+    inputs = torch.cat([start, completion[:-1]])[None]
     return policy.model(input_ids=prompt[None], decoder_input_ids=inputs).logits[0]
 
 
@@ -30,20 +30,20 @@ def test_equals_the_unpadded_forward(family, temperature):
     policy, prompts = tiny_policy(family), ragged_prompts(repeated=1)
     if family == "bart":  # zero in most checkpoints, but not in all
         policy.model.final_logits_bias.normal_()
-    behaviour = policy.make_behaviour(temperature, min_tokens=2)
-    completions = generate(policy, prompts, behaviour)
-    scores = score(policy, prompts, completions, behaviour)
+    behavior = policy.make_behavior(temperature, min_tokens=2)
+    completions = generate(policy, prompts, behavior)
+    scores = score(policy, prompts, completions, behavior)
     for row in range(len(prompts)):
         prompt = prompts.ids[row, prompts.mask[row]]
-        response = completions.ids[row, completions.mask[row]]
-        logits = plain_logits(policy, prompt, response) / temperature
-        logits[:, behaviour.vocabulary_size :] = -torch.inf
-        logits[:2, behaviour.eos_id] = -torch.inf
+        completion = completions.ids[row, completions.mask[row]]
+        logits = plain_logits(policy, prompt, completion) / temperature
+        logits[:, behavior.vocabulary_size :] = -torch.inf
+        logits[:2, behavior.eos_id] = -torch.inf
         expected = Categorical(logits=logits)
-        length = len(response)
+        length = len(completion)
         for got in (completions.logprobs, scores.logprobs):
             torch.testing.assert_close(
-                got[row, :length], expected.log_prob(response), atol=1e-5, rtol=0
+                got[row, :length], expected.log_prob(completion), atol=1e-5, rtol=0
             )
         torch.testing.assert_close(
             scores.entropy[row, :length], expected.entropy(), atol=1e-5, rtol=1e-5
@@ -67,28 +67,28 @@ def test_values_are_the_head_on_the_unpadded_states(family, value_trunk):
     final = policy.critic.final_values(TokenBatch.of(prompts, completions))
     for row in range(len(prompts)):
         prompt = prompts.ids[row, prompts.mask[row]]
-        response = completions.ids[row, completions.mask[row]]
-        states = last_hidden_states(trunk, policy.kind, prompt, response)
+        completion = completions.ids[row, completions.mask[row]]
+        states = last_hidden_states(trunk, policy.kind, prompt, completion)
         expected = states @ policy.critic.value_head.weight[0] + 0.3
         torch.testing.assert_close(
-            torch.cat([values[row, : len(response)], final[row : row + 1]]),
+            torch.cat([values[row, : len(completion)], final[row : row + 1]]),
             expected,
             atol=1e-4,
             rtol=1e-5,
         )
 
 
-def last_hidden_states(model, kind, prompt, response):
+def last_hidden_states(model, kind, prompt, completion):
     """States `(T + 1, D)`: Transformers' last hidden states, for T5 as its output layer takes them."""
     if kind == "causal":
-        ids = torch.cat([prompt, response])[None]
+        ids = torch.cat([prompt, completion])[None]
         return model(input_ids=ids, output_hidden_states=True).hidden_states[-1][
             0, len(prompt) - 1 :
         ]
     start = torch.tensor([model.config.decoder_start_token_id])
     output = model(
         input_ids=prompt[None],
-        decoder_input_ids=torch.cat([start, response])[None],
+        decoder_input_ids=torch.cat([start, completion])[None],
         output_hidden_states=True,
     )
     states = output.decoder_hidden_states[-1][0]
@@ -99,17 +99,17 @@ def last_hidden_states(model, kind, prompt, response):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradient_equals_the_plain_loss_of_transformers(family):
     policy, prompts = tiny_policy(family), ragged_prompts(5)
-    behaviour = policy.make_behaviour()
-    completions = generate(policy, prompts, behaviour)
+    behavior = policy.make_behavior()
+    completions = generate(policy, prompts, behavior)
     parameters = list(policy.model.parameters())
-    loss = -score(policy, prompts, completions, behaviour).logprobs.sum()
+    loss = -score(policy, prompts, completions, behavior).logprobs.sum()
     mine = torch.autograd.grad(loss, parameters, allow_unused=True)
     total = 0.0
     for row in range(len(prompts)):
         prompt = prompts.ids[row, prompts.mask[row]]
-        response = completions.ids[row, completions.mask[row]]
-        logits = plain_logits(policy, prompt, response)[:, : behaviour.vocabulary_size]
-        total = total + nn.functional.cross_entropy(logits, response, reduction="sum")
+        completion = completions.ids[row, completions.mask[row]]
+        logits = plain_logits(policy, prompt, completion)[:, : behavior.vocabulary_size]
+        total = total + nn.functional.cross_entropy(logits, completion, reduction="sum")
     theirs = torch.autograd.grad(total, parameters, allow_unused=True)
     for got, expected in zip(mine, theirs, strict=True):
         if expected is not None:

@@ -23,7 +23,7 @@ from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric
 
 pytestmark = pytest.mark.usefixtures("speedups")
-RESPONSES = [
+COMPLETIONS = [
     "The cat sat on the mat.",
     "",
     "cats running quickly, running!",
@@ -64,19 +64,19 @@ def columns(references):
     return [[row[i] if i < len(row) else None for row in references] for i in range(most)]
 
 
-def check(metric, responses, references, corpus, sentence):
-    result = metric.score(responses, samples(references))
+def check(metric, completions, references, corpus, sentence):
+    result = metric.score(completions, samples(references))
     assert result.value == pytest.approx(corpus, rel=1e-12, abs=1e-12)
-    expected = [sentence(*pair) for pair in zip(responses, references, strict=True)]
+    expected = [sentence(*pair) for pair in zip(completions, references, strict=True)]
     np.testing.assert_allclose(result.per_sample, expected, rtol=1e-12, atol=1e-12)
 
 
-def check_bleu(responses, references, **options):
+def check_bleu(completions, references, **options):
     check(
         make_metric("bleu", options),
-        responses,
+        completions,
         references,
-        sacrebleu.corpus_bleu(responses, columns(references), **options).score,
+        sacrebleu.corpus_bleu(completions, columns(references), **options).score,
         lambda h, r: sacrebleu.sentence_bleu(h, list(r), use_effective_order=True, **options).score,
     )
 
@@ -92,7 +92,7 @@ def check_bleu(responses, references, **options):
     ],
 )
 def test_bleu_fixed(options):
-    check_bleu(RESPONSES, REFERENCES, **options)
+    check_bleu(COMPLETIONS, REFERENCES, **options)
 
 
 @EXAMPLES
@@ -137,33 +137,33 @@ marked = st.lists(
 @settings(EXAMPLES, max_examples=200)
 @given(rows=marked, lowercase=st.booleans())
 def test_tokens_found_word_by_word(rows, lowercase):
-    responses, references = map(list, zip(*rows, strict=True))
-    check_bleu(responses, references, lowercase=lowercase)
+    completions, references = map(list, zip(*rows, strict=True))
+    check_bleu(completions, references, lowercase=lowercase)
     chrf = CHRF(lowercase=lowercase)
     check(
         make_metric("chrf", {"lowercase": lowercase}),
-        responses,
+        completions,
         references,
-        chrf.corpus_score(responses, columns(references)).score,
+        chrf.corpus_score(completions, columns(references)).score,
         lambda h, r: chrf.sentence_score(h, list(r)).score,
     )
     for name in ROUGE:
-        check_rouge(name, responses, references, stemmer=True)
+        check_rouge(name, completions, references, stemmer=True)
 
 
-def check_chrf(responses, references, **options):
+def check_chrf(completions, references, **options):
     check(
         make_metric("chrf", options),
-        responses,
+        completions,
         references,
-        sacrebleu.corpus_chrf(responses, columns(references), **options).score,
+        sacrebleu.corpus_chrf(completions, columns(references), **options).score,
         lambda h, r: sacrebleu.sentence_chrf(h, list(r), **options).score,
     )
 
 
 @pytest.mark.parametrize("options", [{}, {"word_order": 2}, {"beta": 1, "char_order": 3}])
 def test_chrf_fixed(options):
-    check_chrf(RESPONSES, REFERENCES, **options)
+    check_chrf(COMPLETIONS, REFERENCES, **options)
 
 
 @EXAMPLES
@@ -172,19 +172,19 @@ def test_chrf_random(rows):
     check_chrf(*map(list, zip(*rows, strict=True)), word_order=2)
 
 
-def check_ter(responses, references, **options):
+def check_ter(completions, references, **options):
     check(
         make_metric("ter", options),
-        responses,
+        completions,
         references,
-        sacrebleu.corpus_ter(responses, columns(references), **options).score,
+        sacrebleu.corpus_ter(completions, columns(references), **options).score,
         lambda h, r: sacrebleu.sentence_ter(h, list(r), **options).score,
     )
 
 
 @pytest.mark.parametrize("options", [{}, {"case_sensitive": True}, {"normalized": True}])
 def test_ter_fixed(options):
-    check_ter(RESPONSES, REFERENCES, **options)
+    check_ter(COMPLETIONS, REFERENCES, **options)
 
 
 @EXAMPLES
@@ -196,14 +196,14 @@ def test_ter_random(rows):
 ROUGE = {"rouge-1": "rouge1", "rouge-2": "rouge2", "rouge-l": "rougeL"}
 
 
-def check_rouge(name, responses, references, stemmer):
+def check_rouge(name, completions, references, stemmer):
     scorer = RougeScorer([ROUGE[name]], use_stemmer=stemmer)
-    rows = list(zip(responses, references, strict=True))
+    rows = list(zip(completions, references, strict=True))
     best = [scorer.score_multi(r, h)[ROUGE[name]].fmeasure for h, r in rows]
     mean = [np.mean([scorer.score(t, h)[ROUGE[name]].fmeasure for t in r]) for h, r in rows]
     for rule, expected in (("best", best), ("mean", mean)):
         metric = make_metric(name, {"stemmer": stemmer, "references": rule})
-        result = metric.score(responses, samples(references))
+        result = metric.score(completions, samples(references))
         np.testing.assert_allclose(result.per_sample, expected, rtol=1e-12)
         assert result.value == pytest.approx(np.mean(expected))
 
@@ -211,7 +211,7 @@ def check_rouge(name, responses, references, stemmer):
 @pytest.mark.parametrize("name", ROUGE)
 @pytest.mark.parametrize("stemmer", [True, False])
 def test_rouge_fixed(name, stemmer):
-    check_rouge(name, RESPONSES, REFERENCES, stemmer)
+    check_rouge(name, COMPLETIONS, REFERENCES, stemmer)
 
 
 @pytest.mark.parametrize("name", ROUGE)
@@ -226,8 +226,8 @@ class NoWordNet:
         return []
 
 
-def check_meteor(responses, references, **options):
-    result = make_metric("meteor-exact-stem", options).score(responses, samples(references))
+def check_meteor(completions, references, **options):
+    result = make_metric("meteor-exact-stem", options).score(completions, samples(references))
     expected = [
         meteor_score(
             [wordpunct_tokenize(t) for t in r],
@@ -236,7 +236,7 @@ def check_meteor(responses, references, **options):
             stemmer=PorterStemmer(),
             **options,
         )
-        for h, r in zip(responses, references, strict=True)
+        for h, r in zip(completions, references, strict=True)
     ]
     np.testing.assert_allclose(result.per_sample, expected, rtol=1e-12)
     assert result.value == pytest.approx(np.mean(expected))
@@ -244,7 +244,7 @@ def check_meteor(responses, references, **options):
 
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "beta": 1.0, "gamma": 0.2}])
 def test_meteor_fixed(options):
-    check_meteor(RESPONSES, REFERENCES, **options)
+    check_meteor(COMPLETIONS, REFERENCES, **options)
 
 
 @EXAMPLES
@@ -269,10 +269,10 @@ def test_meteor_closed_form():
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_distinct(n):
-    responses = ["a b a b a", "a b c", "", "c"]
-    grams = [list(ngrams(response.split(), n)) for response in responses]
+    completions = ["a b a b a", "a b c", "", "c"]
+    grams = [list(ngrams(completion.split(), n)) for completion in completions]
     every = [gram for row in grams for gram in row]
-    result = make_metric("distinct", {"n": n}).score(responses, samples([["x"]] * 4))
+    result = make_metric("distinct", {"n": n}).score(completions, samples([["x"]] * 4))
     assert result.value == pytest.approx(len(set(every)) / len(every))
     expected = [len(set(row)) / len(row) if row else 0.0 for row in grams]
     np.testing.assert_allclose(result.per_sample, expected)
@@ -304,17 +304,19 @@ def test_bertscore(encoder, layer):
         model_type=encoder, num_layers=layer or 3, device="cpu", use_fast_tokenizer=True
     )
     oracle._tokenizer.model_max_length = POSITIONS
-    responses = [*random_texts(12, 20, 1), "", "the cat", "xyzzy"]
+    completions = [*random_texts(12, 20, 1), "", "the cat", "xyzzy"]
     references = [
         [a, b] for a, b in zip(random_texts(15, 10, 2), random_texts(15, 20, 3), strict=True)
     ]
     references[13] = ["the cat"]
-    metric = make_metric("bertscore", {"model": encoder, "num_layers": layer, "batch_size": 4})
-    result = metric.score(responses, samples(references))
+    metric = make_metric(
+        "bertscore-minilm", {"model": encoder, "num_layers": layer, "batch_size": 4}
+    )
+    result = metric.score(completions, samples(references))
     # One pair at a time: in a batch the library counts padding as a match of cosine 0.
     expected = [
         max(float(oracle.score([h], [t])[2]) for t in r) if h else 0.0
-        for h, r in zip(responses, references, strict=True)
+        for h, r in zip(completions, references, strict=True)
     ]
     np.testing.assert_allclose(result.per_sample, expected, atol=1e-5)
     assert result.per_sample[12] == 0.0
@@ -331,20 +333,20 @@ def test_perplexity(causal):
     network = AutoModelForCausalLM.from_pretrained(causal)
     tokenizer = AutoTokenizer.from_pretrained(causal)
     rows = [("the cab", " on a tin"), ("a", "in"), ("", "then the ink is on"), ("the", "")]
-    prompts, responses = zip(*rows, strict=True)
+    prompts, completions = zip(*rows, strict=True)
     nats, counts = [], []
-    for prompt, response in rows:
+    for prompt, completion in rows:
         context = tokenizer(prompt)["input_ids"] or [tokenizer.eos_token_id]
-        scored = tokenizer(response)["input_ids"] or [tokenizer.eos_token_id]
+        scored = tokenizer(completion)["input_ids"] or [tokenizer.eos_token_id]
         labels = torch.tensor([[-100] * len(context) + scored])
         with torch.no_grad():
             loss = network(input_ids=torch.tensor([context + scored]), labels=labels).loss
         nats.append(float(loss))
         counts.append(len(scored))
     result = make_metric("perplexity", {"model": causal, "batch_size": 3}).score(
-        responses, [Sample(str(i), prompt, ()) for i, prompt in enumerate(prompts)]
+        completions, [Sample(str(i), prompt, ()) for i, prompt in enumerate(prompts)]
     )
     np.testing.assert_allclose(result.per_sample, nats, rtol=1e-5)
     assert result.value == pytest.approx(math.exp(np.dot(nats, counts) / sum(counts)), rel=1e-5)
     assert result.details["tokens"] == sum(counts)
-    assert result.details["empty_responses"] == 1
+    assert result.details["empty_completions"] == 1

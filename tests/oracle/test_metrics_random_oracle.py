@@ -1,5 +1,5 @@
 """The rest of `test_metrics_oracle.py`: `evaluate` modules, BERTScore and diversity on random
-strings, and responses that are equal to a reference or empty.
+strings, and completions that are equal to a reference or empty.
 
 `evaluate` gets its modules from a hub. The ones here compute what the hub's `sacrebleu`, `chrf`, `ter` and
 `rouge` do, through the same libraries, so that both directions of the bridge have something to be equal to.
@@ -44,7 +44,7 @@ reference = text.filter(lambda value: value.strip())
 
 @st.composite
 def pairs(draw, count=2):
-    """Responses with `count` references each; some responses are a reference itself, or empty."""
+    """Completions with `count` references each; some completions are a reference itself, or empty."""
     rows = []
     for _ in range(draw(st.integers(1, 4))):
         references = draw(st.lists(reference, min_size=count, max_size=count))
@@ -74,9 +74,9 @@ def transposed(references):
 
 def rouge(name):
     scorer = RougeScorer([name], use_stemmer=False)
-    return lambda responses, references: [
+    return lambda completions, references: [
         scorer.score_multi(list(r), h)[name].fmeasure
-        for h, r in zip(responses, references, strict=True)
+        for h, r in zip(completions, references, strict=True)
     ]
 
 
@@ -102,12 +102,12 @@ def three_ways(request, speedups):
 @given(rows=pairs())
 def test_evaluate_modules_equal_ours_in_both_directions(three_ways, rows):
     ours, wrapped, as_module = three_ways
-    responses, references = map(list, zip(*rows, strict=True))
+    completions, references = map(list, zip(*rows, strict=True))
     samples = [Sample(str(i), "", tuple(r)) for i, r in enumerate(references)]
-    expected = np.mean(MODULES[ours.name](responses, references))
-    result = as_module.compute(predictions=responses, references=references)
-    own = ours.score(responses, samples)
-    for value in (own.value, wrapped.score(responses, samples).value, result[ours.name]):
+    expected = np.mean(MODULES[ours.name](completions, references))
+    result = as_module.compute(predictions=completions, references=references)
+    own = ours.score(completions, samples)
+    for value in (own.value, wrapped.score(completions, samples).value, result[ours.name]):
         assert value == pytest.approx(expected, rel=1e-12, abs=1e-12)
     np.testing.assert_array_equal(result["per_sample"], own.per_sample)
 
@@ -124,7 +124,7 @@ def bertscore(encoder, speedups):
         model_type=encoder, num_layers=2, device="cpu", use_fast_tokenizer=True
     )
     oracle._tokenizer.model_max_length = POSITIONS
-    return make_metric("bertscore", {"model": encoder, "num_layers": 2}), oracle
+    return make_metric("bertscore-minilm", {"model": encoder, "num_layers": 2}), oracle
 
 
 some_word = st.sampled_from([*WORDS, "xyzzy", "日本", "😀", "Straße", "é"])
@@ -138,32 +138,32 @@ phrase = st.lists(some_word, min_size=1, max_size=8).map(" ".join)
 )
 def test_bertscore_random_unicode_identical_and_empty(bertscore, rows, with_empty):
     ours, oracle = bertscore
-    responses = [one if same else other for other, one, _, same in rows] + [""] * with_empty
+    completions = [one if same else other for other, one, _, same in rows] + [""] * with_empty
     references = [[one, two] for _, one, two, _ in rows] + [["the cat", "a dog"]] * with_empty
     samples = [Sample(str(i), "", tuple(r)) for i, r in enumerate(references)]
     expected = [
         max(float(oracle.score([h], [t])[2]) for t in r) if h else 0.0
-        for h, r in zip(responses, references, strict=True)
+        for h, r in zip(completions, references, strict=True)
     ]
-    result = ours.score(responses, samples)
+    result = ours.score(completions, samples)
     np.testing.assert_allclose(result.per_sample, expected, atol=1e-5)
     for value, (*_, same) in zip(result.per_sample, rows, strict=False):
         assert not same or value == pytest.approx(1.0, abs=1e-5)
 
 
-def words_of(response):
+def words_of(completion):
     """Runs of letters, digits and underscores, character by character."""
-    runs = groupby(response.lower(), key=lambda sign: sign.isalnum() or sign == "_")
+    runs = groupby(completion.lower(), key=lambda sign: sign.isalnum() or sign == "_")
     return ["".join(run) for is_word, run in runs if is_word]
 
 
 @EXAMPLES
-@given(responses=st.lists(text, min_size=1, max_size=5), n=st.integers(1, 3))
-def test_distinct_random(responses, n):
-    grams = [list(ngrams(words_of(response), n)) for response in responses]
+@given(completions=st.lists(text, min_size=1, max_size=5), n=st.integers(1, 3))
+def test_distinct_random(completions, n):
+    grams = [list(ngrams(words_of(completion), n)) for completion in completions]
     every = [gram for row in grams for gram in row]
-    samples = [Sample(str(i), "", ("x",)) for i in range(len(responses))]
-    result = make_metric("distinct", {"n": n}).score(responses, samples)
+    samples = [Sample(str(i), "", ("x",)) for i in range(len(completions))]
+    result = make_metric("distinct", {"n": n}).score(completions, samples)
     assert result.value == pytest.approx(len(set(every)) / max(len(every), 1))
     expected = [len(set(row)) / len(row) if row else 0.0 for row in grams]
     np.testing.assert_allclose(result.per_sample, expected)

@@ -43,7 +43,7 @@ POLICY_ROWS = {
     E: (0.10, 0.05, 0.30, 0.05, 0.10, 0.10, 0.10, 0.20),
 }
 # θ on the set of ψ (EOS always in it), divided by what is kept: .6, .8, .4, .8, .5.
-MASKED = {
+FILTERED = {
     A: {EOS_ID: 1 / 6, B: 1 / 3, C: 1 / 6, D: 1 / 3},
     B: {EOS_ID: 1 / 4, C: 3 / 4},
     C: {EOS_ID: 3 / 4, C: 1 / 4},
@@ -52,7 +52,7 @@ MASKED = {
 }
 KEPT = {A: 0.6, B: 0.8, C: 0.4, D: 0.8, E: 0.5}
 # The reference is ψ; on its own set it keeps .91, .85, .94, .96, .92.
-MASKED_REFERENCE = {
+FILTERED_REFERENCE = {
     A: {EOS_ID: 4 / 91, B: 45 / 91, C: 30 / 91, D: 12 / 91},
     B: {EOS_ID: 55 / 85, C: 30 / 85},
     C: {EOS_ID: 1 / 94, C: 93 / 94},
@@ -77,7 +77,7 @@ def steps(batch):
     """Yields row, column, the token before and the token, where the table is written down."""
     for row, column in batch.mask.nonzero().tolist():
         before = A if column == 0 else int(batch.tokens.completion_ids[row, column - 1])
-        if before in MASKED:
+        if before in FILTERED:
             yield row, column, before, int(batch.tokens.completion_ids[row, column])
 
 
@@ -89,12 +89,12 @@ def test_probabilities_are_masked_and_renormalized_when_sampled_scored_and_charg
     logits = dict(zip(map(tuple, batch.mask.nonzero().tolist()), scored.logits, strict=True))
     seen = set()
     for row, column, before, token in steps(batch):
-        expected = MASKED[before]
+        expected = FILTERED[before]
         assert token in expected
         log = torch.tensor(expected[token]).log()
         for got in (batch.behavior_logprobs, scored.logprobs):
             torch.testing.assert_close(got[row, column], log, atol=1e-5, rtol=0)
-        reference = torch.tensor(MASKED_REFERENCE[before][token]).log()
+        reference = torch.tensor(FILTERED_REFERENCE[before][token]).log()
         torch.testing.assert_close(batch.ref_logprobs[row, column], reference, atol=1e-5, rtol=0)
         whole = torch.zeros(VOCABULARY)
         whole[list(expected)] = torch.tensor(list(expected.values()))
@@ -102,15 +102,15 @@ def test_probabilities_are_masked_and_renormalized_when_sampled_scored_and_charg
         entropy = torch.distributions.Categorical(whole).entropy()
         torch.testing.assert_close(scored.entropy[row, column], entropy, atol=1e-5, rtol=0)
         seen.add(before)
-    assert seen == set(MASKED)
+    assert seen == set(FILTERED)
 
 
 def test_drawn_frequencies_are_those_of_the_masked_distribution():
     batch = prepared(episodes=6000).collect().episodes
-    counts = {before: Counter() for before in MASKED}
+    counts = {before: Counter() for before in FILTERED}
     for _, _, before, token in steps(batch):
         counts[before][token] += 1
-    for before, expected in MASKED.items():
+    for before, expected in FILTERED.items():
         total = sum(counts[before].values())
         assert total > 80
         assert set(counts[before]) <= set(expected)
@@ -133,17 +133,17 @@ def test_the_gradient_of_a_masked_log_probability_is_one_hot_minus_masked_probab
             logprobs[place], algorithm.policy.network.head.weight, retain_graph=True
         )
         expected = torch.zeros(VOCABULARY, VOCABULARY)
-        for other, probability in MASKED[before].items():
+        for other, probability in FILTERED[before].items():
             expected[other, before] = (other == token) - probability
         torch.testing.assert_close(gradient, expected, atol=1e-6, rtol=0)
 
 
 def test_the_released_algorithm_draws_from_the_set_and_scores_without_it():
-    algorithm = prepared("nlpo_released", episodes=256)
+    algorithm = prepared("nlpo-rl4lms", episodes=256)
     rollout = algorithm.collect()
     batch = rollout.episodes
     for row, column, before, token in steps(batch):
-        assert token in MASKED[before]
+        assert token in FILTERED[before]
         expected = torch.tensor(POLICY_ROWS[before][token]).log()
         torch.testing.assert_close(
             batch.behavior_logprobs[row, column], expected, atol=1e-5, rtol=0
@@ -168,17 +168,17 @@ def test_the_mask_in_force_is_the_policy_of_k_iterations_ago():
     # Iterations 1 and 2 see the start; 3 and 4 what the policy was after 2; 5 what it was after 4.
     sets = [{A, B}, {A, B}, {C, D}, {C, D}, {E, A}]
     policy_sets = [{A, B}, {B, C}, {C, D}, {D, E}, {E, A}]
-    policy = table_policy(tables[0], max_response_tokens=4)
+    policy = table_policy(tables[0], max_completion_tokens=4)
     algorithm = letter_algorithm(
-        "nlpo", policy, letter_task(lambda *_: 0.0, max_response_tokens=4), total_tokens=10**6,
-        episodes_per_iteration=64, minibatch_episodes=64, top_p=TOP_P, mask_update_iterations=2,
+        "nlpo", policy, letter_task(lambda *_: 0.0, max_completion_tokens=4), total_tokens=10**6,
+        episodes_per_iteration=64, minibatch_episodes=64, top_p=TOP_P, filter_update_iterations=2,
     )  # fmt: skip
     seen = []
 
     def next_table(batch):
         seen.append(batch)
         set_table(policy.network, tables[len(seen)])
-        return UpdateStats(terms={}, optimiser_steps=0, gradient_norm=0.0)
+        return UpdateStats(terms={}, optimizer_steps=0, gradient_norm=0.0)
 
     algorithm.update = next_table
     for _ in sets:

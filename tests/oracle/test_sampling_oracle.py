@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from lmrl_bench.data.episodes import Prompts
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 
 PROMPTS = ([5, 9, 5, 12, 7], [8, 1])  # two lengths, so that one is padded; EOS inside
 ROWS_EACH = 4000
@@ -89,7 +89,7 @@ def statistic(drawn, probabilities):
 
 
 def continuations(done, rows):
-    """The tokens that were drawn after each beginning of a response."""
+    """The tokens that were drawn after each beginning of a completion."""
     found = defaultdict(list)
     for row in rows:
         tokens = done.ids[row, done.mask[row]].tolist()
@@ -108,13 +108,13 @@ def test_frequencies_match_the_softmax(family, name):
         policy.model.get_output_embeddings().weight.mul_(0.5)
     mask = lagged = None
     if changes["top_p"] is not None:
-        mask = TopPMask(policy.network, EOS_ID, top_p=changes["top_p"])
+        mask = TopPFilter(policy.network, EOS_ID, top_p=changes["top_p"])
         lagged = mask.model
         head = policy.model.get_output_embeddings().weight
         noise = torch.randn(head.shape, generator=torch.Generator().manual_seed(1))
         head.add_(0.2 * head.std() * noise)
-    behaviour = policy.make_behaviour(changes["temperature"], changes["min_tokens"])
-    done = generate(policy, two_prompts(), behaviour, mask=mask, max_tokens=STEPS, seed=11)
+    behavior = policy.make_behavior(changes["temperature"], changes["min_tokens"])
+    done = generate(policy, two_prompts(), behavior, mask=mask, max_tokens=STEPS, seed=11)
     total = freedom = compared = 0
     for number, prompt in enumerate(PROMPTS):
         rows = range(number * ROWS_EACH, (number + 1) * ROWS_EACH)

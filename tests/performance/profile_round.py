@@ -102,8 +102,8 @@ OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 """Fast path to a context in which it is off."""
 
 
-def cut_responses(algorithm: Any) -> None:
-    """Makes responses ragged: cut behind a third of the longest in the mean, geometrically, the same in every round."""
+def cut_completions(algorithm: Any) -> None:
+    """Makes completions ragged: cut behind a third of the longest in the mean, geometrically, the same in every round."""
     generate = algorithm.collector.generate
 
     def ragged(prompts: Any) -> Completions:
@@ -130,7 +130,7 @@ class Side:
         with self._off():
             self._algorithm = Ours(material, algorithm, precision=precision).algorithm
             if cut:
-                cut_responses(self._algorithm)
+                cut_completions(self._algorithm)
             self._round()  # the first is slower
 
     def play(self) -> None:
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("algorithm", choices=acting_algorithms())
     parser.add_argument("--without", choices=OFF, default="", help="the fast path to switch off")
     parser.add_argument("--bfloat16", action="store_true", help="updates in bfloat16")
-    parser.add_argument("--ragged", action="store_true", help="cut responses to several lengths")
+    parser.add_argument("--ragged", action="store_true", help="cut completions to several lengths")
     parser.add_argument("--minibatch", type=int, help="episodes per gradient step, if others")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--operations", type=int, default=10, help="number of operations to show")

@@ -1,4 +1,4 @@
-"""Is the cost linear? Fits cost ~ size^exponent for episodes, response tokens and rewarded responses, and plots it.
+"""Is the cost linear? Fits cost ~ size^exponent for episodes, completion tokens and rewarded completions, and plots it.
 
 `python tests/performance/scaling.py --svg scaling.svg`. Each round in a process of its own, one thread.
 """
@@ -19,7 +19,7 @@ from lmrl_bench.metrics import make_metric
 from lmrl_bench.rewards.from_metric import MetricReward
 
 Costs = dict[int, float]
-BASE = replace(WORKLOADS["W1"], prompt_tokens=(4, 4), response_tokens=32, episodes=64)
+BASE = replace(WORKLOADS["W1"], prompt_tokens=(4, 4), completion_tokens=32, episodes=64)
 
 
 def round_cost(workload: Workload) -> float:
@@ -34,11 +34,11 @@ def by_episodes() -> Costs:
     return {n: round_cost(replace(BASE, episodes=n)) for n in (64, 96, 128, 192, 256)}
 
 
-def by_response_tokens() -> Costs:
-    return {n: round_cost(replace(BASE, response_tokens=n)) for n in (16, 32, 64, 128)}
+def by_completion_tokens() -> Costs:
+    return {n: round_cost(replace(BASE, completion_tokens=n)) for n in (16, 32, 64, 128)}
 
 
-def by_rewarded_responses() -> Costs:
+def by_rewarded_completions() -> Costs:
     reward = MetricReward(make_metric("chrf"))
     costs = {}
     for size in (64, 256, 1024, 4096):
@@ -54,8 +54,8 @@ def exponent(costs: Costs) -> float:
 
 MEASURES: Mapping[str, Callable[[], Costs]] = {
     "episodes": by_episodes,
-    "response tokens": by_response_tokens,
-    "rewarded responses (chrF)": by_rewarded_responses,
+    "completion tokens": by_completion_tokens,
+    "rewarded completions (chrF)": by_rewarded_completions,
 }
 
 

@@ -1,4 +1,4 @@
-"""The small promises: start time, large tasks and boards, rewards and their libraries, two jobs and one.
+"""The small promises: start time, large tasks and leaderboards, rewards and their libraries, two jobs and one.
 
 `python tests/performance/small.py`; each row says what was found and what is asked. CPU seconds wherever one process
 works, so that a neighbor disturbs little.
@@ -113,44 +113,46 @@ def write_task(folder: Path, rows: int) -> Path:
         "name": folder.name,
         "version": 1,
         "summary": "Many rows.",
-        "licence": "PSF-2.0",
+        "license": "PSF-2.0",
         "data": {
             "reader": "jsonl",
             "id": "id",
             **{split: {"path": f"{split}.jsonl"} for split in ("train", "validation", "test")},
         },
         "prompt": {"template": "continue: {{ prompt }}", "max_tokens": 64, "truncate": "left"},
-        "response": {"max_tokens": 16},
+        "completion": {"max_tokens": 16},
         "reward": {"terms": [{"name": "chrf"}]},
         "metrics": {"primary": {"name": "chrf"}, "held_out": [{"name": "bleu"}]},
-        "policies": {"default": "nano-causal", "kinds": ["causal"]},
+        "policy": {"default": "nano-causal", "kinds": ["causal"]},
     }
     (folder / "task.yaml").write_text(json.dumps(task), encoding="utf-8")
     return folder
 
 
-def texts(count: int, words: int, seed: int, of_responses: int = 0) -> tuple[list[str], list[str]]:
-    """Returns references, and responses of which half the words are the reference's.
+def texts(
+    count: int, words: int, seed: int, of_completions: int = 0
+) -> tuple[list[str], list[str]]:
+    """Returns references, and completions of which half the words are the reference's.
 
     Args:
         count: Pairs.
         words: In each text.
         seed: Of the references.
-        of_responses: Another number gives other responses to the same references.
+        of_completions: Another number gives other completions to the same references.
     """
     rng = random.Random(seed)
     places = [rng.randrange(len(WORDS) - words) for _ in range(count)]
     references = [WORDS[place : place + words] for place in places]
-    rng = random.Random(f"{seed}/{of_responses}")
-    responses = [
+    rng = random.Random(f"{seed}/{of_completions}")
+    completions = [
         [rng.choice(row) if rng.random() < 0.5 else rng.choice(WORDS) for _ in row]
         for row in references
     ]
-    return [" ".join(row) for row in references], [" ".join(row) for row in responses]
+    return [" ".join(row) for row in references], [" ".join(row) for row in completions]
 
 
 def library_scores() -> dict[str, Callable[[str, str], object]]:
-    """Returns each library's call for one pair: response, reference."""
+    """Returns each library's call for one pair: completion, reference."""
     from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
@@ -160,18 +162,18 @@ def library_scores() -> dict[str, Callable[[str, str], object]]:
         name: RougeScorer([name], use_stemmer=True) for name in ("rouge1", "rouge2", "rougeL")
     }
     return {
-        "bleu": lambda response, reference: bleu.sentence_score(response, [reference]),
-        "chrf": lambda response, reference: chrf.sentence_score(response, [reference]),
-        "rouge-1": lambda response, reference: scorers["rouge1"].score(reference, response),
-        "rouge-2": lambda response, reference: scorers["rouge2"].score(reference, response),
-        "rouge-l": lambda response, reference: scorers["rougeL"].score(reference, response),
+        "bleu": lambda completion, reference: bleu.sentence_score(completion, [reference]),
+        "chrf": lambda completion, reference: chrf.sentence_score(completion, [reference]),
+        "rouge-1": lambda completion, reference: scorers["rouge1"].score(reference, completion),
+        "rouge-2": lambda completion, reference: scorers["rouge2"].score(reference, completion),
+        "rouge-l": lambda completion, reference: scorers["rougeL"].score(reference, completion),
     }
 
 
 def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Finding]:
     """Pairs per second as rewards, batches of 64, compared with the library's call per pair on the same texts, in turn.
 
-    As in training, the references are known and the responses are new; 150,000 words came before them.
+    As in training, the references are known and the completions are new; 150,000 words came before them.
     """
     from lmrl_bench.metrics import make_metric
     from lmrl_bench.rewards.from_metric import MetricReward
@@ -185,7 +187,7 @@ def rewards(size: int = 64, turns: int = 5, in_a_row: int = 10) -> Iterator[Find
             ours, theirs = [], []
             for turn in range(1, turns + 1):
                 some = [
-                    replace(known, responses=texts(size, words, seed, of_responses=turn)[1])
+                    replace(known, completions=texts(size, words, seed, of_completions=turn)[1])
                     for seed, known in enumerate(batches[:in_a_row])
                 ]
                 ours.append(cpu_seconds(partial(call_with_each, reward, some)))
@@ -208,7 +210,7 @@ def bleu_parts(size: int = 64, batches: int = 20) -> Iterator[Finding]:
         made = [reward_batch(size, words, seed) for seed in range(batches)]
         for name, action in actions_of_bleu(made).items():
             times = [cpu_seconds(action) for _ in range(5)]
-            # The library remembers texts: the first time is that of new responses.
+            # The library remembers texts: the first time is that of new completions.
             seconds = times[0] / 20 if "library" in name else min(times)
             microseconds = 1e6 * seconds / size / batches
             yield Finding(f"bleu, {words} words: {name}", microseconds, "us a pair", "", True)
@@ -222,11 +224,11 @@ def actions_of_bleu(batches: Sequence[RewardBatch]) -> dict[str, Callable[[], ob
 
     metric: Any = make_metric("bleu")
     tokens = metric._tokens
-    texts_of = [(one.responses, [s.references[0] for s in one.samples]) for one in batches]
+    texts_of = [(one.completions, [s.references[0] for s in one.samples]) for one in batches]
     pairs = [tokens.pairs(*one) for one in texts_of]
     library = partial(call_for_each, library_scores()["bleu"])
     for one in batches:
-        library(replace(one, responses=[""] * len(one)))  # as ours, it knows the references
+        library(replace(one, completions=[""] * len(one)))  # as ours, it knows the references
     return {
         "split into words": lambda: [[text.split() for text in one] for one, _ in texts_of],
         "split and numbered": lambda: [tokens.pairs(*one) for one in texts_of],
@@ -237,9 +239,9 @@ def actions_of_bleu(batches: Sequence[RewardBatch]) -> dict[str, Callable[[], ob
 
 
 def reward_batch(size: int, words: int, seed: int) -> RewardBatch:
-    references, responses = texts(size, words, seed)
+    references, completions = texts(size, words, seed)
     samples = [Sample(f"{seed}-{i}", "", (text,)) for i, text in enumerate(references)]
-    return RewardBatch(samples, responses, np.full(size, words), np.ones(size, dtype=bool))
+    return RewardBatch(samples, completions, np.full(size, words), np.ones(size, dtype=bool))
 
 
 def call_with_each(call: Callable[[RewardBatch], object], batches: Sequence[RewardBatch]) -> None:
@@ -248,20 +250,20 @@ def call_with_each(call: Callable[[RewardBatch], object], batches: Sequence[Rewa
 
 
 def call_for_each(call: Callable[[str, str], object], batch: RewardBatch) -> None:
-    for response, sample in zip(batch.responses, batch.samples, strict=True):
-        call(response, sample.references[0])
+    for completion, sample in zip(batch.completions, batch.samples, strict=True):
+        call(completion, sample.references[0])
 
 
 def bertscore(size: int = 64) -> Iterator[Finding]:
-    """BERTScore of 64 new responses to known references, compared with bert-score's own scorer."""
+    """BERTScore of 64 new completions to known references, compared with bert-score's own scorer."""
     from bert_score import BERTScorer
 
-    from lmrl_bench.downloads import asset_path
+    from lmrl_bench.downloads import download_path
     from lmrl_bench.metrics import make_metric
 
-    metric = make_metric("bertscore")
+    metric = make_metric("bertscore-minilm")
     library = BERTScorer(
-        model_type=str(asset_path("minilm")), num_layers=6, device="cpu", use_fast_tokenizer=True
+        model_type=str(download_path("minilm")), num_layers=6, device="cpu", use_fast_tokenizer=True
     )
     library._tokenizer.model_max_length = 512
     references, _ = texts(size, 20, 0)
@@ -269,18 +271,18 @@ def bertscore(size: int = 64) -> Iterator[Finding]:
     metric.score(references, samples)
     ours, theirs = [], []
     for seed in range(1, 4):
-        _, responses = texts(size, 20, seed)
-        ours.append(cpu_seconds(partial(metric.score, responses, samples)))
-        theirs.append(cpu_seconds(partial(library.score, responses, references)))
+        _, completions = texts(size, 20, seed)
+        ours.append(cpu_seconds(partial(metric.score, completions, samples)))
+        theirs.append(cpu_seconds(partial(library.score, completions, references)))
     ratio = median(b / a for a, b in zip(ours, theirs, strict=True))
     yield at_least(
         f"bertscore ({size / median(ours):,.0f} pairs/s), compared with bert-score", ratio, "x", 1
     )
 
 
-def large_board(tasks: int = 10, rows: int = 10, seeds: int = 100) -> Iterator[Finding]:
-    """Builds a board of 10,000 invented records, which other processes write first: half a minute, 230 MB."""
-    what = f"build a board of {tasks * rows * seeds:,} records, CPU, a process each time"
+def large_leaderboard(tasks: int = 10, rows: int = 10, seeds: int = 100) -> Iterator[Finding]:
+    """Builds a leaderboard of 10,000 invented records, which other processes write first: half a minute, 230 MB."""
+    what = f"build a leaderboard of {tasks * rows * seeds:,} records, CPU, a process each time"
     with tempfile.TemporaryDirectory() as root:
         folder, size = Path(root), (tasks, rows, seeds)
         in_a_process(write_records, folder, size)
@@ -294,13 +296,13 @@ def in_a_process(call: Callable[..., Any], *arguments: object) -> Any:
 
 
 def write_records(folder: Path, size: tuple[int, int, int]) -> None:
-    from fixtures.boards import write_many_records
+    from fixtures.leaderboards import write_many_records
 
     write_many_records(folder / "results", *size)
 
 
 def seconds_to_build(folder: Path, size: tuple[int, int, int]) -> float:
-    from fixtures.boards import many_cells
+    from fixtures.leaderboards import many_cells
 
     from lmrl_bench.leaderboards.build import build
 
@@ -317,23 +319,23 @@ def two_jobs(rounds: int = 2) -> Iterator[Finding]:
 
 def grid_seconds(jobs: int) -> float:
     with tempfile.TemporaryDirectory() as root:
-        board = write_board(Path(root) / "four-cells")
-        program = [sys.executable, "-m", "lmrl_bench.cli", "leaderboard", "run", str(board)]
+        leaderboard = write_leaderboard(Path(root) / "four-cells")
+        program = [sys.executable, "-m", "lmrl_bench.cli", "leaderboard", "run", str(leaderboard)]
         options = ["--jobs", str(jobs), "--results", f"{root}/results", "--out", f"{root}/out"]
         started = time.perf_counter()
         subprocess.run([*program, *options], check=True, capture_output=True)
         return time.perf_counter() - started
 
 
-def write_board(folder: Path) -> Path:
+def write_leaderboard(folder: Path) -> Path:
     folder.mkdir()
-    board = {
+    leaderboard = {
         "name": folder.name,
         "title": "Four cells",
         "description": "For timing.",
         "tasks": [{"task": "docs-en-de"}],
-        "entries": [{"label": "ppo", "algorithm": "ppo"}],
-        "reference": {"zero_shot": None, "supervised": None},
+        "entries": [{"entry": "ppo", "algorithm": "ppo"}],
+        "baselines": {"zero_shot": None, "sft": None},
         "seeds": [0, 1, 2, 3],
         "config": {
             "budget": {"tokens": 12_000},
@@ -345,7 +347,7 @@ def write_board(folder: Path) -> Path:
             },
         },
     }
-    (folder / "leaderboard.yaml").write_text(json.dumps(board), encoding="utf-8")
+    (folder / "leaderboard.yaml").write_text(json.dumps(leaderboard), encoding="utf-8")
     return folder
 
 
@@ -354,8 +356,8 @@ MEASURES = {
     "large-task": large_task,
     "rewards": rewards,
     "bleu-parts": bleu_parts,
-    "bertscore": bertscore,
-    "large-board": large_board,
+    "bertscore-minilm": bertscore,
+    "large-leaderboard": large_leaderboard,
     "two-jobs": two_jobs,
 }
 

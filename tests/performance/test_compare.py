@@ -16,11 +16,11 @@ from harness.program import measure
 from harness.report import contests_of, document, figures, table
 from harness.settings import acting_algorithms, passes, settings
 from harness.workloads import WORKLOADS, Workload
-from small import write_board
+from small import write_leaderboard
 
 from lmrl_bench.algorithms.defaults import with_defaults
-from lmrl_bench.core.errors import AssetError, ConfigError
-from lmrl_bench.leaderboards.spec import cells, load_board
+from lmrl_bench.core.errors import ConfigError, DownloadError
+from lmrl_bench.leaderboards.spec import cells, read_leaderboard
 from lmrl_bench.speedups.packing import pack_rows
 
 TINY = Workload(
@@ -159,7 +159,7 @@ def test_settings_are_valid(algorithm, workload):
     assert config.episodes_per_iteration == workload.episodes
     assert getattr(config, "epochs", 1) == passes(algorithm, workload)
     prompts = torch.ones(workload.episodes, workload.prompt_tokens[1], dtype=torch.bool)
-    lengths = torch.full((workload.episodes,), workload.response_tokens)
+    lengths = torch.full((workload.episodes,), workload.completion_tokens)
     ids = torch.arange(prompts.numel()).view_as(prompts)
     parts = pack_rows(ids, prompts, lengths, config.micro_batch_tokens)
     assert {len(part) for part in parts} == {workload.micro_batch_episodes or workload.episodes}
@@ -169,14 +169,14 @@ def test_settings_are_valid(algorithm, workload):
 
 
 def test_what_is_left_out_is_said(monkeypatch):
-    def no_asset(*args, **kwargs):
-        raise AssetError("asset 'x' is not installed")
+    def no_download(*args, **kwargs):
+        raise DownloadError("download 'x' is not installed")
 
-    monkeypatch.setattr(program, "compete", no_asset)
+    monkeypatch.setattr(program, "compete", no_download)
     notes = []
     assert list(measure(["W1x4", "W3"], ["a2c"], rounds=1, note=notes.append)) == []
     assert "the same as W1" in notes[0]
-    assert "asset 'x'" in notes[1]
+    assert "download 'x'" in notes[1]
 
 
 @pytest.mark.parametrize(
@@ -210,5 +210,5 @@ def test_all_sides_are_given_the_device(tmp_path):
     assert all(command[-3:].count("cuda") == 1 for command in commands.values())
 
 
-def test_the_board_of_two_jobs_is_a_board(tmp_path):
-    assert len(cells(load_board(write_board(tmp_path / "four-cells")))) == 4
+def test_the_leaderboard_of_two_jobs_is_a_leaderboard(tmp_path):
+    assert len(cells(read_leaderboard(write_leaderboard(tmp_path / "four-cells")))) == 4

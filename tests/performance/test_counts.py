@@ -15,7 +15,7 @@ from fixtures.toy import toy_task
 from fixtures.training import ACTING, SMALL, changed, make_algorithm, make_policy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 
 FAMILIES = ("gpt2", "t5")
 
@@ -59,11 +59,11 @@ def tokens_read(reads):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_episode_is_read_once_while_it_is_sampled_and_its_values_fall_off(family):
-    policy = make_policy(family, max_response_tokens=24)
+    policy = make_policy(family, max_completion_tokens=24)
     algorithm, reads = algorithm_and_reads(
-        "ppo", policy=policy, task=toy_task(max_response_tokens=24), episodes_per_iteration=12
+        "ppo", policy=policy, task=toy_task(max_completion_tokens=24), episodes_per_iteration=12
     )
-    reference = count_forwards_of(algorithm.policy.reference)
+    reference = count_forwards_of(algorithm.policy.ref_policy)
     encoded = count_encodings(policy.network)
     batch = algorithm.collect().episodes
     assert len(reads) == int(batch.lengths.max())  # the prompt, then each token but the last
@@ -89,7 +89,7 @@ def test_an_episode_is_read_once_while_it_is_sampled_and_its_values_fall_off(fam
 )
 def test_the_reference_is_read_only_where_its_distance_is_charged(name, settings, reads):
     algorithm = make_algorithm(name, **settings)
-    reference = count_forwards_of(algorithm.policy.reference)
+    reference = count_forwards_of(algorithm.policy.ref_policy)
     rows = []
     algorithm.learn(1, after_iteration=rows.append)
     assert bool(reference) == bool(reads)
@@ -126,8 +126,8 @@ def test_the_prompt_of_a_group_is_read_once(name, family):
     settings = {"group_size": 4, "epochs": 3, "minibatch_episodes": 8, "kl": {"coefficient": 0.1}}
     algorithm, reads = algorithm_and_reads(name, family, **settings)
     policy = algorithm.policy
-    encoded, reference = (count_encodings(one) for one in (policy.network, policy.reference))
-    reference_reads = count_forwards_of(policy.reference)
+    encoded, reference = (count_encodings(one) for one in (policy.network, policy.ref_policy))
+    reference_reads = count_forwards_of(policy.ref_policy)
     batch = algorithm.collect().episodes
     width = int(batch.tokens.prompt_mask.sum(dim=1).max())
     seen = (reads[:1], reference_reads) if family == "gpt2" else (encoded, reference)
@@ -164,10 +164,10 @@ def test_an_update_reads_each_token_once_a_pass(family, name):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_little_of_what_is_read_is_padding(family, monkeypatch):
-    """Checks ragged responses and prompts with more padding, with gradients and without."""
+    """Checks ragged completions and prompts with more padding, with gradients and without."""
     monkeypatch.setattr("lmrl_bench.speedups.packing.CALL_TOKENS", 4)
-    task = toy_task(max_response_tokens=24, min_response_tokens=23)
-    policy = make_policy(family, max_response_tokens=24)
+    task = toy_task(max_completion_tokens=24, min_completion_tokens=23)
+    policy = make_policy(family, max_completion_tokens=24)
     algorithm, reads = algorithm_and_reads(
         "a2c", policy=policy, task=task, episodes_per_iteration=32
     )
@@ -191,7 +191,7 @@ def test_little_of_what_is_read_is_padding(family, monkeypatch):
 
 
 @pytest.mark.parametrize("tokens", [8, 24])
-def test_weights_are_packed_for_longer_responses(tokens, monkeypatch):
+def test_weights_are_packed_for_longer_completions(tokens, monkeypatch):
     packed = []
 
     @contextmanager
@@ -200,8 +200,8 @@ def test_weights_are_packed_for_longer_responses(tokens, monkeypatch):
         yield
 
     monkeypatch.setattr("lmrl_bench.rollouts.engine.packed_weights", note)
-    policy = make_policy(max_response_tokens=tokens)
-    algorithm = make_algorithm("nlpo", policy=policy, task=toy_task(max_response_tokens=tokens))
+    policy = make_policy(max_completion_tokens=tokens)
+    algorithm = make_algorithm("nlpo", policy=policy, task=toy_task(max_completion_tokens=tokens))
     algorithm.collect()
     models = [policy.model, algorithm.token_filter.model]
     assert packed == (models if tokens == 24 else [])
@@ -227,10 +227,10 @@ def test_trpos_update_is_one_forward_a_product_and_one_a_try(family):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", ["ppo", "trpo", "a2c", "grpo"])
 def test_logits_are_made_at_the_chosen_tokens_only(name, family):
-    """Prompts are longer than responses, and no tensor is as large as the logits of whole rows."""
-    policy = make_policy(family, max_response_tokens=4)
+    """Prompts are longer than completions, and no tensor is as large as the logits of whole rows."""
+    policy = make_policy(family, max_completion_tokens=4)
     vocabulary = policy.network.width
-    task = toy_task(max_response_tokens=4)
+    task = toy_task(max_completion_tokens=4)
     algorithm = make_algorithm(name, policy=policy, task=task, temperature=4.0)
     with Tensors() as made:
         batch = algorithm.collect().episodes
@@ -246,7 +246,7 @@ def test_logits_are_made_at_the_chosen_tokens_only(name, family):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_logits_of_ragged_responses_are_made_at_their_tokens_only(family):
+def test_logits_of_ragged_completions_are_made_at_their_tokens_only(family):
     policy = make_policy(family)
     vocabulary = policy.network.width
     algorithm = make_algorithm("a2c", policy=policy, temperature=4.0, episodes_per_iteration=16)
@@ -285,7 +285,7 @@ CALLS_PER_STEP = {"gpt2": 690, "t5": 1300}
 
 def test_the_top_p_set_is_found_without_sorting_the_vocabulary_with_its_order():
     policy = make_policy("gpt2")
-    mask = TopPMask(policy.network, 1, top_p=0.9)
+    mask = TopPFilter(policy.network, 1, top_p=0.9)
     logits = torch.randn(3, 4, 45)
 
     class NoSort(TorchDispatchMode):

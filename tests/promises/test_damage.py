@@ -1,6 +1,6 @@
 """A damaged file ends in the same result, or in a refusal with a remedy that works; never in other facts.
 
-Every file that a run, or the supervised start it begins from, has written is damaged in every way, at several moments;
+Every file that a run, or the SFT policy it begins from, has written is damaged in every way, at several moments;
 then the same command is called. `DAMAGES=300 pytest tests/promises/test_damage.py` does 300 of the pairs, the suite 24;
 `SEED` chooses others.
 `python tests/promises/test_damage.py N` prints a line for each that is wrong.

@@ -1,7 +1,7 @@
 """A run that is killed at any operation on a file and called again has the facts of an undisturbed one, nothing else.
 
 `KILLS=150 pytest tests/promises/test_kills.py` kills at 150 operations, or at all of them if there are fewer; the suite
-at 14; `SEED` chooses others. What is killed is the training of a supervised start, then that of a run from it, which
+at 14; `SEED` chooses others. What is killed is the training of an SFT policy, then that of a run from it, which
 keeps its policy.
 `python tests/promises/test_kills.py N` prints a line for each.
 """

@@ -1,4 +1,4 @@
-"""End tokens and gaps in the ids, from the checkpoint to rollout, score, environments and supervised targets."""
+"""End tokens and gaps in the ids, from the checkpoint to rollout, score, environments and sft targets."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from fixtures.tokenizers import byte_level_bpe, with_gaps
 from fixtures.toy import toy_task
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from lmrl_bench.algorithms.supervised import reference_batch
+from lmrl_bench.algorithms.sft import reference_batch
 from lmrl_bench.data.episodes import Prompts
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.data.tokenization import TextCodec
 from lmrl_bench.envs.completion_env import CompletionEnv
 from lmrl_bench.envs.token_env import TextGenerationEnv
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
 WIDTH = 320
@@ -40,7 +40,7 @@ def checkpoint(folder, tokenizer, **changes):
 
 
 def load(folder):
-    return LanguageModelPolicy.load(folder, max_prompt_tokens=16, max_response_tokens=20)
+    return LanguageModelPolicy.load(folder, max_prompt_tokens=16, max_completion_tokens=20)
 
 
 def prompts(rows):
@@ -65,10 +65,10 @@ def test_every_end_token_of_the_checkpoint_ends(two_ends):
 
 
 def test_what_was_drawn_is_what_is_scored(two_ends):
-    behaviour = two_ends.make_behaviour(min_tokens=3)
-    done = generate(two_ends, prompts(200), behaviour)
+    behavior = two_ends.make_behavior(min_tokens=3)
+    done = generate(two_ends, prompts(200), behavior)
     assert not ((done.ids[:, :3] == 1) | (done.ids[:, :3] == 3)).any()
-    scored = score(two_ends, prompts(200), done, behaviour).logprobs
+    scored = score(two_ends, prompts(200), done, behavior).logprobs
     torch.testing.assert_close(scored, done.logprobs, atol=1e-5, rtol=0)
     count = len(byte_level_bpe().get_vocab())
     free = -torch.log(torch.tensor(float(count)))
@@ -79,7 +79,7 @@ def test_what_was_drawn_is_what_is_scored(two_ends):
 
 def test_a_mask_lets_every_end_token_pass(two_ends):
     vocabulary = two_ends.vocabulary
-    mask = TopPMask(two_ends.network, vocabulary.eos_ids, top_p=0.1)
+    mask = TopPFilter(two_ends.network, vocabulary.eos_ids, top_p=0.1)
     logits = torch.zeros(1, WIDTH)
     logits[0, 40] = 20.0
     assert mask.allowed(logits)[0].nonzero().flatten().tolist() == [1, 3, 40]
@@ -95,7 +95,7 @@ def test_the_saved_policy_names_its_end_tokens(two_ends, tmp_path):
 @pytest.mark.parametrize("view", [TextGenerationEnv, CompletionEnv])
 def test_environments_end_at_every_end_token(two_ends, view, tmp_path):
     place = checkpoint(tmp_path, byte_level_bpe(), eos_token_id=[1, 3])
-    env = view(toy_task(max_response_tokens=4, min_response_tokens=1), place)
+    env = view(toy_task(max_completion_tokens=4, min_completion_tokens=1), place)
     env.reset(seed=0)
     if view is CompletionEnv:
         result = env.step([70, 3, 70, 70])
@@ -123,20 +123,20 @@ def test_a_vocabulary_with_gaps(tmp_path):
     torch.testing.assert_close(scored, done.logprobs, atol=1e-6, rtol=0)
 
 
-def test_supervised_targets_of_a_vocabulary_with_gaps_have_a_probability(tmp_path):
+def test_sft_targets_of_a_vocabulary_with_gaps_have_a_probability(tmp_path):
     policy = load(checkpoint(tmp_path, with_gaps()))
-    codec = TextCodec(policy.tokenizer, max_prompt_tokens=8, max_response_tokens=8)
+    codec = TextCodec(policy.tokenizer, max_prompt_tokens=8, max_completion_tokens=8)
     batch = reference_batch(codec, [Sample("0", "a b", ("red house",))], 0, policy.device)
     assert batch.completion_ids.tolist() == [[50, 60, 200]]
     scored = policy.score(
         batch,
-        policy.make_behaviour(),
+        policy.make_behavior(),
     ).logprobs  # fmt: skip
     assert scored.isfinite().all()
 
 
 def test_environments_of_a_vocabulary_with_gaps():
-    task = toy_task(max_response_tokens=4)
+    task = toy_task(max_completion_tokens=4)
     env = TextGenerationEnv(task, with_gaps())
     env.reset(seed=0)
     assert env.action_space.n == 201

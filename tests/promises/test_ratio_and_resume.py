@@ -14,7 +14,7 @@ from fixtures.training import ACTING, FAMILIES, make_algorithm, weights_of
 @pytest.mark.parametrize("name", ACTING)
 def test_the_ratio_is_one_before_the_first_update(name, family):
     """Ragged prompts, temperature 0.7, a minimum length, and NLPO's mask (pitfalls A1, A4, A13)."""
-    task = toy_task(min_response_tokens=2)
+    task = toy_task(min_completion_tokens=2)
     algorithm = make_algorithm(name, family=family, task=task, temperature=0.7)
     rollout = algorithm.collect()
     batch = rollout.episodes
@@ -23,7 +23,7 @@ def test_the_ratio_is_one_before_the_first_update(name, family):
         scored = algorithm.score(batch).logprobs
     assert float((scored - batch.behavior_logprobs).abs().max()) < 1e-5
     assert float(batch.behavior_logprobs[batch.mask].exp().mean()) < 0.9
-    # The reference is the start policy, so nothing is charged yet (pitfall C5).
+    # The reference is the initial policy, so nothing is charged yet (pitfall C5).
     assert abs(rollout.stats.kl) < 1e-4
     stats = algorithm.update(batch)
     assert stats.first_clip_fraction == 0.0
@@ -32,7 +32,7 @@ def test_the_ratio_is_one_before_the_first_update(name, family):
 
 def test_the_released_nlpo_reports_that_it_scores_another_distribution_than_it_draws_from():
     seen = []
-    algorithm = make_algorithm("nlpo_released", total_tokens=30)
+    algorithm = make_algorithm("nlpo-rl4lms", total_tokens=30)
     algorithm.learn(after_iteration=seen.append)
     assert seen[0].update.max_logprob_difference > 0.01
     assert seen[0].update.first_clip_fraction == 0.0
@@ -41,7 +41,7 @@ def test_the_released_nlpo_reports_that_it_scores_another_distribution_than_it_d
 def learn(name, tokens, state=None, **settings):
     """Trains up to `tokens`; returns the parameters, the state and the numbers of each iteration."""
     rows = []
-    adaptive = {} if name == "supervised" else {"kl": {"coefficient": 0.1, "target": 0.5}}
+    adaptive = {} if name == "sft" else {"kl": {"coefficient": 0.1, "target": 0.5}}
     algorithm = make_algorithm(name, total_tokens=200, **{**adaptive, **settings})
     if state is not None:
         # Everything that was drawn or changed before must come from the state.

@@ -15,7 +15,7 @@ from lmrl_bench import run
 from lmrl_bench.cli import main
 from lmrl_bench.records.store import check_files, read_curves, read_record
 
-ALGORITHMS = ("ppo", "a2c", "trpo", "nlpo", "nlpo_released", "supervised")
+ALGORITHMS = ("ppo", "a2c", "trpo", "nlpo", "nlpo-rl4lms", "sft")
 FILES = ("curves.jsonl", "samples.parquet", "config.yaml")
 
 
@@ -27,7 +27,7 @@ def world(tmp_path_factory):
             tmp_path_factory.mktemp("world"),
             patch.setenv,
             prompt={"max_tokens": 5, "truncate": "left"},
-            response={"max_tokens": 4},
+            completion={"max_tokens": 4},
         )
 
 
@@ -37,10 +37,10 @@ def given(world, output, name, tokens=120, **changes):
         settings = {
             key: settings[key] for key in ("name", "episodes_per_iteration", "learning_rate")
         }
-    if name == "supervised":
+    if name == "sft":
         settings = {"name": name, "epochs": 2, "batch_size": 4, "steps_per_iteration": 1}
     if name == "nlpo":
-        settings |= {"mask_update_iterations": 3}
+        settings |= {"filter_update_iterations": 3}
     return world.given(output, algorithm=settings, budget={"tokens": tokens}, **changes)
 
 
@@ -175,7 +175,7 @@ def test_kill_on_the_command_line(tmp_path, monkeypatch):
     """A process gets TERM in the middle, says how to resume, and the same command completes the run."""
     world = make_world(tmp_path, monkeypatch.setenv)
     curves, go, log = tmp_path / "process" / "curves.jsonl", tmp_path / "go", tmp_path / "log"
-    world.add_reward("held", "[len(text) + held() for text in batch.responses]")
+    world.add_reward("held", "[len(text) + held() for text in batch.completions]")
     with (world.folder / "plugin.py").open("a") as stream:
         stream.write(HELD.format(curves=str(curves), go=str(go)))
     path = world.run_file(**given(world, "process", "ppo"))

@@ -27,12 +27,12 @@ class EarlyLetters(RewardFunction):
     name = signature = "early-letters"
 
     def __call__(self, batch):
-        shares = [sum(x < "n" for x in text) / max(len(text), 1) for text in batch.responses]
+        shares = [sum(x < "n" for x in text) / max(len(text), 1) for text in batch.completions]
         return RewardOutput(np.array(shares), {})
 
 
 def make_env(width=50):
-    task = toy_task(min_response_tokens=2, reward=EarlyLetters())
+    task = toy_task(min_completion_tokens=2, reward=EarlyLetters())
     return TextGenerationEnv(task, toy_tokenizer(), vocabulary_size=width)
 
 
@@ -106,13 +106,13 @@ def test_token_view_and_episodes_have_the_same_probabilities(family):
         logprobs.append(float(logprob))
         observation, _, terminated, truncated, _ = env.step(int(action))
         done = terminated or truncated
-    response = torch.tensor([tokens])
+    completion = torch.tensor([tokens])
     scores = policy.score(
         TokenBatch(
-            inputs["prompt_ids"].long(), inputs["prompt_mask"].bool(), response,
-            torch.ones_like(response, dtype=torch.bool),
+            inputs["prompt_ids"].long(), inputs["prompt_mask"].bool(), completion,
+            torch.ones_like(completion, dtype=torch.bool),
         ),
-        policy.behaviour,
+        policy.behavior,
     )  # fmt: skip
     torch.testing.assert_close(scores.logprobs[0], torch.tensor(logprobs), atol=1e-5, rtol=0)
 

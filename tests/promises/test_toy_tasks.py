@@ -27,7 +27,7 @@ from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 
 SEEDS = range(5)
 RANDOM, SOLVED = 0.3, 0.9
-"""Mean score of the start policy at most, of the trained one at least; the best is 1 (0.2 for a
+"""Mean score of the initial policy at most, of the trained one at least; the best is 1 (0.2 for a
 policy that does not read the prompt of `answer`)."""
 SECONDS = 60.0
 EPISODES, ITERATIONS = 128, 150
@@ -37,7 +37,7 @@ EPISODES, ITERATIONS = 128, 150
 class Toy:
     score: Callable[[str, str, int, bool], float]
     prompts: tuple[str, ...]
-    max_response_tokens: int
+    max_completion_tokens: int
 
 
 def emit(prompt, text, n_tokens, ended):
@@ -61,12 +61,12 @@ PAIRS = tuple(f"{one} {other}" for one, other in itertools.permutations("abcde",
 TOYS = {"emit": Toy(emit, FEW, 4), "answer": Toy(answer, PAIRS, 2), "order": Toy(order, FEW, 5)}
 
 # The tokens start out about equally probable, so that a top-p set of 0.95 leaves out next to none at first: what
-# a mask that never moves (`nlpo_released`) left out could not be learned.
+# a mask that never moves (`nlpo-rl4lms`) left out could not be learned.
 SETTINGS = {
     "episodes_per_iteration": EPISODES, "learning_rate": 5e-3, "kl": {"coefficient": 0.02},
     "kl_loss_coefficient": 0.0, "gae_lambda": 1.0,
     "epochs": 2, "minibatch_episodes": 64,
-    "top_p": 0.95, "min_tokens_to_keep": 1, "mask_update_iterations": 5,
+    "top_p": 0.95, "min_tokens_to_keep": 1, "filter_update_iterations": 5,
     "max_kl": 0.2, "fisher_fraction": 0.25, "damping": 0.03, "conjugate_gradient_steps": 5,
     "critic_epochs": 2, "critic_minibatch_episodes": 128,
     # Dynamic sampling drops groups that are solved, so that the scores of what stays would say nothing here.
@@ -76,7 +76,7 @@ GROUPS = dict.fromkeys(("cispo", "dapo", "dr-grpo", "grpo", "gspo", "rloo"), 8) 
 """RAFT learns only the best of a group, so that larger groups mean fewer episodes to learn from."""
 
 
-def tiny_policy(seed, max_response_tokens):
+def tiny_policy(seed, max_completion_tokens):
     """A random GPT-2 of one layer and 13,000 parameters; all of it learns."""
     torch.manual_seed(seed)
     config = GPT2Config(
@@ -84,13 +84,13 @@ def tiny_policy(seed, max_response_tokens):
         initializer_range=0.05, pad_token_id=PAD_ID, eos_token_id=EOS_ID, bos_token_id=EOS_ID,
     )  # fmt: skip
     policy = LanguageModelPolicy(
-        token_space(PROMPT_TOKENS, max_response_tokens, VOCABULARY),
+        token_space(PROMPT_TOKENS, max_completion_tokens, VOCABULARY),
         spaces.Discrete(VOCABULARY),
         lambda _: 0.0,
         model=GPT2LMHeadModel(config).eval(),
         tokenizer=letter_tokenizer(),
     )
-    policy.make_reference()
+    policy.make_ref_policy()
     return policy
 
 
@@ -98,9 +98,11 @@ def train(name, toy, seed):
     """Trains until two batches in a row are solved; gives the first score and that of 512 fresh episodes."""
     algorithm = letter_algorithm(
         name,
-        tiny_policy(seed, toy.max_response_tokens),
-        letter_task(toy.score, prompts=toy.prompts, max_response_tokens=toy.max_response_tokens),
-        total_tokens=ITERATIONS * EPISODES * toy.max_response_tokens,
+        tiny_policy(seed, toy.max_completion_tokens),
+        letter_task(
+            toy.score, prompts=toy.prompts, max_completion_tokens=toy.max_completion_tokens
+        ),
+        total_tokens=ITERATIONS * EPISODES * toy.max_completion_tokens,
         seed=seed,
         group_size=GROUPS.get(name, 1),
         **SETTINGS,

@@ -34,7 +34,7 @@ def algorithm_of(name, family="gpt2", **settings):
 
 
 def ragged(batch):
-    """The batch with its responses cut to many lengths, and random rewards; what the policy said stays true."""
+    """The batch with its completions cut to many lengths, and random rewards; what the policy said stays true."""
     mask = batch.mask & (
         torch.arange(batch.tokens.completion_ids.shape[1]) < torch.tensor(LENGTHS)[:, None]
     )
@@ -128,7 +128,7 @@ def test_padding_and_the_order_of_episodes_and_groups_change_nothing(name, famil
 
 
 def with_environment_text(batch):
-    """Two tokens of each long response become the environment's, with garbage in every field."""
+    """Two tokens of each long completion become the environment's, with garbage in every field."""
     inside = torch.zeros_like(batch.mask)
     inside[:, 2:4] = batch.lengths[:, None] > 4
     mask = batch.mask & ~inside
@@ -168,7 +168,7 @@ TABLE = table_of({}, (0.02, 0.18, 0.05, 0.25, 0.10, 0.20, 0.10, 0.10))
 
 
 def inserted(batch):
-    """Behind the first token `t` of every longer response the environment writes "d t".
+    """Behind the first token `t` of every longer completion the environment writes "d t".
 
     A table policy sees the last token only, so that its next token has the same distribution as without.
     """
@@ -198,9 +198,9 @@ def inserted(batch):
 def test_text_that_the_environment_inserts_changes_no_step(name):
     results = []
     for change in (lambda batch: batch, inserted):
-        policy = table_policy(TABLE, values=TABLE[0].tolist(), max_response_tokens=4)
+        policy = table_policy(TABLE, values=TABLE[0].tolist(), max_completion_tokens=4)
         task = letter_task(
-            lambda prompt, text, n, ended: text.count("a") + 0.5 * ended, max_response_tokens=4
+            lambda prompt, text, n, ended: text.count("a") + 0.5 * ended, max_completion_tokens=4
         )
         algorithm = letter_algorithm(
             name, policy, task, learning_rate=1e-2, top_p=0.9, episodes_per_iteration=8,
@@ -219,21 +219,21 @@ def test_text_that_the_environment_inserts_changes_no_step(name):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_padding_and_order_of_prompts_do_not_change_responses(family, monkeypatch):
+def test_padding_and_order_of_prompts_do_not_change_completions(family, monkeypatch):
     policy, prompts = tiny_policy(family), ragged_prompts(8)
-    behaviour = policy.make_behaviour(temperature=4.0)
-    plain = generate(policy, prompts, behaviour)
+    behavior = policy.make_behavior(temperature=4.0)
+    plain = generate(policy, prompts, behavior)
     pad = torch.nn.functional.pad
     ids = pad(prompts.ids.masked_fill(~prompts.mask, 9), (4, 0), value=5)
     wide = Prompts(ids, pad(prompts.mask, (4, 0)), prompts.sample_ids, prompts.group_ids)
-    other = generate(policy, wide, behaviour)
+    other = generate(policy, wide, behavior)
     assert torch.equal(other.ids, plain.ids)
     torch.testing.assert_close(other.logprobs, plain.logprobs, atol=1e-5, rtol=0)
 
     order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
     rand = torch.rand
     monkeypatch.setattr(torch, "rand", lambda *shape, **options: rand(*shape, **options)[order])
-    moved = generate(policy, prompts.select(order), behaviour)
+    moved = generate(policy, prompts.select(order), behavior)
     assert torch.equal(moved.ids, plain.ids[order])
     torch.testing.assert_close(moved.logprobs, plain.logprobs[order], atol=1e-5, rtol=0)
 
@@ -244,7 +244,7 @@ def test_the_side_on_which_a_tokenizer_pads_does_not_matter():
     for side in ("left", "right"):
         tokenizer = toy_tokenizer()
         tokenizer.padding_side = side
-        codec = TextCodec(tokenizer, max_prompt_tokens=16, max_response_tokens=8)
+        codec = TextCodec(tokenizer, max_prompt_tokens=16, max_completion_tokens=8)
         prompts.append(codec.prompts(samples))
     assert torch.equal(prompts[0].ids, prompts[1].ids)
     assert torch.equal(prompts[0].mask, prompts[1].mask)
@@ -273,15 +273,15 @@ def test_encoders_take_prompts_padded_on_either_side(family):
 def test_how_many_rows_and_logits_are_computed_at_once_does_not_matter(family, monkeypatch):
     policy, prompts = tiny_policy(family), ragged_prompts(8)
     torch.nn.init.normal_(policy.critic.value_head.weight)
-    policy.make_reference()
-    behaviour = policy.make_behaviour(min_tokens=3)
-    done = generate(policy, prompts, behaviour)
+    policy.make_ref_policy()
+    behavior = policy.make_behavior(min_tokens=3)
+    done = generate(policy, prompts, behavior)
     tokens = TokenBatch.of(prompts, done)
 
     @torch.no_grad()
     def everything():
-        scores = policy.score(tokens, behaviour)
-        reference = policy.score_reference(tokens, behaviour)
+        scores = policy.score(tokens, behavior)
+        reference = policy.score_ref_policy(tokens, behavior)
         return (
             scores.logprobs,
             scores.values,

@@ -23,14 +23,14 @@ from lmrl_bench.envs.vector import CompletionVectorEnv, TextGenerationVectorEnv
 CAP = 6
 N_TOKENS = 45
 
-Response = list[int]
+SampledCompletion = list[int]
 
 
 def _task(reward=None):
-    return toy_task(max_response_tokens=CAP, reward=reward)
+    return toy_task(max_completion_tokens=CAP, reward=reward)
 
 
-def _responses(n_random: int, seed: int) -> list[Response]:
+def _completions(n_random: int, seed: int) -> list[SampledCompletion]:
     rng = np.random.default_rng(seed)
     random = rng.integers(N_TOKENS, size=(n_random, CAP))
     random[rng.random(random.shape) < 0.2] = EOS_ID
@@ -45,19 +45,19 @@ def _responses(n_random: int, seed: int) -> list[Response]:
     ]
 
 
-def _episode(response: Response) -> tuple[Response, bool]:
+def _episode(completion: SampledCompletion) -> tuple[SampledCompletion, bool]:
     """Returns the tokens up to EOS, as a sampler would have drawn them, and whether there is one."""
-    if EOS_ID in response:
-        return response[: response.index(EOS_ID) + 1], True
-    return response, False
+    if EOS_ID in completion:
+        return completion[: completion.index(EOS_ID) + 1], True
+    return completion, False
 
 
-def _core_outcome(core: EpisodeCore, names: list[str], responses: list[Response]):
+def _core_outcome(core: EpisodeCore, names: list[str], completions: list[SampledCompletion]):
     """Scores the batch as the collector does."""
-    episodes = [_episode(response) for response in responses]
+    episodes = [_episode(completion) for completion in completions]
     width = max(len(tokens) for tokens, _ in episodes)
-    ids = torch.full((len(responses), width), core.codec.pad_id)
-    mask = torch.zeros((len(responses), width), dtype=torch.bool)
+    ids = torch.full((len(completions), width), core.codec.pad_id)
+    mask = torch.zeros((len(completions), width), dtype=torch.bool)
     for row, (tokens, _) in enumerate(episodes):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = True
@@ -67,11 +67,11 @@ def _core_outcome(core: EpisodeCore, names: list[str], responses: list[Response]
     return prompts, completions, core.outcome(prompts, completions)
 
 
-def _token_episode(env: TextGenerationEnv, name: str, response: Response):
+def _token_episode(env: TextGenerationEnv, name: str, completion: SampledCompletion):
     """Steps to the end; returns the rewards of all steps and the last step's results."""
     env.reset(options={"sample_id": name})
     rewards = []
-    for token in response:
+    for token in completion:
         observation, reward, terminated, truncated, info = env.step(token)
         rewards.append(reward)
         if terminated or truncated:
@@ -86,14 +86,14 @@ def test_views_and_core_agree(pad_is_eos, token_bonus):
     task = _task(ToyReward(token_bonus=token_bonus))
     token_env, completion_env = TextGenerationEnv(task, tokenizer), CompletionEnv(task, tokenizer)
     core = token_env.core
-    responses = _responses(60, seed=1)
-    names = [core.samples[row % len(core.samples)].id for row in range(len(responses))]
-    prompts, completions, outcome = _core_outcome(core, names, responses)
+    completions = _completions(60, seed=1)
+    names = [core.samples[row % len(core.samples)].id for row in range(len(completions))]
+    prompts, completions, outcome = _core_outcome(core, names, completions)
 
-    for row, (name, response) in enumerate(zip(names, responses, strict=True)):
-        rewards, last, terminated, truncated, info = _token_episode(token_env, name, response)
+    for row, (name, completion) in enumerate(zip(names, completions, strict=True)):
+        rewards, last, terminated, truncated, info = _token_episode(token_env, name, completion)
         completion_env.reset(options={"sample_id": name})
-        step = completion_env.step(np.array(response))
+        step = completion_env.step(np.array(completion))
         length = int(completions.lengths[row])
 
         assert len(rewards) == length
@@ -117,7 +117,7 @@ def _assert_observation_is_row(observation, prompts, completions, row: int) -> N
     """The masked ids of an observation are the core's."""
     seen = observation["prompt_ids"][observation["prompt_mask"] == 1]
     np.testing.assert_array_equal(seen, prompts.ids[row][prompts.mask[row]].numpy())
-    seen = observation["response_ids"][observation["response_mask"] == 1]
+    seen = observation["completion_ids"][observation["completion_mask"] == 1]
     np.testing.assert_array_equal(seen, completions.ids[row][completions.mask[row]].numpy())
 
 
@@ -130,7 +130,7 @@ def test_vector_token_view_equals_core(tokenizer, group_size):
     rng = np.random.default_rng(2)
     _, infos = env.reset(seed=0, options={"group_size": group_size})
     names, groups = infos["sample_id"].copy(), infos["group_id"].copy()
-    tokens: list[Response] = [[] for _ in range(6)]
+    tokens: list[SampledCompletion] = [[] for _ in range(6)]
     n_episodes = 0
     for _ in range(60):
         actions = np.where(rng.random(6) < 0.2, EOS_ID, rng.integers(N_TOKENS, size=6))
@@ -140,7 +140,7 @@ def test_vector_token_view_equals_core(tokenizer, group_size):
         for row in range(6):
             if not (terminated[row] or truncated[row]):
                 assert rewards[row] == 0.0
-                shown = observation["response_ids"][row][observation["response_mask"][row] == 1]
+                shown = observation["completion_ids"][row][observation["completion_mask"][row] == 1]
                 assert shown.tolist() == tokens[row]
                 continue
             prompts, completions, outcome = _core_outcome(core, [names[row]], [tokens[row]])
@@ -149,7 +149,7 @@ def test_vector_token_view_equals_core(tokenizer, group_size):
             assert infos["final_info"]["text"][row] == outcome.texts[0]
             assert infos["final_info"]["group_id"][row] == groups[row]
             _assert_observation_is_row(infos["final_obs"][row], prompts, completions, 0)
-            assert observation["response_mask"][row].sum() == 0
+            assert observation["completion_mask"][row].sum() == 0
             names[row], groups[row] = infos["sample_id"][row], infos["group_id"][row]
             tokens[row] = []
             n_episodes += 1
@@ -163,9 +163,9 @@ def test_vector_completion_view_equals_core(tokenizer):
     core = EpisodeCore(_task(), env.core.codec)
     _, infos = env.reset(seed=3)
     names = list(infos["sample_id"])
-    responses = _responses(35, seed=4)
+    completions = _completions(35, seed=4)
     for start in range(0, 40, 4):
-        batch = responses[start : start + 4]
+        batch = completions[start : start + 4]
         _, rewards, terminated, truncated, infos = env.step(np.array(batch))
         prompts, completions, outcome = _core_outcome(core, names, batch)
         np.testing.assert_array_equal(rewards, outcome.totals.double().numpy())
@@ -189,38 +189,38 @@ def test_garbage_after_eos_changes_nothing(tokenizer):
         results.append(env.step(np.array([5, 3, EOS_ID, *garbage])))
     for observation, *rest in results[1:]:
         assert rest == list(results[0][1:])
-        np.testing.assert_array_equal(observation["response_ids"], [5, 3, EOS_ID, 0, 0, 0])
-        np.testing.assert_array_equal(observation["response_mask"], [1, 1, 1, 0, 0, 0])
+        np.testing.assert_array_equal(observation["completion_ids"], [5, 3, EOS_ID, 0, 0, 0])
+        np.testing.assert_array_equal(observation["completion_mask"], [1, 1, 1, 0, 0, 0])
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    response=st.lists(st.integers(0, N_TOKENS - 1), min_size=CAP, max_size=CAP),
+    completion=st.lists(st.integers(0, N_TOKENS - 1), min_size=CAP, max_size=CAP),
     min_tokens=st.integers(0, CAP - 1),
 )
-def test_any_response_any_minimum(response, min_tokens):
+def test_any_completion_any_minimum(completion, min_tokens):
     """EOS before the minimum ends the episode in both views alike, and is reported."""
-    task = toy_task(max_response_tokens=CAP, min_response_tokens=min_tokens)
+    task = toy_task(max_completion_tokens=CAP, min_completion_tokens=min_tokens)
     tokenizer = toy_tokenizer()
     token_env, completion_env = TextGenerationEnv(task, tokenizer), CompletionEnv(task, tokenizer)
     name = token_env.core.samples[2].id
-    rewards, last, terminated, truncated, info = _token_episode(token_env, name, response)
+    rewards, last, terminated, truncated, info = _token_episode(token_env, name, completion)
     completion_env.reset(options={"sample_id": name})
-    step = completion_env.step(np.array(response))
+    step = completion_env.step(np.array(completion))
     assert (rewards[-1], terminated, truncated, info) == step[1:]
     for key in last:
         np.testing.assert_array_equal(last[key], step[0][key])
-    assert info["early_eos"] == (EOS_ID in response[:min_tokens])
+    assert info["early_eos"] == (EOS_ID in completion[:min_tokens])
     assert token_env.core.counters == completion_env.core.counters
 
 
 def test_core_reads_ids_as_the_views_do(tokenizer):
-    codec = TextCodec(tokenizer, max_prompt_tokens=16, max_response_tokens=CAP)
+    codec = TextCodec(tokenizer, max_prompt_tokens=16, max_completion_tokens=CAP)
     core = EpisodeCore(_task(), codec)
-    responses = _responses(30, seed=6)
-    names = [core.samples[0].id] * len(responses)
-    prompts, completions, outcome = _core_outcome(core, names, responses)
-    read = core.completions(np.array(responses))
+    completions = _completions(30, seed=6)
+    names = [core.samples[0].id] * len(completions)
+    prompts, completions, outcome = _core_outcome(core, names, completions)
+    read = core.completions(np.array(completions))
     for name in ("terminated", "truncated", "lengths"):
         assert torch.equal(getattr(read, name), getattr(completions, name))
     assert torch.equal(core.outcome(prompts, read).scores, outcome.scores)

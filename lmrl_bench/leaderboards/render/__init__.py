@@ -1,4 +1,4 @@
-"""Pages, files and plots of a board, all made from one `BoardTable`.
+"""Pages, files and plots of a leaderboard, all made from one `LeaderboardTable`.
 
 The same table gives the same bytes.
 """

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lmrl_bench.leaderboards.ranking import UNMASKED
-from lmrl_bench.leaderboards.table import Row, SplitSummary, Summary, TaskTable
+from lmrl_bench.leaderboards.ranking import UNFILTERED
+from lmrl_bench.leaderboards.table import EntryResults, SplitSummary, Summary, TaskTable
 
 DAGGER = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
@@ -22,15 +22,15 @@ class Column:
         key: Name in files ("test/reward").
         title: Name in tables.
         explanation: One sentence for the legend.
-        value: The summary of a row; None where it was not measured.
-        measure: Name in `Row.best`, for columns in which the best rows are marked.
+        value: The summary of an entry; None where it was not measured.
+        measure: Name in `EntryResults.best`, for columns in which the best entries are marked.
         kind: "estimate" is printed with its interval, "cost" as the mean of the completed seeds.
     """
 
     key: str
     title: str
     explanation: str
-    value: Callable[[Row], Summary | None]
+    value: Callable[[EntryResults], Summary | None]
     measure: str | None = None
     kind: Literal["estimate", "cost"] = "estimate"
 
@@ -51,27 +51,29 @@ def columns(table: TaskTable, *, everything: bool = False) -> list[Column]:
         _part("test", "reward", "reward ↑", "mean reward on the test split", measure="reward")
     ]
     found += [_metric(table, "test", name) for name in info.held_out_metrics]
-    found += [_metric(table, name, info.primary_metric) for name in (GREEDY, UNMASKED)]
+    found += [_metric(table, name, info.primary_metric) for name in (GREEDY, UNFILTERED)]
     if everything:
         found += [_metric(table, "test", name) for name in table.metrics if name not in shown]
     found += [
-        _part("test", "kl_to_reference", "KL", "nats per episode to the start policy: its drift"),
-        _part("test", "mean_length", "tokens per answer", "mean response length in tokens"),
-        _part("test", "truncated_share", "cut", "share of responses that reached the length cap"),
-        Column("tokens", "tokens", "response tokens generated while training",
-               lambda row: row.tokens, kind="cost"),
+        _part("test", "kl_to_reference", "KL", "nats per episode to the initial policy: its drift"),
+        _part("test", "mean_length", "tokens per completion", "mean completion length in tokens"),
+        _part("test", "truncated_share", "cut", "share of completions that reached the length cap"),
+        Column("tokens", "tokens", "completion tokens generated while training",
+               lambda entry: entry.tokens, kind="cost"),
         Column("wall_s", "wall s", "seconds of wall time, training and evaluation",
-               lambda row: row.wall_s, kind="cost"),
-        Column("cpu_s", "CPU s", "seconds of processor time", lambda row: row.cpu_s, kind="cost"),
+               lambda entry: entry.wall_s, kind="cost"),
+        Column("cpu_s", "CPU s", "seconds of processor time", lambda entry: entry.cpu_s, kind="cost"),
     ]  # fmt: skip
-    return [column for column in found if any(column.value(row) for row in table.rows)]
+    return [column for column in found if any(column.value(entry) for entry in table.entries)]
 
 
 def decimals(column: Column, table: TaskTable) -> int:
     """Returns how many decimals the column is printed with: about four digits in all."""
     if column.kind == "cost":
         return 0
-    return places_of([found for row in table.rows if (found := column.value(row)) is not None])
+    return places_of(
+        [found for entry in table.entries if (found := column.value(entry)) is not None]
+    )
 
 
 def places_of(summaries: Sequence[Summary]) -> int:
@@ -80,21 +82,21 @@ def places_of(summaries: Sequence[Summary]) -> int:
     return 3 if largest < 10 else 2 if largest < 100 else 1
 
 
-def cell_text(column: Column, row: Row, places: int, *, count: bool = False) -> str:
+def cell_text(column: Column, entry: EntryResults, places: int, *, count: bool = False) -> str:
     """Returns "0.612 ± 0.021 (n=3)", the points below three seeds, or a dash for nothing.
 
     Args:
         column: The column.
-        row: The row.
+        entry: The entry.
         places: Decimals of the column.
         count: Always add the number of seeds; else only where seeds are missing.
     """
-    summary = column.value(row)
+    summary = column.value(entry)
     if summary is None or not summary.points:
         return NOTHING
     if column.kind == "cost":
         return f"{sum(summary.points) / summary.n:,.0f}"
-    return summary_text(summary, places, count=count or not row.complete)
+    return summary_text(summary, places, count=count or not entry.complete)
 
 
 def summary_text(summary: Summary, places: int, *, count: bool = True) -> str:
@@ -112,27 +114,27 @@ def number(value: float, places: int) -> str:
     return text[1:] if text[0] == "-" and float(text) == 0 else text
 
 
-def seeds_text(row: Row) -> str:
+def seeds_text(entry: EntryResults) -> str:
     """Returns "3/3", or which seeds are missing and why: "1/3: seed 1 diverged, seed 2 missing"."""
-    share = f"{row.counts['completed']}/{len(row.runs)}"
-    others = [f"seed {run.seed} {run.status}" for run in row.runs if run.status != "completed"]
+    share = f"{entry.counts['completed']}/{len(entry.runs)}"
+    others = [f"seed {run.seed} {run.status}" for run in entry.runs if run.status != "completed"]
     return f"{share}: {', '.join(others)}" if others else share
 
 
-def row_title(row: Row) -> str:
-    """Returns the row's name; with a dagger where it is ranked through its own action mask."""
-    return f"{row.label} {DAGGER}" if row.masked else row.label
+def entry_title(entry: EntryResults) -> str:
+    """Returns the entry's name; with a dagger where it is ranked through its own token filter."""
+    return f"{entry.entry} {DAGGER}" if entry.filtered else entry.entry
 
 
-def unmasked_title(label: str) -> str:
-    """Returns the name of a masked row's numbers without its mask."""
-    return f"{label}, no mask"
+def unfiltered_title(label: str) -> str:
+    """Returns the name of a filtered entry's numbers without its mask."""
+    return f"{label}, no filter"
 
 
 def unmasked_primary(table: TaskTable) -> Column | None:
-    """Returns the column of the primary metric without the rows' own masks."""
+    """Returns the column of the primary metric without the entries' own masks."""
     info = table.info
-    return None if info is None else _metric(table, UNMASKED, info.primary_metric)
+    return None if info is None else _metric(table, UNFILTERED, info.primary_metric)
 
 
 def arrow(table: TaskTable, metric: str) -> str:
@@ -142,18 +144,18 @@ def arrow(table: TaskTable, metric: str) -> str:
 
 
 def _metric(table: TaskTable, split: str, name: str) -> Column:
-    decoding = {"test": "", GREEDY: ", greedy", UNMASKED: ", no mask"}[split]
+    decoding = {"test": "", GREEDY: ", greedy", UNFILTERED: ", no filter"}[split]
     primary = table.info is not None and name == table.info.primary_metric
     held_out = table.info is not None and name in table.info.held_out_metrics
     role = "primary metric" if primary else "held-out metric" if held_out else "metric"
     how = {
         "test": "the task's decoding",
         GREEDY: "greedy decoding",
-        UNMASKED: "decoded like the rows that have no mask of their own",
+        UNFILTERED: "decoded like the entries that have no mask of their own",
     }[split]
 
-    def value(row: Row) -> Summary | None:
-        found = row.splits.get(split)
+    def value(entry: EntryResults) -> Summary | None:
+        found = entry.splits.get(split)
         return found.metrics.get(name) if found else None
 
     return Column(
@@ -174,8 +176,8 @@ def _unit(table: TaskTable, metric: str) -> str:
 def _part(
     split: str, name: str, title: str, explanation: str, measure: str | None = None
 ) -> Column:
-    def value(row: Row) -> Summary | None:
-        found: SplitSummary | None = row.splits.get(split)
+    def value(entry: EntryResults) -> Summary | None:
+        found: SplitSummary | None = entry.splits.get(split)
         return getattr(found, name) if found else None
 
     return Column(f"{split}/{name}", title, explanation, value, measure)

@@ -21,7 +21,7 @@ from lmrl_bench.leaderboards.render.svg import (
     span,
     words,
 )
-from lmrl_bench.leaderboards.table import BoardTable, Curve, TaskTable
+from lmrl_bench.leaderboards.table import Curve, LeaderboardTable, TaskTable
 from lmrl_bench.stats.aggregates import FloatArray
 from lmrl_bench.stats.intervals import LEVEL, MINIMUM_SEEDS
 
@@ -31,26 +31,26 @@ _HEIGHT, _TOP, _BOTTOM, _LEFT, _NAMES = 250, 26, 40, 40, 96
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What is drawn of a row: lines over thousands of tokens, and a band about the only one."""
+    """What is drawn of an entry: lines over thousands of tokens, and a band about the only one."""
 
-    label: str
+    entry: str
     tokens: list[list[float]]
     values: list[list[float]]
     band: tuple[list[float], list[float]] | None
 
 
-def curves_svg(board: BoardTable, table: TaskTable) -> str:
+def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     """Returns the learning curves of a task: mean and 95 % t band over seeds, or the runs.
 
     Values between evaluations are interpolated on a common grid; below three seeds each run is
-    drawn for itself. Dashed lines are the rows that train nothing.
+    drawn for itself. Dashed lines are the entries that train nothing.
     """
-    style, names = styles(board), titles(board)
+    style, names = styles(leaderboard), titles(leaderboard)
     drawn = [_drawn(curve) for curve in table.curves]
-    drawn.sort(key=lambda one: style[one.label] != OTHER)  # grey below colour
+    drawn.sort(key=lambda one: style[one.entry] != OTHER)  # gray below color
     levels = _untrained(table)
     values = [v for one in drawn for side in (*one.values, *(one.band or ())) for v in side]
-    near = [level for label, level in levels.items() if label != board.reference.zero_shot]
+    near = [level for label, level in levels.items() if label != leaderboard.baselines.zero_shot]
     x = Axis(
         0.0, max(t for one in drawn for line_ in one.tokens for t in line_), _LEFT, WIDTH - _NAMES
     )
@@ -68,9 +68,9 @@ def curves_svg(board: BoardTable, table: TaskTable) -> str:
         if inside:
             ends[label] = (x.end + 6, y(level))
     for one in drawn:
-        parts.append(group(one.label, style[one.label], names[one.label], _marks(one, x, y, style)))
-        ends[one.label] = (x.end + 6, y(one.values[0][-1]))
-    parts += name_labels(board, ends, y)
+        parts.append(group(one.entry, style[one.entry], names[one.entry], _marks(one, x, y, style)))
+        ends[one.entry] = (x.end + 6, y(one.values[0][-1]))
+    parts += name_labels(leaderboard, ends, y)
     label = f"Validation reward by generated tokens on {table.task}, mean and 95 % band over seeds"
     return document(WIDTH, _HEIGHT, label, parts)
 
@@ -80,12 +80,12 @@ def _drawn(curve: Curve) -> _Drawn:
     end = min(max(run.tokens) for run in curve.seeds)
     if len(curve.seeds) < MINIMUM_SEEDS or end <= start:
         tokens = [[t / 1000 for t in run.tokens] for run in curve.seeds]
-        return _Drawn(curve.label, tokens, [run.reward for run in curve.seeds], None)
+        return _Drawn(curve.entry, tokens, [run.reward for run in curve.seeds], None)
     grid = np.linspace(start, end, _GRID)
     values = np.stack([np.interp(grid, run.tokens, run.reward) for run in curve.seeds])
     mean, half = values.mean(axis=0), _half_width(values)
     band = ((mean - half).tolist(), (mean + half).tolist())
-    return _Drawn(curve.label, [(grid / 1000).tolist()], [mean.tolist()], band)
+    return _Drawn(curve.entry, [(grid / 1000).tolist()], [mean.tolist()], band)
 
 
 def _half_width(values: FloatArray) -> FloatArray:
@@ -97,7 +97,7 @@ def _half_width(values: FloatArray) -> FloatArray:
 
 def _marks(one: _Drawn, x: Axis, y: Axis, style: dict[str, str]) -> list[str]:
     marks = []
-    if one.band is not None and style[one.label] != OTHER:
+    if one.band is not None and style[one.entry] != OTHER:
         below, above = (
             [(x(t), y(v)) for t, v in zip(one.tokens[0], side, strict=True)] for side in one.band
         )
@@ -108,11 +108,13 @@ def _marks(one: _Drawn, x: Axis, y: Axis, style: dict[str, str]) -> list[str]:
 
 
 def _untrained(table: TaskTable) -> dict[str, float]:
-    """The mean validation reward of the rows that train nothing."""
+    """The mean validation reward of the entries that train nothing."""
     return {
-        row.label: sum(split.reward.points) / split.reward.n
-        for row in table.rows
-        if row.evaluation_only and (split := row.splits.get("validation")) and split.reward.points
+        entry.entry: sum(split.reward.points) / split.reward.n
+        for entry in table.entries
+        if entry.evaluation_only
+        and (split := entry.splits.get("validation"))
+        and split.reward.points
     }
 
 

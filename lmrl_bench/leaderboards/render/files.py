@@ -1,4 +1,4 @@
-"""The board as data files: CSV long and wide, LaTeX, JSON."""
+"""The leaderboard as data files: CSV long and wide, LaTeX, JSON."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 
-from lmrl_bench.leaderboards.estimates import BoardOverview
-from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
+from lmrl_bench.leaderboards.estimates import LeaderboardOverview
+from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED
 from lmrl_bench.leaderboards.render.columns import (
     DAGGER,
     NOTHING,
@@ -16,16 +16,16 @@ from lmrl_bench.leaderboards.render.columns import (
     cell_text,
     columns,
     decimals,
-    row_title,
+    entry_title,
 )
 from lmrl_bench.leaderboards.render.headline import scale_words
 from lmrl_bench.leaderboards.render.intervals import estimate_text
 from lmrl_bench.leaderboards.render.palette import titles
-from lmrl_bench.leaderboards.render.words import masked_note
-from lmrl_bench.leaderboards.table import BoardTable, Row, Summary, TaskTable
+from lmrl_bench.leaderboards.render.words import filtered_note
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, Summary, TaskTable
 
 _LONG = (
-    "board", "task", "row", "algorithm", "masked", "seed", "status", "decoding", "measure", "value",
+    "leaderboard", "task", "entry", "algorithm", "filtered", "seed", "status", "decoding", "measure", "value",
 )  # fmt: skip
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -34,98 +34,108 @@ _LATEX = {
 }  # fmt: skip
 
 
-def json_text(board: BoardTable) -> str:
-    """Returns board.json: the table object; intervals are [low, high]."""
-    return board.model_dump_json(indent=1) + "\n"
+def json_text(leaderboard: LeaderboardTable) -> str:
+    """Returns leaderboard.json: the table object; intervals are [low, high]."""
+    return leaderboard.model_dump_json(indent=1) + "\n"
 
 
 def schema_text() -> str:
-    """Returns board.schema.json: the JSON Schema (draft 2020-12) of board.json."""
-    schema = BoardTable.model_json_schema(mode="serialization")
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A board"}
+    """Returns leaderboard.schema.json: the JSON Schema (draft 2020-12) of leaderboard.json."""
+    schema = LeaderboardTable.model_json_schema(mode="serialization")
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A leaderboard"}
     return json.dumps({**schema, **head}, indent=1, ensure_ascii=False) + "\n"
 
 
-def csv_long(board: BoardTable) -> str:
+def csv_long(leaderboard: LeaderboardTable) -> str:
     """Returns table.csv: one line per seed, decoding and measure; seeds without values have one."""
     lines = [_csv([_LONG])]
-    for table in board.tasks:
-        for row in table.rows:
-            lines += _lines(row, _fields(board.name, table.task, row.label, row.algorithm))
+    for table in leaderboard.tasks:
+        for entry in table.entries:
+            lines += _lines(
+                entry, _fields(leaderboard.name, table.task, entry.entry, entry.algorithm)
+            )
     return "".join(lines)
 
 
-def _lines(row: Row, name: str) -> Iterator[str]:
-    """Yields the lines of a row; of a large board they are too many for a writer that looks at every letter."""
+def _lines(entry: EntryResults, name: str) -> Iterator[str]:
+    """Yields the lines of an entry; of a large leaderboard they are too many for a writer that looks at every letter."""
     measures = [
-        (_masked(row, decoding), _fields(decoding, measure), summary.points)
-        for decoding, measure, summary in _measures(row)
+        (_masked(entry, decoding), _fields(decoding, measure), summary.points)
+        for decoding, measure, summary in _measures(entry)
     ]
     position = 0
-    for run in row.runs:
+    for run in entry.runs:
         if run.status != "completed":
             yield f"{name},,{run.seed},{run.status},,,\n"
             continue
-        for masked, measure, points in measures:
-            yield f"{name},{masked},{run.seed},{run.status},{measure},{points[position]!r}\n"
+        for filtered, measure, points in measures:
+            yield f"{name},{filtered},{run.seed},{run.status},{measure},{points[position]!r}\n"
         position += 1
 
 
-def csv_wide(board: BoardTable) -> str:
-    """Returns table_wide.csv: one line per task and row; mean, low, high and n of every measure."""
-    keys = list(dict.fromkeys(c.key for t in board.tasks for c in columns(t, everything=True)))
+def csv_wide(leaderboard: LeaderboardTable) -> str:
+    """Returns table_wide.csv: one line per task and entry; mean, low, high and n of every measure."""
+    keys = list(
+        dict.fromkeys(c.key for t in leaderboard.tasks for c in columns(t, everything=True))
+    )
     parts = ("mean", "low", "high", "n")
     head = [
         "task",
-        "row",
+        "entry",
         "algorithm",
-        "masked",
+        "filtered",
         "completed",
         "seeds",
         *(f"{k}:{p}" for k in keys for p in parts),
     ]
     lines: list[Sequence[object]] = [head]
-    for table in board.tasks:
+    for table in leaderboard.tasks:
         by_key = {column.key: column for column in columns(table, everything=True)}
-        for row in table.rows:
-            done = (row.counts["completed"], len(row.runs))
-            line = [table.task, row.label, row.algorithm, _masked(row, SPLIT), *done]
-            lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), row))])
+        for entry in table.entries:
+            done = (entry.counts["completed"], len(entry.runs))
+            line = [table.task, entry.entry, entry.algorithm, _masked(entry, SPLIT), *done]
+            lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), entry))])
     return _csv(lines)
 
 
-def latex(board: BoardTable) -> str:
+def latex(leaderboard: LeaderboardTable) -> str:
     r"""Returns table.tex: a booktabs table of the whole and one per task (`\usepackage{booktabs}`)."""
     head = "% Made by lmrl-bench leaderboard build; needs \\usepackage{booktabs}.\n"
-    tables = [_latex_table(board, table) for table in board.tasks if table.info is not None]
-    if board.overview is not None:
-        tables.insert(0, _latex_whole(board, board.overview))
+    tables = [
+        _latex_table(leaderboard, table) for table in leaderboard.tasks if table.info is not None
+    ]
+    if leaderboard.overview is not None:
+        tables.insert(0, _latex_whole(leaderboard, leaderboard.overview))
     return head + "\n".join(tables)
 
 
-def _masked(row: Row, decoding: str) -> str:
-    """Whether responses were drawn through the row's own action mask; empty for costs."""
+def _masked(entry: EntryResults, decoding: str) -> str:
+    """Whether completions were drawn through the entry's own token filter; empty for costs."""
     if not decoding:
         return ""
-    return "yes" if row.masked and decoding != UNMASKED else "no"
+    return "yes" if entry.filtered and decoding != UNFILTERED else "no"
 
 
-def _measures(row: Row) -> Iterator[tuple[str, str, Summary]]:
+def _measures(entry: EntryResults) -> Iterator[tuple[str, str, Summary]]:
     """Yields decoding, measure and summary of what every completed seed has."""
-    for name, split in row.splits.items():
+    for name, split in entry.splits.items():
         for metric, summary in split.metrics.items():
             yield name, f"metric/{metric}", summary
         yield name, "reward", split.reward
         yield name, "kl_to_reference", split.kl_to_reference
         yield name, "mean_length", split.mean_length
         yield name, "truncated_share", split.truncated_share
-    for measure, cost in (("tokens", row.tokens), ("wall_s", row.wall_s), ("cpu_s", row.cpu_s)):
-        if cost is not None and cost.n == row.counts["completed"]:
+    for measure, cost in (
+        ("tokens", entry.tokens),
+        ("wall_s", entry.wall_s),
+        ("cpu_s", entry.cpu_s),
+    ):
+        if cost is not None and cost.n == entry.counts["completed"]:
             yield "", measure, cost
 
 
-def _wide(column: Column | None, row: Row) -> tuple[object, object, object, object]:
-    summary = column.value(row) if column else None
+def _wide(column: Column | None, entry: EntryResults) -> tuple[object, object, object, object]:
+    summary = column.value(entry) if column else None
     if summary is None:
         return "", "", "", ""
     if summary.mean is None or summary.interval is None:
@@ -143,40 +153,44 @@ def _csv(lines: Sequence[Sequence[object]]) -> str:
     return stream.getvalue()
 
 
-def _latex_table(board: BoardTable, table: TaskTable) -> str:
+def _latex_table(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     shown = [(c, decimals(c, table)) for c in columns(table) if c.kind == "estimate"]
     body = [
-        [_tex(row_title(row)), *(_latex_cell(column, row, places) for column, places in shown)]
-        for row in table.rows
+        [
+            _tex(entry_title(entry)),
+            *(_latex_cell(column, entry, places) for column, places in shown),
+        ]
+        for entry in table.entries
     ]
     caption = (
-        f"{board.title}, {table.task}: mean and 95 % Student-t interval over {len(board.seeds)} "
-        "seeds; bold: the best and all rows that Welch's interval of the difference does not "
-        f"separate from it. {masked_note(table.rows).replace('*', '')}"
+        f"{leaderboard.title}, {table.task}: mean and 95 % Student-t interval over {len(leaderboard.seeds)} "
+        "seeds; bold: the best and all entries that Welch's interval of the difference does not "
+        f"separate from it. {filtered_note(table.entries).replace('*', '')}"
     ).strip()
-    heads = ["Row", *(_tex(column.title) for column, _ in shown)]
-    return _latex_float(caption, f"{board.name}-{table.task}", heads, body)
+    heads = ["EntryResults", *(_tex(column.title) for column, _ in shown)]
+    return _latex_float(caption, f"{leaderboard.name}-{table.task}", heads, body)
 
 
-def _latex_whole(board: BoardTable, found: BoardOverview) -> str:
+def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
     """The aggregates over all tasks; bold is the leading group of ties."""
-    names = titles(board)
+    names = titles(leaderboard)
     body = []
-    for row in found.rows:
+    for entry in found.entries:
         texts = [
-            _tex(estimate_text(e)) if e else "--" for e in (row.iqm, row.mean, row.optimality_gap)
+            _tex(estimate_text(e)) if e else "--"
+            for e in (entry.iqm, entry.mean, entry.optimality_gap)
         ]
-        if row.group == 1:
+        if entry.group == 1:
             texts[0] = rf"\textbf{{{texts[0]}}}"
-        rank = f"{row.rank[0]}--{row.rank[1]}" if row.rank else "--"
-        body.append([_tex(names.get(row.row, row.row)), rank, *texts, str(row.collapsed)])
+        rank = f"{entry.rank[0]}--{entry.rank[1]}" if entry.rank else "--"
+        body.append([_tex(names.get(entry.name, entry.name)), rank, *texts, str(entry.collapsed)])
     caption = (
-        f"{board.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
+        f"{leaderboard.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
         f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "
         f"{found.seeds} seeds, widened for their number; bold: the leading group of ties."
     )
-    heads = ["Row", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
-    return _latex_float(caption, f"{board.name}-all", heads, body)
+    heads = ["EntryResults", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
+    return _latex_float(caption, f"{leaderboard.name}-all", heads, body)
 
 
 def _latex_float(
@@ -201,10 +215,12 @@ def _latex_float(
     )
 
 
-def _latex_cell(column: Column, row: Row, places: int) -> str:
-    text = _tex(cell_text(column, row, places))
+def _latex_cell(column: Column, entry: EntryResults, places: int) -> str:
+    text = _tex(cell_text(column, entry, places))
     return (
-        rf"\textbf{{{text}}}" if column.measure is not None and column.measure in row.best else text
+        rf"\textbf{{{text}}}"
+        if column.measure is not None and column.measure in entry.best
+        else text
     )
 
 

@@ -1,4 +1,4 @@
-"""The result of a board in plain words: who leads, by how much, and how sure that is.
+"""The result of a leaderboard in plain words: who leads, by how much, and how sure that is.
 
 Markdown's emphasis marks are the only markup.
 """
@@ -7,52 +7,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
+from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import RANKED_SEEDS
-from lmrl_bench.leaderboards.render.columns import number, unmasked_title
+from lmrl_bench.leaderboards.render.columns import number, unfiltered_title
 from lmrl_bench.leaderboards.render.palette import titles
-from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.leaderboards.table import LeaderboardTable
 
 PROVISIONAL = "provisional"
-_REFERENCE_SCALE = "means of the zero-shot and the supervised row"
+_REFERENCE_SCALE = "means of the zero-shot and the SFT entry"
 
 
-def lead(board: BoardTable) -> list[str]:
+def lead(leaderboard: LeaderboardTable) -> list[str]:
     """Returns the sentences at the top of the page."""
-    found = board.overview
+    found = leaderboard.overview
     if found is None:
-        return [f"There is no comparison over all tasks: {board.no_overview}."]
-    rows = {row.row: row for row in found.rows}
-    names = titles(board)
+        return [f"There is no comparison over all tasks: {leaderboard.no_overview}."]
+    entries = {entry.name: entry for entry in found.entries}
+    names = titles(leaderboard)
     lines = []
     if found.groups:
-        first = rows[found.groups[0][0]]
+        first = entries[found.groups[0][0]]
         group = joined([f"**{names[label]}**" for label in found.groups[0]])
         verb = "leads" if len(found.groups[0]) == 1 else "lead together, tied,"
-        of_first = "its" if len(found.groups[0]) == 1 else f"{names[first.label]}'s"
-        tasks = len(board.tasks)
-        whole = "the board's one task" if tasks == 1 else f"all {tasks} tasks"
-        assert first.iqm is not None  # a row in a group has no missing run
+        of_first = "its" if len(found.groups[0]) == 1 else f"{names[first.entry]}'s"
+        tasks = len(leaderboard.tasks)
+        whole = "the leaderboard's one task" if tasks == 1 else f"all {tasks} tasks"
+        assert first.iqm is not None  # an entry in a group has no missing run
         lines.append(
             f"{group} {verb} over {whole}: {of_first} score is "
             f"**{_with_interval(first.iqm)}**, where {scale_words(found)}."
         )
-        bare = rows.get(unmasked_title(first.label))
+        bare = entries.get(unfiltered_title(first.entry))
         if bare is not None and bare.iqm is not None:
             lines.append(
-                f"That is with an action mask of its own; without it {first.label} scores "
+                f"That is with a token filter of its own; without it {first.entry} scores "
                 f"{_with_interval(bare.iqm)}."
             )
     if len(found.groups) > 1:
-        second = rows[found.groups[1][0]]
+        second = entries[found.groups[1][0]]
         group = joined([names[label] for label in found.groups[1]])
         tied = ", which are tied" if len(found.groups[1]) > 1 else ""
         assert second.behind is not None
         lines.append(f"Next, {_with_interval(second.behind)} behind: {group}{tied}.")
-    missing = [names[row.label] for row in found.rows if row.ranked and row.missing]
+    missing = [names[entry.entry] for entry in found.entries if entry.ranked and entry.missing]
     if missing:
         lines.append(f"Without a rank, because runs are missing: {joined(missing)}.")
-    collapsed = sum(row.collapsed for row in found.rows if row.ranked)
+    collapsed = sum(entry.collapsed for entry in found.entries if entry.ranked)
     if collapsed:
         runs = "1 run failed or diverged and counts" if collapsed == 1 else (
             f"{collapsed} runs failed or diverged and count"
@@ -61,38 +61,39 @@ def lead(board: BoardTable) -> list[str]:
     return lines
 
 
-def facts(board: BoardTable) -> list[tuple[str, str]]:
+def facts(leaderboard: LeaderboardTable) -> list[tuple[str, str]]:
     """Returns how sure the result is: seeds, smallest difference, what a tie means."""
-    seeds = len(board.seeds)
-    status = f"{seeds} per row."
+    seeds = len(leaderboard.seeds)
+    status = f"{seeds} per entry."
     if seeds < RANKED_SEEDS:
         status += f" **{PROVISIONAL.capitalize()}:** a firm rank needs at least {RANKED_SEEDS}."
     found = [("Seeds", status)]
-    if board.power:
+    if leaderboard.power:
         parts = [
-            f"{_short(power.detectable)} {power.metric} ({power.task})" for power in board.power
+            f"{_short(power.detectable)} {power.metric} ({power.task})"
+            for power in leaderboard.power
         ]
         found.append(
             (
-                "Smallest difference this board can detect",
-                f"{joined(parts)}, between two rows, with 80 % power. Smaller ones may be there unseen.",
+                "Smallest difference this leaderboard can detect",
+                f"{joined(parts)}, between two entries, with 80 % power. Smaller ones may be there unseen.",
             )
         )
-    if board.overview and board.overview.groups:
+    if leaderboard.overview and leaderboard.overview.groups:
         found.append(
             (
                 "Tied",
-                "The 95 % interval of the difference to the first row of the group contains 0. That is "
+                "The 95 % interval of the difference to the first entry of the group contains 0. That is "
                 "no proof of equality.",
             )
         )
     return found
 
 
-def scale_words(found: BoardOverview) -> str:
+def scale_words(found: LeaderboardOverview) -> str:
     """Returns what 0 and 1 are."""
     if all(scale.source == _REFERENCE_SCALE for scale in found.scales):
-        return "0 is the zero-shot policy and 1 the supervised one"
+        return "0 is the zero-shot policy and 1 the SFT policy"
     return "0 is the floor and 1 the ceiling of each task"
 
 

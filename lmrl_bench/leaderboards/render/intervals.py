@@ -1,11 +1,11 @@
-"""Interval plots: one line per row, best first; every seed, the mean and its interval."""
+"""Interval plots: one line per entry, best first; every seed, the mean and its interval."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate, RowOverview
+from lmrl_bench.leaderboards.estimates import EntryOverview, Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.ranking import measured
 from lmrl_bench.leaderboards.render.columns import number, places_of, summary_text
 from lmrl_bench.leaderboards.render.palette import order, styles, titles
@@ -21,7 +21,7 @@ from lmrl_bench.leaderboards.render.svg import (
     span,
     words,
 )
-from lmrl_bench.leaderboards.table import BoardTable, TaskTable
+from lmrl_bench.leaderboards.table import LeaderboardTable, TaskTable
 
 _NAMES = 108
 _STEP, _TOP = 22, 6
@@ -30,7 +30,7 @@ _INLINE = (170, 18)
 
 @dataclass(frozen=True)
 class _Line:
-    """A row's line: the value and interval may be missing, below three seeds."""
+    """An entry's line: the value and interval may be missing, below three seeds."""
 
     name: str
     text: str
@@ -43,8 +43,8 @@ class _Line:
         return [*self.points, *(self.interval or ())]
 
 
-def interval_svg(board: BoardTable, table: TaskTable) -> str:
-    """Returns the primary metric of every row: all seeds as points, mean and 95 % t interval.
+def interval_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
+    """Returns the primary metric of every entry: all seeds as points, mean and 95 % t interval.
 
     Raises:
         ValueError: No run of the task has completed.
@@ -52,41 +52,47 @@ def interval_svg(board: BoardTable, table: TaskTable) -> str:
     if table.info is None:
         raise ValueError("nothing was measured")
     metric = table.info.primary_metric
-    rows = {row.label: row for row in table.rows}
-    found = {n: s for n in order(board) if (s := measured(rows[n], metric)) is not None and s.n}
+    entries = {entry.entry: entry for entry in table.entries}
+    found = {
+        n: s for n in order(leaderboard) if (s := measured(entries[n], metric)) is not None and s.n
+    }
     places = places_of(list(found.values()))
     lines = [
         _Line(label, summary_text(summary, places), summary.mean, summary.interval, summary.points)
         for label, summary in found.items()
     ]
-    return _plot(board, lines, f"{metric} of every row on {table.task}: seeds, means, intervals")
+    return _plot(
+        leaderboard, lines, f"{metric} of every entry on {table.task}: seeds, means, intervals"
+    )
 
 
-def overall_svg(board: BoardTable, found: BoardOverview) -> str:
-    """Returns the IQM of every row over all tasks with its interval; 0 and 1 are marked."""
-    by_name = {row.row: row for row in found.rows}
+def overall_svg(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
+    """Returns the IQM of every entry over all tasks with its interval; 0 and 1 are marked."""
+    by_name = {entry.name: entry for entry in found.entries}
     lines = [
         _Line(label, estimate_text(iqm), iqm.value, (iqm.low, iqm.high), ())
-        for label in order(board)
+        for label in order(leaderboard)
         if (iqm := by_name[label].iqm) is not None
     ]
-    return _plot(board, lines, "IQM of every row over all tasks, with intervals", scores=True)
+    return _plot(
+        leaderboard, lines, "IQM of every entry over all tasks, with intervals", scores=True
+    )
 
 
-def inline_interval(found: BoardOverview, row: RowOverview, style: str) -> str:
-    """Returns the IQM and its interval for a table's cell; all rows of a board share the scale."""
-    if row.iqm is None:
+def inline_interval(found: LeaderboardOverview, entry: EntryOverview, style: str) -> str:
+    """Returns the IQM and its interval for a table's cell; all entries of a leaderboard share the scale."""
+    if entry.iqm is None:
         return ""
     width, height = _INLINE
     x, middle = _inline_scale(found), height / 2
     marks = [line(x(t), 0, x(t), height, "zero") for t in (0.0, 1.0)]
-    marks.append(line(x(row.iqm.low), middle, x(row.iqm.high), middle, "interval"))
-    marks.append(line(x(row.iqm.value), middle - 6, x(row.iqm.value), middle + 6, "mean"))
-    label = f"interval from {number(row.iqm.low, 2)} to {number(row.iqm.high, 2)}"
+    marks.append(line(x(entry.iqm.low), middle, x(entry.iqm.high), middle, "interval"))
+    marks.append(line(x(entry.iqm.value), middle - 6, x(entry.iqm.value), middle + 6, "mean"))
+    label = f"interval from {number(entry.iqm.low, 2)} to {number(entry.iqm.high, 2)}"
     return document(width, height, label, [f'<g class="{style}">{"".join(marks)}</g>'])
 
 
-def inline_axis(found: BoardOverview) -> str:
+def inline_axis(found: LeaderboardOverview) -> str:
     """Returns the ticks above the intervals of `inline_interval`."""
     x = _inline_scale(found)
     ticks = [0.0, 1.0, *(t for t in x.ticks(4) if t > 1 and t.is_integer())]
@@ -94,8 +100,8 @@ def inline_axis(found: BoardOverview) -> str:
     return document(*_INLINE, "scale of the scores", marks)
 
 
-def _inline_scale(found: BoardOverview) -> Axis:
-    shown = [one.iqm for one in found.rows if one.iqm is not None]
+def _inline_scale(found: LeaderboardOverview) -> Axis:
+    shown = [one.iqm for one in found.entries if one.iqm is not None]
     low, high = span([0.0, 1.0, *(v for one in shown for v in (one.low, one.high))], 0.05)
     return Axis(low, high, 2, _INLINE[0] - 2)
 
@@ -106,9 +112,11 @@ def estimate_text(found: Estimate, places: int = 2) -> str:
     return f"{number(found.value, places)} [{low}, {high}]"
 
 
-def _plot(board: BoardTable, lines: Sequence[_Line], label: str, scores: bool = False) -> str:
-    """A zero-shot row far from all others is named at the edge, so that the others can be told apart."""
-    far = board.reference.zero_shot
+def _plot(
+    leaderboard: LeaderboardTable, lines: Sequence[_Line], label: str, scores: bool = False
+) -> str:
+    """A zero-shot entry far from all others is named at the edge, so that the others can be told apart."""
+    far = leaderboard.baselines.zero_shot
     near = [v for one in lines if one.name != far for v in one.numbers]
     low, high = span(near or [v for one in lines for v in one.numbers] or [0.0])
     if scores:  # the floor and the ceiling belong to the picture
@@ -116,7 +124,7 @@ def _plot(board: BoardTable, lines: Sequence[_Line], label: str, scores: bool = 
     x = Axis(low, high, _NAMES + 8, WIDTH - 8)
     bottom = _TOP + _STEP * len(lines) + 4
     ticks = x.ticks(4)
-    style, names = styles(board), titles(board)
+    style, names = styles(leaderboard), titles(leaderboard)
     parts = [
         line(x(t), _TOP, x(t), bottom, "zero" if scores and t in (0.0, 1.0) else "grid")
         for t in ticks

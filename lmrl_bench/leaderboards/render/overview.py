@@ -1,21 +1,21 @@
-"""The statistics of a board as text for people."""
+"""The statistics of a leaderboard as text for people."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from lmrl_bench.core.wording import counted
-from lmrl_bench.leaderboards.estimates import BoardOverview, Estimate
+from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import significant_tests
 from lmrl_bench.leaderboards.render.columns import places_of, summary_text
-from lmrl_bench.leaderboards.spec import BoardSpec
-from lmrl_bench.leaderboards.table import BoardTable, Row
+from lmrl_bench.leaderboards.spec import LeaderboardSpec
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable
 
 
-def definition_lines(spec: BoardSpec) -> list[str]:
+def definition_lines(spec: LeaderboardSpec) -> list[str]:
     """Returns what a leaderboard compares: tasks, entries, seeds."""
     entries = [
-        entry.label if entry.label == entry.algorithm else f"{entry.label} ({entry.algorithm})"
+        entry.entry if entry.entry == entry.algorithm else f"{entry.entry} ({entry.algorithm})"
         for entry in spec.entries
     ]
     return [
@@ -26,29 +26,29 @@ def definition_lines(spec: BoardSpec) -> list[str]:
     ]
 
 
-def standings(table: BoardTable) -> list[dict[str, str]]:
+def standings(table: LeaderboardTable) -> list[dict[str, str]]:
     """Returns entry × task: the primary metric as mean ± half of its interval, and what is missing."""
     found = []
-    for label in table.labels:
+    for label in table.entries:
         line = {"entry": label}
         for task in table.tasks:
             metric = task.info.primary_metric if task.info else ""
-            row = next(row for row in task.rows if row.label == label)
-            line[f"{task.task} {metric}".strip()] = _standing(row, metric)
+            entry = next(entry for entry in task.entries if entry.entry == label)
+            line[f"{task.task} {metric}".strip()] = _standing(entry, metric)
         found.append(line)
     return found
 
 
-def _standing(row: Row, metric: str) -> str:
+def _standing(entry: EntryResults, metric: str) -> str:
     parts = []
-    if (split := row.splits.get("test")) is not None:
+    if (split := entry.splits.get("test")) is not None:
         summary = split.metrics[metric]
         parts.append(summary_text(summary, places_of([summary])))
-    parts += [f"seed {run.seed} {run.status}" for run in row.runs if run.status != "completed"]
+    parts += [f"seed {run.seed} {run.status}" for run in entry.runs if run.status != "completed"]
     return ", ".join(parts)
 
 
-def overview_text(found: BoardOverview) -> str:
+def overview_text(found: LeaderboardOverview) -> str:
     """Returns aligned tables and what they mean."""
     note = "; provisional: fewer than five seeds" if found.provisional else ""
     tests = [
@@ -57,7 +57,7 @@ def overview_text(found: BoardOverview) -> str:
     ]
     pairs = [[pair.first, pair.second, _text(pair.probability)] for pair in found.improvements]
     parts = [
-        f"{found.board}: {counted(found.seeds, 'seed')}{note}; scores: 0 is the floor, 1 the ceiling",
+        f"{found.leaderboard}: {counted(found.seeds, 'seed')}{note}; scores: 0 is the floor, 1 the ceiling",
         _table(
             [["task", "metric", "floor", "ceiling", "from"]]
             + [
@@ -67,31 +67,31 @@ def overview_text(found: BoardOverview) -> str:
         ),
         _table(
             [
-                ["row", "rank", "IQM", "mean", "optimality gap", "collapsed", "missing"],
-                *_rows(found),
+                ["entry", "rank", "IQM", "mean", "optimality gap", "collapsed", "missing"],
+                *_entries(found),
             ]
         ),
         "ties, best first (none is told from the first of its group by the IQM):\n"
         + "\n".join(f"{n}. {', '.join(group)}" for n, group in enumerate(found.groups, start=1)),
-        "probability of improvement:\n" + _table([["row", "over", "probability"], *pairs]),
+        "probability of improvement:\n" + _table([["entry", "over", "probability"], *pairs]),
         f"Welch tests separated after Holm's correction, {len(tests)} of {len(found.tests)}:\n"
         + ("\n".join(tests) or "none"),
     ]
     return "\n\n".join(parts)
 
 
-def _rows(found: BoardOverview) -> list[list[str]]:
+def _entries(found: LeaderboardOverview) -> list[list[str]]:
     return [
         [
-            row.row,
-            f"{row.rank[0]}-{row.rank[1]}" if row.rank else "",
-            _text(row.iqm),
-            _text(row.mean),
-            _text(row.optimality_gap),
-            str(row.collapsed),
-            str(row.missing),
+            entry.name,
+            f"{entry.rank[0]}-{entry.rank[1]}" if entry.rank else "",
+            _text(entry.iqm),
+            _text(entry.mean),
+            _text(entry.optimality_gap),
+            str(entry.collapsed),
+            str(entry.missing),
         ]
-        for row in found.rows
+        for entry in found.entries
     ]
 
 

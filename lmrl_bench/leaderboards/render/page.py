@@ -1,4 +1,4 @@
-"""The board as one self-contained HTML page: no network, readable without JavaScript."""
+"""The leaderboard as one self-contained HTML page: no network, readable without JavaScript."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lmrl_bench.core.wording import counted
-from lmrl_bench.leaderboards.estimates import BoardOverview, RowOverview
-from lmrl_bench.leaderboards.overview import PAIRED_ROWS, significant_tests
+from lmrl_bench.leaderboards.estimates import EntryOverview, LeaderboardOverview
+from lmrl_bench.leaderboards.overview import PAIRED_ENTRIES, significant_tests
 from lmrl_bench.leaderboards.render.columns import (
     NOTHING,
     Column,
     cell_text,
     columns,
     decimals,
+    entry_title,
     number,
-    row_title,
     seeds_text,
+    unfiltered_title,
     unmasked_primary,
-    unmasked_title,
 )
 from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
 from lmrl_bench.leaderboards.render.intervals import (
@@ -45,45 +45,51 @@ from lmrl_bench.leaderboards.render.words import (
     check_command,
     decoding_note,
     fidelity_note,
-    masked_note,
+    filtered_note,
     rebuild_command,
     table_caption,
     tuning_note,
     untrained_note,
     verdicts,
 )
-from lmrl_bench.leaderboards.table import BoardTable, Row, Run, ShownSample, TaskTable
+from lmrl_bench.leaderboards.table import (
+    EntryResults,
+    LeaderboardTable,
+    Run,
+    ShownSample,
+    TaskTable,
+)
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 
 
-def page(board: BoardTable, curves: Mapping[str, str]) -> str:
+def page(leaderboard: LeaderboardTable, curves: Mapping[str, str]) -> str:
     """Returns index.html.
 
     Args:
-        board: The board, with its statistics.
+        leaderboard: The leaderboard, with its statistics.
         curves: The learning curves as SVG, by task; tasks without curves are left out.
     """
-    style = styles(board)
-    return _environment().get_template("board.html.j2").render(
-        board=board,
-        lead=[_emphasised(line) for line in lead(board)],
-        facts=[(term, _emphasised(text)) for term, text in facts(board)],
-        provisional=PROVISIONAL if board.overview and board.overview.provisional else "",
-        findings=[_emphasised(point) for point in board.findings],
-        leaderboard=_leaderboard(board),
-        score_axis=Markup(inline_axis(board.overview)) if board.overview else "",
-        whole=_whole(board, board.overview) if board.overview else None,
-        sections=[_section(board, table, curves) for table in board.tasks],
-        key=[(label, name, style[label]) for label, name in titles(board).items()],
-        grey=sum(name == OTHER for name in style.values()),
-        tuning=tuning_note(board),
-        caption=" ".join(filter(None, [table_caption(board), untrained_note(board), decoding_note(board)])),
-        masked=_emphasised(masked_note(row for table in board.tasks for row in table.rows)),
+    style = styles(leaderboard)
+    return _environment().get_template("leaderboard.html.j2").render(
+        leaderboard=leaderboard,
+        lead=[_emphasized(line) for line in lead(leaderboard)],
+        facts=[(term, _emphasized(text)) for term, text in facts(leaderboard)],
+        provisional=PROVISIONAL if leaderboard.overview and leaderboard.overview.provisional else "",
+        findings=[_emphasized(point) for point in leaderboard.findings],
+        ranking=_ranking_lines(leaderboard),
+        score_axis=Markup(inline_axis(leaderboard.overview)) if leaderboard.overview else "",
+        whole=_whole(leaderboard, leaderboard.overview) if leaderboard.overview else None,
+        sections=[_section(leaderboard, table, curves) for table in leaderboard.tasks],
+        key=[(label, name, style[label]) for label, name in titles(leaderboard).items()],
+        gray=sum(name == OTHER for name in style.values()),
+        tuning=tuning_note(leaderboard),
+        caption=" ".join(filter(None, [table_caption(leaderboard), untrained_note(leaderboard), decoding_note(leaderboard)])),
+        filtered=_emphasized(filtered_note(entry for table in leaderboard.tasks for entry in table.entries)),
         verdict_heads=VERDICT_HEADS,
-        legend=[_emphasised(line) for line in LEGEND],
-        command=rebuild_command(board),
-        check=check_command(board),
+        legend=[_emphasized(line) for line in LEGEND],
+        command=rebuild_command(leaderboard),
+        check=check_command(leaderboard),
     )  # fmt: skip
 
 
@@ -101,26 +107,32 @@ def _environment() -> Environment:
     return environment
 
 
-def _leaderboard(board: BoardTable) -> list[dict[str, Any]]:
-    """One line per row, best first: rank, score, primary metrics; without its mask in a line below."""
-    style, names = styles(board), titles(board)
-    rows = {row.row: row for row in board.overview.rows} if board.overview else {}
-    firsts = [_first_column(table, columns(table)) for table in board.tasks]
-    bare = [_first_column(t, [c] if (c := unmasked_primary(t)) else []) for t in board.tasks]
-    by_label = {label: [_of(table, label) for table in board.tasks] for label in board.labels}
+def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
+    """One line per entry, best first: rank, score, primary metrics; without its mask in a line below."""
+    style, names = styles(leaderboard), titles(leaderboard)
+    entries = (
+        {entry.name: entry for entry in leaderboard.overview.entries}
+        if leaderboard.overview
+        else {}
+    )
+    firsts = [_first_column(table, columns(table)) for table in leaderboard.tasks]
+    bare = [_first_column(t, [c] if (c := unmasked_primary(t)) else []) for t in leaderboard.tasks]
+    by_entry = {
+        label: [_of(table, label) for table in leaderboard.tasks] for label in leaderboard.entries
+    }
     lines: list[dict[str, Any]] = []
     group = None
-    for label in order(board):
-        of_tasks = by_label[label]
-        found = rows.get(label)
+    for label in order(leaderboard):
+        of_tasks = by_entry[label]
+        found = entries.get(label)
         first_of_group = found is not None and found.group not in (None, group)
         group = found.group if found else None
-        line = _line(board, label, names[label], found, style[label])
+        line = _line(leaderboard, label, names[label], found, style[label])
         cells = map(_primary_cell, firsts, of_tasks)
         lines.append({**line, "cells": list(cells), "first": first_of_group and bool(lines)})
-        if any(row.masked for row in of_tasks):
-            name = unmasked_title(label)
-            line = _line(board, label, name, rows.get(name), style[label])
+        if any(entry.filtered for entry in of_tasks):
+            name = unfiltered_title(label)
+            line = _line(leaderboard, label, name, entries.get(name), style[label])
             lines.append(
                 {**line, "cells": list(map(_primary_cell, bare, of_tasks)), "first": False}
             )
@@ -128,11 +140,11 @@ def _leaderboard(board: BoardTable) -> list[dict[str, Any]]:
 
 
 def _line(
-    board: BoardTable, label: str, title: str, found: RowOverview | None, style: str
+    leaderboard: LeaderboardTable, label: str, title: str, found: EntryOverview | None, style: str
 ) -> dict[str, Any]:
-    runs = len(board.seeds) * len(board.tasks)
+    runs = len(leaderboard.seeds) * len(leaderboard.tasks)
     line: dict[str, Any] = {
-        "row": label,
+        "entry": label,
         "title": title,
         "rank": "",
         "group": "",
@@ -140,7 +152,7 @@ def _line(
         "drawn": "",
         "style": style,
     }
-    if found is None or board.overview is None:
+    if found is None or leaderboard.overview is None:
         return line
     lost = [(found.collapsed, "collapsed"), (found.missing, "missing")]
     done = runs - found.collapsed - found.missing
@@ -148,7 +160,9 @@ def _line(
         "group": found.group or "",
         "iqm": found.iqm,
         "score": estimate_text(found.iqm) if found.iqm else "missing",
-        "drawn": Markup(inline_interval(board.overview, found, style)),  # escaped where it is made
+        "drawn": Markup(
+            inline_interval(leaderboard.overview, found, style)
+        ),  # escaped where it is made
         "runs": ", ".join([f"{done}/{runs}", *(f"{n} {word}" for n, word in lost if n)]),
         "lost": bool(found.collapsed or found.missing),
     }
@@ -158,11 +172,11 @@ def _line(
     return line
 
 
-def _whole(board: BoardTable, found: BoardOverview) -> dict[str, Any]:
+def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> dict[str, Any]:
     """Everything over all tasks: plots, aggregates, and the two matrices of pairs."""
-    best_first = order(board)
-    ranked = {row.row for row in found.rows if row.rank}
-    shown = [label for label in best_first if label in ranked][:PAIRED_ROWS]
+    best_first = order(leaderboard)
+    ranked = {entry.name for entry in found.entries if entry.rank}
+    shown = [label for label in best_first if label in ranked][:PAIRED_ENTRIES]
     separated = significant_tests(found)
     wins: dict[tuple[str, str], int] = {}
     for test in separated:
@@ -171,23 +185,23 @@ def _whole(board: BoardTable, found: BoardOverview) -> dict[str, Any]:
     return {
         "found": found,
         "scale": scale_words(found),
-        "intervals": Markup(overall_svg(board, found)),
-        "profile": Markup(profile_svg(board, found)),
+        "intervals": Markup(overall_svg(leaderboard, found)),
+        "profile": Markup(profile_svg(leaderboard, found)),
         "shown": shown,
-        "names": titles(board),
+        "names": titles(leaderboard),
         "matrix": _matrix(found),
         "wins": wins,
         "separated": len(separated),
         "estimates": [
-            (row, [estimate_text(e) if e else "missing" for e in (row.iqm, row.mean, row.optimality_gap)],
-             estimate_text(row.behind) if row.behind else "")
-            for row in sorted(found.rows, key=lambda row: best_first.index(row.label))
+            (entry, [estimate_text(e) if e else "missing" for e in (entry.iqm, entry.mean, entry.optimality_gap)],
+             estimate_text(entry.behind) if entry.behind else "")
+            for entry in sorted(found.entries, key=lambda entry: best_first.index(entry.entry))
         ],
     }  # fmt: skip
 
 
-def _matrix(found: BoardOverview) -> dict[tuple[str, str], dict[str, Any]]:
-    """The probability of improvement of each row over each column, with its interval."""
+def _matrix(found: LeaderboardOverview) -> dict[tuple[str, str], dict[str, Any]]:
+    """The probability of improvement of each entry over each column, with its interval."""
     cells = {}
     for pair in found.improvements:
         p = pair.probability
@@ -205,44 +219,50 @@ def _matrix(found: BoardOverview) -> dict[tuple[str, str], dict[str, Any]]:
     return cells
 
 
-def _section(board: BoardTable, table: TaskTable, curves: Mapping[str, str]) -> dict[str, Any]:
+def _section(
+    leaderboard: LeaderboardTable, table: TaskTable, curves: Mapping[str, str]
+) -> dict[str, Any]:
     info = table.info
     shown = [(column, decimals(column, table)) for column in columns(table, everything=True)]
     measures = ["reward", *info.held_out_metrics] if info else []
     return {
         "table": table,
         "columns": [column for column, _ in shown],
-        "rows": [
+        "entries": [
             {
-                "row": row,
-                "title": row_title(row),
+                "entry": entry,
+                "title": entry_title(entry),
                 "cells": [
-                    _cell(column, places, row, column is shown[0][0]) for column, places in shown
+                    _cell(column, places, entry, column is shown[0][0]) for column, places in shown
                 ],
-                "seeds": seeds_text(row),
-                "sources": _sources(row),
-                "badge": badge(row),
-                "checked": checked(row),
+                "seeds": seeds_text(entry),
+                "sources": _sources(entry),
+                "badge": badge(entry),
+                "checked": checked(entry),
             }
-            for row in table.rows
+            for entry in table.entries
         ],
-        "masked": _emphasised(masked_note(table.rows)),
-        "marked": _emphasised(fidelity_note(table.rows)),
+        "filtered": _emphasized(filtered_note(table.entries)),
+        "marked": _emphasized(fidelity_note(table.entries)),
         "verdicts": verdicts(table),
-        "caption": f"Test split: {cells_words(table.rows)}. Point at a cell for its single seeds.",
-        "intervals": Markup(interval_svg(board, table)) if info else None,
+        "caption": f"Test split: {cells_words(table.entries)}. Point at a cell for its single seeds.",
+        "intervals": Markup(interval_svg(leaderboard, table)) if info else None,
         "curves": Markup(curves[table.task]) if table.task in curves else None,
-        "drift": [Markup(svg) for m in measures if (svg := drift_svg(board, table, m))],
+        "drift": [Markup(svg) for m in measures if (svg := drift_svg(leaderboard, table, m))],
         "samples": [{"sample": sample, "best": _best(table, sample)} for sample in table.samples],
     }
 
 
 def _best(table: TaskTable, sample: ShownSample) -> dict[str, float]:
-    """The best reward, and the best value of each metric that the board ranks or holds out."""
+    """The best reward, and the best value of each metric that the leaderboard ranks or holds out."""
     info = table.info
-    found = {"reward": max(answer.reward for answer in sample.answers)}
+    found = {"reward": max(completion.reward for completion in sample.completions)}
     for name in [info.primary_metric, *info.held_out_metrics] if info else []:
-        values = [answer.scores[name] for answer in sample.answers if name in answer.scores]
+        values = [
+            completion.scores[name]
+            for completion in sample.completions
+            if name in completion.scores
+        ]
         if values and info:
             direction = info.higher_is_better(name)
             if direction is not None:
@@ -250,8 +270,8 @@ def _best(table: TaskTable, sample: ShownSample) -> dict[str, float]:
     return found
 
 
-def _sources(row: Row) -> list[dict[str, Any]]:
-    """The runs of a row by what made them: one command makes those of one source again."""
+def _sources(entry: EntryResults) -> list[dict[str, Any]]:
+    """The runs of an entry by what made them: one command makes those of one source again."""
 
     def source(run: Run) -> tuple[Any, ...]:
         where = (run.platform, run.device, run.python, sorted(run.packages.items()))
@@ -265,7 +285,7 @@ def _sources(row: Row) -> list[dict[str, Any]]:
         )
 
     found = []
-    for _, group in groupby(sorted(row.runs, key=lambda r: (str(source(r)), r.seed)), key=source):
+    for _, group in groupby(sorted(entry.runs, key=lambda r: (str(source(r)), r.seed)), key=source):
         runs = list(group)
         folder = runs[0].folder.rpartition("/")[0]
         seeds = " ".join(str(run.seed) for run in runs)
@@ -285,26 +305,26 @@ def _first_column(table: TaskTable, found: Sequence[Column]) -> tuple[Column, in
     return (found[0], decimals(found[0], table)) if found and table.info else None
 
 
-def _of(table: TaskTable, label: str) -> Row:
-    return next(row for row in table.rows if row.label == label)
+def _of(table: TaskTable, label: str) -> EntryResults:
+    return next(entry for entry in table.entries if entry.entry == label)
 
 
-def _primary_cell(found: tuple[Column, int] | None, row: Row) -> dict[str, Any] | None:
-    return None if found is None else _cell(*found, row, False)
+def _primary_cell(found: tuple[Column, int] | None, entry: EntryResults) -> dict[str, Any] | None:
+    return None if found is None else _cell(*found, entry, False)
 
 
-def _cell(column: Column, places: int, row: Row, count: bool) -> dict[str, Any]:
-    summary = column.value(row)
+def _cell(column: Column, places: int, entry: EntryResults, count: bool) -> dict[str, Any]:
+    summary = column.value(entry)
     points = summary.points if summary else []
     return {
-        "text": cell_text(column, row, places, count=count),
-        "best": column.measure is not None and column.measure in row.best,
+        "text": cell_text(column, entry, places, count=count),
+        "best": column.measure is not None and column.measure in entry.best,
         "value": sum(points) / len(points) if points else "",
         "points": ", ".join(number(point, places) for point in points),
     }
 
 
-def _emphasised(line: str) -> Markup:
+def _emphasized(line: str) -> Markup:
     """The legend's Markdown emphasis and code as HTML."""
     text = str(escape(line))
     text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)

@@ -1,56 +1,58 @@
-"""Which row is drawn first and in which colour, the same in every plot of a board."""
+"""Which entry is drawn first and in which color, the same in every plot of a leaderboard."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lmrl_bench.leaderboards.render.columns import row_title
+from lmrl_bench.leaderboards.render.columns import entry_title
 from lmrl_bench.leaderboards.render.svg import Axis, apart, group, shortened, words
-from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.leaderboards.table import LeaderboardTable
 
-COLOURS = 8
+COLORS = 8
 REFERENCE = "reference"
 OTHER = "other"
 _LINE = 13
 
 
-def order(board: BoardTable) -> list[str]:
-    """Returns the labels, best first by the IQM; rows without one follow in the board's order."""
-    found = board.overview
+def order(leaderboard: LeaderboardTable) -> list[str]:
+    """Returns the labels, best first by the IQM; entries without one follow in the leaderboard's order."""
+    found = leaderboard.overview
     ranked = [label for group in found.groups for label in group] if found else []
-    return [*ranked, *(label for label in board.labels if label not in ranked)]
+    return [*ranked, *(label for label in leaderboard.entries if label not in ranked)]
 
 
-def styles(board: BoardTable) -> dict[str, str]:
-    """Returns a class per row: the reference rows' grey, or one of eight colours.
+def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
+    """Returns a class per entry: the baselines' gray, or one of eight colors.
 
-    Of more than eight rows the best have the colours, and the others are a thin grey.
+    Of more than eight entries the best have the colors, and the others are a thin gray.
     """
-    references = board.reference.labels()
-    others = [label for label in board.labels if label not in references]
-    if len(others) > COLOURS:
-        others = [label for label in order(board) if label not in references]
-    found = {label: f"s{i}" if i < COLOURS else OTHER for i, label in enumerate(others)}
+    references = leaderboard.baselines.names()
+    others = [label for label in leaderboard.entries if label not in references]
+    if len(others) > COLORS:
+        others = [label for label in order(leaderboard) if label not in references]
+    found = {label: f"s{i}" if i < COLORS else OTHER for i, label in enumerate(others)}
     return found | dict.fromkeys(references, REFERENCE)
 
 
-def titles(board: BoardTable) -> dict[str, str]:
-    """Returns the names of the rows, with a dagger where one is ranked through its own mask."""
-    found = {label: label for label in board.labels}
-    for table in board.tasks:
-        found |= {row.label: row_title(row) for row in table.rows if row.masked}
+def titles(leaderboard: LeaderboardTable) -> dict[str, str]:
+    """Returns the names of the entries, with a dagger where one is ranked through its own mask."""
+    found = {label: label for label in leaderboard.entries}
+    for table in leaderboard.tasks:
+        found |= {entry.entry: entry_title(entry) for entry in table.entries if entry.filtered}
     return found
 
 
-def name_labels(board: BoardTable, places: Mapping[str, tuple[float, float]], y: Axis) -> list[str]:
-    """Returns the names of rows beside their marks, moved apart; grey rows have a tooltip only.
+def name_labels(
+    leaderboard: LeaderboardTable, places: Mapping[str, tuple[float, float]], y: Axis
+) -> list[str]:
+    """Returns the names of entries beside their marks, moved apart; gray entries have a tooltip only.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         places: The pixel beside which each name belongs.
         y: The scale, whose ends bound the names.
     """
-    style, names = styles(board), titles(board)
+    style, names = styles(leaderboard), titles(leaderboard)
     shown = [label for label in places if style[label] != OTHER]
     heights: Sequence[float] = apart(
         [places[label][1] + 4 for label in shown], _LINE, y.end + 4, y.start - 3

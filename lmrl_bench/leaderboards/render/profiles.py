@@ -1,10 +1,10 @@
-"""The board over all tasks as a performance profile, and reward against drift, where hacking shows."""
+"""The leaderboard over all tasks as a performance profile, and reward against drift, where hacking shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lmrl_bench.leaderboards.estimates import BoardOverview
+from lmrl_bench.leaderboards.estimates import LeaderboardOverview
 from lmrl_bench.leaderboards.ranking import measured
 from lmrl_bench.leaderboards.render.columns import arrow
 from lmrl_bench.leaderboards.render.palette import (
@@ -26,27 +26,27 @@ from lmrl_bench.leaderboards.render.svg import (
     path,
     span,
 )
-from lmrl_bench.leaderboards.table import BoardTable, TaskTable
+from lmrl_bench.leaderboards.table import LeaderboardTable, TaskTable
 
 _HEIGHT, _TOP, _BOTTOM, _LEFT, _NAMES = 250, 26, 40, 44, 84
 
 
-def profile_svg(board: BoardTable, found: BoardOverview) -> str:
-    """Returns the share of each row's runs above a score, by the score, with its 95 % band."""
-    style, names, best_first = styles(board), titles(board), order(board)
+def profile_svg(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
+    """Returns the share of each entry's runs above a score, by the score, with its 95 % band."""
+    style, names, best_first = styles(leaderboard), titles(leaderboard), order(leaderboard)
     x = Axis(0.0, found.thresholds[-1], _LEFT, WIDTH - 12)
     y = Axis(0.0, 1.0, _HEIGHT - _BOTTOM, _TOP)
     parts = [frame(x, y, "score τ", "share of runs with a score above τ")]
-    rows = [row for row in found.rows if row.ranked and row.profile]
-    for row in sorted(rows, key=lambda row: -best_first.index(row.label)):
+    entries = [entry for entry in found.entries if entry.ranked and entry.profile]
+    for entry in sorted(entries, key=lambda entry: -best_first.index(entry.entry)):
         low, high, middle = (
-            _steps([x(t) for t in found.thresholds], [y(getattr(p, side)) for p in row.profile])
+            _steps([x(t) for t in found.thresholds], [y(getattr(p, side)) for p in entry.profile])
             for side in ("low", "high", "value")
         )
         marks = [path(middle, "curve")]
-        if style[row.label] not in (OTHER, REFERENCE):
+        if style[entry.entry] not in (OTHER, REFERENCE):
             marks.insert(0, area([*low, *high[::-1]], "band"))
-        parts.append(group(row.label, style[row.label], names[row.label], marks))
+        parts.append(group(entry.entry, style[entry.entry], names[entry.entry], marks))
     return document(WIDTH, _HEIGHT, "Performance profiles: share of runs above each score", parts)
 
 
@@ -55,23 +55,23 @@ def _steps(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]
     return [(x, y) for n, y in enumerate(ys) for x in xs[n : n + 2]]
 
 
-def drift_svg(board: BoardTable, table: TaskTable, measure: str) -> str | None:
-    """Returns a measure of the test split against the KL to the start; None if no row has it.
+def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> str | None:
+    """Returns a measure of the test split against the KL to the start; None if no entry has it.
 
-    Small marks are seeds, the large one is their mean. The zero-shot row is left out: it has no
+    Small marks are seeds, the large one is their mean. The zero-shot entry is left out: it has no
     drift, and far from the others it would squeeze them.
 
     Args:
-        board: The board.
+        leaderboard: The leaderboard.
         table: The task.
         measure: "reward" or a metric.
     """
-    style, names = styles(board), titles(board)
+    style, names = styles(leaderboard), titles(leaderboard)
     found = {}
-    for row in table.rows:
-        summary = measured(row, measure)
-        if summary is not None and summary.n and row.label != board.reference.zero_shot:
-            found[row.label] = (row.splits["test"].kl_to_reference.points, summary.points)
+    for entry in table.entries:
+        summary = measured(entry, measure)
+        if summary is not None and summary.n and entry.entry != leaderboard.baselines.zero_shot:
+            found[entry.entry] = (entry.splits["test"].kl_to_reference.points, summary.points)
     if not found:
         return None
     x = Axis(*span([0.0, *(v for kl, _ in found.values() for v in kl)]), _LEFT, WIDTH - _NAMES)
@@ -86,5 +86,5 @@ def drift_svg(board: BoardTable, table: TaskTable, measure: str) -> str | None:
         marks = [dot(x(a), y(b), 2.5, "seed") for a, b in zip(kl, values, strict=True)]
         parts.append(group(label, style[label], names[label], [*marks, dot(*middle, 5, "middle")]))
         places[label] = (middle[0] + 9, middle[1])
-    parts += name_labels(board, places, y)
+    parts += name_labels(leaderboard, places, y)
     return document(WIDTH, _HEIGHT, f"{measure} against KL on {table.task}", parts)

@@ -1,6 +1,6 @@
 """Small SVG: a frame with two scales, and the marks that the plots are made of.
 
-Colours are classes (`s0` … `s7`, `reference`, `other`) that the page's style sheet defines for light
+Colors are classes (`s0` … `s7`, `reference`, `other`) that the page's style sheet defines for light
 and dark; texts take the page's ink. Coordinates have one decimal, so every platform writes the same.
 """
 
@@ -61,7 +61,7 @@ def span(values: Sequence[float], margin: float = 0.04) -> tuple[float, float]:
 def document(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     """Returns an SVG element that scales with its box and is read aloud as `label`."""
     return (
-        f'<svg viewBox="0 0 {pixel(width)} {pixel(height)}" role="img" aria-label="{escape(label)}" '
+        f'<svg viewBox="0 0 {pixel(width)} {pixel(height)}" role="img" aria-entry="{escape(label)}" '
         f'class="plot">{"".join(parts)}</svg>'
     )
 
@@ -121,9 +121,9 @@ def words(x: float, y: float, text: str, style: str, anchor: str = "start") -> s
 
 
 def group(row: str, style: str, title: str, parts: Sequence[str]) -> str:
-    """Returns the marks of a row of the board: one colour, one tooltip, hidden by the page's filter."""
+    """Returns the marks of a row of the leaderboard: one color, one tooltip, hidden by the page's filter."""
     return (
-        f'<g data-row="{escape(row)}" class="{style}"><title>{escape(title)}</title>'
+        f'<g data-entry="{escape(row)}" class="{style}"><title>{escape(title)}</title>'
         f"{''.join(parts)}</g>"
     )
 

@@ -1,8 +1,8 @@
-"""How far a row was checked, as a word for tables."""
+"""How far an entry was checked, as a word for tables."""
 
 from __future__ import annotations
 
-from lmrl_bench.leaderboards.table import Row
+from lmrl_bench.leaderboards.table import EntryResults
 
 BADGE = "checked"
 """Head of the column."""
@@ -15,18 +15,18 @@ LEGEND_LINE = (
 )
 
 
-def badge(row: Row) -> str:
+def badge(entry: EntryResults) -> str:
     """Returns "1 rescored"; of what was trained again, also how it agreed: "3 retrained, same bits"."""
-    found = row.verification
+    found = entry.verification
     bits, loose = len(found.bitwise), len(found.interval)
     how = f", {bits} same bits, {loose} interval only" if bits and loose else ""
     how = how or (", same bits" if bits else ", interval only" if loose else "")
     return f"{found.level} {found.word}{how}"
 
 
-def checked(row: Row) -> str:
+def checked(entry: EntryResults) -> str:
     """Returns "by NAME, 2026-01-02" and what training again gave, or that nobody has checked."""
-    found = row.verification
+    found = entry.verification
     if not found.by:
         return "checked by nobody yet"
     parts = [f"by {found.by}, {found.date}"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lmrl_bench.leaderboards.ranking import SPLIT, UNMASKED
-from lmrl_bench.leaderboards.render.columns import DAGGER, number, row_title, unmasked_title
+from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED
+from lmrl_bench.leaderboards.render.columns import DAGGER, entry_title, number, unfiltered_title
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
-from lmrl_bench.leaderboards.table import BoardTable, Row, TaskTable
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import Flag
 from lmrl_bench.stats.intervals import MINIMUM_SEEDS
 
-VERDICT_HEADS = ("row", "measure", "difference [95 % interval]", "verdict", "own intervals")
+VERDICT_HEADS = ("entry", "measure", "difference [95 % interval]", "verdict", "own intervals")
 FLAGS: dict[Flag, str] = {
     "max_logprob_difference": "the policy that was scored is not the one that sampled",
     "first_clip_fraction": "ratios were clipped before the first step of an update",
-    "truncated_share": "hardly any response ended by itself",
+    "truncated_share": "hardly any completion ended by itself",
 }
 """What an exceeded bound says of a run, in words."""
 LEGEND = (
@@ -23,120 +23,122 @@ LEGEND = (
     "Episodes are averaged inside each seed's number; they are not the sample.",
     "Below three seeds the single values are shown, and no mean: an interval would say nothing.",
     "Missing is not zero: seeds that failed, diverged or are missing are named under *seeds*, and "
-    "their row is never marked best, because the seeds that survived flatter it.",
-    "**Bold** is the best mean of a column, and every row that cannot be told from it: Welch's "
-    "95 % interval of the difference contains 0. Several bold rows are one tie.",
-    "*Against the supervised policy*: difference of the means with Welch's 95 % interval. "
-    "'not separated' means that it contains 0. *own intervals*: whether the two rows' intervals "
+    "their entry is never marked best, because the seeds that survived flatter it.",
+    "**Bold** is the best mean of a column, and every entry that cannot be told from it: Welch's "
+    "95 % interval of the difference contains 0. Several bold entries are one tie.",
+    "*Against the SFT policy*: difference of the means with Welch's 95 % interval. "
+    "'not separated' means that it contains 0. *own intervals*: whether the two entries' intervals "
     "in the table overlap, which is the stricter question.",
-    "Rows that train nothing evaluate a policy as it is, once per seed: their interval is over "
+    "Entries that train nothing evaluate a policy as it is, once per seed: their interval is over "
     "evaluation sampling only, and must not be read as the spread of a training.",
     "↑ more is better, ↓ less is better; without an arrow, neither is. *Held-out* metrics are no part of the reward: "
     "where the reward rises and they fall, the reward was exploited.",
-    "*KL*: nats per episode to the policy that the row started from. *tokens per answer*: mean length of the "
-    "responses. *cut*: share of responses that reached the length cap without an end.",
+    "*KL*: nats per episode to the policy that the entry started from. *tokens per completion*: mean length of the "
+    "completions. *cut*: share of completions that reached the length cap without an end.",
     "*greedy*: most probable tokens in place of the task's decoding.",
-    f"{DAGGER} marks a row that acts through an action mask of its own (NLPO's top-p mask), which is a "
+    f"{DAGGER} marks an entry that acts through a token filter of its own (NLPO's top-p filter), which is a "
     "part of its policy: all its numbers are with the mask, its place in the ranking too. The mask "
     "cuts unlikely tokens off, which can raise sampled scores without any learning. *no mask* is the "
-    "same policy decoded like every other row; it is never marked best.",
-    "*tokens*: response tokens generated while training, the budget of the board. *wall s* and "
+    "same policy decoded like every other entry; it is never marked best.",
+    "*tokens*: completion tokens generated while training, the budget of the leaderboard. *wall s* and "
     "*CPU s* come from the records, so they say what that machine needed, evaluation included.",
     LEGEND_LINE,
 )
 
 
-def rebuild_command(board: BoardTable) -> str:
-    """Returns the command that makes the board's files."""
-    return f"lmrl-bench leaderboard build {board.name}"
+def rebuild_command(leaderboard: LeaderboardTable) -> str:
+    """Returns the command that makes the leaderboard's files."""
+    return f"lmrl-bench leaderboard build {leaderboard.name}"
 
 
-def check_command(board: BoardTable) -> str:
+def check_command(leaderboard: LeaderboardTable) -> str:
     """Returns the command that fails if the leaderboard's files are stale."""
-    return f"lmrl-bench leaderboard check {board.name}"
+    return f"lmrl-bench leaderboard check {leaderboard.name}"
 
 
-def untrained_note(board: BoardTable) -> str:
-    """Returns which rows train nothing, or an empty text."""
-    names = [row.label for row in board.tasks[0].rows if row.evaluation_only]
+def untrained_note(leaderboard: LeaderboardTable) -> str:
+    """Returns which entries train nothing, or an empty text."""
+    names = [entry.entry for entry in leaderboard.tasks[0].entries if entry.evaluation_only]
     if not names:
         return ""
     return (
-        f"Rows that train nothing: {', '.join(names)}. Their intervals are over evaluation "
+        f"Entries that train nothing: {', '.join(names)}. Their intervals are over evaluation "
         "sampling only."
     )
 
 
-def decoding_note(board: BoardTable) -> str:
-    """Returns which rows were evaluated with another decoding than their task's, or an empty text."""
-    rows = {(row.label, row.temperature) for table in board.tasks for row in table.rows}
-    found = sorted((label, value) for label, value in rows if value is not None)
+def decoding_note(leaderboard: LeaderboardTable) -> str:
+    """Returns which entries were evaluated with another decoding than their task's, or an empty text."""
+    entries = {
+        (entry.entry, entry.temperature) for table in leaderboard.tasks for entry in table.entries
+    }
+    found = sorted((label, value) for label, value in entries if value is not None)
     if not found:
         return ""
     parts = ", ".join(f"{label} at temperature {value:g}" for label, value in found)
     return f"Evaluated with another decoding than the task's: {parts}."
 
 
-def table_caption(board: BoardTable) -> str:
+def table_caption(leaderboard: LeaderboardTable) -> str:
     """Returns how the table of all tasks is ordered and what its cells are."""
-    rows = [row for table in board.tasks for row in table.rows]
-    if board.overview and board.overview.groups:
+    entries = [entry for table in leaderboard.tasks for entry in table.entries]
+    if leaderboard.overview and leaderboard.overview.groups:
         order = "Best first; a line divides groups of ties."
     else:
-        order = "In the order of the board, which ranks nothing."
-    return f"{order} Tasks: primary metric on the test split, {cells_words(rows)}."
+        order = "In the order of the leaderboard, which ranks nothing."
+    return f"{order} Tasks: primary metric on the test split, {cells_words(entries)}."
 
 
-def cells_words(rows: Sequence[Row]) -> str:
-    """Returns what the numbers of these rows are, and what is marked among them, if anything is."""
+def cells_words(entries: Sequence[EntryResults]) -> str:
+    """Returns what the numbers of these entries are, and what is marked among them, if anything is."""
     found = [
         summary
-        for row in rows
-        if (split := row.splits.get(SPLIT))
+        for entry in entries
+        if (split := entry.splits.get(SPLIT))
         for summary in split.metrics.values()
     ]
     if any(summary.mean is not None for summary in found):
         words = "mean ± half of the 95 % interval over seeds"
     else:
         words = f"the value of each seed (an interval needs at least {MINIMUM_SEEDS})"
-    if any(row.best for row in rows):
+    if any(entry.best for entry in entries):
         words += "; marked cells are the best of their column and its ties"
     return words
 
 
-def tuning_note(board: BoardTable) -> str:
-    """Returns how the settings were chosen, or an empty text if the board declares nothing."""
-    if board.tuning is None:
+def tuning_note(leaderboard: LeaderboardTable) -> str:
+    """Returns how the settings were chosen, or an empty text if the leaderboard declares nothing."""
+    if leaderboard.tuning is None:
         return ""
-    found = board.tuning
+    found = leaderboard.tuning
     seeds = f"seed{'s' if len(found.seeds) > 1 else ''} {', '.join(map(str, found.seeds))}"
     return (
         f"Tuning: {found.trials} settings for each algorithm on each task, the one that was there among them, "
         f"judged by the primary metric on {found.validation_samples} validation prompts after "
-        f"{100 * found.budget_share:g} % of the token budget, with {seeds}; the board has other seeds."
+        f"{100 * found.budget_share:g} % of the token budget, with {seeds}; the leaderboard has other seeds."
     )
 
 
-def masked_note(rows: Iterable[Row]) -> str:
-    """Returns the footnote of the rows that are ranked through their own mask, or an empty text."""
-    names = list(dict.fromkeys(row.label for row in rows if row.masked))
+def filtered_note(entries: Iterable[EntryResults]) -> str:
+    """Returns the footnote of the entries that are ranked through their own mask, or an empty text."""
+    names = list(dict.fromkeys(entry.entry for entry in entries if entry.filtered))
     if not names:
         return ""
     verb = "acts, and is ranked," if len(names) == 1 else "act, and are ranked,"
     return (
-        f"{DAGGER} {', '.join(names)} {verb} through an action mask that the other rows do not have; "
+        f"{DAGGER} {', '.join(names)} {verb} through an action mask that the other entries do not have; "
         "the mask alone can raise sampled scores. Compare *no mask*: the same policy, decoded like "
-        "the other rows."
+        "the other entries."
     )
 
 
-def fidelity_note(rows: Iterable[Row]) -> str:
+def fidelity_note(entries: Iterable[EntryResults]) -> str:
     """Returns which runs exceeded a fidelity bound and what that says of them, or an empty text."""
     seeds: dict[tuple[str, str], list[int]] = {}
-    for row in rows:
-        for run in row.runs:
+    for entry in entries:
+        for run in entry.runs:
             for flag in run.flags:
-                seeds.setdefault((row.label, FLAGS[flag]), []).append(run.seed)
+                seeds.setdefault((entry.entry, FLAGS[flag]), []).append(run.seed)
     if not seeds:
         return ""
     parts = [
@@ -147,15 +149,19 @@ def fidelity_note(rows: Iterable[Row]) -> str:
 
 
 def verdicts(table: TaskTable) -> list[tuple[str, tuple[str, str, str, str, str]]]:
-    """Returns label and cells of `VERDICT_HEADS` of each comparison with the supervised policy."""
+    """Returns label and cells of `VERDICT_HEADS` of each comparison with the SFT policy."""
     lines: list[tuple[str, tuple[str, str, str, str, str]]] = []
-    for row in table.rows:
-        for found in row.comparisons:
+    for entry in table.entries:
+        for found in entry.comparisons:
             places = 3 if max(map(abs, found.interval)) < 10 else 2
             low, high = (number(value, places) for value in found.interval)
             sign = "+" if found.difference > 0 else ""
             difference = f"{sign}{number(found.difference, places)} [{low}, {high}]"
             intervals = "overlap" if found.intervals_overlap else "do not overlap"
-            name = unmasked_title(row.label) if found.decoding == UNMASKED else row_title(row)
-            lines.append((row.label, (name, found.measure, difference, found.verdict, intervals)))
+            name = (
+                unfiltered_title(entry.entry)
+                if found.decoding == UNFILTERED
+                else entry_title(entry)
+            )
+            lines.append((entry.entry, (name, found.measure, difference, found.verdict, intervals)))
     return lines

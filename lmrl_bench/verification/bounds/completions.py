@@ -70,14 +70,14 @@ def _limits(run: Run) -> dict[str, tuple[float, float]]:
 def _row(
     run: Run, row: Mapping[str, Any], limits: Mapping[str, tuple[float, float]]
 ) -> Iterator[str]:
-    ids, response = row["output_ids"], run.response
-    least = max(1, response.min_tokens)
+    ids, completion = row["completion_ids"], run.completion
+    least = max(1, completion.min_tokens)
     if row["seed_index"] != 0:
         yield f"seed_index is {row['seed_index']}; every prompt is answered once"
-    if not least <= len(ids) <= response.max_tokens:
-        yield f"{len(ids)} ids in output_ids, where the task allows {least} to {response.max_tokens}"
-    elif not row["terminated"] and len(ids) < response.max_tokens:
-        yield f"not terminated after {len(ids)} of {response.max_tokens} tokens"
+    if not least <= len(ids) <= completion.max_tokens:
+        yield f"{len(ids)} ids in completion_ids, where the task allows {least} to {completion.max_tokens}"
+    elif not row["terminated"] and len(ids) < completion.max_tokens:
+        yield f"not terminated after {len(ids)} of {completion.max_tokens} tokens"
     if run.vocabulary is not None:
         yield from _language(run.vocabulary, row)
     yield from _scores(run, row, limits)
@@ -85,16 +85,16 @@ def _row(
 
 
 def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
-    ids = row["output_ids"]
+    ids = row["completion_ids"]
     foreign = [number for number in ids if number not in language.ids]
     if foreign:
-        yield f"output_ids holds {foreign[0]}, which the tokenizer does not know"
+        yield f"completion_ids holds {foreign[0]}, which the tokenizer does not know"
         return
     ends = [place for place, number in enumerate(ids) if number in language.ends]
     if ends != ([len(ids) - 1] if row["terminated"] else []):
-        yield "an end token stands where the response goes on, or terminated says otherwise"
-    if language.decodes and row["output"] != language.text(ids):
-        yield f"output {row['output'][:60]!r} is not the text of output_ids, {language.text(ids)[:60]!r}"
+        yield "an end token stands where the completion goes on, or terminated says otherwise"
+    if language.decodes and row["completion"] != language.text(ids):
+        yield f"output {row['output'][:60]!r} is not the text of completion_ids, {language.text(ids)[:60]!r}"
 
 
 def _info(run: Run, row: Mapping[str, Any]) -> Iterator[str]:

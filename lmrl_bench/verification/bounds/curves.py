@@ -26,7 +26,7 @@ ROLLOUT: Final = (
     "rollout/length", "rollout/truncated_share",
 )  # fmt: skip
 UPDATE: Final = (
-    "update/optimiser_steps", "update/gradient_norm", "update/approx_kl", "update/clip_fraction",
+    "update/optimizer_steps", "update/gradient_norm", "update/approx_kl", "update/clip_fraction",
     "update/first_clip_fraction", "update/max_logprob_difference",
 )  # fmt: skip
 
@@ -50,7 +50,7 @@ def _first(reasons: Iterator[str]) -> Iterator[str]:
 
 
 def _training(run: Run) -> Iterator[str]:
-    before = {"iteration": 0, "tokens": 0, "episodes": 0, "optimiser_steps": 0}
+    before = {"iteration": 0, "tokens": 0, "episodes": 0, "optimizer_steps": 0}
     for line in run.training:
         place = f"curves.jsonl: iteration {line.iteration}"
         now = {name: getattr(line, name) for name in before}
@@ -72,18 +72,18 @@ def _training(run: Run) -> Iterator[str]:
 def _counts(run: Run, line: TrainingPoint, step: Mapping[str, int]) -> Iterator[str]:
     if min(step.values()) < 0:
         yield f"a total shrinks ({', '.join(name for name, n in step.items() if n < 0)})"
-    steps = (line.model_extra or {}).get("update/optimiser_steps")
-    if steps is not None and steps != step["optimiser_steps"]:
-        yield f"update/optimiser_steps is {steps:g}, but the total grows by {step['optimiser_steps']}"
+    steps = (line.model_extra or {}).get("update/optimizer_steps")
+    if steps is not None and steps != step["optimizer_steps"]:
+        yield f"update/optimizer_steps is {steps:g}, but the total grows by {step['optimizer_steps']}"
     if not run.rolls_out:
         return
     asked = run.episodes_per_iteration
     if asked is not None and not asked <= step["episodes"] <= asked * run.sampling_rounds:
         yield f"{step['episodes']} episodes, where the configuration asks for {asked} in an iteration"
-    largest = step["episodes"] * run.response.max_tokens
+    largest = step["episodes"] * run.completion.max_tokens
     if not step["episodes"] <= step["tokens"] <= largest:
         yield (
-            f"{step['tokens']} tokens in {step['episodes']} responses of 1 to {run.response.max_tokens} tokens"
+            f"{step['tokens']} tokens in {step['episodes']} completions of 1 to {run.completion.max_tokens} tokens"
         )
     progress = min(1.0, line.tokens / run.config.budget.tokens)
     if not equal(line.progress, progress):
@@ -112,14 +112,14 @@ def _rollout(run: Run, values: Mapping[str, float], step: Mapping[str, int]) -> 
     dropped = run.sampling_rounds > 1 and episodes != run.episodes_per_iteration
     if not dropped and not equal(values["rollout/length"] * episodes, step["tokens"]):
         yield (
-            f"rollout/length is {values['rollout/length']:.9g}, but {step['tokens']} tokens in {episodes} responses"
+            f"rollout/length is {values['rollout/length']:.9g}, but {step['tokens']} tokens in {episodes} completions"
         )
     yield from length_problems(
         "rollout",
         values["rollout/length"],
         values["rollout/truncated_share"],
         episodes,
-        run.response,
+        run.completion,
     )
     charged = values["rollout/kl_coefficient"] * values.get("rollout/kl", 0.0)
     if not equal(values["rollout/kl_charged"], charged, 1e-4):
@@ -145,7 +145,7 @@ def _evaluations(run: Run) -> Iterator[str]:
 
 def _evaluation(run: Run, line: ValidationPoint, place: str) -> Iterator[str]:
     n, primary = run.asked("validation"), run.task.spec.metrics.primary
-    yield from length_problems(place, line.mean_length, line.truncated_share, n, run.response)
+    yield from length_problems(place, line.mean_length, line.truncated_share, n, run.completion)
     at_start = line.iteration == 0
     yield from kl_problems(
         place, line.kl_to_reference, n, run, greedy=run.sampling.greedy, at_start=at_start

@@ -78,19 +78,19 @@ def _policy(run: Run) -> Iterator[str]:
     policy, config = run.record.policy, run.config.policy
     if policy is None:
         return  # refused before: a completed run has one
-    name = config.model or run.task.spec.policies.default
+    name = config.model or run.task.spec.policy.default
     for field, found, wanted in (
         ("model", policy.model, public_name(name)),
-        ("start", policy.start, config.start),
+        ("init", policy.init, config.init),
         ("revision", policy.revision, config.revision),
-        ("start_recipe_sha256", policy.start_recipe_sha256 is None, config.start == "base"),
+        ("sft_recipe_sha256", policy.sft_recipe_sha256 is None, config.init == "base"),
     ):
         if found != wanted:
             yield f"policy.{field} does not fit the configuration: {found}, where {wanted} belongs"
-    if policy.kind not in run.task.spec.policies.kinds:
-        yield f"policy.kind is {policy.kind}; the task takes {', '.join(run.task.spec.policies.kinds)}"
+    if policy.kind not in run.task.spec.policy.kinds:
+        yield f"policy.kind is {policy.kind}; the task takes {', '.join(run.task.spec.policy.kinds)}"
     base = policy.base_weights_sha256
-    if config.start == "base" and base not in (None, policy.weights_sha256):
+    if config.init == "base" and base not in (None, policy.weights_sha256):
         yield "policy.base_weights_sha256 is not weights_sha256 of a run that starts from the base model"
     here = local_digests(name, config.revision)
     if (
@@ -112,13 +112,13 @@ def _events(run: Run) -> Iterator[str]:
     evaluated += run.asked("test") * len(run.decodings)
     candidates = (run.config.algorithm.model_extra or {}).get("candidates", 0)
     evaluated *= max(candidates, 1)
-    responses = record.budget.episodes + evaluated
+    completions = record.budget.episodes + evaluated
     most = {
         "prompts_truncated": (samples, "samples"),
         "references_truncated": (samples, "samples"),
-        "early_eos": (responses, "responses"),
-        "control_tokens": (responses * run.response.max_tokens, "tokens"),
-        "candidate_tokens": (candidates * run.asked("test") * run.response.max_tokens, "tokens"),
+        "early_eos": (completions, "completions"),
+        "control_tokens": (completions * run.completion.max_tokens, "tokens"),
+        "candidate_tokens": (candidates * run.asked("test") * run.completion.max_tokens, "tokens"),
         CHANGED: (record.budget.iterations + 2, "sittings"),
     }
     unknown = sorted(set(record.events) - set(most))

@@ -43,7 +43,7 @@ def _split(run: Run, name: str, results: SplitResults) -> Iterator[str]:
         if here is not None and not within(value.value, here.bounds):
             yield f"{what}: {component.key} is {value.value:.9g}, outside {_range(here.bounds)}"
     yield from length_problems(
-        what, results.mean_length, results.truncated_share, results.n, run.response
+        what, results.mean_length, results.truncated_share, results.n, run.completion
     )
     greedy = run.sampling.greedy or name == "test-greedy"
     yield from kl_problems(
@@ -64,7 +64,7 @@ def _budget(run: Run) -> Iterator[str]:
     if budget.planned_tokens != planned:
         yield f"budget.planned_tokens is {budget.planned_tokens}, the configuration's {planned}"
     if not run.trains and any(
-        (budget.tokens, budget.episodes, budget.iterations, budget.optimiser_steps)
+        (budget.tokens, budget.episodes, budget.iterations, budget.optimizer_steps)
     ):
         yield "budget: a run that does not learn uses nothing of it"
     last = run.training[-1] if run.training else None
@@ -72,7 +72,7 @@ def _budget(run: Run) -> Iterator[str]:
         ("tokens", last.tokens if last else 0),
         ("episodes", last.episodes if last else 0),
         ("iterations", last.iteration if last else 0),
-        ("optimiser_steps", last.optimiser_steps if last else 0),
+        ("optimizer_steps", last.optimizer_steps if last else 0),
     ):
         if getattr(budget, name) != done:
             yield f"budget.{name} is {getattr(budget, name)}, but curves.jsonl ends at {done}"

@@ -16,7 +16,7 @@ from lmrl_bench.config.run import RunConfig
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import PolicyError, RecordError
 from lmrl_bench.core.wording import reason_of
-from lmrl_bench.leaderboards.ranking import UNMASKED
+from lmrl_bench.leaderboards.ranking import UNFILTERED
 from lmrl_bench.models.files import read_json
 from lmrl_bench.models.fingerprints import local_digests
 from lmrl_bench.models.names import resolve_model
@@ -24,17 +24,17 @@ from lmrl_bench.records.curves import TrainingPoint, ValidationPoint, read_point
 from lmrl_bench.records.parsing import problems_of
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import read_samples
-from lmrl_bench.tasks.spec import ResponseSpec
+from lmrl_bench.tasks.spec import CompletionSpec
 from lmrl_bench.tasks.task import Task
 
 ROUNDING = 1e-6
 """Largest relative difference between equal means: some are computed in single precision."""
 NOISE = 30.0
-"""Nats. For n independent responses y of a policy p, E[exp(-Σ log p(y)/q(y))] = 1, so by Markov's inequality
+"""Nats. For n independent completions y of a policy p, E[exp(-Σ log p(y)/q(y))] = 1, so by Markov's inequality
 Σ log p(y)/q(y) is below -30 with a probability of at most e^-30, about 1e-13."""
 LOWEST: Final = 104.0
-"""Nats. The smallest positive number of single precision is 2**-149 = e**-103.3, so a token that the start policy gives
-a smaller probability has the probability 0. A response of `max_tokens` tokens is at most so many times as many nats
+"""Nats. The smallest positive number of single precision is 2**-149 = e**-103.3, so a token that the initial policy gives
+a smaller probability has the probability 0. A completion of `max_tokens` tokens is at most so many times as many nats
 likelier under the trained policy."""
 
 
@@ -59,14 +59,14 @@ class Run:
     rows: Sequence[dict[str, Any]]
 
     @property
-    def response(self) -> ResponseSpec:
-        """How long a response may be."""
-        return self.task.spec.response
+    def completion(self) -> CompletionSpec:
+        """How long a completion may be."""
+        return self.task.spec.completion
 
     @property
     def sampling(self) -> SamplingConfig:
         """How evaluations decode."""
-        return self.task.spec.evaluation
+        return self.task.spec.decoding
 
     @property
     def trains(self) -> bool:
@@ -75,12 +75,12 @@ class Run:
 
     @property
     def rolls_out(self) -> bool:
-        """Whether it learns from its own responses."""
+        """Whether it learns from its own completions."""
         return self.record.traits.spends_tokens
 
     @property
     def episodes_per_iteration(self) -> int | None:
-        """Responses per iteration; None for an algorithm that does not say."""
+        """Completions per iteration; None for an algorithm that does not say."""
         value = (self.config.algorithm.model_extra or {}).get("episodes_per_iteration")
         return value if self.rolls_out and type(value) is int and value > 0 else None
 
@@ -94,7 +94,7 @@ class Run:
     def decodings(self) -> list[str]:
         """The decodings of the test split that a run with this configuration has."""
         masked = self.record.traits.filters_tokens
-        further = [("test-greedy", self.config.evaluation.greedy), (UNMASKED, masked)]
+        further = [("test-greedy", self.config.evaluation.greedy), (UNFILTERED, masked)]
         return ["test", *(name for name, asked in further if asked)]
 
     def asked(self, split: str) -> int:
@@ -108,7 +108,7 @@ class Run:
     def vocabulary(self) -> Language | None:
         """The tokenizer of the policy, where it is on this machine."""
         policy = self.record.policy
-        name = self.config.policy.model or self.task.spec.policies.default
+        name = self.config.policy.model or self.task.spec.policy.default
         here = local_digests(name, self.config.policy.revision)
         if policy is None or here is None or here.tokenizer != policy.tokenizer_sha256:
             return None
@@ -116,12 +116,12 @@ class Run:
 
 
 class Language(NamedTuple):
-    """What decides which ids a response may have, and which text they are.
+    """What decides which ids a completion may have, and which text they are.
 
     Attributes:
         tokenizer: The tokenizer.
         ids: Its ids.
-        ends: The ids that end a response.
+        ends: The ids that end a completion.
         control: The ids that are not text.
         decodes: Whether its file alone says what text ids are.
     """
@@ -133,7 +133,7 @@ class Language(NamedTuple):
     decodes: bool
 
     def text(self, ids: Sequence[int]) -> str:
-        """The text of a response, as `TextCodec.decode` makes it."""
+        """The text of a completion, as `TextCodec.decode` makes it."""
         kept = ids[:-1] if ids and ids[-1] in self.ends else ids
         text = [number for number in kept if number not in self.control]
         return str(self.tokenizer.decode(text, skip_special_tokens=False)).strip()
@@ -147,7 +147,7 @@ def open_run(folder: Path, record: RunRecord, task: Task) -> Run:
     """
     try:
         config = RunConfig.model_validate(
-            {**record.config, "label": record.row, "seed": record.seed}
+            {**record.config, "entry": record.entry, "seed": record.seed}
         )
     except ValidationError as error:
         raise RecordError(f"config: {problems_of(error)}") from error
@@ -220,37 +220,37 @@ def is_count(value: float) -> bool:
 
 
 def length_problems(
-    what: str, mean_length: float, truncated_share: float, n: int, response: ResponseSpec
+    what: str, mean_length: float, truncated_share: float, n: int, completion: CompletionSpec
 ) -> Iterator[str]:
-    """Yields why a mean length and a truncated share of `n` responses cannot be."""
+    """Yields why a mean length and a truncated share of `n` completions cannot be."""
     tokens, cut = mean_length * n, truncated_share * n
     if not is_count(tokens) or not is_count(cut):
         yield (
             f"{what}: mean_length {mean_length:.9g} and truncated_share {truncated_share:.9g} are "
-            f"not of {n} responses"
+            f"not of {n} completions"
         )
         return
-    least = round(cut) * response.max_tokens + (n - round(cut)) * max(1, response.min_tokens)
-    if not least <= round(tokens) <= n * response.max_tokens:
+    least = round(cut) * completion.max_tokens + (n - round(cut)) * max(1, completion.min_tokens)
+    if not least <= round(tokens) <= n * completion.max_tokens:
         yield (
-            f"{what}: mean_length {mean_length:.9g} cannot be with {response.min_tokens} to "
-            f"{response.max_tokens} tokens in a response and a truncated_share of {truncated_share:.9g}"
+            f"{what}: mean_length {mean_length:.9g} cannot be with {completion.min_tokens} to "
+            f"{completion.max_tokens} tokens in a completion and a truncated_share of {truncated_share:.9g}"
         )
 
 
 def kl_problems(
     what: str, kl: float, n: int, run: Run, *, greedy: bool, at_start: bool
 ) -> Iterator[str]:
-    """Yields why a mean log-ratio to the start policy over `n` responses cannot be."""
-    slack = 2e-3 * run.response.max_tokens  # the two passes round otherwise
+    """Yields why a mean log-ratio to the initial policy over `n` completions cannot be."""
+    slack = 2e-3 * run.completion.max_tokens  # the two passes round otherwise
     if at_start and abs(kl) > slack:
         yield f"{what}: kl_to_reference is {kl:.6g} of the start to itself; it is 0 but for rounding"
     elif not greedy and kl < -NOISE / n - slack:
         least = f"{-NOISE / n - slack:.4g}"
-        yield f"{what}: kl_to_reference is {kl:.6g}; a mean over {n} sampled responses is not below {least}"
-    elif kl > LOWEST * run.response.max_tokens:
-        most = f"{LOWEST * run.response.max_tokens:.6g}"
-        yield f"{what}: kl_to_reference is {kl:.6g}; in single precision {run.response.max_tokens} tokens reach {most}"
+        yield f"{what}: kl_to_reference is {kl:.6g}; a mean over {n} sampled completions is not below {least}"
+    elif kl > LOWEST * run.completion.max_tokens:
+        most = f"{LOWEST * run.completion.max_tokens:.6g}"
+        yield f"{what}: kl_to_reference is {kl:.6g}; in single precision {run.completion.max_tokens} tokens reach {most}"
 
 
 def within(value: float, bounds: tuple[float, float]) -> bool:

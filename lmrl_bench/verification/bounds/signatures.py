@@ -42,7 +42,7 @@ class Known(NamedTuple):
 
 
 OF_MODELS: Final = {
-    "bertscore": Known((-1.0, 1.0), True, (-1.0, 1.0)),
+    "bertscore-minilm": Known((-1.0, 1.0), True, (-1.0, 1.0)),
     "classifier": Known((0.0, 1.0), True, (0.0, 1.0)),
     "perplexity": Known((1.0, math.inf), False, (0.0, math.inf)),  # single answers: nats per token
 }

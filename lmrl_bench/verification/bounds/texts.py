@@ -59,7 +59,7 @@ def _error(record: RunRecord) -> Iterator[str]:
 
 
 def _plain(record: RunRecord) -> Iterator[str]:
-    """Names, versions and signatures hold no markup; the configuration is compared with the board's elsewhere."""
+    """Names, versions and signatures hold no markup; the configuration is compared with the leaderboard's elsewhere."""
     parts = ("task", "policy", "results", "events", "provenance")
     content = record.model_dump(mode="json", include=set(parts))
     for place, text in _texts(content):

@@ -1,4 +1,4 @@
-"""A board of real runs that tests hand in after changing it; the board is run once for all of them."""
+"""A leaderboard of real runs that tests hand in after changing it; the leaderboard is run once for all of them."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import shutil
 
 import pytest
 from fixtures.runs import call, make_world, point_at
-from fixtures.submissions import BOARD, Handed, run_board, small_board
+from fixtures.submissions import LEADERBOARD, Handed, run_leaderboard, small_leaderboard
 
 
 @pytest.fixture(scope="session")
 def honest(tmp_path_factory):
-    """Runs the board once; tests change copies."""
+    """Runs the leaderboard once; tests change copies."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("world")
         patch.chdir(root)
         world = make_world(root, patch.setenv)
-        board = small_board(root)
-        run_board(board, root / "results")
-    return world, board
+        leaderboard = small_leaderboard(root)
+        run_leaderboard(leaderboard, root / "results")
+    return world, leaderboard
 
 
 @pytest.fixture
 def handed(honest, tmp_path, monkeypatch):
-    world, board = honest
+    world, leaderboard = honest
     monkeypatch.chdir(world.root)
     point_at(world.root, monkeypatch.setenv)
     shutil.copytree(world.root / "results", tmp_path / "handed")
-    shutil.copytree(board, tmp_path / "board")
-    return Handed(world, tmp_path / "board", tmp_path / "handed" / BOARD, world.root / "results")
+    shutil.copytree(leaderboard, tmp_path / "leaderboard")
+    return Handed(
+        world, tmp_path / "leaderboard", tmp_path / "handed" / LEADERBOARD, world.root / "results"
+    )
 
 
 @pytest.fixture
@@ -36,7 +38,9 @@ def refuse(handed, capsys):
     """Calls a command on the results and returns its message; fails unless the exit code is 3."""
 
     def call_it(command: str, *options) -> str:
-        options = ("--leaderboard", handed.board, *options) if command == "validate" else options
+        options = (
+            ("--leaderboard", handed.leaderboard, *options) if command == "validate" else options
+        )
         done = call(capsys, "results", command, handed.folder, *options)
         assert done.code == 3, (done.code, done.out, done.err)
         assert "Traceback" not in done.err

@@ -65,7 +65,7 @@ def agree(content: dict[str, Any], after: list[dict[str, Any]]) -> None:
     if training:
         last = training[-1]
         content["budget"] |= {
-            name: last[name] for name in ("tokens", "episodes", "optimiser_steps")
+            name: last[name] for name in ("tokens", "episodes", "optimizer_steps")
         }
         content["budget"]["iterations"] = last["iteration"]
         worst = max(line.get("update/max_logprob_difference", 0.0) for line in training)
@@ -116,7 +116,7 @@ def answers(change: Callable[[dict[str, Any]], object], number: int = 0) -> Chea
 
         def means(content: dict[str, Any]) -> None:
             test, n = content["results"]["test"], len(kept)
-            test["mean_length"] = sum(len(row["output_ids"]) for row in kept) / n
+            test["mean_length"] = sum(len(row["completion_ids"]) for row in kept) / n
             test["truncated_share"] = sum(not row["terminated"] for row in kept) / n
             test["reward"] = sum(row["reward"] for row in kept) / n
             for part in test["reward_components"]:
@@ -286,8 +286,8 @@ CHEATS: dict[str, Cheat] = {
     # record.json
     "record.json: schema: another": record("schema", 2),
     "record.json: status: a word": record("status", "excellent"),
-    "record.json: task.score_range: without width": record(
-        "task|score_range", {"floor": 1.0, "ceiling": 1.0, "source": "mine"}
+    "record.json: task.score_normalization: without width": record(
+        "task|score_normalization", {"floor": 1.0, "ceiling": 1.0, "source": "mine"}
     ),
     "record.json: policy: left out": edit(policy_gone),
     "record.json: policy: left out everywhere": edit(policy_gone, EVERYWHERE),
@@ -328,13 +328,13 @@ CHEATS: dict[str, Cheat] = {
         "traits|filters_tokens", True
     ),
     "record.json: policy.model: another": everywhere("policy|model", "nano-causal"),
-    "record.json: policy.start: another": everywhere("policy|start", "supervised"),
+    "record.json: policy.init: another": everywhere("policy|init", "sft"),
     "record.json: policy.revision: one of a folder": everywhere("policy|revision", "main"),
     "record.json: policy.weights_sha256: another": everywhere("policy|weights_sha256", "3" * 64),
     "record.json: policy.tokenizer_sha256: another": everywhere("policy|tokenizer_sha256", "3" * 64),
     "record.json: policy.base_weights_sha256: another": everywhere("policy|base_weights_sha256", "3" * 64),
-    "record.json: policy.start_recipe_sha256: of a base start": everywhere(
-        "policy|start_recipe_sha256", "3" * 64
+    "record.json: policy.sft_recipe_sha256: of a base policy": everywhere(
+        "policy|sft_recipe_sha256", "3" * 64
     ),
     "record.json: policy.parameters: ten": everywhere("policy|parameters", 10),
     "record.json: policy.parameters: ten billion": everywhere("policy|parameters", 10**10),
@@ -343,7 +343,7 @@ CHEATS: dict[str, Cheat] = {
     "record.json: budget.tokens: negative": record("budget|tokens", -5),
     "record.json: budget.episodes: fewer": record("budget|episodes", 1),
     "record.json: budget.iterations: a fraction": record("budget|iterations", 2.0),
-    "record.json: budget.optimiser_steps: none": record("budget|optimiser_steps", 0),
+    "record.json: budget.optimizer_steps: none": record("budget|optimizer_steps", 0),
     "record.json: budget: of a row that does not learn": record("budget|tokens", 50, ["toy/start/1"]),
     "record.json: results.n: fewer prompts": edit(fewer_prompts),
     "record.json: results.n: of one metric": record("results|test|metrics|chrf|n", 400),
@@ -365,7 +365,7 @@ CHEATS: dict[str, Cheat] = {
         "results|test|kl_to_reference", 5.0, ["toy/start/1"]
     ),
     "record.json: results.mean_length: longer": record("results|test|mean_length", lambda v: v + 1),
-    "record.json: results.mean_length: of no responses": record("results|validation|mean_length", 3.3),
+    "record.json: results.mean_length: of no completions": record("results|validation|mean_length", 3.3),
     "record.json: results.truncated_share: above 1": record("results|test|truncated_share", 1.5),
     "record.json: results.truncated_share: another": record(
         "results|test|truncated_share", lambda v: 0.5 if v != 0.5 else 0.25
@@ -439,15 +439,15 @@ CHEATS: dict[str, Cheat] = {
     "curves.jsonl: metric/*: an evaluation of another seed": point_of_seed_0(),
     "curves.jsonl: metric/*: of another seed, one number moved": point_of_seed_0("reward"),
     "curves.jsonl: tokens: ten million": lines(later_tokens),
-    "curves.jsonl: tokens: more in an iteration than its responses hold": training(
+    "curves.jsonl: tokens: more in an iteration than its completions hold": training(
         "tokens", lambda n: n + 500, at=0
     ),
     "curves.jsonl: tokens: fewer than before": training("tokens", 1, at=1),
     "curves.jsonl: tokens: as text": training("tokens", "33", at=0),
     "curves.jsonl: episodes: more": training("episodes", lambda n: n + 40),
     "curves.jsonl: iteration: one left out": lines(longer_training),
-    "curves.jsonl: optimiser_steps: more": training("optimiser_steps", lambda n: n + 5),
-    "curves.jsonl: optimiser_steps: more in one update": training("update/optimiser_steps", 9),
+    "curves.jsonl: optimizer_steps: more": training("optimizer_steps", lambda n: n + 5),
+    "curves.jsonl: optimizer_steps: more in one update": training("update/optimizer_steps", 9),
     "curves.jsonl: progress: another": training("progress", 0.9, at=0),
     "curves.jsonl: train: no line": lines(no_training),
     "curves.jsonl: train: an unknown field": training("rating", 5.0),
@@ -469,7 +469,7 @@ CHEATS: dict[str, Cheat] = {
     "curves.jsonl: validation.kl_to_reference: before training": point("kl_to_reference", 4.0, at=0),
     "curves.jsonl: validation.kl_to_reference: minus 90": point("kl_to_reference", -90.0),
     "curves.jsonl: validation.mean_length: longer than allowed": point("mean_length", 500.0),
-    "curves.jsonl: validation.truncated_share: of no responses": point("truncated_share", 0.3),
+    "curves.jsonl: validation.truncated_share: of no completions": point("truncated_share", 0.3),
     "curves.jsonl: reward: another than the record's": lambda handed: handed.edit_curves(
         lambda found: of_kind(found, "validation")[-1].update(reward=0.99)
     ),
@@ -478,14 +478,14 @@ CHEATS: dict[str, Cheat] = {
     # samples.parquet
     "samples.parquet: seeds: answers of another seed": near_copy(other_curves),
     "samples.parquet: output: another text": answers(lambda row: row.update(output="the best of all answers")),
-    "samples.parquet: output_ids: 2,000 of 8": answers(lambda row: row.update(output_ids=[5] * 2000)),
-    "samples.parquet: output_ids: none": answers(lambda row: row.update(output_ids=[])),
-    "samples.parquet: output_ids: unknown to the tokenizer": answers(
-        lambda row: row["output_ids"].__setitem__(0, 30_000)
+    "samples.parquet: completion_ids: 2,000 of 8": answers(lambda row: row.update(completion_ids=[5] * 2000)),
+    "samples.parquet: completion_ids: none": answers(lambda row: row.update(completion_ids=[])),
+    "samples.parquet: completion_ids: unknown to the tokenizer": answers(
+        lambda row: row["completion_ids"].__setitem__(0, 30_000)
     ),
-    "samples.parquet: output_ids: negative": answers(lambda row: row["output_ids"].__setitem__(0, -1)),
-    "samples.parquet: output_ids: the end in the middle": answers(
-        lambda row: row["output_ids"].__setitem__(0, 1)
+    "samples.parquet: completion_ids: negative": answers(lambda row: row["completion_ids"].__setitem__(0, -1)),
+    "samples.parquet: completion_ids: the end in the middle": answers(
+        lambda row: row["completion_ids"].__setitem__(0, 1)
     ),
     "samples.parquet: terminated: turned": answers(lambda row: row.update(terminated=not row["terminated"])),
     "samples.parquet: seed_index: the best of many": answers(lambda row: row.update(seed_index=3)),

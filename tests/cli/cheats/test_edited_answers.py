@@ -44,7 +44,7 @@ ANSWERS = {
         "reward of the sample test-0 is",
     ),
     "an empty field": ("validate", first(terminated=None), "has an empty field"),
-    "no token": ("validate", first(output_ids=[None, 3]), "has an empty field in output_ids"),
+    "no token": ("validate", first(completion_ids=[None, 3]), "has an empty field in completion_ids"),
     "no score": ("validate", first(**{"metric/chrf": None}), "metric/chrf has a value for 3 of 4"),
     "no decoding": ("rescore", first(decoding=None), "has an empty field in decoding"),
 }  # fmt: skip
@@ -95,10 +95,10 @@ def test_answers_of_another_type(handed, refuse):
 def test_answers_that_are_not_text(handed, refuse):
     folder = handed.run()
     table = pq.read_table(folder / "samples.parquet")
-    raw = [b"\xff\xfe", *(text.encode() for text in table["output"].to_pylist()[1:])]
+    raw = [b"\xff\xfe", *(text.encode() for text in table["completion"].to_pylist()[1:])]
     column = pa.array(raw, pa.binary()).view(pa.string())
-    position = table.column_names.index("output")
-    pq.write_table(table.set_column(position, "output", column), folder / "samples.parquet")
+    position = table.column_names.index("completion")
+    pq.write_table(table.set_column(position, "completion", column), folder / "samples.parquet")
     digest = file_sha256(folder / "samples.parquet")
     handed.edit(lambda content: content["samples"].update(sha256=digest))
     for command in ("validate", "rescore"):
@@ -116,11 +116,11 @@ def test_answers_that_are_not_text(handed, refuse):
     ],
 )
 def test_points_of_a_curve_that_cannot_be_drawn(handed, refuse, capsys, value, reason):
-    """Also the first one, of which no result is claimed; someone who builds the board at once loses the cell."""
+    """Also the first one, of which no result is claimed; someone who builds the leaderboard at once loses the cell."""
     handed.edit_curves(lambda lines: lines[0].update(value))
     assert re.search(reason, refuse("validate"))
     places = ("--results", handed.folder.parent, "--out", handed.folder.parent / "out")
-    done = call(capsys, "leaderboard", "build", handed.board, *places)
+    done = call(capsys, "leaderboard", "build", handed.leaderboard, *places)
     assert (done.code, bool(re.search(reason, done.err))) == (0, True), done.err
     assert "small/toy/ppo/1: damaged: " in done.err
 
@@ -149,7 +149,7 @@ def test_less_training_than_the_budget(handed, refuse):
         short.update(train[0], iterations=train[0]["iteration"])
 
     handed.edit_curves(change)
-    names = ("tokens", "episodes", "iterations", "optimiser_steps")
+    names = ("tokens", "episodes", "iterations", "optimizer_steps")
     handed.edit(lambda content: content["budget"].update({name: short[name] for name in names}))
     assert re.search(r"training ended before the budget: \d+ of 60 tokens", refuse("validate"))
 

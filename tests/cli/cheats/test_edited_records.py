@@ -9,12 +9,12 @@ from fixtures.runs import call
 from fixtures.submissions import disguise, result
 
 from lmrl_bench.leaderboards.collect import collect
-from lmrl_bench.leaderboards.spec import load_board
-from lmrl_bench.planning.cells import of_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
+from lmrl_bench.planning.cells import of_leaderboard
 
 
-def test_the_honest_board_is_accepted(handed, capsys):
-    options = ("--leaderboard", handed.board, "--against", handed.before)
+def test_the_honest_leaderboard_is_accepted(handed, capsys):
+    options = ("--leaderboard", handed.leaderboard, "--against", handed.before)
     done = call(capsys, "results", "validate", handed.folder, *options)
     assert done.code == 0, done.err
     assert "6 records may be added to the leaderboard 'small'" in done.err
@@ -82,7 +82,7 @@ RECORDS = {
         lambda c: c["task"].update(digest="f" * 64),
         "task.digest is ffffffffffff… in the record",
     ),
-    "another start": (
+    "another initial policy": (
         "validate",
         lambda c: c["policy"].update(weights_sha256="3" * 64),
         "policy.weights_sha256 is 333333333333… in the record",
@@ -145,12 +145,12 @@ RECORDS = {
     ),
     "a scale that is not a number": (
         "validate",
-        lambda c: c["task"].update(score_range={"floor": "x", "ceiling": 1, "source": ""}),
-        r"not a valid record \(task\.score_range\.floor: Input should be a valid number",
+        lambda c: c["task"].update(score_normalization={"floor": "x", "ceiling": 1, "source": ""}),
+        r"not a valid record \(task\.score_normalization\.floor: Input should be a valid number",
     ),
     "a scale without width": (
         "validate",
-        lambda c: c["task"].update(score_range={"floor": 1, "ceiling": 1, "source": ""}),
+        lambda c: c["task"].update(score_normalization={"floor": 1, "ceiling": 1, "source": ""}),
         "floor and ceiling are both 1; they must differ",
     ),
     "ranked by a metric that looks better": (
@@ -171,7 +171,7 @@ RECORDS = {
     "the numbers without the mask left out": (
         "validate",
         lambda c: (c["algorithm"].update(name="nlpo"), c["traits"].update(filters_tokens=True)),
-        r"nlpo acts through a mask, but 'test-unmasked' is not in \['test'\]",
+        r"nlpo acts through a mask, but 'test-unfiltered' is not in \['test'\]",
     ),
     "fewer iterations claimed": (
         "validate",
@@ -236,16 +236,16 @@ def test_an_edited_record(handed, refuse, name):
 
 
 def test_a_scale_of_the_submitters_own(handed, capsys):
-    """It is shown, and no board takes it: the scale is the task's."""
+    """It is shown, and no leaderboard takes it: the scale is the task's."""
     mine = {"floor": -100.0, "ceiling": -99.0, "source": "mine"}
     for place in sorted(handed.folder.glob("*/*/*")):
-        handed.edit(lambda content: content["task"].update(score_range=mine), place)
-    done = call(capsys, "results", "validate", handed.folder, "--leaderboard", handed.board)
+        handed.edit(lambda content: content["task"].update(score_normalization=mine), place)
+    done = call(capsys, "results", "validate", handed.folder, "--leaderboard", handed.leaderboard)
     assert done.code == 0, done.err
-    assert "ppo/1: has another score_range than the task; the task's counts" in done.err
-    spec = load_board(handed.board)
-    table = collect(spec, handed.folder.parent, of_board(spec))
-    assert table.tasks[0].info.score_range is None
+    assert "ppo/1: has another score_normalization than the task; the task's counts" in done.err
+    spec = read_leaderboard(handed.leaderboard)
+    table = collect(spec, handed.folder.parent, of_leaderboard(spec))
+    assert table.tasks[0].info.score_normalization is None
 
 
 def test_an_edited_record_with_digests_that_fit(handed, refuse):

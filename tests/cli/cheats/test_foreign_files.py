@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from fixtures.runs import call
-from fixtures.submissions import BOARD, PPO, disguise, result, small_board
+from fixtures.submissions import LEADERBOARD, PPO, disguise, result, small_leaderboard
 
 from lmrl_bench.core.digests import file_sha256
-from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
 from lmrl_bench.verification import history, tree
 from lmrl_bench.verification.submission import Submission
 
@@ -23,26 +23,26 @@ from lmrl_bench.verification.submission import Submission
 def test_a_missing_seed_and_a_missing_record(handed, refuse):
     shutil.rmtree(handed.run())
     found = refuse("validate")
-    assert "ppo/1: missing: a board takes all its seeds or none (seeds 0, 1, 2)" in found
+    assert "ppo/1: missing: a leaderboard takes all its seeds or none (seeds 0, 1, 2)" in found
     handed.copy(f"{PPO}/0", f"{PPO}/1")
     (handed.run() / "record.json").unlink()
     assert "record.json: there is no record" in refuse("validate")
 
 
-def test_more_seeds_rows_and_tasks_than_the_board_asks_for(handed, refuse):
+def test_more_seeds_rows_and_tasks_than_the_leaderboard_asks_for(handed, refuse):
     """The best of many seeds; a row that nobody entered; a task from elsewhere."""
     handed.copy(f"{PPO}/0", f"{PPO}/7")
     handed.copy(PPO, "toy/mine")
     handed.copy(f"{PPO}/0", "other/ppo/0")
     handed.copy(f"{PPO}/0", f"{PPO}/00")
     found = refuse("validate")
-    assert "toy/ppo/7: '7' is not a seed of the board (seeds 0, 1, 2)" in found
+    assert "toy/ppo/7: '7' is not a seed of the leaderboard (seeds 0, 1, 2)" in found
     assert "toy/ppo/00: '00' is not a seed" in found
     assert (
-        "the board has no row 'mine'; add it to the entries of the board's leaderboard.yaml"
+        "the leaderboard has no row 'mine'; add it to the entries of the leaderboard's leaderboard.yaml"
         in found
     )
-    assert "other/ppo/0: the board has no task 'other'" in found
+    assert "other/ppo/0: the leaderboard has no task 'other'" in found
 
 
 def test_a_record_copied_to_another_seed(handed, refuse):
@@ -72,9 +72,9 @@ def test_a_copy_with_other_curves(handed, refuse):
 
 
 def test_a_record_copied_to_another_row(handed, refuse):
-    small_board(handed.board.parent, "mine")
-    shutil.rmtree(handed.board)
-    shutil.copytree(handed.board.parent / "boards" / BOARD, handed.board)
+    small_leaderboard(handed.leaderboard.parent, "mine")
+    shutil.rmtree(handed.leaderboard)
+    shutil.copytree(handed.leaderboard.parent / "leaderboards" / LEADERBOARD, handed.leaderboard)
     handed.copy(PPO, "toy/mine")
     assert "toy/mine/0: holds the record of toy/ppo/0, which belongs elsewhere" in refuse(
         "validate"
@@ -87,7 +87,7 @@ def test_a_record_copied_to_another_row(handed, refuse):
     for seed in range(3):
         handed.edit(change, f"toy/mine/{seed}")
         content = json.loads((handed.folder / f"toy/mine/{seed}/record.json").read_text())
-        resolved = content["config"] | {"label": "mine", "seed": seed}
+        resolved = content["config"] | {"entry": "mine", "seed": seed}
         (handed.folder / f"toy/mine/{seed}/config.yaml").write_text(yaml.safe_dump(resolved))
     found = refuse("validate")
     assert len(re.findall("toy/mine/.: its curves are those of", found)) == 3
@@ -136,10 +136,10 @@ def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
     shutil.rmtree(handed.folder / "toy" / "ppo")
     other = handed.folder.rename(tmp_path / "rows")
     handed.folder.symlink_to(other)
-    options = ("--leaderboard", handed.board, "--against", handed.before)
+    options = ("--leaderboard", handed.leaderboard, "--against", handed.before)
     done = call(capsys, "results", "validate", handed.folder, *options)
     assert (done.code, f"{handed.folder}: is a link" in done.err) == (2, True)
-    assert Submission(load_board(handed.board), handed.folder).whole
+    assert Submission(read_leaderboard(handed.leaderboard), handed.folder).whole
 
 
 def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
@@ -148,7 +148,7 @@ def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
     inside = rows / PPO / "1" / "policy"
     inside.mkdir()
     (inside / "secret").symlink_to(tmp_path / "nowhere")
-    options = ("--leaderboard", handed.board, "--against", handed.before)
+    options = ("--leaderboard", handed.leaderboard, "--against", handed.before)
     done = call(capsys, "results", "validate", rows, *options)
     assert done.code == 0, done.err
 
@@ -216,13 +216,13 @@ def test_many_rows_in_a_small_file(handed, refuse):
     assert "samples.parquet holds 1,000,000 rows, more than 3 times 4" in refuse("validate")
 
 
-@pytest.mark.parametrize("name", ["output", "references"])
+@pytest.mark.parametrize("name", ["completion", "references"])
 def test_long_texts_in_a_small_file(handed, refuse, name, monkeypatch):
     """One text of 5 MB that many values of the dictionary's column name."""
     table = pq.read_table(handed.run() / "samples.parquet")
     text = "x" * 5_000_000
     monkeypatch.setattr(tree, "UNPACKED_LIMIT", 15_000_000)  # the stored 5 MB are below it
-    values = [text] * table.num_rows if name == "output" else [[text] * 9] + [[]] * 3
+    values = [text] * table.num_rows if name == "completion" else [[text] * 9] + [[]] * 3
     column = pa.array(values, type=table.schema.field(name).type)
     position = table.column_names.index(name)
     exchange_answers(handed, table.set_column(position, name, column))
@@ -233,10 +233,10 @@ def test_long_texts_in_a_small_file(handed, refuse, name, monkeypatch):
 def test_long_lists_in_a_small_file(handed, refuse, monkeypatch):
     table = pq.read_table(handed.run() / "samples.parquet")
     values = [[7] * 2_000_000] + [[]] * 3
-    position = table.column_names.index("output_ids")
+    position = table.column_names.index("completion_ids")
     column = pa.array(values, type=pa.list_(pa.int32()))
     monkeypatch.setattr(tree, "UNPACKED_LIMIT", 5_000_000)
-    exchange_answers(handed, table.set_column(position, "output_ids", column))
+    exchange_answers(handed, table.set_column(position, "completion_ids", column))
     for command in ("validate", "rescore"):
         assert "samples.parquet unpacks to more than 5,000,000 bytes" in refuse(command)
 
@@ -252,10 +252,10 @@ def test_older_records_stay_as_they_are(handed, refuse):
 
 
 def test_a_failed_record_that_is_replaced_or_removed(handed, refuse, tmp_path):
-    """The old board has a failed seed; the new one has a better one instead, or no such row."""
+    """The old leaderboard has a failed seed; the new one has a better one instead, or no such row."""
     before = tmp_path / "before"
-    shutil.copytree(handed.folder, before / BOARD)
-    path = before / BOARD / PPO / "1" / "record.json"
+    shutil.copytree(handed.folder, before / LEADERBOARD)
+    path = before / LEADERBOARD / PPO / "1" / "record.json"
     failed = json.loads(path.read_text())
     failed.update(status="failed", results={}, samples=None,
                   error={"type": "ValueError", "message": "a loss is not finite"})  # fmt: skip
@@ -263,16 +263,16 @@ def test_a_failed_record_that_is_replaced_or_removed(handed, refuse, tmp_path):
     found = refuse("validate", "--against", before)
     assert "ppo/1: record.json changed: older records stay as they are, failed ones too" in found
     shutil.rmtree(handed.folder / PPO)
-    spec = yaml.safe_load((handed.board / "leaderboard.yaml").read_text())
+    spec = yaml.safe_load((handed.leaderboard / "leaderboard.yaml").read_text())
     spec["entries"].pop()
-    (handed.board / "leaderboard.yaml").write_text(yaml.safe_dump(spec))
+    (handed.leaderboard / "leaderboard.yaml").write_text(yaml.safe_dump(spec))
     assert "ppo/1: removed" in refuse("validate", "--against", before)
 
 
-def test_a_board_that_drops_the_seed_it_does_not_like(handed, refuse):
-    spec = yaml.safe_load((handed.board / "leaderboard.yaml").read_text())
-    (handed.board / "leaderboard.yaml").write_text(yaml.safe_dump(spec | {"seeds": [0, 2]}))
-    assert "toy/ppo/1: '1' is not a seed of the board (seeds 0, 2)" in refuse("validate")
+def test_a_leaderboard_that_drops_the_seed_it_does_not_like(handed, refuse):
+    spec = yaml.safe_load((handed.leaderboard / "leaderboard.yaml").read_text())
+    (handed.leaderboard / "leaderboard.yaml").write_text(yaml.safe_dump(spec | {"seeds": [0, 2]}))
+    assert "toy/ppo/1: '1' is not a seed of the leaderboard (seeds 0, 2)" in refuse("validate")
     for label in ("ppo", "start"):
         shutil.rmtree(handed.folder / "toy" / label / "1")
     assert "toy/ppo/1: removed" in refuse("validate", "--against", handed.before)
@@ -292,7 +292,7 @@ def test_a_check_that_the_submitter_wrote_himself(handed, capsys, refuse):
     """It is shown to the reviewer; a file that is not a check is refused."""
     done = call(capsys, "results", "rescore", handed.folder, "--write-verification", "--by", "me")
     assert done.code == 0, done.err
-    options = ("--leaderboard", handed.board, "--against", handed.before)
+    options = ("--leaderboard", handed.leaderboard, "--against", handed.before)
     done = call(capsys, "results", "validate", handed.folder, *options)
     assert done.code == 0, done.err
     assert "it claims level 1 by me: was it they who wrote it?" in done.err

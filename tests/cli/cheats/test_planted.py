@@ -22,7 +22,7 @@ def accepted(handed, capsys) -> tuple[bool, str]:
     """Returns whether `validate` and `rescore` both accept the results; a traceback is not a refusal."""
     said = ""
     for command in (
-        ("validate", handed.folder, "--leaderboard", handed.board),
+        ("validate", handed.folder, "--leaderboard", handed.leaderboard),
         ("rescore", handed.folder),
     ):
         done = call(capsys, "results", *command)
@@ -47,7 +47,7 @@ def test_a_planted_cheat_is_refused(handed, capsys, name):
 def test_an_answer_that_is_not_the_text_of_its_ids_is_named(handed, capsys):
     """Whatever else refuses it: a cheater who also moves the scores meets this check alone."""
     CHEATS["samples.parquet: output: another text"](handed)
-    assert "is not the text of output_ids" in accepted(handed, capsys)[1]
+    assert "is not the text of completion_ids" in accepted(handed, capsys)[1]
 
 
 @pytest.mark.parametrize("name", BELIEVED)

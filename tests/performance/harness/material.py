@@ -31,7 +31,7 @@ class ShareOfE(RewardFunction):
     name = signature = "share-of-e"
 
     def __call__(self, batch):
-        shares = [text.count("e") / max(len(text), 1) for text in batch.responses]
+        shares = [text.count("e") / max(len(text), 1) for text in batch.completions]
         return RewardOutput(np.array(shares))
 
 
@@ -80,7 +80,7 @@ class Material:
 
 
 def share_of_e(text: str) -> float:
-    """Returns the reward of a response."""
+    """Returns the reward of a completion."""
     return text.count("e") / max(len(text), 1)
 
 
@@ -88,7 +88,7 @@ def make_material(workload: Workload, folder: Path) -> Material:
     """Writes a workload's model, prompts and task into a new folder.
 
     Raises:
-        AssetError: The workload's model is an asset that is not installed.
+        DownloadError: The workload's model is a download that is not installed.
     """
     folder.mkdir(parents=True)
     tokenizer = _write_model(workload, folder / "model")
@@ -103,9 +103,9 @@ def _write_model(workload: Workload, folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     if workload.architecture == "smollm2-135m":
-        from lmrl_bench.downloads import asset_path
+        from lmrl_bench.downloads import download_path
 
-        shutil.copytree(asset_path(workload.architecture), folder)
+        shutil.copytree(download_path(workload.architecture), folder)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         return tokenizer
     import torch
@@ -203,19 +203,19 @@ def _write_task(workload: Workload, prompts: list[str], folder: Path) -> None:
 
 
 def _task(workload: Workload) -> dict[str, Any]:
-    """The task's definition; EOS is impossible before the last token, so every response is of one length."""
+    """The task's definition; EOS is impossible before the last token, so every completion is of one length."""
     files = {split: {"path": f"{split}.jsonl"} for split in ("train", "validation", "test")}
-    response = workload.response_tokens
+    completion = workload.completion_tokens
     return {
         "schema": 1,
         "name": NAME,
         "version": 1,
         "summary": "Write the letter e.",
-        "licence": "PSF-2.0",
+        "license": "PSF-2.0",
         "data": {"reader": "jsonl", "id": "id", **files},
         "prompt": {"max_tokens": workload.prompt_tokens[1]},
-        "response": {"max_tokens": response, "min_tokens": response - 1},
+        "completion": {"max_tokens": completion, "min_tokens": completion - 1},
         "reward": {"terms": [{"name": NAME}]},
         "metrics": {"primary": {"name": "chrf"}, "held_out": [{"name": "length"}]},
-        "policies": {"default": "nano-causal", "kinds": ["causal"]},
+        "policy": {"default": "nano-causal", "kinds": ["causal"]},
     }

@@ -40,7 +40,7 @@ class Ours:
                 "autocast": precision,
                 **settings(algorithm, material.workload),
             },
-            "policy": {"model": str(material.model_folder), "start": "base"},
+            "policy": {"model": str(material.model_folder), "init": "base"},
             "budget": {"tokens": _ENDLESS},
             "runtime": {"device": device},
         }
@@ -58,7 +58,7 @@ class Ours:
         return Played(
             generate_s=iteration.seconds["generate"],
             tokens=iteration.tokens - before,
-            steps=iteration.optimiser_steps - steps,
+            steps=iteration.optimizer_steps - steps,
             update_s=iteration.seconds["update"],
         )
 
@@ -67,7 +67,7 @@ class Floor:
     """The time of plain Hugging Face code: `generate`, then forward and backward over the same tokens.
 
     The model is Hugging Face's as it is, without anything of this package. The forward computes logits at
-    the response's places only. There is no optimizer. Prompts are read once for each response, of groups too.
+    the completion's places only. There is no optimizer. Prompts are read once for each completion, of groups too.
     """
 
     def __init__(self, material: Material, device: str) -> None:
@@ -84,8 +84,8 @@ class Floor:
             temperature=1.0,
             top_k=0,
             top_p=1.0,
-            max_new_tokens=self.workload.response_tokens,
-            min_new_tokens=self.workload.response_tokens,
+            max_new_tokens=self.workload.completion_tokens,
+            min_new_tokens=self.workload.completion_tokens,
             pad_token_id=self.pad_id,
             eos_token_id=self.tokenizer.eos_token_id,
         )
@@ -114,16 +114,16 @@ class Floor:
         return Played(generate_s, self.workload.tokens, 0, seconds)
 
     def _pass(self, ids: Tensor, mask: Tensor) -> None:
-        response = self.workload.response_tokens
+        completion = self.workload.completion_tokens
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         logits = self.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
             use_cache=False,
-            logits_to_keep=response + 1,
+            logits_to_keep=completion + 1,
         ).logits[:, :-1]
-        logprobs = logits.log_softmax(-1).gather(2, ids[:, -response:, None])
+        logprobs = logits.log_softmax(-1).gather(2, ids[:, -completion:, None])
         logprobs.mean().backward()
 
 

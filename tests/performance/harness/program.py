@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from harness.compare import Contest, Note, Peer, compete
 from harness.settings import acting_algorithms, passes
 from harness.workloads import FOR_A_GPU, WORKLOADS
-from lmrl_bench.core.errors import AssetError, ConfigError, nearest
+from lmrl_bench.core.errors import ConfigError, DownloadError, nearest
 from lmrl_bench.runs.session import require_device
 
 
@@ -24,7 +24,7 @@ def measure(
     """Plays every workload with every algorithm, and yields each as it ends.
 
     An algorithm that makes one pass is passed over in W1x4, which would be W1 again; a workload whose model
-    is an asset that is not installed is passed over too, with a note.
+    is a download that is not installed is passed over too, with a note.
 
     Args:
         workloads: Names; empty: all but those for a GPU.
@@ -62,7 +62,7 @@ def measure(
                     device=device,
                     bfloat16=bfloat16,
                 )
-            except AssetError as error:
+            except DownloadError as error:
                 note(f"{workload.name} is left out: {error}")
                 break
 

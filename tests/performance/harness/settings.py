@@ -26,10 +26,10 @@ def passes(algorithm: str, workload: Workload) -> int:
 def settings(algorithm: str, workload: Workload) -> dict[str, Any]:
     """Returns the settings of an algorithm for a workload, without those that it does not have."""
     defaults = with_defaults(algorithm, {})
-    compares_responses = defaults["group_size"] > 1
+    compares_completions = defaults["group_size"] > 1
     wanted: dict[str, Any] = {
         "episodes_per_iteration": workload.episodes,
-        "group_size": workload.group_size if compares_responses else 1,
+        "group_size": workload.group_size if compares_completions else 1,
         "epochs": workload.epochs,
         "minibatch_episodes": workload.minibatch_episodes,
         "critic_minibatch_episodes": workload.minibatch_episodes,
@@ -39,6 +39,6 @@ def settings(algorithm: str, workload: Workload) -> dict[str, Any]:
         "fisher_fraction": 1.0,
     }
     if workload.micro_batch_episodes is not None:
-        longest = workload.prompt_tokens[1] + workload.response_tokens
+        longest = workload.prompt_tokens[1] + workload.completion_tokens
         wanted["micro_batch_tokens"] = workload.micro_batch_episodes * longest
     return {name: value for name, value in wanted.items() if name in defaults}

@@ -11,13 +11,13 @@ class Workload:
     """Definition of a round: a rollout of `episodes`, then `epochs` passes over them.
 
     Attributes:
-        architecture: a random model of this family, or the asset `smollm2-135m`.
+        architecture: a random model of this family, or the download `smollm2-135m`.
         layers, width, heads, inner: of the random model; `inner` is the feed-forward width of Llama.
         vocabulary: tokens of the byte-level BPE that is trained for it.
         prompt_tokens: shortest and longest prompt.
-        response_tokens: of every episode, exactly.
+        completion_tokens: of every episode, exactly.
         episodes: per rollout.
-        group_size: responses per prompt, for algorithms that compare them.
+        group_size: completions per prompt, for algorithms that compare them.
         epochs: passes over the episodes, for algorithms that make several.
         minibatch_episodes: per gradient step.
         micro_batch_episodes: about this many per forward and backward, on all sides; None: all of a gradient step, and
@@ -28,7 +28,7 @@ class Workload:
     name: str
     architecture: Literal["gpt2", "llama", "smollm2-135m"]
     prompt_tokens: tuple[int, int]
-    response_tokens: int
+    completion_tokens: int
     episodes: int
     group_size: int
     epochs: int
@@ -44,7 +44,7 @@ class Workload:
     @property
     def tokens(self) -> int:
         """Generated tokens of one rollout."""
-        return self.episodes * self.response_tokens
+        return self.episodes * self.completion_tokens
 
     @property
     def micro_batch(self) -> int:
@@ -75,7 +75,7 @@ WORKLOADS: dict[str, Workload] = {
             "W3",
             "smollm2-135m",
             prompt_tokens=(12, 22),
-            response_tokens=32,
+            completion_tokens=32,
             episodes=16,
             group_size=8,
             epochs=1,
@@ -87,7 +87,7 @@ WORKLOADS: dict[str, Workload] = {
             "G",
             "llama",
             prompt_tokens=(12, 22),
-            response_tokens=48,
+            completion_tokens=48,
             episodes=256,
             group_size=8,
             epochs=1,

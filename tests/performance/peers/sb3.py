@@ -34,15 +34,15 @@ class StockAlgorithm:
             "policy_kwargs": {
                 "model": material.model(),
                 "tokenizer": tokenizer,
-                "min_tokens": workload.response_tokens - 1,
+                "min_tokens": workload.completion_tokens - 1,
             },
-            "n_steps": workload.response_tokens,
+            "n_steps": workload.completion_tokens,
             "learning_rate": workload.learning_rate,
             "device": device,
             "seed": 0,
         }
         if name == "ppo":
-            batch = workload.minibatch_episodes * workload.response_tokens
+            batch = workload.minibatch_episodes * workload.completion_tokens
             options |= {"batch_size": batch, "n_epochs": workload.epochs}
             self.algorithm = PPO(LanguageModelPolicy, TextVecEnv(env), **options)
         else:

@@ -29,7 +29,7 @@ def settings(material: Material, folder: str, device: str) -> dict:
         num_mini_batches=1,
         num_ppo_epochs=workload.epochs,
         local_rollout_forward_batch_size=workload.episodes,
-        response_length=workload.response_tokens,
+        completion_length=workload.completion_tokens,
         total_episodes=workload.episodes * 10**5,
         temperature=1.0,
         kl_coef=KL_COEFFICIENT,
@@ -96,13 +96,13 @@ def main(folder: str, algorithm: str, device: str) -> None:
         return None, torch.tensor([share_of_e(text) for text in texts], device=ids.device), None
 
     def timed(model, queries, size, pad, config):
-        config.min_new_tokens = workload.response_tokens
+        config.min_new_tokens = workload.completion_tokens
         config.eos_token_id = tokenizer.eos_token_id
         started = time.perf_counter()
         found = generate(model, queries, size, pad, config)
         finish(torch.device(device))
         rounds.generate_s = time.perf_counter() - started
-        assert found[1].shape[:2] == (workload.episodes, workload.response_tokens)
+        assert found[1].shape[:2] == (workload.episodes, workload.completion_tokens)
         return found
 
     ppo.get_reward, ppo.batch_generation = score, timed

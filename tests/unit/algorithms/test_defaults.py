@@ -1,4 +1,4 @@
-"""The stored defaults are those of the classes, so what a board expects is what a run resolves to."""
+"""The stored defaults are those of the classes, so what a leaderboard expects is what a run resolves to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lmrl_bench.algorithms.defaults import (
     traits_of,
     with_defaults,
 )
-from lmrl_bench.algorithms.nlpo import MaskedPPO
+from lmrl_bench.algorithms.nlpo import FilteredPPO
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.leaderboards.spec import board_names, cells, load_board
+from lmrl_bench.leaderboards.spec import cells, leaderboard_names, read_leaderboard
 from lmrl_bench.planning.resolve import resolve, resolve_unchecked
 from lmrl_bench.tasks.catalog import load_task
 
@@ -36,7 +36,7 @@ def test_traits_are_those_of_the_classes():
     for name in BUILT_IN:
         algorithm, traits = ALGORITHMS.get(name), traits_of(name)
         assert traits.model_dump() == class_traits(name), f"{name}: {REMEDY}"
-        assert traits.filters_tokens == issubclass(algorithm, MaskedPPO)
+        assert traits.filters_tokens == issubclass(algorithm, FilteredPPO)
         assert traits.trains == (name not in ("best-of-n", "none"))
         assert traits.spends_tokens == issubclass(algorithm, TextAlgorithm)
 
@@ -44,15 +44,15 @@ def test_traits_are_those_of_the_classes():
 @pytest.mark.parametrize("name", [name for name in BUILT_IN if traits_of(name).trains])
 def test_given_fields_lie_over_the_defaults(name):
     given = {"learning_rate": 1}
-    given |= {} if name == "supervised" else {"kl": {"coefficient": 0, "horizon": 9}}
+    given |= {} if name == "sft" else {"kl": {"coefficient": 0, "horizon": 9}}
     config_class = ALGORITHMS.get(name).config_class
     expected = config_class.model_validate(given).model_dump(mode="json")
     found = with_defaults(name, given)
     assert json.dumps(found, sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
-def test_what_boards_expect_is_what_runs_resolve_to():
-    for cell in [cell for name in board_names() for cell in cells(load_board(name))]:
+def test_what_leaderboards_expect_is_what_runs_resolve_to():
+    for cell in [cell for name in leaderboard_names() for cell in cells(read_leaderboard(name))]:
         if cell.seed == 0:
             task = load_task(cell.task)
             checked, unchecked = (f(task, cell.located) for f in (resolve, resolve_unchecked))

@@ -19,7 +19,7 @@ class Rare(ToyReward):
 
     def __call__(self, batch):
         scores = []
-        for sample, text in zip(batch.samples, batch.responses, strict=True):
+        for sample, text in zip(batch.samples, batch.completions, strict=True):
             number = self.asked.setdefault(sample.id, len(self.asked))
             scores.append(len(scores) + 0.5 * len(text) if number % self.every == 0 else 1.0)
         return RewardOutput(np.array(scores, dtype=float))

@@ -54,7 +54,7 @@ class TestGae:
         for one, other in zip(clean, dirty, strict=True):
             assert torch.equal(one, other)
 
-    def test_environment_tokens_inside_a_response_change_nothing(self):
+    def test_environment_tokens_inside_a_completion_change_nothing(self):
         bootstrap = torch.tensor([0.7])
         plain = f.gae(
             self.rewards, self.values, mask_of(3), gamma=0.9, gae_lambda=0.8, bootstrap=bootstrap
@@ -93,7 +93,7 @@ class TestTokenRewards:
         rewards = f.token_rewards(torch.tensor([1.0]), charge, mask, dense)
         torch.testing.assert_close(rewards, torch.tensor([[0.4, 1.4, 0.0]]))
 
-    def test_an_empty_response_is_an_error(self):
+    def test_an_empty_completion_is_an_error(self):
         with pytest.raises(ValueError, match="without a policy token"):
             f.token_rewards(torch.ones(1), torch.zeros(1, 2), torch.zeros(1, 2, dtype=torch.bool))
 

@@ -43,7 +43,7 @@ def exact(name, **settings):
 
 
 def scored(algorithm, scores=(0.1, 0.9, 0.4, 0.5, -1.0, 2.0, 0.3, 0.3)):
-    """Eight ragged responses with these scores, and the algorithm's advantages of them."""
+    """Eight ragged completions with these scores, and the algorithm's advantages of them."""
     batch = algorithm.collect().episodes
     columns = torch.arange(batch.tokens.completion_ids.shape[1])
     mask = batch.mask & (columns[None, :] < LENGTHS[:, None])
@@ -132,7 +132,7 @@ class TestIdentities:
         batch = scored(rloo)
         relative, _ = grpo.advantages(batch)
         torch.testing.assert_close(batch.advantages, relative * 4 / 3)
-        longest = rloo.core.task.spec.response.max_tokens
+        longest = rloo.core.task.spec.completion.max_tokens
         factor = longest * 4 / 3
         expected = gradient(grpo, batch.replace(advantages=relative))
         close(gradient(rloo, batch) / factor, expected)
@@ -204,7 +204,7 @@ class TestInvariances:
         ],
     )
     def test_the_split_into_micro_batches_changes_nothing(self, name, settings):
-        """Pitfall D2, with ragged responses and groups that are cut."""
+        """Pitfall D2, with ragged completions and groups that are cut."""
         whole = exact(name, **settings)
         batch = scored(whole)
         expected = gradient(moved(whole), batch)
@@ -221,7 +221,7 @@ class TestInvariances:
         torch.testing.assert_close(higher.advantages, plain.advantages, atol=2e-6, rtol=1e-5)
 
     @pytest.mark.parametrize("name", WITHOUT_CRITIC)
-    def test_truncated_responses_are_rewarded_as_they_stand(self, name):
+    def test_truncated_completions_are_rewarded_as_they_stand(self, name):
         """Pitfall B6: without a critic nothing is bootstrapped, so the flags play no part."""
         algorithm = exact(name)
         batch = scored(algorithm)
@@ -317,12 +317,12 @@ class TestSettings:
 
 class TestGRPO:
     def test_token_weights(self):
-        """Pitfall D9: what a token of a short and of a long response weighs."""
+        """Pitfall D9: what a token of a short and of a long completion weighs."""
         mask = torch.arange(8)[None, :] < torch.tensor([2, 6])[:, None]
         expected = {
             "token-mean": (1 / 8, 1 / 8),
             "sequence-mean": (1 / 4, 1 / 12),
-            "constant": (1 / 16, 1 / 16),  # the task's longest response has 8 tokens
+            "constant": (1 / 16, 1 / 16),  # the task's longest completion has 8 tokens
         }
         for aggregation, (short, long) in expected.items():
             algorithm = exact("grpo", aggregation=aggregation)
@@ -384,8 +384,8 @@ class TestGRPO:
 
 
 class TestRLOO:
-    def test_the_ratio_is_that_of_whole_responses(self):
-        """Each token is within the range, the long response as a whole is not: it gives no gradient."""
+    def test_the_ratio_is_that_of_whole_completions(self):
+        """Each token is within the range, the long completion as a whole is not: it gives no gradient."""
         algorithm = exact("rloo", clip_range=0.2)
         batch = scored(algorithm, (1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 1.0, 0.0))
         shift = math.log(1.1)
@@ -398,7 +398,7 @@ class TestRLOO:
         assert not long.any()
         assert bool(short.any())
         stats = algorithm.update(moved_away)
-        # Clipped are the responses of two tokens or more: 1.1² > 1.2.
+        # Clipped are the completions of two tokens or more: 1.1² > 1.2.
         assert stats.first_clip_fraction == pytest.approx(1.0 - 1.0 / batch.tokens.n_tokens)
 
     def test_dense_rewards_and_the_kl_charge_are_part_of_the_return(self):
@@ -449,5 +449,5 @@ def test_the_reference_is_the_start_policy_and_stays():
     make_algorithm(
         "grpo", policy=policy, learning_rate=1e-2, kl_loss_coefficient=0.1, **NO_KL
     ).learn(100)
-    for name, value in policy.reference.model.state_dict().items():
+    for name, value in policy.ref_policy.model.state_dict().items():
         assert torch.equal(value, start[name])

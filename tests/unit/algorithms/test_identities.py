@@ -28,7 +28,7 @@ def test_a2c_is_ppo_with_one_epoch_one_minibatch_and_no_clip(family):
 
 
 def test_nlpo_with_top_p_one_is_ppo():
-    nlpo = trained("nlpo", top_p=1.0, mask_update_iterations=1)
+    nlpo = trained("nlpo", top_p=1.0, filter_update_iterations=1)
     assert largest_difference(nlpo, trained("ppo")) == 0.0
     assert largest_difference(nlpo, trained("nlpo", top_p=0.5)) > 1e-4
 
@@ -51,10 +51,10 @@ def test_the_first_trpo_direction_is_the_natural_gradient_of_the_a2c_loss():
     assert float(torch.cosine_similarity(step, gradient, dim=0)) > 0.999
 
 
-class TestNLPOMask:
+class TestNLPOFilter:
     def test_the_mask_lags_and_moves_after_k_iterations(self):
         algorithm = make_algorithm(
-            "nlpo", learning_rate=1e-2, mask_update_iterations=3, total_tokens=10_000
+            "nlpo", learning_rate=1e-2, filter_update_iterations=3, total_tokens=10_000
         )
         distances = []
 
@@ -82,7 +82,7 @@ class TestNLPOMask:
             logits = algorithm.score(batch, full_logits=True).logits
             raw = algorithm.policy.score(
                 replace(batch.tokens, allowed=None),
-                algorithm.behaviour, full_logits=True,
+                algorithm.behavior, full_logits=True,
             ).logits  # fmt: skip
         torch.testing.assert_close(logits.exp().sum(-1), torch.ones(len(logits)))
         assert bool((logits.isneginf().sum(-1) > 0).any())
@@ -102,7 +102,7 @@ class TestNLPOMask:
                 torch.testing.assert_close(scored, expected, atol=1e-5, rtol=0)
 
     def test_the_released_mask_never_moves_and_log_probabilities_are_the_unmasked_ones(self):
-        algorithm = make_algorithm("nlpo_released", learning_rate=1e-2, total_tokens=150)
+        algorithm = make_algorithm("nlpo-rl4lms", learning_rate=1e-2, total_tokens=150)
         start = [p.clone() for p in algorithm.token_filter.model.parameters()]
         algorithm.learn()
         assert all(
@@ -113,7 +113,7 @@ class TestNLPOMask:
         with torch.no_grad():
             raw = algorithm.policy.score(
                 batch.tokens,
-                algorithm.behaviour,
+                algorithm.behavior,
             ).logprobs  # fmt: skip
         assert torch.equal(raw, batch.behavior_logprobs)
 

@@ -8,7 +8,7 @@ from fixtures.training import ACTING, changed, largest_difference, make_algorith
 
 
 def ragged(batch):
-    """The batch with responses cut to many lengths; what policies said of the rest stays true."""
+    """The batch with completions cut to many lengths; what policies said of the rest stays true."""
     lengths = torch.tensor([8, 3, 1, 5, 2, 8, 6, 4])[:, None]
     mask = batch.mask & (torch.arange(batch.tokens.completion_ids.shape[1])[None, :] < lengths)
     fields = {name: getattr(batch, name).masked_fill(~mask, 0.0) for name in batch.TOKEN_FIELDS}
@@ -26,7 +26,7 @@ def updated(name, batch=None, **settings):
 @pytest.mark.parametrize("aggregation", ["token-mean", "sequence-mean"])
 @pytest.mark.parametrize("name", ["a2c", "ppo", "trpo"])
 def test_the_split_into_micro_batches_changes_nothing(name, aggregation):
-    """Pitfall D2, with ragged prompts and responses."""
+    """Pitfall D2, with ragged prompts and completions."""
     # TRPO's conjugate gradient multiplies rounding; its steps are of the order 1e-2.
     bound = 1e-5 if name == "trpo" else 1e-6
     # Where the true gradient is 0, Adam with a small ε turns rounding into whole steps.
@@ -89,7 +89,7 @@ def test_more_padding_and_another_order_change_nothing(name):
     assert max(float((plain[key] - other[key]).abs().max()) for key in model) < bound
 
 
-def test_a_lone_eos_is_a_response():
+def test_a_lone_eos_is_a_completion():
     """Pitfall B10: length-1 replies give finite numbers."""
     algorithm = make_algorithm("ppo")
     batch = algorithm.collect().episodes

@@ -6,8 +6,8 @@ from fixtures.training import make_algorithm
 SETTINGS = {
     "a2c": {"learning_rate": 1e-2},
     "grpo": {"group_size": 8, "minibatch_episodes": 16},
-    "nlpo": {"epochs": 2, "minibatch_episodes": 16, "mask_update_iterations": 3, "top_p": 0.9},
-    "nlpo_released": {
+    "nlpo": {"epochs": 2, "minibatch_episodes": 16, "filter_update_iterations": 3, "top_p": 0.9},
+    "nlpo-rl4lms": {
         "epochs": 2,
         "minibatch_episodes": 16,
         "top_p": 0.9,
@@ -47,9 +47,9 @@ def test_the_reward_rises(name, family):
     assert sum(scores[-3:]) / 3 > scores[0] + 0.2
 
 
-def test_supervised_learns_the_references():
+def test_sft_learns_the_references():
     algorithm = make_algorithm(
-        "supervised", epochs=20, batch_size=4, learning_rate=1e-2, steps_per_iteration=20
+        "sft", epochs=20, batch_size=4, learning_rate=1e-2, steps_per_iteration=20
     )
     start = algorithm.validation_loss()
     rows = []

@@ -89,7 +89,7 @@ def test_counters_add_up():
     assert rows[-2].tokens < 100 <= rows[-1].tokens == algorithm.tokens
     assert [row.iteration for row in rows] == list(range(1, len(rows) + 1))
     assert [row.episodes for row in rows] == [8 * row.iteration for row in rows]
-    assert [row.optimiser_steps for row in rows] == [4 * row.iteration for row in rows]
+    assert [row.optimizer_steps for row in rows] == [4 * row.iteration for row in rows]
     assert rows[-1].progress == 1.0 > rows[0].progress > 0.0
     assert set(rows[0].seconds) == {"generate", "reward", "score", "update"}
     names = [sample.id for sample in task.reward_function.batches[0].samples]
@@ -238,13 +238,13 @@ def test_bootstrapping_changes_truncated_episodes_only():
 def test_dropout_is_off_and_the_reference_stays():
     """Pitfalls A7, C5; the toy models have dropout in their configuration."""
     algorithm = make_algorithm("ppo", learning_rate=1e-2)
-    reference = [p.clone() for p in algorithm.policy.reference.model.parameters()]
+    reference = [p.clone() for p in algorithm.policy.ref_policy.model.parameters()]
     algorithm.learn(100)
     assert not any(module.training for module in algorithm.policy.modules())
-    for one, other in zip(reference, algorithm.policy.reference.model.parameters(), strict=True):
+    for one, other in zip(reference, algorithm.policy.ref_policy.model.parameters(), strict=True):
         assert torch.equal(one, other)
     owned = {id(p) for group in algorithm.optimizer.param_groups for p in group["params"]}
-    assert owned.isdisjoint(id(p) for p in algorithm.policy.reference.model.parameters())
+    assert owned.isdisjoint(id(p) for p in algorithm.policy.ref_policy.model.parameters())
 
 
 def test_the_entropy_bonus_raises_the_entropy():
@@ -274,7 +274,7 @@ def test_target_kl_ends_the_update_before_a_step():
     algorithm = make_algorithm("ppo", target_kl=1e-4, learning_rate=1e-2, epochs=10)
     batch = algorithm.collect().episodes
     stats = algorithm.update(batch)
-    assert 1 <= stats.optimiser_steps < 20
+    assert 1 <= stats.optimizer_steps < 20
     assert stats.approx_kl > 1.5e-4
 
 
@@ -289,8 +289,8 @@ class TestErrors:
 
     def test_a_policy_without_reference_is_refused(self):
         policy = make_policy()
-        policy.reference = None
-        with pytest.raises(AlgorithmError, match="make_reference"):
+        policy.ref_policy = None
+        with pytest.raises(AlgorithmError, match="make_ref_policy"):
             make_algorithm("ppo", policy=policy)
 
     @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ class TestErrors:
 def test_none_learns_nothing():
     policy = make_policy()
     before = weights_of(policy)
-    algorithm = make_algorithm("none", policy=policy)
+    algorithm = make_algorithm("no-training", policy=policy)
     assert algorithm.learn(after_iteration=pytest.fail) is algorithm
     assert algorithm.token_filter is None
     algorithm.load_state_dict(algorithm.state_dict())
@@ -381,7 +381,7 @@ def test_an_update_in_bfloat16_has_nearly_the_same_gradient_and_the_record_is_ma
     plain, rounded = gradients["none"], gradients["bfloat16"]
     assert not torch.equal(plain, rounded)
     assert float(torch.cosine_similarity(plain, rounded, dim=0)) > 0.99
-    assert marks == {"none": name == "nlpo_released", "bfloat16": True}
+    assert marks == {"none": name == "nlpo-rl4lms", "bfloat16": True}
 
 
 @pytest.mark.parametrize("name", ["ppo", "trpo"])

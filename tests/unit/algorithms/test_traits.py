@@ -11,10 +11,10 @@ import lmrl_bench
 import lmrl_bench.algorithms
 from lmrl_bench.algorithms import ALGORITHMS
 from lmrl_bench.algorithms.defaults import traits_of
-from lmrl_bench.algorithms.none import NoLearning
+from lmrl_bench.algorithms.no_training import NoTraining
 from lmrl_bench.algorithms.ppo import PPO, PPOConfig
 from lmrl_bench.leaderboards import collect
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.records.record import AlgorithmTraits
 from lmrl_bench.records.store import read_record
 from lmrl_bench.verification.bounds import problems
@@ -28,13 +28,13 @@ class Filtered(PPO):
     config_class = PPOConfig
 
     def make_token_filter(self):
-        return TopPMask(self.policy.network, self.behaviour.vocabulary.eos_ids, top_p=0.5)
+        return TopPFilter(self.policy.network, self.behavior.vocabulary.eos_ids, top_p=0.5)
 
     def owned_modules(self):
         return {"token_filter": self.token_filter}
 
 
-class Offline(NoLearning):
+class Offline(NoTraining):
     """A plug-in that trains without generating a token (here: not at all)."""
 
     summary = "a plug-in that learns from data alone"
@@ -71,18 +71,18 @@ def ran(world, name, **changes):
     return read_record(world.root / name), world.root / name
 
 
-def board_row(record):
+def leaderboard_row(record):
     """The row of a leaderboard with this one record."""
     cell = SimpleNamespace(task="toy", label="mine", seed=record.seed)
-    return collect._row("mine", record.algorithm["name"], [(cell, record)], "board")
+    return collect._row("mine", record.algorithm["name"], [(cell, record)], "leaderboard")
 
 
 def test_a_plug_in_with_a_filter_is_evaluated_without_it_too_and_shown_so(world):
     record, folder = ran(world, "filtered", budget={"tokens": 120})
     assert record.traits == traits_of("filtered")
-    assert "test-unmasked" in record.results
+    assert "test-unfiltered" in record.results
     assert problems(folder, record, world.task) == []
-    row = board_row(record)
+    row = leaderboard_row(record)
     assert row.masked
     assert not row.evaluation_only
 
@@ -91,7 +91,7 @@ def test_a_plug_in_that_spends_no_tokens_is_not_asked_for_its_budget(world):
     record, folder = ran(world, "offline")
     assert record.budget.tokens == 0
     assert [reason for reason in problems(folder, record, world.task) if "budget" in reason] == []
-    row = board_row(record)
+    row = leaderboard_row(record)
     assert not row.evaluation_only
     assert not row.masked
 
@@ -105,16 +105,18 @@ def test_a_record_may_not_choose_its_traits(world):
 
 def test_the_best_of_n_is_evaluated_and_its_cost_counted(world):
     config = {"candidates": 6}
-    plain, _ = ran(world, "none", policy={"start": "base"})
+    plain, _ = ran(world, "none", policy={"init": "base"})
     record, folder = ran(
-        world, "best-of-n", policy={"start": "base"}, algorithm={"name": "best-of-n", **config}
+        world, "best-of-n", policy={"init": "base"}, algorithm={"name": "best-of-n", **config}
     )
     assert problems(folder, record, world.task) == []
     assert record.results["test"].reward > plain.results["test"].reward
     assert record.budget.tokens == 0
     assert record.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-4)
     n = record.results["test"].n
-    assert 6 * n <= record.events["candidate_tokens"] <= 6 * n * world.task.spec.response.max_tokens
+    assert (
+        6 * n <= record.events["candidate_tokens"] <= 6 * n * world.task.spec.completion.max_tokens
+    )
 
 
 def test_classes_are_imported_by_name_only_when_asked():

@@ -82,7 +82,7 @@ def test_fisher_product_equals_finite_differences(family):
         gradient = torch.autograd.grad(kl, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([part.reshape(-1) for part in gradient])
 
-    # Behaviour logits are float32, so the step is not as small as float64 would allow.
+    # Behavior logits are float32, so the step is not as small as float64 would allow.
     step = 1e-2
     numeric = (slope(step) - slope(-step)) / (2 * step)
     error = float((numeric - product).norm() / product.norm())
@@ -121,7 +121,7 @@ def test_without_an_acceptable_step_the_policy_stays_bit_for_bit():
     stats = algorithm.update(batch)
     after = weights_of(algorithm.policy)
     assert stats.terms["step_fraction"] == 0.0
-    assert stats.optimiser_steps == 4  # the critic's: two epochs of two minibatches
+    assert stats.optimizer_steps == 4  # the critic's: two epochs of two minibatches
     for name in before:
         assert torch.equal(before[name], after[name]) == ("value" not in name)
 
@@ -170,7 +170,7 @@ def mixture_of_experts():
         model=build("MixtralForCausalLM", MOE),
         tokenizer=toy_tokenizer(),
     )
-    policy.make_reference()
+    policy.make_ref_policy()
     return policy
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lmrl_bench.config.loading import Located, find_problems, load_yaml, validate
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError
-from lmrl_bench.leaderboards.spec import BoardSpec
+from lmrl_bench.leaderboards.spec import LeaderboardSpec
 from lmrl_bench.tasks.spec import TaskSpec
 
 
@@ -56,13 +56,13 @@ def test_a_good_configuration(write):
 def test_all_problems_together_in_the_order_of_the_file(write):
     located = write(
         "task: t\nalgorithm:\n  name: ppo\nbudget:\n  tokns: 3\n  tokens: -1\n"
-        "policy:\n  start: supervized\nevaluation: {greedy: no, every: true}\nseed: 1.5\n"
+        "policy:\n  init: sftt\nevaluation: {greedy: no, every: true}\nseed: 1.5\n"
     )
     assert problems(RunConfig, located) == [
         "c.yaml:5: budget.tokns: unknown key (allowed: tokens); did you mean 'tokens'?",
         "c.yaml:6: budget.tokens: must be above 0, got -1",
-        "c.yaml:8: policy.start: unknown value 'supervized' (allowed: 'supervised' or 'base'); "
-        "did you mean 'supervised'?",
+        "c.yaml:8: policy.init: unknown value 'sftt' (allowed: 'sft' or 'base'); "
+        "did you mean 'sft'?",
         "c.yaml:9: evaluation.every: expected a whole number, got true",
         "c.yaml:9: evaluation.greedy: expected true or false, got 'no'",
         "c.yaml:10: seed: expected a whole number, got 1.5",
@@ -85,7 +85,7 @@ def test_task_spec_with_alias_union_and_validator(write):
             "schema: 2\nscema: 1\nname: Bad Name\n"
             "data:\n  reader: jsonl\n  references: 7\n  train: 5\n"
             "reward:\n  terms:\n    - {name: a}\n    - {name: b, wight: 1}\n    - {clip: [1]}\n"
-            "response: {max_tokens: 3, min_tokens: 4}\n"
+            "completion: {max_tokens: 3, min_tokens: 4}\n"
         ),
     )
     assert "c.yaml:1: schema: unknown value 2 (allowed: 1)" in lines
@@ -99,15 +99,17 @@ def test_task_spec_with_alias_union_and_validator(write):
     )
     assert weight.endswith("did you mean 'weight'?")
     assert "c.yaml:12: reward.terms[2].name: missing, but required" in lines
-    assert "c.yaml:13: response: min_tokens (4) must be below max_tokens (3)" in lines
+    assert "c.yaml:13: completion: min_tokens (4) must be below max_tokens (3)" in lines
 
 
-def test_board_spec(write):
-    lines = problems(BoardSpec, write("name: b\ntitle: B\ntasks: []\nentries: [{lable: x}]\n"))
+def test_leaderboard_spec(write):
+    lines = problems(
+        LeaderboardSpec, write("name: b\ntitle: B\ntasks: []\nentries: [{enrty: x}]\n")
+    )
     assert "c.yaml:3: tasks: needs at least 1 item(s), has 0" in lines
     assert (
-        "c.yaml:4: entries[0].lable: unknown key (allowed: algorithm, label, set); "
-        "did you mean 'label'?" in lines
+        "c.yaml:4: entries[0].enrty: unknown key (allowed: algorithm, config, entry); "
+        "did you mean 'entry'?" in lines
     )
 
 

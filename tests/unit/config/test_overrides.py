@@ -27,18 +27,18 @@ def leaves(data, path=()):
 def test_every_field_of_a_run_can_be_set():
     default = validate(RunConfig, BASE).model_dump(mode="json")
     names = [name for name, _ in leaves(default)]
-    assert {"budget.tokens", "policy.value_trunk", "runtime.keep_policy", "label"} <= set(names)
+    assert {"budget.tokens", "policy.value_trunk", "runtime.keep_policy", "entry"} <= set(names)
     texts = [f"{name}={dump_yaml(value)}" for name, value in leaves(default)]
     assert validate(RunConfig, apply_overrides(BASE, texts)).model_dump(mode="json") == default
 
 
 def test_values_are_yaml():
-    texts = ["budget.tokens=1_000", "algorithm.kl.coefficient=1e-3", "label=no",
+    texts = ["budget.tokens=1_000", "algorithm.kl.coefficient=1e-3", "entry=no",
              "algorithm.betas=[0.9, 0.99]", "policy.model="]  # fmt: skip
     data = apply_overrides(BASE, texts).data
     assert data["budget"] == {"tokens": 1000}
     assert data["algorithm"] == {"name": "ppo", "kl": {"coefficient": 1e-3}, "betas": [0.9, 0.99]}
-    assert data["label"] == "no"
+    assert data["entry"] == "no"
     assert data["policy"] == {"model": None}
 
 
@@ -141,8 +141,8 @@ def test_merge_is_deep_and_keeps_places():
 
 
 def test_merged_plain_data_does_not_inherit_the_lower_place():
-    merged = merge(parse_yaml("a: {x: 1}", "base"), Located.plain({"a": {"x": 2}}, "board"))
-    assert str(merged.place(("a", "x"))) == "board"
+    merged = merge(parse_yaml("a: {x: 1}", "base"), Located.plain({"a": {"x": 2}}, "leaderboard"))
+    assert str(merged.place(("a", "x"))) == "leaderboard"
 
 
 _TREE = st.recursive(

@@ -28,7 +28,7 @@ def test_every_setting_is_listed_with_its_default_and_described():
     }
     assert [name for name, setting in found.items() if not setting.description] == []
     assert found["budget.tokens"][1:3] == ("whole number > 0", "60000")
-    assert found["policy.start"][1:3] == ("supervised | base", "supervised")
+    assert found["policy.init"][1:3] == ("sft | base", "sft")
     assert found["evaluation.temperature"][1:3] == ("number > 0", "null")
     assert found["sampling.temperature"].default == "1.0"
     assert found["evaluation.greedy"].default == "true"

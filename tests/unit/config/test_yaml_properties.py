@@ -29,7 +29,7 @@ CONFIGS = st.fixed_dictionaries(
     {
         "task": st.text("abc-", min_size=1, max_size=8),
         "algorithm": st.fixed_dictionaries({"name": KEYS}, optional={"gamma": st.floats(0, 1)}),
-        "policy": st.fixed_dictionaries({"start": st.sampled_from(["supervised", "base"])}),
+        "policy": st.fixed_dictionaries({"init": st.sampled_from(["sft", "base"])}),
         "sampling": st.fixed_dictionaries({"temperature": st.floats(0.1, 5.0)}),
         "budget": st.fixed_dictionaries({"tokens": st.integers(1, 10**9)}),
         "evaluation": st.fixed_dictionaries(

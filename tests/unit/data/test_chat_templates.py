@@ -17,7 +17,7 @@ MESSAGES = (("system", "be old"), ("user", "the red house"))
 def codec(template):
     tokenizer = byte_level_bpe()
     tokenizer.chat_template = template
-    return TextCodec(tokenizer, max_prompt_tokens=400, max_response_tokens=40)
+    return TextCodec(tokenizer, max_prompt_tokens=400, max_completion_tokens=40)
 
 
 def prompt(template, messages=MESSAGES):

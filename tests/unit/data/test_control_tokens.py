@@ -41,7 +41,7 @@ PLAIN = st.text(alphabet="aehdrtus ?,.0s", min_size=1, max_size=20)
 
 
 def codec_of(tokenizer, **options):
-    return TextCodec(tokenizer, max_prompt_tokens=200, max_response_tokens=200, **options)
+    return TextCodec(tokenizer, max_prompt_tokens=200, max_completion_tokens=200, **options)
 
 
 def said(codec, ids):

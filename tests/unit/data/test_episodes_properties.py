@@ -15,17 +15,19 @@ SHAPES = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 7)), min_size=1, m
 
 
 def batch_of(shapes, extra=2):
-    """Returns episodes with prompts and responses of the given lengths, all numbers different, ids at padding too."""
+    """Returns episodes with prompts and completions of the given lengths, all numbers different, ids at padding too."""
     rng = torch.Generator().manual_seed(len(shapes))
     rows, prompts = len(shapes), torch.tensor([prompt for prompt, _ in shapes]).unsqueeze(1)
-    responses = torch.tensor([response for _, response in shapes]).unsqueeze(1)
-    n_prompt, n_response = int(prompts.max()) + extra, int(responses.max()) + extra
-    fields = {name: torch.randn(rows, n_response, generator=rng) for name in Episodes.TOKEN_FIELDS}
+    completions = torch.tensor([completion for _, completion in shapes]).unsqueeze(1)
+    n_prompt, n_completion = int(prompts.max()) + extra, int(completions.max()) + extra
+    fields = {
+        name: torch.randn(rows, n_completion, generator=rng) for name in Episodes.TOKEN_FIELDS
+    }
     tokens = TokenBatch(
         prompt_ids=torch.randint(0, 50, (rows, n_prompt), generator=rng),
         prompt_mask=torch.arange(n_prompt) >= n_prompt - prompts,
-        completion_ids=torch.randint(0, 50, (rows, n_response), generator=rng),
-        completion_mask=torch.arange(n_response) < responses,
+        completion_ids=torch.randint(0, 50, (rows, n_completion), generator=rng),
+        completion_mask=torch.arange(n_completion) < completions,
     )
     terminated = torch.arange(rows) % 2 == 0
     return Episodes(
@@ -102,12 +104,12 @@ def test_selecting_in_two_steps_is_selecting_at_once(shapes, data):
 @settings(max_examples=40, deadline=None)
 @given(SHAPES)
 def test_lengths_count_tokens_not_columns(shapes):
-    """Pitfalls B7, E5: environment tokens inside a response belong to its length and not to the policy's tokens."""
+    """Pitfalls B7, E5: environment tokens inside a completion belong to its length and not to the policy's tokens."""
     batch = batch_of(shapes)
-    assert batch.lengths.tolist() == [response for _, response in shapes]
-    assert batch.tokens.n_tokens == sum(response for _, response in shapes)
+    assert batch.lengths.tolist() == [completion for _, completion in shapes]
+    assert batch.tokens.n_tokens == sum(completion for _, completion in shapes)
     mask = batch.mask.clone()
-    inner = [row for row, (_, response) in enumerate(shapes) if response > 1]
+    inner = [row for row, (_, completion) in enumerate(shapes) if completion > 1]
     mask[inner, 0] = False
     holed = batch.replace(tokens=dataclasses.replace(batch.tokens, completion_mask=mask))
     assert holed.lengths.tolist() == batch.lengths.tolist()

@@ -1,4 +1,4 @@
-"""Text to ids and back: padding, EOS, truncation, the border between prompt and response."""
+"""Text to ids and back: padding, EOS, truncation, the border between prompt and completion."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TEXTS = st.text(alphabet="abthein .,:", min_size=1, max_size=12)
 
 
 def _codec(tokenizer=None, **kwargs) -> TextCodec:
-    options = {"max_prompt_tokens": 16, "max_response_tokens": 8} | kwargs
+    options = {"max_prompt_tokens": 16, "max_completion_tokens": 8} | kwargs
     return TextCodec(tokenizer or toy_tokenizer(), **options)
 
 
@@ -149,7 +149,7 @@ class TestReferences:
     @given(TEXTS, TEXTS.filter(str.strip))
     def test_continues_the_prompt_with_one_space(self, prompt, reference):
         tokenizer = toy_tokenizer()
-        codec = _codec(tokenizer, max_response_tokens=40)
+        codec = _codec(tokenizer, max_completion_tokens=40)
         sample = _sample(prompt, reference)
         ids = codec.encode_reference(sample)
         joined = tokenizer.decode(codec.encode(sample) + ids[:-1])
@@ -169,7 +169,7 @@ class TestReferences:
         assert codec.encode(sample) + codec.encode_reference(sample) == [0, 3, 4, 3, 1]
 
     def test_long_one_is_cut_without_eos(self):
-        codec = _codec(max_response_tokens=3)
+        codec = _codec(max_completion_tokens=3)
         sample = _sample("c", "b b b")
         full = _codec().encode_reference(sample)
         assert codec.encode_reference(sample) == full[:3]
@@ -178,7 +178,7 @@ class TestReferences:
         assert codec.truncated_references == 1
 
     def test_fits_exactly_with_eos(self):
-        codec = _codec(max_response_tokens=4)
+        codec = _codec(max_completion_tokens=4)
         assert codec.encode_reference(_sample("c", "b b b"))[-1] == EOS_ID
         assert codec.truncated_references == 0
 

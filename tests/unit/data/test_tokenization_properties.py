@@ -21,10 +21,10 @@ TEXTS = st.text(alphabet="abthein .,:", min_size=1, max_size=30)
 KINDS = st.sampled_from(sorted(TOKENIZERS))
 
 
-def codec_of(kind, prompt_tokens=64, response_tokens=64, truncate="error"):
+def codec_of(kind, prompt_tokens=64, completion_tokens=64, truncate="error"):
     return TextCodec(
         TOKENIZERS[kind], max_prompt_tokens=prompt_tokens, truncate=truncate,
-        max_response_tokens=response_tokens,
+        max_completion_tokens=completion_tokens,
     )  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def test_a_prompt_is_cut_at_the_limit_on_the_side_and_counted(text, limit, side,
 def test_a_reference_is_cut_at_the_limit_and_only_a_whole_one_ends(prompt, text, limit, kind):
     sample = Sample("s", prompt, (text,))
     full = codec_of(kind).encode_reference(sample)
-    codec = codec_of(kind, response_tokens=limit)
+    codec = codec_of(kind, completion_tokens=limit)
     ids = codec.encode_reference(sample)
     assert full[-1] == EOS_ID
     assert EOS_ID not in full[:-1]

@@ -1,4 +1,4 @@
-"""Vocabularies: the legal ids, those that end a response, and those that are not text."""
+"""Vocabularies: the legal ids, those that end a completion, and those that are not text."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_end_tokens_must_be_legal():
 
 @pytest.mark.parametrize("settings", [{"bad_words_ids": [[0]]}, {"suppress_tokens": [0]}])
 def test_control_tokens_that_the_checkpoint_forbids_are_illegal(settings):
-    """Marian's checkpoints forbid their padding, which also begins their responses."""
+    """Marian's checkpoints forbid their padding, which also begins their completions."""
     vocabulary = Vocabulary.of(toy_tokenizer(), GenerationConfig(eos_token_id=1, **settings))
     assert vocabulary.forbidden_ids == {0}
     assert vocabulary.width == 45

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from lmrl_bench.core.errors import AssetError
-from lmrl_bench.downloads import asset_path, gguf_llama, onnx_t5
+from lmrl_bench.core.errors import DownloadError
+from lmrl_bench.downloads import download_path, gguf_llama, onnx_t5
 
 
 def installed(name):
     try:
-        return asset_path(name)
-    except AssetError:
-        pytest.skip(f"asset {name} is not installed")
+        return download_path(name)
+    except DownloadError:
+        pytest.skip(f"download {name} is not installed")
 
 
 def test_rotary_permutation_is_the_inverse_of_llama_cpp():

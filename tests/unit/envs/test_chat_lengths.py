@@ -38,7 +38,7 @@ def opened(folder, limit):
     file = folder / "chat" / "task.yaml"
     spec = yaml.safe_load(file.read_text())
     spec["prompt"] = {"messages": MESSAGES, "max_tokens": limit}
-    spec["policies"] = {"default": str(folder / "policy"), "kinds": ["causal"]}
+    spec["policy"] = {"default": str(folder / "policy"), "kinds": ["causal"]}
     file.write_text(yaml.safe_dump(spec))
     return load_task(folder / "chat")
 

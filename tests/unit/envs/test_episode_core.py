@@ -24,7 +24,7 @@ from lmrl_bench.rewards.base import RewardFunction, RewardOutput
 @pytest.fixture
 def make_core(tokenizer):
     def make(task=None, **kwargs) -> EpisodeCore:
-        codec = TextCodec(tokenizer, max_prompt_tokens=16, max_response_tokens=8)
+        codec = TextCodec(tokenizer, max_prompt_tokens=16, max_completion_tokens=8)
         return EpisodeCore(task or toy_task(), codec, **kwargs)
 
     return make
@@ -132,7 +132,7 @@ def test_one_reward_call_with_everything_it_needs(make_core):
     outcome = core.outcome(prompts, completions)
     (batch,) = task.reward_function.batches
     assert [sample.id for sample in batch.samples] == list(prompts.sample_ids)
-    assert tuple(batch.responses) == outcome.texts
+    assert tuple(batch.completions) == outcome.texts
     assert batch.lengths.tolist() == completions.mask.sum(dim=1).tolist()
     assert batch.terminated.tolist() == completions.terminated.tolist()
     assert outcome.scores.dtype == torch.float32
@@ -154,7 +154,7 @@ def test_row_order_does_not_matter(make_core):
 
 
 def test_counters(make_core):
-    core = make_core(toy_task(min_response_tokens=2))
+    core = make_core(toy_task(min_completion_tokens=2))
     prompts = core.sample_prompts(3)
     core.outcome(
         prompts,
@@ -240,14 +240,14 @@ def test_more_prompts_than_rows(make_core):
     assert prompts.group_ids.tolist() == list(range(12)), "a prompt drawn again is another group"
 
 
-def test_control_tokens_inside_responses_are_counted():
-    """They are not in the text; the end token that ends the response is not such an event."""
+def test_control_tokens_inside_completions_are_counted():
+    """They are not in the text; the end token that ends the completion is not such an event."""
     tokenizer = byte_level_bpe()
     task = toy_task()
-    codec = TextCodec(tokenizer, max_prompt_tokens=64, max_response_tokens=4)
+    codec = TextCodec(tokenizer, max_prompt_tokens=64, max_completion_tokens=4)
     core = EpisodeCore(task, codec)
     (letter,) = tokenizer("a").input_ids
-    responses = core.completions(np.array([[letter, 2, 3, 1] + [0] * 4, [letter] * 8]))
-    outcome = core.outcome(core.sample_prompts(2), responses)
+    completions = core.completions(np.array([[letter, 2, 3, 1] + [0] * 4, [letter] * 8]))
+    outcome = core.outcome(core.sample_prompts(2), completions)
     assert outcome.texts == ("a", "a" * 8)
     assert core.counters.control_tokens == 2

@@ -115,7 +115,7 @@ def test_sb3_trains_and_evaluates_on_both_views(tokenizer):
 
 def test_sb3_contrib_masks_illegal_tokens(tokenizer):
     """MaskablePPO asks the adapter for `action_masks`; then no episode ends before its minimum."""
-    venv = TextGenerationVectorEnv(toy_task(min_response_tokens=4), tokenizer, num_envs=N)
+    venv = TextGenerationVectorEnv(toy_task(min_completion_tokens=4), tokenizer, num_envs=N)
     model = MaskablePPO("MultiInputPolicy", TextVecEnv(venv), n_steps=32, batch_size=32, seed=0)
     model.learn(96)
     assert venv.core.counters.episodes > 5

@@ -130,7 +130,7 @@ def test_unknown_token(tokenizer, token):
     env.step(3)
     with pytest.raises(ValueError, match=message):
         env.step(token)
-    assert env.step(4)[0]["response_ids"].tolist()[:3] == [3, 4, 0], "the bad step left no trace"
+    assert env.step(4)[0]["completion_ids"].tolist()[:3] == [3, 4, 0], "the bad step left no trace"
     completion = CompletionEnv(toy_task(), tokenizer, vocabulary_size=50)
     completion.reset(seed=0)
     with pytest.raises(ValueError, match=message):
@@ -147,7 +147,7 @@ def test_wrong_widths(tokenizer):
 
 
 def test_action_masks(tokenizer):
-    env = TextGenerationEnv(toy_task(min_response_tokens=2), tokenizer, vocabulary_size=50)
+    env = TextGenerationEnv(toy_task(min_completion_tokens=2), tokenizer, vocabulary_size=50)
     env.reset(seed=0)
     expected = np.arange(50) < 45
     expected[EOS_ID] = False
@@ -158,14 +158,14 @@ def test_action_masks(tokenizer):
     np.testing.assert_array_equal(env.action_masks(), expected)
 
 
-def test_random_responses_are_legal(tokenizer):
-    env = CompletionEnv(toy_task(min_response_tokens=3), tokenizer)
+def test_random_completions_are_legal(tokenizer):
+    env = CompletionEnv(toy_task(min_completion_tokens=3), tokenizer)
     env.action_space.seed(0)
     lengths = set()
     for _ in range(200):
-        response = env.action_space.sample()
-        assert response in env.action_space
-        lengths.add(response.tolist().index(EOS_ID) + 1)
+        completion = env.action_space.sample()
+        assert completion in env.action_space
+        lengths.add(completion.tolist().index(EOS_ID) + 1)
     assert lengths == {4, 5, 6, 7, 8}
 
 
@@ -174,7 +174,7 @@ def test_eos_counts_and_is_not_text(tokenizer):
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(EOS_ID)
     assert (reward, terminated, truncated) == (0.5, True, False)
-    assert observation["response_mask"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert observation["completion_mask"].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
     assert (info["text"], info["length"]) == ("", 1)
 
 
@@ -192,7 +192,7 @@ def test_padding_with_eos_keeps_the_masks():
     assert EOS_ID in ids[mask == 1]
     assert ids[mask == 1].tolist() == tokenizer("bad</s> cab:").input_ids
     assert mask.tolist() == sorted(mask.tolist())
-    assert env.step(EOS_ID)[0]["response_mask"].sum() == 1
+    assert env.step(EOS_ID)[0]["completion_mask"].sum() == 1
 
 
 def test_render(view, tokenizer):
@@ -227,7 +227,7 @@ def test_pickled_in_the_middle_goes_on_alike(tokenizer):
     for token in (8, EOS_ID):
         left, right = env.step(token), copy.step(token)
         assert left[1:] == right[1:]
-        np.testing.assert_array_equal(left[0]["response_ids"], right[0]["response_ids"])
+        np.testing.assert_array_equal(left[0]["completion_ids"], right[0]["completion_ids"])
     assert _names(env, 20) == _names(copy, 20)
 
 

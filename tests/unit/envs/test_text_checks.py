@@ -18,7 +18,7 @@ def messages(tmp_path, tokenizer, rows, **prompt):
     tokenizer.save_pretrained(model)
     folder = toy_task_folder(
         tmp_path,
-        policies={"default": str(model), "kinds": ["causal"]},
+        policy={"default": str(model), "kinds": ["causal"]},
         prompt={"max_tokens": 60} | prompt,
     )
     for split in ("train", "validation", "test"):

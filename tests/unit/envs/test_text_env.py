@@ -18,7 +18,7 @@ class Telling(ToyReward):
 
     def __call__(self, batch):
         output = super().__call__(batch)
-        said = [len(text) if len(text) % 2 else text for text in batch.responses]
+        said = [len(text) if len(text) % 2 else text for text in batch.completions]
         return RewardOutput(output.scores, output.components, info={"said": said})
 
 

@@ -198,7 +198,7 @@ def test_wrong_calls(native, views, tokenizer):
     with pytest.raises(ResetNeeded):
         native.step(np.zeros(N, dtype=np.int64))
     native.reset(seed=0)
-    with pytest.raises(ValueError, match=r"expected|responses for"):
+    with pytest.raises(ValueError, match=r"expected|completions for"):
         native.step(np.zeros((N + 1, 8), dtype=np.int64))
     with pytest.raises(ValueError, match="at least 1"):
         views[0](toy_task(), tokenizer, num_envs=0)
@@ -206,7 +206,7 @@ def test_wrong_calls(native, views, tokenizer):
 
 def test_render_and_masks(tokenizer):
     env = TextGenerationVectorEnv(
-        toy_task(min_response_tokens=1), tokenizer, num_envs=2, render_mode="ansi"
+        toy_task(min_completion_tokens=1), tokenizer, num_envs=2, render_mode="ansi"
     )
     env.reset(options={"sample_ids": ["train-0", "train-6"]}, seed=0)
     assert not env.action_masks()[:, EOS_ID].any()

@@ -9,14 +9,14 @@ import shutil
 
 import pytest
 import yaml
-from fixtures.runs import SETTINGS, call, ship_toy_start
+from fixtures.runs import SETTINGS, call, ship_toy_sft_policy
 from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench.core.errors import ConfigError, PolicyError
 from lmrl_bench.launchers import LAUNCHERS, local
 from lmrl_bench.launchers.base import Result, perform
 from lmrl_bench.launchers.grid import run_grid
-from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
 from lmrl_bench.models import names
 from lmrl_bench.planning.cells import plan
 from lmrl_bench.records.store import read_record
@@ -27,8 +27,8 @@ GREEDY = {"sampling": {"greedy": True}}  # refused when the algorithm is made, i
 
 
 @pytest.fixture
-def board(world):
-    """A board of one task, a row that works and one that fails, and two seeds."""
+def leaderboard(world):
+    """A leaderboard of one task, a row that works and one that fails, and two seeds."""
     settings = {key: SETTINGS[key] for key in ("policy", "budget", "evaluation")}
     ppo = {key: value for key, value in SETTINGS["algorithm"].items() if key != "name"}
     content = {
@@ -36,12 +36,12 @@ def board(world):
         "title": "Tiny",
         "tasks": [{"task": "toy"}],
         "entries": [
-            {"label": "bad", "algorithm": "ppo", "set": {"algorithm": ppo, **GREEDY}},
-            {"label": "good", "algorithm": "ppo", "set": {"algorithm": ppo}},
+            {"entry": "bad", "algorithm": "ppo", "config": {"algorithm": ppo, **GREEDY}},
+            {"entry": "good", "algorithm": "ppo", "config": {"algorithm": ppo}},
         ],
         "seeds": [0, 1],
         "config": settings,
-        "reference": {"zero_shot": None, "supervised": None},
+        "baselines": {"zero_shot": None, "sft": None},
     }
     path = world.root / "tiny" / "leaderboard.yaml"
     path.parent.mkdir()
@@ -88,8 +88,10 @@ def cell(world, row, seed):
     return world.root / "results" / "tiny" / "toy" / row / str(seed)
 
 
-def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, in_process, capsys):
-    path = board()
+def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(
+    world, leaderboard, in_process, capsys
+):
+    path = leaderboard()
     first = call(capsys, "leaderboard", "run", path, "--results", "results")
     assert first.code == 1
     assert "failed: toy/bad/0" in first.err
@@ -101,7 +103,7 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
         assert bad.error.type == "AlgorithmError"
         assert "sampling.greedy" in bad.error.message
         assert "open_session" in bad.error.traceback
-    table = json.loads(path.with_name("board.json").read_text())
+    table = json.loads(path.with_name("leaderboard.json").read_text())
     assert "failed" in json.dumps(table)
 
     times = {
@@ -124,13 +126,13 @@ def test_the_grid_goes_on_and_a_second_call_runs_what_is_missing(world, board, i
     ]
 
 
-def test_records_of_another_configuration_are_left_alone(world, board, in_process, capsys):
-    entries = [{"label": "good", "algorithm": "none"}]
-    path = board(entries=entries)
+def test_records_of_another_configuration_are_left_alone(world, leaderboard, in_process, capsys):
+    entries = [{"entry": "good", "algorithm": "no-training"}]
+    path = leaderboard(entries=entries)
     first = call(capsys, "leaderboard", "run", path)
     assert first.code == 0, first.err
     before = (cell(world, "good", 0) / "record.json").read_bytes()
-    board(entries=[{**entries[0], "set": {"evaluation": {"test_samples": 3}}}])
+    leaderboard(entries=[{**entries[0], "config": {"evaluation": {"test_samples": 3}}}])
     changed = call(capsys, "leaderboard", "run", path)
     assert changed.code in (1, 2)
     assert "holds the record of another run" in changed.err
@@ -144,10 +146,10 @@ def test_records_of_another_configuration_are_left_alone(world, board, in_proces
     assert "already completed" not in call(capsys, "leaderboard", "run", path, "--rerun", "all").err
 
 
-def test_a_diverged_cell_is_done(world, board, in_process, capsys):
+def test_a_diverged_cell_is_done(world, leaderboard, in_process, capsys):
     """It would diverge again: bench neither repeats it nor calls it a failure."""
     world.add_reward("planted-nan", "[np.nan] * len(batch)")
-    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], seeds=[0])
     first = call(capsys, "leaderboard", "run", path)
     assert first.code == 0, first.err
     assert "diverged: toy/good/0" in first.err
@@ -159,15 +161,15 @@ def test_a_diverged_cell_is_done(world, board, in_process, capsys):
 
 
 def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
-    world, board, in_process
+    world, leaderboard, in_process
 ):
-    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2])
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], seeds=[0, 1, 2])
     in_process[1].append("RunPlan toy/good/0")
     cell(world, "good", 1).parent.mkdir(parents=True)
     cell(world, "good", 1).write_text("a file")
     notes = []
     outcome = run_grid(
-        plan(load_board(path), world.root / "results"), workers=1, progress=notes.append
+        plan(read_leaderboard(path), world.root / "results"), workers=1, progress=notes.append
     )
     assert outcome.statuses == {
         "toy/good/0": "failed",
@@ -181,9 +183,9 @@ def test_a_lost_process_is_a_failed_record_and_an_unwritable_cell_an_error(
 
 
 def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
-    world, board, in_process, capsys, monkeypatch
+    world, leaderboard, in_process, capsys, monkeypatch
 ):
-    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2])
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], seeds=[0, 1, 2])
     assert call(capsys, "leaderboard", "run", path).code == 0
     records = [cell(world, "good", seed) / "record.json" for seed in (0, 1, 2)]
     before = [record.read_bytes() for record in records[:2]]
@@ -207,15 +209,15 @@ def test_a_cell_that_cannot_start_or_is_lost_keeps_the_record_that_it_has(
 
 
 def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
-    world, board, monkeypatch, capsys
+    world, leaderboard, monkeypatch, capsys
 ):
     """A real worker is killed (-9) in the middle of a cell; then files of finished cells are damaged."""
     reward = (
         "[0.0 if os.path.exists('dead') else (open('dead', 'w').close(), os.kill(os.getpid(), 9))]"
-        " * batch.n if os.path.exists('armed') else [float(len(t)) for t in batch.responses]"
+        " * batch.n if os.path.exists('armed') else [float(len(t)) for t in batch.completions]"
     )
-    world.add_reward("deadly", reward.replace("batch.n", "len(batch.responses)"))
-    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0, 1, 2, 3])
+    world.add_reward("deadly", reward.replace("batch.n", "len(batch.completions)"))
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], seeds=[0, 1, 2, 3])
     (world.root / "armed").touch()
     killed = call(capsys, "leaderboard", "run", path)
     assert killed.code == 1
@@ -237,7 +239,7 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     (cell(world, "good", 2) / "config.yaml").write_text("task: another")
     (cell(world, "good", 3) / ".record.json.abcd1234").write_text("half")
     again = call(capsys, "leaderboard", "run", path)
-    assert again.code  # the board cannot be built without the third
+    assert again.code  # the leaderboard cannot be built without the third
     assert "samples.parquet: changed since the record was written" in again.err
     assert "running again" in again.err
     assert "record.json: damaged" in again.err
@@ -249,12 +251,12 @@ def test_a_killed_worker_is_an_interruption_and_one_damaged_cell_costs_one_cell(
     assert (cell(world, "good", 2) / "record.json").read_text() == "{"
 
 
-def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys, monkeypatch):
+def test_interrupted_cells_go_on_without_fresh(world, leaderboard, in_process, capsys, monkeypatch):
     def stopped(self, state):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Trainer, "train", stopped)
-    path = board(entries=[{"label": "good", "algorithm": "none"}], seeds=[0])
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], seeds=[0])
     for options, again in (
         ((), "again\n"),
         (("--rerun", "all"), "again without --rerun\n"),
@@ -264,33 +266,35 @@ def test_interrupted_cells_go_on_without_fresh(world, board, in_process, capsys,
         assert f"interrupted cells resume when the same command is called {again}" in done.err
 
 
-def test_starts_come_first_each_once_and_their_failure_is_told(world, board, in_process):
-    path = board(
-        entries=[{"label": "good", "algorithm": "none"}], config={"policy": {"start": "supervised"}}
+def test_starts_come_first_each_once_and_their_failure_is_told(world, leaderboard, in_process):
+    path = leaderboard(
+        entries=[{"entry": "good", "algorithm": "no-training"}], config={"policy": {"init": "sft"}}
     )
     in_process[1].append("Recipe toy")
     notes = []
-    run_grid(plan(load_board(path), world.root / "results"), workers=1, progress=notes.append)
+    run_grid(plan(read_leaderboard(path), world.root / "results"), workers=1, progress=notes.append)
     assert [name.split()[0] for name in in_process[0]] == ["Recipe", "RunPlan", "RunPlan"]
-    assert any("no supervised start" in event.text for event in notes if event.kind == "note")
+    assert any("no SFT policy" in event.text for event in notes if event.kind == "note")
     assert "train it once" in read_record(cell(world, "good", 1)).error.message
 
 
-def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(world, board, in_process):
-    """Two rows of one model name but other weights, and a board whose cells are all done."""
+def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(
+    world, leaderboard, in_process
+):
+    """Two rows of one model name but other weights, and a leaderboard whose cells are all done."""
     other = toy_model_folder(world.root / "other" / "model")
     tiny_causal("gpt2", seed=7).save_pretrained(other)
     rows = [
-        {"label": label, "algorithm": "none", "set": {"policy": {"model": str(model)}}}
+        {"entry": label, "algorithm": "no-training", "config": {"policy": {"model": str(model)}}}
         for label, model in (("one", world.model), ("two", other))
     ]
     (world.folder / "algorithms").mkdir()
-    (world.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 1}\n")
-    path = board(entries=rows, seeds=[0], config={"policy": {"start": "supervised"}})
+    (world.folder / "algorithms" / "sft.yaml").write_text("algorithm: {epochs: 1}\n")
+    path = leaderboard(entries=rows, seeds=[0], config={"policy": {"init": "sft"}})
     events = []
     for expected in (2, 0):
         in_process[0].clear()
-        jobs = plan(load_board(path), world.root / "results")
+        jobs = plan(read_leaderboard(path), world.root / "results")
         outcome = run_grid(jobs, workers=1, progress=events.append)
         assert set(outcome.statuses.values()) == {"completed"}
         assert sum(name.startswith("Recipe") for name in in_process[0]) == expected
@@ -299,18 +303,18 @@ def test_each_base_model_has_a_start_of_its_own_and_done_cells_need_none(world, 
     one, two = (read_record(cell(world, row, 0)).policy for row in ("one", "two"))
     assert one.model == two.model == "model"
     assert one.base_weights_sha256 != two.base_weights_sha256
-    assert one.start_recipe_sha256 != two.start_recipe_sha256
-    assert {event.run for event in events if not event.counted} == {"toy/supervised/0 (start)"}
+    assert one.sft_recipe_sha256 != two.sft_recipe_sha256
+    assert {event.run for event in events if not event.counted} == {"toy/sft/0 (start)"}
 
 
-def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
-    world, board, in_process, capsys, monkeypatch
+def test_a_shipped_start_of_other_weights_stops_the_leaderboard_at_once(
+    world, leaderboard, in_process, capsys, monkeypatch
 ):
     monkeypatch.setattr(names, "SHIPPED", world.root / "shipped")
     shipped = toy_model_folder(world.root / "shipped" / "tiny")
-    world.edit_task(policies={"default": "tiny"})
-    facts = ship_toy_start(world, shipped.parent / "tiny--toy")
-    path = board(entries=[{"label": "good", "algorithm": "none"}], config={})
+    world.edit_task(policy={"default": "tiny"})
+    facts = ship_toy_sft_policy(world, shipped.parent / "tiny--toy")
+    path = leaderboard(entries=[{"entry": "good", "algorithm": "no-training"}], config={})
     assert call(capsys, "leaderboard", "run", path).code == 0
     assert not any(name.startswith("Recipe") for name in in_process[0])
     before = (cell(world, "good", 0) / "record.json").read_bytes()
@@ -318,16 +322,16 @@ def test_a_shipped_start_of_other_weights_stops_the_board_at_once(
     for command in (["leaderboard", "run", path], ["leaderboard", "build", path]):
         refused = call(capsys, *command)
         assert refused.code == 2
-        assert (
-            "tiny--toy: this supervised start was made from other weights of 'tiny'" in refused.err
-        )
-        assert "lmrl-bench run --task toy --algorithm supervised" in refused.err
+        assert "tiny--toy: this SFT policy was made from other weights of 'tiny'" in refused.err
+        assert "lmrl-bench run --task toy --algorithm sft" in refused.err
     assert (cell(world, "good", 0) / "record.json").read_bytes() == before
     assert facts["base_weights_sha256"]
 
 
-def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys):
-    path = board(entries=[{"label": "good", "algorithm": "none", "set": {"budget": {"tokenz": 1}}}])
+def test_all_cells_are_checked_before_any_runs(world, leaderboard, in_process, capsys):
+    path = leaderboard(
+        entries=[{"entry": "good", "algorithm": "no-training", "config": {"budget": {"tokenz": 1}}}]
+    )
     refused = call(capsys, "leaderboard", "run", path)
     assert refused.code == 2
     assert "leaderboard.yaml:" in refused.err
@@ -336,17 +340,21 @@ def test_all_cells_are_checked_before_any_runs(world, board, in_process, capsys)
 
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", True), ("cuda", False)])
-def test_workers_are_forked_unless_a_cell_uses_a_gpu(world, board, monkeypatch, device, expected):
+def test_workers_are_forked_unless_a_cell_uses_a_gpu(
+    world, leaderboard, monkeypatch, device, expected
+):
     seen = []
     monkeypatch.setattr(local, "run_jobs", lambda *_, forked, **__: seen.append(forked) or [])
     cells = plan(
-        load_board(board()), world.root / "results", overrides=[f"runtime.device={device}"]
+        read_leaderboard(leaderboard()),
+        world.root / "results",
+        overrides=[f"runtime.device={device}"],
     )
     run_grid(cells, workers=1)
     assert set(seen) == {expected}
 
 
-def test_real_workers(world, board, monkeypatch):
+def test_real_workers(world, leaderboard, monkeypatch):
     """The same with a process, forked as it has imported torch already; fresh ones are test_pool's.
 
     What a fresh one is given, it must be able to read: the functions by their names, the jobs as bytes.
@@ -354,10 +362,10 @@ def test_real_workers(world, board, monkeypatch):
     context = multiprocessing.get_context("fork")
     monkeypatch.setattr(local.multiprocessing, "get_context", lambda _name: context)
     assert pickle.loads(pickle.dumps(perform)) is perform
-    path = board(seeds=[0])
+    path = leaderboard(seeds=[0])
     events = []
     outcome = run_grid(
-        plan(load_board(path), world.root / "results"), workers=1, progress=events.append
+        plan(read_leaderboard(path), world.root / "results"), workers=1, progress=events.append
     )
     assert outcome.statuses == {"toy/bad/0": "failed", "toy/good/0": "completed"}
     assert "AlgorithmError" in read_record(cell(world, "bad", 0)).error.traceback
@@ -365,12 +373,12 @@ def test_real_workers(world, board, monkeypatch):
 
 
 def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
-    world, board, in_process, capsys
+    world, leaderboard, in_process, capsys
 ):
-    path = board(
+    path = leaderboard(
         entries=[
-            *yaml.safe_load(board().read_text())["entries"],
-            {"label": "still", "algorithm": "none"},
+            *yaml.safe_load(leaderboard().read_text())["entries"],
+            {"entry": "still", "algorithm": "no-training"},
         ]
     )
     dry = ["leaderboard", "run", path, "--results", "results", "--dry-run"]
@@ -427,10 +435,10 @@ def test_a_dry_run_says_what_is_done_missing_stale_and_what_the_rest_costs(
     assert "to run: 2 cells, 122 tokens" in stale.err
 
 
-def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
-    world, board, in_process, capsys
+def test_a_part_of_a_leaderboard_is_run_and_the_leaderboard_is_built_when_it_is_complete(
+    world, leaderboard, in_process, capsys
 ):
-    path = board(entries=[yaml.safe_load(board().read_text())["entries"][1]])
+    path = leaderboard(entries=[yaml.safe_load(leaderboard().read_text())["entries"][1]])
     first = call(capsys, "leaderboard", "run", path, "--results", "results", "--seed", "1")
     assert first.code == 0, first.err
     assert cell(world, "good", 1).exists()
@@ -440,7 +448,7 @@ def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
     assert "completed (1 of 1" in first.err
     value = read_record(cell(world, "good", 1)).results["test"].metrics["chrf"].value
     heads, row = first.out.splitlines()
-    assert heads.split() == ["row", "toy", "chrf"]
+    assert heads.split() == ["entry", "toy", "chrf"]
     assert row.split()[0] == "good"
     assert f"{value:.2f}"[:4] in row
     second = call(
@@ -457,21 +465,21 @@ def test_a_part_of_a_board_is_run_and_the_board_is_built_when_it_is_complete(
         assert (refused.code, near in refused.err) == (2, True), refused.err
 
 
-def test_the_closing_table_names_what_failed(world, board, in_process, capsys):
-    shown = call(capsys, "leaderboard", "run", board(), "--results", "results")
+def test_the_closing_table_names_what_failed(world, leaderboard, in_process, capsys):
+    shown = call(capsys, "leaderboard", "run", leaderboard(), "--results", "results")
     rows = {line.split()[0]: line for line in shown.out.splitlines()[1:]}
     assert "seed 0 failed, seed 1 failed" in rows["bad"]
     assert "(n=2)" in rows["good"]
 
 
-def test_a_board_says_where_a_tasks_settings_do_not_apply(world, board, capsys):
+def test_a_leaderboard_says_where_a_tasks_settings_do_not_apply(world, leaderboard, capsys):
     other = toy_model_folder(world.root / "big")
     (world.folder / "algorithms").mkdir()
     (world.folder / "algorithms" / "ppo.yaml").write_text("algorithm: {gamma: 0.5}\n")
-    entry = yaml.safe_load(board().read_text())["entries"][1]
-    policy = {"policy": {"start": "base", "model": str(other)}}
-    big = {**entry, "label": "big", "set": {**entry["set"], **policy}}
-    path = board(entries=[entry, big])
+    entry = yaml.safe_load(leaderboard().read_text())["entries"][1]
+    policy = {"policy": {"init": "base", "model": str(other)}}
+    big = {**entry, "entry": "big", "config": {**entry["config"], **policy}}
+    path = leaderboard(entries=[entry, big])
     shown = call(capsys, "leaderboard", "run", path, "--dry-run")
     lines = [line for line in shown.err.splitlines() if "settings:" in line]
     assert len(lines) == 1
@@ -479,23 +487,23 @@ def test_a_board_says_where_a_tasks_settings_do_not_apply(world, board, capsys):
         "toy/big: settings: the defaults of 'ppo'; toy/algorithms/ppo.yaml is for"
     )
     gammas = {
-        job.config.row: job.config.algorithm.model_dump()["gamma"]
-        for job in plan(load_board(path), world.root)
+        job.config.entry_name: job.config.algorithm.model_dump()["gamma"]
+        for job in plan(read_leaderboard(path), world.root)
     }
     assert gammas == {"good": 0.5, "big": 1.0}
 
 
-def test_a_shared_setting_that_one_row_does_not_have_names_the_row(world, board):
-    path = board(
+def test_a_shared_setting_that_one_row_does_not_have_names_the_row(world, leaderboard):
+    path = leaderboard(
         config={
-            "policy": {"start": "base"},
+            "policy": {"init": "base"},
             "budget": {"tokens": 60},
             "algorithm": {"episodes_per_iteration": 4},
         },
-        entries=[{"label": "zero", "algorithm": "none"}],
+        entries=[{"entry": "zero", "algorithm": "no-training"}],
     )
     with pytest.raises(ConfigError) as raised:
-        plan(load_board(path), world.root / "results")
+        plan(read_leaderboard(path), world.root / "results")
     assert str(raised.value).startswith("row 'zero' on toy:\n")
     assert "episodes_per_iteration: unknown key (allowed: none, there are no settings here)" in str(
         raised.value

@@ -40,7 +40,7 @@ def plans(world):
     def make(**changes):
         found = []
         for seed in (0, 1):
-            given = world.given(f"out{seed}", algorithm={"name": "none"}, **changes)
+            given = world.given(f"out{seed}", algorithm={"name": "no-training"}, **changes)
             config = resolve(world.task, {**given, "seed": seed})
             found.append(plan_run(world.task, config, rerun=RerunPolicy.NONE))
         return found
@@ -50,9 +50,9 @@ def plans(world):
 
 def test_runs_after_what_they_need_each_once(world, plans):
     (world.folder / "algorithms").mkdir()
-    (world.folder / "algorithms" / "supervised.yaml").write_text("algorithm: {epochs: 1}\n")
+    (world.folder / "algorithms" / "sft.yaml").write_text("algorithm: {epochs: 1}\n")
     launcher = Here(1)
-    cells = plans(policy={"start": "supervised"})
+    cells = plans(policy={"init": "sft"})
     assert run_grid(cells, launcher=launcher).ok
     assert launcher.submitted == [["Recipe"], ["RunPlan", "RunPlan"]]
     again = run_grid(cells, launcher=launcher)
@@ -78,7 +78,7 @@ def test_it_is_chosen_by_name(plans, monkeypatch):
 
 
 def test_which_jobs_use_a_gpu(world):
-    given = world.given(algorithm={"name": "none"})
+    given = world.given(algorithm={"name": "no-training"})
     config = resolve(world.task, given, overrides=["runtime.device=cuda"])
     assert uses_gpu(plan_run(world.task, config))
     assert not uses_gpu(plan_run(world.task, resolve(world.task, given)))

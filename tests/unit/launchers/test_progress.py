@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from lmrl_bench.core.events import Event, of_a_start
+from lmrl_bench.core.events import Event, of_an_sft_policy
 from lmrl_bench.core.wording import duration
 from lmrl_bench.launchers import progress
 from lmrl_bench.launchers.progress import GridProgress, LiveBars, PlainLines, TimeLeft, listener
@@ -79,20 +79,20 @@ def test_a_start_that_is_trained_first_is_shown_and_not_counted():
     bars = LiveBars(2)
     bars.progress.live.console = bars.progress.live.console.__class__(file=io.StringIO(), width=120)
     with bars:
-        start = of_a_start(bars)
-        start(Event("t/supervised/0", "started"))
-        start(Event("t/supervised/0", "iteration", 0.5))
+        start = of_an_sft_policy(bars)
+        start(Event("t/sft/0", "started"))
+        start(Event("t/sft/0", "iteration", 0.5))
         assert [task.description for task in bars.progress.tasks] == [
             "all runs",
-            "t/supervised/0 (start)",
+            "t/sft/0 (start)",
         ]
         assert bars.progress.tasks[0].completed == 0.0
-        start(Event("t/supervised/0", "finished", 1.0, text="completed"))
+        start(Event("t/sft/0", "finished", 1.0, text="completed"))
         assert bars.progress.tasks[0].fields["numbers"] == "0 done"
-        bars(Event("t/supervised/0", "started"))
-        bars(Event("t/supervised/0", "iteration", 0.25))
+        bars(Event("t/sft/0", "started"))
+        bars(Event("t/sft/0", "iteration", 0.25))
         assert bars.progress.tasks[0].completed == 0.25
-        for name in ("t/supervised/0", "t/ppo/0", "t/ppo/0"):  # a cell is told of once
+        for name in ("t/sft/0", "t/ppo/0", "t/ppo/0"):  # a cell is told of once
             bars(Event(name, "finished", 1.0, text="completed"))
         assert bars.progress.tasks[0].completed == 2.0
         assert bars.progress.tasks[0].fields["numbers"] == "2 done"

@@ -1,4 +1,4 @@
-"""The files of a board: all formats from one table, equal bytes, safe text, and the drift gate."""
+"""The files of a leaderboard: all formats from one table, equal bytes, safe text, and the drift gate."""
 
 import csv
 import io
@@ -11,7 +11,13 @@ from xml.etree import ElementTree
 
 import jsonschema
 import pytest
-from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+from fixtures.leaderboards import (
+    fake_content,
+    fake_expected,
+    fake_spec,
+    write_cell,
+    write_leaderboard,
+)
 
 from lmrl_bench.core.errors import VerificationError
 from lmrl_bench.leaderboards.build import build, check, render
@@ -19,7 +25,7 @@ from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.spec import cells
-from lmrl_bench.leaderboards.table import BoardTable
+from lmrl_bench.leaderboards.table import LeaderboardTable
 
 SPEC = fake_spec()
 HOLES = {
@@ -27,14 +33,14 @@ HOLES = {
     ("docs-en-de", "nlpo", 0): None,
     ("docs-en-de", "nlpo", 2): "failed",
 }
-NAMES = ["README.md", "board.json", "board.schema.json", "curves-docs-en-de.svg", "curves-imdb-continuation.svg",
+NAMES = ["README.md", "leaderboard.json", "leaderboard.schema.json", "curves-docs-en-de.svg", "curves-imdb-continuation.svg",
          "index.html", "table.csv", "table.tex", "table_wide.csv"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    write_board(folder, SPEC, HOLES)
+    write_leaderboard(folder, SPEC, HOLES)
     return folder
 
 
@@ -48,17 +54,17 @@ def files(root):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A board of one task and two rows, where a test builds several times."""
+    """A leaderboard of one task and two entries, where a test builds several times."""
     spec = fake_spec(
         tasks=[{"task": "docs-en-de"}],
         entries=[
-            {"label": "supervised", "algorithm": "none"},
-            {"label": "ppo", "algorithm": "ppo"},
+            {"entry": "sft", "algorithm": "no-training"},
+            {"entry": "ppo", "algorithm": "ppo"},
         ],
-        reference={"zero_shot": None},
+        baselines={"zero_shot": None},
     )
     folder = tmp_path_factory.mktemp("small")
-    write_board(folder, spec, {})
+    write_leaderboard(folder, spec, {})
     return spec, folder
 
 
@@ -90,11 +96,11 @@ def test_check_lists_what_is_stale_and_how_to_fix_it(small, tmp_path):
     check(spec, root, tmp_path, fake_expected)
 
 
-def test_a_changed_record_makes_the_board_stale(small, tmp_path):
+def test_a_changed_record_makes_the_leaderboard_stale(small, tmp_path):
     spec, results, out = small[0], tmp_path / "results", tmp_path / "out"
-    write_board(results, spec, {})
+    write_leaderboard(results, spec, {})
     build(spec, results, out, fake_expected)
-    write_board(results, spec, {("docs-en-de", "ppo", 2): "failed"})
+    write_leaderboard(results, spec, {("docs-en-de", "ppo", 2): "failed"})
     with pytest.raises(VerificationError, match=r"README\.md: stale"):
         check(spec, results, out, fake_expected)
 
@@ -102,7 +108,7 @@ def test_a_changed_record_makes_the_board_stale(small, tmp_path):
 def test_bytes_are_the_same_in_another_process(root, files, tmp_path):
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[3]);"
-        "from fixtures.boards import fake_expected, fake_spec; from lmrl_bench.leaderboards.build import build;"
+        "from fixtures.leaderboards import fake_expected, fake_spec; from lmrl_bench.leaderboards.build import build;"
         "build(fake_spec(), Path(sys.argv[1]), Path(sys.argv[2]), fake_expected)"
     )
     tests = next(p for p in sys.path if p.endswith("tests"))
@@ -119,7 +125,7 @@ def test_markdown(files):
     assert re.search(r"\| a2c \|.*\| 0\.\d{3}, 0\.\d{3} \(n=2\) \|", text)
     assert "lmrl-bench leaderboard check fake" in text
     assert "perplexity ↓" in text
-    assert "Rows that train nothing: zero-shot, supervised." in text
+    assert "Entries that train nothing: zero-shot, sft." in text
     assert "aaaaaaa" not in text  # no commit: the file changes only when the numbers do
 
 
@@ -127,79 +133,88 @@ def test_nobody_takes_the_masked_row_for_an_unmasked_one(files):
     """A dagger at the name, a line without the mask below it, a footnote, and verdicts for both."""
     text = files["README.md"]
     overview = text[: text.index("## All tasks together")]
-    masked, bare = (line for line in overview.splitlines() if line.startswith("| nlpo"))
-    assert masked.startswith("| nlpo † | ")
-    assert bare.startswith("| nlpo, no mask | 0.")
+    filtered, bare = (line for line in overview.splitlines() if line.startswith("| nlpo"))
+    assert filtered.startswith("| nlpo † | ")
+    assert bare.startswith("| nlpo, no filter | 0.")
     assert "**" not in bare
-    note = "† nlpo acts, and is ranked, through an action mask that the other rows do not have"
+    note = "† nlpo acts, and is ranked, through an action mask that the other entries do not have"
     assert text.count(note) == 3  # overview and two tasks
     task = text[text.index("## imdb-continuation") : text.index("## docs-en-de")]
     verdicts = [line.split(" | ")[0] for line in task.splitlines() if "overlap |" in line]
-    assert verdicts.count("| nlpo †") == verdicts.count("| nlpo, no mask") == 2
+    assert verdicts.count("| nlpo †") == verdicts.count("| nlpo, no filter") == 2
     assert "| nlpo |" not in text
     page = files["index.html"]
     assert page.count("† nlpo acts, and is ranked") == 3
-    assert re.search(r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, no mask</th>', page)
-    assert '<li data-row="nlpo"><h4>nlpo' in page  # the sample viewer names answers
+    assert re.search(
+        r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, no filter</th>', page
+    )
+    assert '<li data-entry="nlpo"><h4>nlpo' in page  # the sample viewer names completions
     assert r"nlpo $\dagger$ &" in files["table.tex"]
     assert r"$\dagger$ nlpo acts, and is ranked" in files["table.tex"]
     assert "nlpo †" in files["curves-imdb-continuation.svg"]
     for line in csv.DictReader(io.StringIO(files["table.csv"])):
-        own = line["row"] == "nlpo" and line["decoding"] not in ("", "test-unmasked")
+        own = line["entry"] == "nlpo" and line["decoding"] not in ("", "test-unfiltered")
         if line["decoding"]:
-            assert line["masked"] == ("yes" if own else "no")
+            assert line["filtered"] == ("yes" if own else "no")
 
 
-def test_a_board_without_masks_has_no_dagger(tmp_path):
+def test_a_leaderboard_without_masks_has_no_dagger(tmp_path):
     spec = fake_spec(
-        entries=[{"label": "ppo", "algorithm": "ppo"}],
-        reference={"zero_shot": None, "supervised": None},
+        entries=[{"entry": "ppo", "algorithm": "ppo"}],
+        baselines={"zero_shot": None, "sft": None},
     )
-    write_board(tmp_path, spec, {})
+    write_leaderboard(tmp_path, spec, {})
     files = {k: v.decode() for k, v in render(collect(spec, tmp_path, fake_expected)).items()}
-    legend = "† marks a row that acts through an action mask of its own"
+    legend = "† marks an entry that acts through a token filter of its own"
     assert files["README.md"].count("†") == files["README.md"].count(legend) == 1
     assert "dagger" not in files["table.tex"]
 
 
 def test_json_is_the_table(root, files):
-    content = json.loads(files["board.json"])
+    content = json.loads(files["leaderboard.json"])
     table = with_statistics(collect(SPEC, root, fake_expected))
-    assert BoardTable.model_validate(content) == table
-    reward = content["tasks"][0]["rows"][2]["splits"]["test"]["reward"]
+    assert LeaderboardTable.model_validate(content) == table
+    reward = content["tasks"][0]["entries"][2]["splits"]["test"]["reward"]
     assert reward["interval"][0] < reward["mean"] < reward["interval"][1]
 
 
 def test_json_is_as_its_schema_says(files):
-    schema, content = json.loads(files["board.schema.json"]), json.loads(files["board.json"])
-    assert content["$schema"] == "board.schema.json"
+    schema, content = (
+        json.loads(files["leaderboard.schema.json"]),
+        json.loads(files["leaderboard.json"]),
+    )
+    assert content["$schema"] == "leaderboard.schema.json"
     jsonschema.Draft202012Validator.check_schema(schema)
     validator = jsonschema.Draft202012Validator(schema)
     validator.validate(content)
-    content["tasks"][0]["rows"][0]["runs"][0]["seed"] = "zero"
+    content["tasks"][0]["entries"][0]["runs"][0]["seed"] = "zero"
     content["extra"] = 1
     assert {".".join(map(str, e.path)) for e in validator.iter_errors(content)} == {
-        "", "tasks.0.rows.0.runs.0.seed",
+        "", "tasks.0.entries.0.runs.0.seed",
     }  # fmt: skip
 
 
 def test_csv_long_has_every_number_once(files):
     lines = list(csv.DictReader(io.StringIO(files["table.csv"])))
-    keys = [(x["task"], x["row"], x["seed"], x["decoding"], x["measure"]) for x in lines]
+    keys = [(x["task"], x["entry"], x["seed"], x["decoding"], x["measure"]) for x in lines]
     assert len(keys) == len(set(keys))
     holes = [x for x in lines if x["status"] != "completed"]
-    assert [(x["row"], x["seed"], x["status"], x["value"]) for x in holes] == [
+    assert [(x["entry"], x["seed"], x["status"], x["value"]) for x in holes] == [
         ("a2c", "1", "diverged", ""), ("nlpo", "0", "missing", ""), ("nlpo", "2", "failed", ""),
     ]  # fmt: skip
     # the value of a seed stands at that seed, also where an earlier seed is missing
-    record = json.loads(files["board.json"])["tasks"][1]["rows"][4]["splits"]["test"]["reward"]
+    record = json.loads(files["leaderboard.json"])["tasks"][1]["entries"][4]["splits"]["test"][
+        "reward"
+    ]
     values = {key: line["value"] for key, line in zip(keys, lines, strict=True)}
     value = values["docs-en-de", "nlpo", "1", "test", "reward"]
     assert float(value) == record["points"][0]
 
 
 def test_csv_wide(files):
-    lines = {(x["task"], x["row"]): x for x in csv.DictReader(io.StringIO(files["table_wide.csv"]))}
+    lines = {
+        (x["task"], x["entry"]): x for x in csv.DictReader(io.StringIO(files["table_wide.csv"]))
+    }
     full, holes = lines["imdb-continuation", "ppo"], lines["docs-en-de", "nlpo"]
     assert (
         float(full["test/reward:low"])
@@ -256,8 +271,8 @@ def test_the_page_is_whole_and_asks_the_network_for_nothing(files):
         "table.csv",
         "table_wide.csv",
         "table.tex",
-        "board.json",
-        "board.schema.json",
+        "leaderboard.json",
+        "leaderboard.schema.json",
         "data:,",
     }
     assert {a for a in page.addresses if not a.startswith("#")} <= allowed
@@ -273,10 +288,10 @@ def test_texts_are_escaped(files):
 
 
 def test_free_texts_of_records_add_nothing_to_the_page(tmp_path):
-    """The same board with harmless and with hostile texts has the same elements and attributes."""
+    """The same leaderboard with harmless and with hostile texts has the same elements and attributes."""
 
-    rows = [{"label": "supervised", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    spec = fake_spec(tasks=[{"task": "docs-en-de"}], entries=rows, reference={"zero_shot": None})
+    entries = [{"entry": "sft", "algorithm": "no-training"}, {"entry": "ppo", "algorithm": "ppo"}]
+    spec = fake_spec(tasks=[{"task": "docs-en-de"}], entries=entries, baselines={"zero_shot": None})
 
     def built(name, text):
         for cell in cells(spec):
@@ -286,8 +301,8 @@ def test_free_texts_of_records_add_nothing_to_the_page(tmp_path):
             if status == "failed":
                 content["error"] |= {"message": text, "traceback": text}
             write_cell(tmp_path / name, spec.name, cell, content)
-        board = collect(spec, tmp_path / name, fake_expected)
-        made = {k: v.decode() for k, v in render(board).items()}
+        leaderboard = collect(spec, tmp_path / name, fake_expected)
+        made = {k: v.decode() for k, v in render(leaderboard).items()}
         return made, _Elements(made["index.html"]).found
 
     plain, elements = built("plain", "harmless")
@@ -337,8 +352,8 @@ def test_plots_are_xml_without_dates(files):
 
 def test_a_task_without_completed_runs_is_said(tmp_path):
     gone = {(c, label, s): None for c in ("docs-en-de",) for label in
-            ("zero-shot", "supervised", "ppo", "a2c", "nlpo") for s in (0, 1, 2)}  # fmt: skip
-    write_board(tmp_path, SPEC, gone)
+            ("zero-shot", "sft", "ppo", "a2c", "nlpo") for s in (0, 1, 2)}  # fmt: skip
+    write_leaderboard(tmp_path, SPEC, gone)
     files = {k: v.decode() for k, v in render(collect(SPEC, tmp_path, fake_expected)).items()}
     assert "No run of this task has completed yet." in files["README.md"]
     assert "No run of this task has completed yet." in files["index.html"]
@@ -363,4 +378,4 @@ def test_findings_are_printed_as_they_are_written(small):
     }
     assert "## What it says\n\n- **ppo** gains <little>.\n- Second.\n" in files["README.md"]
     assert "<strong>ppo</strong> gains\n  &lt;little&gt;." in files["index.html"]
-    assert json.loads(files["board.json"])["findings"] == said.findings
+    assert json.loads(files["leaderboard.json"])["findings"] == said.findings

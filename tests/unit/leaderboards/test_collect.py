@@ -4,14 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
-from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+from fixtures.leaderboards import (
+    fake_content,
+    fake_expected,
+    fake_spec,
+    write_cell,
+    write_leaderboard,
+)
 from scipy import stats
 
 from lmrl_bench.core.digests import digest
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.collect import collect, damaged_cells, summary
 from lmrl_bench.leaderboards.spec import cells
-from lmrl_bench.records.expected import ExpectedStart
+from lmrl_bench.records.expected import ExpectedInitialPolicy
 
 SPEC = fake_spec()
 HOLES = {
@@ -24,7 +30,7 @@ HOLES = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
-    write_board(folder, SPEC, HOLES)
+    write_leaderboard(folder, SPEC, HOLES)
     return folder
 
 
@@ -33,23 +39,23 @@ def table(root):
     return collect(SPEC, root, fake_expected)
 
 
-def row(table, task, label):
-    return next(r for t in table.tasks if t.task == task for r in t.rows if r.label == label)
+def entry(table, task, label):
+    return next(r for t in table.tasks if t.task == task for r in t.entries if r.entry == label)
 
 
 def change(root, cell, edit):
-    """Rewrites one record of a small board after `edit` has changed its content."""
+    """Rewrites one record of a small leaderboard after `edit` has changed its content."""
     content = fake_content(cell)
     edit(content)
     write_cell(root, SPEC.name, cell, content)
 
 
 def test_a_full_row(table):
-    found = row(table, "imdb-continuation", "ppo")
+    found = entry(table, "imdb-continuation", "ppo")
     expected = [
         fake_content(cell)["results"]["test"]["metrics"]["sentiment"]["value"]
         for cell in cells(SPEC)
-        if (cell.task, cell.label) == ("imdb-continuation", "ppo")
+        if (cell.task, cell.entry) == ("imdb-continuation", "ppo")
     ]
     measured = found.splits["test"].metrics["sentiment"]
     assert measured.points == pytest.approx(expected, rel=1e-9)
@@ -62,20 +68,23 @@ def test_a_full_row(table):
     assert found.runs[0].folder == "fake/imdb-continuation/ppo/0"
     assert found.runs[0].command == "lmrl-bench leaderboard run fake --jobs 2"
     assert set(found.splits) == {"validation", "test", "test-greedy"}
-    assert set(row(table, "imdb-continuation", "nlpo").splits) == {*found.splits, "test-unmasked"}
+    assert set(entry(table, "imdb-continuation", "nlpo").splits) == {
+        *found.splits,
+        "test-unfiltered",
+    }
 
 
 def test_a_row_with_a_mask_is_marked_without_its_other_numbers_too(tmp_path):
     for cell in cells(SPEC):
         content = fake_content(cell)
-        content["results"].pop("test-unmasked", None)
+        content["results"].pop("test-unfiltered", None)
         write_cell(tmp_path, "fake", cell, content)
     for task in collect(SPEC, tmp_path, fake_expected).tasks:
-        assert [row.label for row in task.rows if row.masked] == ["nlpo"]
+        assert [entry.entry for entry in task.entries if entry.filtered] == ["nlpo"]
 
 
 def test_missing_is_not_zero(table):
-    holes = row(table, "docs-en-de", "nlpo")
+    holes = entry(table, "docs-en-de", "nlpo")
     assert [run.status for run in holes.runs] == ["missing", "completed", "failed"]
     assert holes.runs[2].error == "ValueError: a loss is not finite"
     reward = holes.splits["test"].reward
@@ -83,7 +92,7 @@ def test_missing_is_not_zero(table):
     assert not holes.complete
     assert holes.best == []
     assert holes.comparisons == []
-    assert row(table, "docs-en-de", "a2c").counts == {
+    assert entry(table, "docs-en-de", "a2c").counts == {
         "completed": 2, "failed": 0, "diverged": 1, "interrupted": 0, "missing": 0,
     }  # fmt: skip
 
@@ -94,52 +103,52 @@ def test_below_three_seeds_only_points():
 
 
 def test_marks_ties_and_directions(table):
-    best = {r.label: set(r.best) for r in table.tasks[0].rows}
+    best = {r.entry: set(r.best) for r in table.tasks[0].entries}
     assert "reward" in best["ppo"]
     assert "sentiment" in best["nlpo"]  # cannot be distinguished from ppo
-    assert "reward" not in best["supervised"]
+    assert "reward" not in best["sft"]
     assert "perplexity" in best["zero-shot"]  # less is better
     assert not {"perplexity"} & best["ppo"]
 
 
 def test_an_incomplete_row_is_never_best(tmp_path):
-    write_board(tmp_path, SPEC, {("imdb-continuation", "ppo", 2): "diverged"})
-    rows = collect(SPEC, tmp_path, fake_expected).tasks[0].rows
-    assert [r.label for r in rows if "reward" in r.best] == ["nlpo"]
+    write_leaderboard(tmp_path, SPEC, {("imdb-continuation", "ppo", 2): "diverged"})
+    entries = collect(SPEC, tmp_path, fake_expected).tasks[0].entries
+    assert [r.entry for r in entries if "reward" in r.best] == ["nlpo"]
 
 
-def test_comparisons_with_the_supervised_policy(table):
-    found = {c.measure: c for c in row(table, "imdb-continuation", "ppo").comparisons}
+def test_comparisons_with_the_sft_policy(table):
+    found = {c.measure: c for c in entry(table, "imdb-continuation", "ppo").comparisons}
     assert set(found) == {"reward", "sentiment"}
     assert found["reward"].verdict == "better"
     assert not found["reward"].intervals_overlap
-    assert row(table, "imdb-continuation", "zero-shot").comparisons[0].verdict == "worse"
-    assert row(table, "imdb-continuation", "supervised").comparisons == []
-    masked = row(table, "imdb-continuation", "nlpo").comparisons
-    assert [(c.measure, c.decoding) for c in masked] == [
+    assert entry(table, "imdb-continuation", "zero-shot").comparisons[0].verdict == "worse"
+    assert entry(table, "imdb-continuation", "sft").comparisons == []
+    filtered = entry(table, "imdb-continuation", "nlpo").comparisons
+    assert [(c.measure, c.decoding) for c in filtered] == [
         ("reward", "test"), ("sentiment", "test"),
-        ("reward", "test-unmasked"), ("sentiment", "test-unmasked"),
+        ("reward", "test-unfiltered"), ("sentiment", "test-unfiltered"),
     ]  # fmt: skip
-    assert masked[0].difference - masked[2].difference == pytest.approx(0.01)
-    none = fake_spec(reference={"zero_shot": None, "supervised": None})
-    assert none.reference.labels() == []
+    assert filtered[0].difference - filtered[2].difference == pytest.approx(0.01)
+    none = fake_spec(baselines={"zero_shot": None, "sft": None})
+    assert none.reference.names() == []
 
 
 def test_curves_and_samples(table):
     task = table.tasks[0]
-    assert [c.label for c in task.curves] == ["ppo", "a2c", "nlpo"]
+    assert [c.entry for c in task.curves] == ["ppo", "a2c", "nlpo"]
     assert task.curves[0].seeds[1].tokens == [13, 10_013, 20_013, 30_013, 40_013]
     assert len(task.samples) == 8
-    assert [a.label for a in task.samples[0].answers] == table.labels
+    assert [a.entry for a in task.samples[0].completions] == table.entries
     assert task.samples[3].prompt == "The film number 3 of imdb-continuation <b>was</b>"
-    assert task.samples[3].answers[0].scores == {"sentiment": 0.3}
-    assert [a.label for a in table.tasks[1].samples[0].answers] == table.labels[
+    assert task.samples[3].completions[0].scores == {"sentiment": 0.3}
+    assert [a.entry for a in table.tasks[1].samples[0].completions] == table.entries[
         :-1
     ]  # nlpo: no seed 0
 
 
 def test_the_order_of_files_does_not_matter_and_unlisted_runs_are_named(root, tmp_path):
-    write_board(tmp_path, SPEC, HOLES)
+    write_leaderboard(tmp_path, SPEC, HOLES)
     extra = fake_spec(seeds=[7])
     write_cell(tmp_path, "fake", cells(extra)[0], fake_content(cells(extra)[0]))
     found = collect(SPEC, tmp_path, fake_expected)
@@ -147,18 +156,18 @@ def test_the_order_of_files_does_not_matter_and_unlisted_runs_are_named(root, tm
     assert found.model_copy(update={"unlisted": []}) == collect(SPEC, root, fake_expected)
 
 
-def test_a_board_without_results(tmp_path):
+def test_a_leaderboard_without_results(tmp_path):
     with pytest.raises(
         RecordError, match="no such results folder; run `lmrl-bench leaderboard run` first"
     ):
         collect(SPEC, tmp_path, fake_expected)
     (tmp_path / "fake").mkdir()
     table = collect(SPEC, tmp_path, fake_expected)
-    assert all(r.counts["missing"] == 3 for t in table.tasks for r in t.rows)
+    assert all(r.counts["missing"] == 3 for t in table.tasks for r in t.entries)
     assert all(t.info is None for t in table.tasks)
 
 
-CELL = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 1))
+CELL = next(c for c in cells(SPEC) if (c.entry, c.seed) == ("ppo", 1))
 
 
 def other_settings(content):
@@ -203,7 +212,7 @@ FIELDS = [
         "policy.base_weights_sha256 is 'absent' in the record, 000000000000… today",
     ),
     (lambda c: c.update(seed=2), "holds the record of imdb-continuation/ppo/2"),
-    (lambda c: c.update(row="a2c"), "holds the record of imdb-continuation/a2c/1"),
+    (lambda c: c.update(entry="a2c"), "holds the record of imdb-continuation/a2c/1"),
 ]
 
 
@@ -220,7 +229,7 @@ def test_a_record_that_is_not_of_its_cell_today_is_refused(tmp_path, edit, messa
 
 
 def test_all_records_that_are_stale_are_named_in_one_error(tmp_path):
-    write_board(tmp_path, SPEC, {})
+    write_leaderboard(tmp_path, SPEC, {})
 
     def tomorrow(cell):
         expected = fake_expected(cell)
@@ -235,26 +244,28 @@ def test_all_records_that_are_stale_are_named_in_one_error(tmp_path):
 
 
 def test_what_this_machine_cannot_know_the_rows_must_agree_on(tmp_path):
-    """A start that each machine trains for itself: its recipe counts, and all rows share its bits."""
+    """A start that each machine trains for itself: its recipe counts, and all entries share its bits."""
 
     def unknown(cell):
-        start = ExpectedStart(base_weights="0" * 64, recipe="5" * 64)
-        return replace(fake_expected(cell), start=start)
+        start = ExpectedInitialPolicy(base_weights="0" * 64, recipe="5" * 64)
+        return replace(fake_expected(cell), initial_policy=start)
 
     def write(cell, weights, recipe="5" * 64):
         content = fake_content(cell)
-        content["policy"].update(weights_sha256=weights, start_recipe_sha256=recipe)
+        content["policy"].update(weights_sha256=weights, sft_recipe_sha256=recipe)
         write_cell(tmp_path, SPEC.name, cell, content)
 
-    supervised = [c for c in cells(SPEC) if c.task == "docs-en-de" and c.label in ("ppo", "a2c")]
-    for cell in supervised:
+    sft = [c for c in cells(SPEC) if c.task == "docs-en-de" and c.entry in ("ppo", "a2c")]
+    for cell in sft:
         write(cell, "4" * 64)
-    assert collect(SPEC, tmp_path, unknown).tasks[1].rows[2].complete
-    write(supervised[0], "4" * 64, recipe="6" * 64)
-    with pytest.raises(RecordError, match=r"start_recipe_sha256 is 666666666666… in the record"):
+    assert collect(SPEC, tmp_path, unknown).tasks[1].entries[2].complete
+    write(sft[0], "4" * 64, recipe="6" * 64)
+    with pytest.raises(RecordError, match=r"sft_recipe_sha256 is 666666666666… in the record"):
         collect(SPEC, tmp_path, unknown)
-    write(supervised[0], "7" * 64)
-    with pytest.raises(RecordError, match="mixed start weights or tokenizers cannot stand in one"):
+    write(sft[0], "7" * 64)
+    with pytest.raises(
+        RecordError, match="mixed weights or tokenizers of initial policies cannot stand in one"
+    ):
         collect(SPEC, tmp_path, unknown)
 
 
@@ -300,12 +311,12 @@ def test_changed_files_cost_their_cell_and_foreign_prompts_are_refused(tmp_path)
     before = curves.read_text()
     curves.write_text(before.replace("28.0", "29.0"))
     (damaged,) = damaged_cells(collect(SPEC, tmp_path, fake_expected))
-    assert f"/{CELL.label}/{CELL.seed}: damaged: " in damaged
+    assert f"/{CELL.entry}/{CELL.seed}: damaged: " in damaged
     assert "changed since the record was written" in damaged
     assert "lmrl-bench leaderboard run fake runs it again" in damaged
     curves.write_text(before)
-    first = next(c for c in cells(SPEC) if (c.label, c.seed) == ("ppo", 0))
-    other = next(c for c in cells(SPEC) if (c.task, c.label, c.seed) == ("docs-en-de", "ppo", 0))
+    first = next(c for c in cells(SPEC) if (c.entry, c.seed) == ("ppo", 0))
+    other = next(c for c in cells(SPEC) if (c.task, c.entry, c.seed) == ("docs-en-de", "ppo", 0))
     foreign = write_cell(tmp_path / "x", "fake", other, fake_content(other)) / "samples.parquet"
     folder = first.folder(tmp_path, "fake")
     (folder / "samples.parquet").write_bytes(foreign.read_bytes())

@@ -2,7 +2,13 @@
 
 import pyarrow.parquet as pq
 import pytest
-from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+from fixtures.leaderboards import (
+    fake_content,
+    fake_expected,
+    fake_spec,
+    write_cell,
+    write_leaderboard,
+)
 
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.export import COLUMNS, export
@@ -18,24 +24,24 @@ def spec():
 
 
 @pytest.fixture
-def rows(tmp_path, spec):
-    write_board(tmp_path, spec, HOLES)
-    count = export(spec, tmp_path, tmp_path / "board.parquet", fake_expected)
-    table = pq.read_table(tmp_path / "board.parquet")
+def entries(tmp_path, spec):
+    write_leaderboard(tmp_path, spec, HOLES)
+    count = export(spec, tmp_path, tmp_path / "leaderboard.parquet", fake_expected)
+    table = pq.read_table(tmp_path / "leaderboard.parquet")
     assert table.column_names == list(COLUMNS)
     assert table.num_rows == count
     return table.to_pylist()
 
 
-def test_every_number_of_every_record_is_there_once(rows, tmp_path, spec):
+def test_every_number_of_every_record_is_there_once(entries, tmp_path, spec):
     found = {
-        (r["task"], r["row"], r["seed"], r["decoding"], r["role"], r["metric"]): r["value"]
-        for r in rows
+        (r["task"], r["entry"], r["seed"], r["decoding"], r["role"], r["metric"]): r["value"]
+        for r in entries
         if r["metric"]
     }
     expected = {}
     for cell in cells(spec):
-        key = (cell.task, cell.label, cell.seed)
+        key = (cell.task, cell.entry, cell.seed)
         if key in HOLES:
             continue
         record = read_record(cell.folder(tmp_path, "fake"))
@@ -48,45 +54,47 @@ def test_every_number_of_every_record_is_there_once(rows, tmp_path, spec):
                 for part, value in split.reward_components.items()
             }
     assert found == expected
-    assert len(rows) == len(expected) + len(HOLES)
+    assert len(entries) == len(expected) + len(HOLES)
 
 
-def test_what_stands_next_to_a_number(rows, tmp_path, spec):
-    cell = next(cell for cell in cells(spec) if cell.label == "nlpo")
+def test_what_stands_next_to_a_number(entries, tmp_path, spec):
+    cell = next(cell for cell in cells(spec) if cell.entry == "nlpo")
     record = read_record(cell.folder(tmp_path, "fake"))
-    (row,) = [
+    (entry,) = [
         r
-        for r in rows
-        if (r["task"], r["row"], r["seed"]) == (cell.task, "nlpo", 0)
-        and (r["decoding"], r["metric"]) == ("test-unmasked", "perplexity")
+        for r in entries
+        if (r["task"], r["entry"], r["seed"]) == (cell.task, "nlpo", 0)
+        and (r["decoding"], r["metric"]) == ("test-unfiltered", "perplexity")
     ]
-    results = record.results["test-unmasked"]
-    assert row["kl"] == results.kl_to_reference
-    assert row["mean_length"] == results.mean_length
-    assert row["tokens"] == record.budget.tokens
-    assert row["record_digest"] == record.digest()
-    assert row["record_id"] == record.id
-    assert (row["split"], row["masked"], row["lower_is_better"]) == ("test", False, True)
-    masked = {(r["row"], r["decoding"]) for r in rows if r["masked"]}
-    assert masked == {("nlpo", name) for name in ("validation", "test", "test-greedy")}
+    results = record.results["test-unfiltered"]
+    assert entry["kl"] == results.kl_to_reference
+    assert entry["mean_length"] == results.mean_length
+    assert entry["tokens"] == record.budget.tokens
+    assert entry["record_digest"] == record.digest()
+    assert entry["record_id"] == record.id
+    assert (entry["split"], entry["filtered"], entry["lower_is_better"]) == ("test", False, True)
+    filtered = {(r["entry"], r["decoding"]) for r in entries if r["filtered"]}
+    assert filtered == {("nlpo", name) for name in ("validation", "test", "test-greedy")}
 
 
-def test_missing_is_not_zero(rows):
-    holes = {(r["task"], r["row"], r["seed"]): r for r in rows if r["metric"] is None}
-    assert {key: row["status"] for key, row in holes.items()} == {
+def test_missing_is_not_zero(entries):
+    holes = {(r["task"], r["entry"], r["seed"]): r for r in entries if r["metric"] is None}
+    assert {key: entry["status"] for key, entry in holes.items()} == {
         ("docs-en-de", "a2c", 1): "failed",
         ("docs-en-de", "nlpo", 0): "missing",
     }
-    assert all(row["value"] is None for row in holes.values())
-    assert all(row["value"] is not None for row in rows if row["metric"])
+    assert all(entry["value"] is None for entry in holes.values())
+    assert all(entry["value"] is not None for entry in entries if entry["metric"])
 
 
-def test_the_same_records_give_the_same_bytes(rows, tmp_path, spec):
+def test_the_same_records_give_the_same_bytes(entries, tmp_path, spec):
     export(spec, tmp_path, tmp_path / "again.parquet", fake_expected)
-    assert (tmp_path / "again.parquet").read_bytes() == (tmp_path / "board.parquet").read_bytes()
+    assert (tmp_path / "again.parquet").read_bytes() == (
+        tmp_path / "leaderboard.parquet"
+    ).read_bytes()
 
 
-def test_records_that_may_not_stand_on_the_board_are_refused(rows, tmp_path, spec):
+def test_records_that_may_not_stand_on_the_leaderboard_are_refused(entries, tmp_path, spec):
     output = tmp_path / "new.parquet"
     cell = cells(spec)[0]
     content = fake_content(cell)
@@ -104,4 +112,4 @@ def test_records_that_may_not_stand_on_the_board_are_refused(rows, tmp_path, spe
 
 def test_the_name_says_what_it_is(tmp_path, spec):
     with pytest.raises(RecordError, match=r"let its name end with \.parquet"):
-        export(spec, tmp_path, tmp_path / "board.csv", fake_expected)
+        export(spec, tmp_path, tmp_path / "leaderboard.csv", fake_expected)

@@ -1,8 +1,8 @@
-"""The headline above the tables: the leader, by how much, how sure it is; on boards of every kind."""
+"""The headline above the tables: the leader, by how much, how sure it is; on leaderboards of every kind."""
 
 from __future__ import annotations
 
-from fixtures.boards import fake_expected, fake_spec, write_board
+from fixtures.leaderboards import fake_expected, fake_spec, write_leaderboard
 
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.estimates import Estimate
@@ -12,47 +12,49 @@ from lmrl_bench.leaderboards.render.headline import facts, joined, lead
 
 def made(tmp_path, statuses=(), **changes):
     spec = fake_spec(**changes)
-    write_board(tmp_path, spec, dict(statuses))
+    write_leaderboard(tmp_path, spec, dict(statuses))
     return with_statistics(collect(spec, tmp_path, fake_expected))
 
 
 def with_groups(table, *groups):
     """The table with other groups of ties, and the leader's and the second group's numbers set."""
-    rows = [
-        row.model_copy(
+    entries = [
+        entry.model_copy(
             update={
                 "iqm": Estimate(value=1.5, low=1.4, high=1.7),
                 "behind": Estimate(value=0.25, low=0.1, high=0.4),
             }
         )
-        for row in table.overview.rows
+        for entry in table.overview.entries
     ]
-    found = table.overview.model_copy(update={"groups": [list(g) for g in groups], "rows": rows})
+    found = table.overview.model_copy(
+        update={"groups": [list(g) for g in groups], "entries": entries}
+    )
     return table.model_copy(update={"overview": found})
 
 
 def test_one_leader_and_who_is_behind(tmp_path):
-    table = with_groups(made(tmp_path), ["ppo"], ["a2c", "supervised"], ["zero-shot"])
+    table = with_groups(made(tmp_path), ["ppo"], ["a2c", "sft"], ["zero-shot"])
     assert lead(table) == [
         "**ppo** leads over all 2 tasks: its score is **1.50 (95 % interval 1.40 to 1.70)**, where 0 is "
-        "the zero-shot policy and 1 the supervised one.",
-        "Next, 0.25 (95 % interval 0.10 to 0.40) behind: a2c and supervised, which are tied.",
+        "the zero-shot policy and 1 the SFT policy.",
+        "Next, 0.25 (95 % interval 0.10 to 0.40) behind: a2c and sft, which are tied.",
     ]
 
 
 def test_leaders_that_are_tied(tmp_path):
-    first = lead(with_groups(made(tmp_path), ["ppo", "a2c"], ["supervised"]))
+    first = lead(with_groups(made(tmp_path), ["ppo", "a2c"], ["sft"]))
     assert first[0].startswith(
         "**ppo** and **a2c** lead together, tied, over all 2 tasks: ppo's score"
     )
-    assert first[1] == "Next, 0.25 (95 % interval 0.10 to 0.40) behind: supervised."
+    assert first[1] == "Next, 0.25 (95 % interval 0.10 to 0.40) behind: sft."
 
 
 def test_a_leader_with_a_mask_is_also_shown_without_it(tmp_path):
     lines = lead(with_groups(made(tmp_path), ["nlpo"]))
     assert lines[0].startswith("**nlpo †** leads")
     assert lines[1] == (
-        "That is with an action mask of its own; without it nlpo scores 1.50 (95 % interval 1.40 to 1.70)."
+        "That is with a token filter of its own; without it nlpo scores 1.50 (95 % interval 1.40 to 1.70)."
     )
 
 
@@ -63,23 +65,23 @@ def test_missing_and_collapsed_runs_are_said(tmp_path):
     assert "1 run failed or diverged and counts as the floor." in lines
 
 
-def test_a_board_without_a_scale_says_why(tmp_path):
-    spec = {"entries": [{"label": "ppo", "algorithm": "ppo"}],
-            "reference": {"zero_shot": None, "supervised": None}}  # fmt: skip
+def test_a_leaderboard_without_a_scale_says_why(tmp_path):
+    spec = {"entries": [{"entry": "ppo", "algorithm": "ppo"}],
+            "baselines": {"zero_shot": None, "sft": None}}  # fmt: skip
     (line,) = lead(made(tmp_path, **spec))
-    assert line.startswith("There is no comparison over all tasks: board 'fake', task")
-    assert "give `score_range` in task.yaml" in line
+    assert line.startswith("There is no comparison over all tasks: leaderboard 'fake', task")
+    assert "give `score_normalization` in task.yaml" in line
 
 
 def test_facts(tmp_path):
     table = made(tmp_path)
     (_, seeds), (_, difference), (_, tied) = facts(table)
-    assert seeds == "3 per row. **Provisional:** a firm rank needs at least 5."
+    assert seeds == "3 per entry. **Provisional:** a firm rank needs at least 5."
     size = float(difference.split()[0])
     assert size == float(f"{table.power[0].detectable:.2g}")
     assert "sentiment (imdb-continuation) and" in difference
     assert "no proof of equality" in tied
-    assert facts(made(tmp_path / "five", seeds=range(5)))[0] == ("Seeds", "5 per row.")
+    assert facts(made(tmp_path / "five", seeds=range(5)))[0] == ("Seeds", "5 per entry.")
     assert [term for term, _ in facts(made(tmp_path / "one", seeds=[0]))] == ["Seeds"]
 
 

@@ -1,15 +1,15 @@
-"""Power against textbook tables and simulation; `leaderboard power` on a fake board."""
+"""Power against textbook tables and simulation; `leaderboard power` on a fake leaderboard."""
 
 import numpy as np
 import pytest
-from fixtures.boards import fake_expected, fake_spec, write_board
+from fixtures.leaderboards import fake_expected, fake_spec, write_leaderboard
 from scipy import stats
 
 from lmrl_bench.core.errors import ConfigError, RecordError
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.power import (
-    board_power,
     detectable_difference,
+    leaderboard_power,
     power_of_test,
     seeds_needed,
 )
@@ -52,16 +52,16 @@ def test_limits():
         detectable_difference(1.0, 1)
 
 
-def test_a_board(tmp_path):
+def test_a_leaderboard(tmp_path):
     spec = fake_spec()
-    write_board(tmp_path, spec, {("docs-en-de", "a2c", 1): "failed"})
+    write_leaderboard(tmp_path, spec, {("docs-en-de", "a2c", 1): "failed"})
     table = collect(spec, tmp_path, fake_expected)
-    found = board_power(table, difference=0.02)
+    found = leaderboard_power(table, difference=0.02)
     assert [power.task for power in found] == ["imdb-continuation", "docs-en-de"]
-    rows = [r for r in table.tasks[0].rows if not r.evaluation_only]
-    points = np.array([r.splits["test"].metrics["sentiment"].points for r in rows])
+    entries = [r for r in table.tasks[0].entries if not r.evaluation_only]
+    points = np.array([r.splits["test"].metrics["sentiment"].points for r in entries])
     deviation = np.sqrt(points.var(axis=1, ddof=1).mean())
-    assert found[0].rows == 3
+    assert found[0].entries == 3
     assert found[0].deviation == pytest.approx(deviation)
     assert found[0].detectable == found[0].by_seeds[3]
     assert found[0].needed == seeds_needed(0.02, float(deviation))
@@ -69,8 +69,8 @@ def test_a_board(tmp_path):
     assert line["at_3_seeds"] > line["at_5_seeds"] > line["at_20_seeds"]
 
 
-def test_a_board_without_spread_to_judge_by(tmp_path):
+def test_a_leaderboard_without_spread_to_judge_by(tmp_path):
     spec = fake_spec(seeds=[0])
-    write_board(tmp_path, spec, {})
-    with pytest.raises(RecordError, match="no row that trains has two completed seeds"):
-        board_power(collect(spec, tmp_path, fake_expected))
+    write_leaderboard(tmp_path, spec, {})
+    with pytest.raises(RecordError, match="no entry that trains has two completed seeds"):
+        leaderboard_power(collect(spec, tmp_path, fake_expected))

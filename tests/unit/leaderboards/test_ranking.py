@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from lmrl_bench.leaderboards.collect import summary
-from lmrl_bench.leaderboards.ranking import _compare, best_labels
-from lmrl_bench.leaderboards.table import Row, SplitSummary
+from lmrl_bench.leaderboards.ranking import _compare, best_entries
+from lmrl_bench.leaderboards.table import EntryResults, SplitSummary
 
 
-def row(label, values, complete=True):
+def entry(label, values, complete=True):
     found = summary(values)
     split = SplitSummary(
         metrics={"metric": found}, reward=found, kl_to_reference=found, mean_length=found,
         truncated_share=found,
     )  # fmt: skip
-    return Row(
-        label=label, algorithm="ppo", evaluation_only=False, complete=complete, counts={}, runs=[],
+    return EntryResults(
+        entry=label, algorithm="ppo", evaluation_only=False, complete=complete, counts={}, runs=[],
         splits={"test": split},
     )  # fmt: skip
 
@@ -40,8 +40,8 @@ def test_the_verdict_follows_the_direction(mine, lower, verdict):
 
 
 def test_best_is_the_best_of_the_direction_and_whatever_ties_with_it():
-    rows = [row("high", HIGH), row("low", LOW), row("wide", WIDE)]
-    assert best_labels(rows, "metric", lower=False) == {"high", "wide"}
-    assert best_labels(rows, "metric", lower=True) == {"low", "wide"}
-    rows[0] = row("high", HIGH, complete=False)
-    assert "high" not in best_labels(rows, "metric", lower=False)
+    entries = [entry("high", HIGH), entry("low", LOW), entry("wide", WIDE)]
+    assert best_entries(entries, "metric", lower=False) == {"high", "wide"}
+    assert best_entries(entries, "metric", lower=True) == {"low", "wide"}
+    entries[0] = entry("high", HIGH, complete=False)
+    assert "high" not in best_entries(entries, "metric", lower=False)

@@ -1,12 +1,12 @@
-"""A row of a board sums up all of its seeds, and says when some are missing."""
+"""An entry of a leaderboard sums up all of its seeds, and says when some are missing."""
 
 from __future__ import annotations
 
 import pytest
-from fixtures.boards import fake_content, fake_spec
+from fixtures.leaderboards import fake_content, fake_spec
 
-from lmrl_bench.leaderboards.collect import _row, _split
-from lmrl_bench.leaderboards.ranking import best_labels
+from lmrl_bench.leaderboards.collect import _entry_results, _split
+from lmrl_bench.leaderboards.ranking import best_entries
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.record import RunRecord
 
@@ -14,11 +14,11 @@ SPEC = fake_spec(seeds=[0, 1, 2, 3, 4])
 
 
 def seeds_of(label, task="imdb-continuation", failed=()):
-    """Returns the cells of a row with their records; the seeds in `failed` diverged."""
+    """Returns the cells of an entry with their records; the seeds in `failed` diverged."""
     return [
         (cell, RunRecord.model_validate(fake_content(cell, status=status)))
         for cell in cells(SPEC)
-        if (cell.task, cell.label) == (task, label)
+        if (cell.task, cell.entry) == (task, label)
         for status in ["diverged" if cell.seed in failed else "completed"]
     ]
 
@@ -37,13 +37,13 @@ def test_every_column_is_a_summary_over_the_seeds():
 
 
 def test_a_row_with_a_failed_seed_is_not_complete_however_many_are_left():
-    """Four of five seeds give a mean and an interval, but not a place: those that survived flatter the row."""
-    rows = [
-        _row("ppo", "ppo", seeds_of("ppo", failed=[4]), "fake"),
-        _row("a2c", "a2c", seeds_of("a2c"), "fake"),
+    """Four of five seeds give a mean and an interval, but not a place: those that survived flatter the entry."""
+    entries = [
+        _entry_results("ppo", "ppo", seeds_of("ppo", failed=[4]), "fake"),
+        _entry_results("a2c", "a2c", seeds_of("a2c"), "fake"),
     ]
-    assert [row.complete for row in rows] == [False, True]
-    reward = rows[0].splits["test"].reward
+    assert [entry.complete for entry in entries] == [False, True]
+    reward = entries[0].splits["test"].reward
     assert reward.n == 4
-    assert reward.mean > rows[1].splits["test"].reward.mean
-    assert best_labels(rows, "reward", lower=False) == {"a2c"}
+    assert reward.mean > entries[1].splits["test"].reward.mean
+    assert best_entries(entries, "reward", lower=False) == {"a2c"}

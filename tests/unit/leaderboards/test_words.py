@@ -1,4 +1,4 @@
-"""What a board says of runs whose records are marked: on the page and in the README, and nothing if there are none."""
+"""What a leaderboard says of runs whose records are marked: on the page and in the README, and nothing if there are none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import json
 import re
 
 import pytest
-from fixtures.boards import fake_content, fake_expected, fake_spec, write_board, write_cell
+from fixtures.leaderboards import (
+    fake_content,
+    fake_expected,
+    fake_spec,
+    write_cell,
+    write_leaderboard,
+)
 
 from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
@@ -22,9 +28,9 @@ SPEC = fake_spec()
 
 @pytest.fixture
 def marked(tmp_path):
-    write_board(tmp_path, SPEC, {})
+    write_leaderboard(tmp_path, SPEC, {})
     for cell in cells(SPEC):
-        if (cell.task, cell.label) == ("imdb-continuation", "nlpo") and cell.seed > 0:
+        if (cell.task, cell.entry) == ("imdb-continuation", "nlpo") and cell.seed > 0:
             content = fake_content(cell)
             content["fidelity"] = {
                 "max_logprob_difference": 0.4,
@@ -36,16 +42,16 @@ def marked(tmp_path):
 
 def test_marked_runs_are_named_where_their_numbers_stand(marked):
     note = "nlpo (seeds 1, 2): the policy that was scored is not the one that sampled"
-    assert note in fidelity_note(marked.tasks[0].rows)
-    assert fidelity_note(marked.tasks[1].rows) == ""
+    assert note in fidelity_note(marked.tasks[0].entries)
+    assert fidelity_note(marked.tasks[1].entries) == ""
     files = {name: content.decode() for name, content in render(marked).items()}
     for name in ("README.md", "index.html"):
         assert files[name].count(note) == 1, name
-    assert files["board.json"].count('"max_logprob_difference"') == 2
+    assert files["leaderboard.json"].count('"max_logprob_difference"') == 2
 
 
 def test_sound_runs_are_not_mentioned(tmp_path):
-    write_board(tmp_path, SPEC, {})
+    write_leaderboard(tmp_path, SPEC, {})
     files = render(collect(SPEC, tmp_path, fake_expected))
     assert b"Marked runs" not in files["README.md"] + files["index.html"]
 
@@ -57,10 +63,10 @@ def test_every_bound_has_its_words():
 
 
 def test_a_declared_tuning_is_printed_once_above_the_tables_and_else_nothing(tmp_path):
-    write_board(tmp_path, SPEC, {})
+    write_leaderboard(tmp_path, SPEC, {})
     plain = render(collect(SPEC, tmp_path, fake_expected))
     assert b"Tuning:" not in plain["README.md"] + plain["index.html"]
-    assert json.loads(plain["board.json"])["tuning"] is None
+    assert json.loads(plain["leaderboard.json"])["tuning"] is None
     tuning = {"trials": 8, "seeds": [100, 101], "budget_share": 0.5, "validation_samples": 200}
     files = render(collect(fake_spec(tuning=tuning), tmp_path, fake_expected))
     for name in ("README.md", "index.html"):
@@ -69,12 +75,12 @@ def test_a_declared_tuning_is_printed_once_above_the_tables_and_else_nothing(tmp
         assert (
             "on 200 validation prompts after 50 % of the token budget, with seeds 100, 101" in text
         )
-        assert text.index("Tuning:") < text.index("<table" if name == "index.html" else "| row |")
-    assert json.loads(files["board.json"])["tuning"] == tuning
+        assert text.index("Tuning:") < text.index("<table" if name == "index.html" else "| entry |")
+    assert json.loads(files["leaderboard.json"])["tuning"] == tuning
 
 
 def built(tmp_path, edit=lambda _cell, _content: None, **changes):
-    """The page of a board of which every record was edited."""
+    """The page of a leaderboard of which every record was edited."""
     spec = fake_spec(**changes)
     for cell in cells(spec):
         content = fake_content(cell)
@@ -88,7 +94,7 @@ def test_captions_say_what_is_there(tmp_path):
     """Two seeds have no mean, no marks and no ranking; three have all of them."""
     _, two = built(tmp_path / "two", seeds=[0, 1])
     captions = re.findall(r"<caption><span>(.*?)</span>", two["index.html"])
-    assert captions[0].startswith("In the order of the board, which ranks nothing.")
+    assert captions[0].startswith("In the order of the leaderboard, which ranks nothing.")
     assert "the value of each seed (an interval needs at least 3)" in captions[0]
     for wrong in ("Best first", "marked cells", "mean ± half of"):
         assert wrong not in " ".join(captions)
@@ -103,7 +109,7 @@ def test_one_task_and_one_seed_are_no_plural(tmp_path):
     _, files = built(tmp_path, seeds=[0], tasks=fake_spec().tasks[:1])
     assert "1 task, seed 0." in files["index.html"]
     for name in ("index.html", "README.md"):
-        assert not re.search(r"\b1 (tasks|seeds|rows|runs)\b", files[name]), name
+        assert not re.search(r"\b1 (tasks|seeds|entries|runs)\b", files[name]), name
 
 
 def test_the_two_lengths_have_two_names_and_no_arrow(tmp_path):
@@ -117,7 +123,7 @@ def test_the_two_lengths_have_two_names_and_no_arrow(tmp_path):
     table, files = built(tmp_path, edit)
     titles = [column.title for column in columns(table.tasks[0])]
     assert "length, words" in titles
-    assert "tokens per answer" in titles
+    assert "tokens per completion" in titles
     assert len(titles) == len(set(titles))
     assert "length ↑" not in files["README.md"] + files["index.html"]
 
@@ -125,11 +131,11 @@ def test_the_two_lengths_have_two_names_and_no_arrow(tmp_path):
 def test_rows_that_differ_in_decoding_say_so(tmp_path):
     table, _ = built(tmp_path)
     assert decoding_note(table) == ""
-    rows = [
-        row.model_copy(update={"temperature": 0.7 if row.label == "ppo" else None})
-        for row in table.tasks[0].rows
+    entries = [
+        entry.model_copy(update={"temperature": 0.7 if entry.entry == "ppo" else None})
+        for entry in table.tasks[0].entries
     ]
-    tasks = [table.tasks[0].model_copy(update={"rows": rows}), *table.tasks[1:]]
+    tasks = [table.tasks[0].model_copy(update={"entries": entries}), *table.tasks[1:]]
     warm = table.model_copy(update={"tasks": tasks})
     assert decoding_note(warm) == (
         "Evaluated with another decoding than the task's: ppo at temperature 0.7."

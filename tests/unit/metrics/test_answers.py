@@ -32,12 +32,12 @@ def squad_f1(prediction, truth):
     return (2 * precision * recall) / (precision + recall)
 
 
-def values(name, responses, references, **args):
+def values(name, completions, references, **args):
     samples = [
         Sample(f"row-{row}", "p", (texts,) if isinstance(texts, str) else tuple(texts))
         for row, texts in enumerate(references)
     ]
-    result = make_metric(name, args).score(responses, samples)
+    result = make_metric(name, args).score(completions, samples)
     assert result.value == pytest.approx(np.mean(result.per_sample))
     return result.per_sample.tolist()
 
@@ -50,14 +50,14 @@ WORDS = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(WORDS, WORDS)
-def test_squad_by_its_own_script(response, reference):
+def test_squad_by_its_own_script(completion, reference):
     try:
-        exact = values("exact-match", [response], [reference], normalize="squad")
+        exact = values("exact-match", [completion], [reference], normalize="squad")
     except MetricError:  # of nothing but articles: an empty answer would equal it
         return
-    assert exact == [float(squad_normalized(response) == squad_normalized(reference))]
-    expected = pytest.approx([squad_f1(response, reference)])
-    assert values("f1", [response], [reference]) == expected
+    assert exact == [float(squad_normalized(completion) == squad_normalized(reference))]
+    expected = pytest.approx([squad_f1(completion, reference)])
+    assert values("f1", [completion], [reference]) == expected
 
 
 @settings(max_examples=50, deadline=None)
@@ -86,9 +86,9 @@ EXACT = [
 ]
 
 
-@pytest.mark.parametrize(("response", "references", "args", "value"), EXACT)
-def test_exact_match(response, references, args, value):
-    assert values("exact-match", [response], [references], **args) == [value]
+@pytest.mark.parametrize(("completion", "references", "args", "value"), EXACT)
+def test_exact_match(completion, references, args, value):
+    assert values("exact-match", [completion], [references], **args) == [value]
 
 
 ACCURACY = [
@@ -107,9 +107,9 @@ ACCURACY = [
 ]
 
 
-@pytest.mark.parametrize(("response", "reference", "args", "value"), ACCURACY)
-def test_accuracy(response, reference, args, value):
-    assert values("accuracy", [response], [reference], **args) == [value]
+@pytest.mark.parametrize(("completion", "reference", "args", "value"), ACCURACY)
+def test_accuracy(completion, reference, args, value):
+    assert values("accuracy", [completion], [reference], **args) == [value]
 
 
 def test_accuracy_counts_answers_that_are_not_a_label():
@@ -132,9 +132,9 @@ F1 = [
 ]
 
 
-@pytest.mark.parametrize(("response", "references", "args", "value"), F1)
-def test_f1(response, references, args, value):
-    assert values("f1", [response], [references], **args) == [pytest.approx(value)]
+@pytest.mark.parametrize(("completion", "references", "args", "value"), F1)
+def test_f1(completion, references, args, value):
+    assert values("f1", [completion], [references], **args) == [pytest.approx(value)]
 
 
 NUMBERS = [
@@ -179,9 +179,9 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("response", "reference", "args", "value"), NUMBERS)
-def test_numeric_match(response, reference, args, value):
-    assert values("numeric-match", [response], [reference], **args) == [value]
+@pytest.mark.parametrize(("completion", "reference", "args", "value"), NUMBERS)
+def test_numeric_match(completion, reference, args, value):
+    assert values("numeric-match", [completion], [reference], **args) == [value]
 
 
 @pytest.mark.parametrize("reference", ["five", "1/2", "2 apples", "nan", "inf", "1 2"])

@@ -24,7 +24,7 @@ def row(*concepts, field="concepts"):
 
 
 @pytest.mark.parametrize(
-    ("response", "share"),
+    ("completion", "share"),
     [
         ("The plane streaked across the sky", 1.0),
         ("PLANES, planes and planes!", 1 / 3),
@@ -33,8 +33,8 @@ def row(*concepts, field="concepts"):
         ("", 0.0),
     ],
 )
-def test_by_hand(response, share):
-    result = make_metric("concept-coverage").score([response], [row("plane", "streak", "sky")])
+def test_by_hand(completion, share):
+    result = make_metric("concept-coverage").score([completion], [row("plane", "streak", "sky")])
     assert result.value == result.per_sample[0] == pytest.approx(share)
 
 
@@ -81,7 +81,7 @@ def test_the_field_is_an_argument_and_stands_in_the_signature():
 def test_it_is_a_reward_and_is_scored_again_from_stored_answers():
     batch = RewardBatch(
         samples=[row("cat", "dog")],
-        responses=["cats"],
+        completions=["cats"],
         lengths=np.array([2]),
         terminated=np.array([True]),
     )

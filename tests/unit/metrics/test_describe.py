@@ -17,7 +17,7 @@ from lmrl_bench.metrics.describe import describe
 from lmrl_bench.rewards import REWARDS, RewardBatch, make_reward
 from lmrl_bench.tasks.spec import ComponentSpec, RewardSpec
 
-RESPONSES = ["3 cats", "positive"]
+COMPLETIONS = ["3 cats", "positive"]
 SAMPLES = [Sample(f"s{row}", "p", ("3",), {"concepts": ["cat"]}) for row in range(2)]
 LABELED = [Sample(f"s{row}", "p", ("positive",)) for row in range(2)]
 FIXTURES = Path(next(iter(fixtures.__path__)))
@@ -35,7 +35,7 @@ def folder(tmp_path, encoder, causal, evaluate_cache):
 
 
 MODELS = {
-    "bertscore": {"model": "minilm"},
+    "bertscore-minilm": {"model": "minilm"},
     "classifier": {"max_tokens": 32},
     "perplexity": {"model": "nano-causal"},
 }
@@ -49,7 +49,7 @@ def test_every_argument_is_described_and_every_example_runs(folder, name):
     given = ComponentSpec.model_validate(yaml.safe_load(found.example)["metrics"]["others"][0])
     metric = make_metric(given.name, given.args | MODELS.get(name, {}), folder)
     samples = LABELED if name == "accuracy" else SAMPLES
-    assert np.isfinite(metric.score(RESPONSES, samples).value)
+    assert np.isfinite(metric.score(COMPLETIONS, samples).value)
     assert found.needs == sorted(METRICS.get(name).needs)
 
 
@@ -60,7 +60,7 @@ def test_every_example_of_a_reward_runs(folder, name):
     spec["terms"][0]["args"] = spec["terms"][0].get("args", {}) | MODELS.get(name, {})
     reward = make_reward(RewardSpec.model_validate(spec), folder)
     samples = LABELED if name == "accuracy" else SAMPLES
-    rows = RewardBatch(samples, RESPONSES, np.array([3, 2]), np.array([True, False]))
+    rows = RewardBatch(samples, COMPLETIONS, np.array([3, 2]), np.array([True, False]))
     scores = reward(rows).scores
     assert np.isfinite(scores).all()
     assert (np.abs(scores) <= 1).all()
@@ -100,6 +100,6 @@ def test_a_function_is_described_by_its_docstring():
     assert [a.description for a in found.arguments if a.name == "limit"] == [
         "Most words that are short."
     ]
-    rows = RewardBatch(SAMPLES, RESPONSES, np.array([3, 2]), np.array([True, False]))
+    rows = RewardBatch(SAMPLES, COMPLETIONS, np.array([3, 2]), np.array([True, False]))
     assert lmrl_bench.make_reward(short)(rows).scores.tolist() == [1, 1]
-    assert lmrl_bench.make_metric(short, {"limit": 1}).score(RESPONSES, SAMPLES).value == 0.5
+    assert lmrl_bench.make_metric(short, {"limit": 1}).score(COMPLETIONS, SAMPLES).value == 0.5

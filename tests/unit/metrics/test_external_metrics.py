@@ -15,7 +15,7 @@ from lmrl_bench.metrics import make_metric
 pytestmark = pytest.mark.usefixtures("evaluate_cache")
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 ROWS = [Sample("r0", "p0", ("the cat sat",)), Sample("r1", "p1", ("a dog ran",))]
-RESPONSES = ["the dog sat", "a cat"]
+COMPLETIONS = ["the dog sat", "a cat"]
 
 
 class Longest(evaluate.Metric):
@@ -36,7 +36,7 @@ class Longest(evaluate.Metric):
 
 def test_local_script():
     metric = make_metric("evaluate", {"script": "word_overlap", "key": "rows"}, FIXTURES)
-    result = metric.score(RESPONSES, ROWS)
+    result = metric.score(COMPLETIONS, ROWS)
     np.testing.assert_allclose(result.per_sample, [2 / 3, 1 / 2])
     assert result.value == pytest.approx(7 / 12)
     assert metric.name == "evaluate-word_overlap-rows"
@@ -46,8 +46,8 @@ def test_local_script():
 
 def test_corpus_value_and_per_sample_on_demand():
     args = {"script": "word_overlap/word_overlap.py", "key": "overlap", "options": {"scale": 2.0}}
-    assert make_metric("evaluate", args, FIXTURES).score(RESPONSES, ROWS).per_sample is None
-    result = make_metric("evaluate", args | {"per_sample": True}, FIXTURES).score(RESPONSES, ROWS)
+    assert make_metric("evaluate", args, FIXTURES).score(COMPLETIONS, ROWS).per_sample is None
+    result = make_metric("evaluate", args | {"per_sample": True}, FIXTURES).score(COMPLETIONS, ROWS)
     np.testing.assert_allclose(result.per_sample, [4 / 3, 1.0])
     assert result.value == pytest.approx(7 / 6)
 
@@ -71,9 +71,9 @@ def test_messages(tmp_path):
         make_metric("evaluate", {"key": "x", "script": "broken.py"}, tmp_path)
     script = {"script": "word_overlap"}
     with pytest.raises(MetricError, match="no key 'overlp'; did you mean 'overlap'"):
-        make_metric("evaluate", {"key": "overlp", **script}, FIXTURES).score(RESPONSES, ROWS)
+        make_metric("evaluate", {"key": "overlp", **script}, FIXTURES).score(COMPLETIONS, ROWS)
     with pytest.raises(MetricError, match="neither a number"):
-        make_metric("evaluate", {"key": "note", **script}, FIXTURES).score(RESPONSES, ROWS)
+        make_metric("evaluate", {"key": "note", **script}, FIXTURES).score(COMPLETIONS, ROWS)
     several = [Sample("r9", "", ("a", "b"))]
     with pytest.raises(MetricError, match="sample 'r9' has 2 references"):
         make_metric("evaluate", {"key": "rows", **script}, FIXTURES).score(["a"], several)
@@ -94,28 +94,28 @@ def test_ours_as_evaluate_metric(name):
     metric = make_metric(name)
     ours = metric.as_evaluate()
     assert isinstance(ours, evaluate.Metric)
-    expected = metric.score(RESPONSES, ROWS)
+    expected = metric.score(COMPLETIONS, ROWS)
     for references in ([s.references[0] for s in ROWS], [list(s.references) for s in ROWS]):
-        result = ours.compute(predictions=RESPONSES, references=references)
+        result = ours.compute(predictions=COMPLETIONS, references=references)
         assert result[name] == pytest.approx(expected.value)
         np.testing.assert_allclose(result["per_sample"], expected.per_sample)
-    ours.add_batch(predictions=RESPONSES[:1], references=["the cat sat"])
-    ours.add_batch(predictions=RESPONSES[1:], references=["a dog ran"])
+    ours.add_batch(predictions=COMPLETIONS[:1], references=["the cat sat"])
+    ours.add_batch(predictions=COMPLETIONS[1:], references=["a dog ran"])
     assert ours.compute()[name] == pytest.approx(expected.value)
 
 
 def test_columns_are_those_that_the_metric_needs(causal):
     assert make_metric("length").as_evaluate().compute(predictions=["a b", "c"])["length"] == 1.5
     metric = make_metric("perplexity", {"model": causal})
-    result = metric.as_evaluate().compute(predictions=RESPONSES, prompts=["p0", "p1"])
-    assert result["perplexity"] == pytest.approx(metric.score(RESPONSES, ROWS).value)
+    result = metric.as_evaluate().compute(predictions=COMPLETIONS, prompts=["p0", "p1"])
+    assert result["perplexity"] == pytest.approx(metric.score(COMPLETIONS, ROWS).value)
 
 
 def test_there_and_back_again():
     metric = make_metric("chrf")
     wrapped = make_metric("evaluate", {"module": metric.as_evaluate(), "key": "per_sample"})
     np.testing.assert_allclose(
-        wrapped.score(RESPONSES, ROWS).per_sample, metric.score(RESPONSES, ROWS).per_sample
+        wrapped.score(COMPLETIONS, ROWS).per_sample, metric.score(COMPLETIONS, ROWS).per_sample
     )
 
 
@@ -145,7 +145,7 @@ class Returns(Longest):
     ],
 )
 def test_what_a_module_returns_is_not_believed(result, message, monkeypatch):
-    """Two precisions of a corpus are not the values of two responses."""
+    """Two precisions of a corpus are not the values of two completions."""
     monkeypatch.setattr(Returns, "result", staticmethod(result) if callable(result) else result)
     metric = make_metric("evaluate", {"key": "x", "module": Returns()})
     samples = [Sample(f"row-{row}", "", ("a",)) for row in range(2)]

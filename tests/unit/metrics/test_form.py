@@ -13,14 +13,14 @@ from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import form, make_metric
 
 
-def holds(name, response, **args):
+def holds(name, completion, **args):
     """Returns the metric's value for a sample without references."""
-    result = make_metric(name, args).score([response], [Sample("row-0", "p", ())])
+    result = make_metric(name, args).score([completion], [Sample("row-0", "p", ())])
     return {1.0: True, 0.0: False}[float(result.per_sample[0])]
 
 
 @pytest.mark.parametrize(
-    ("response", "args", "value"),
+    ("completion", "args", "value"),
     [
         ("answer: 42", {"pattern": r"\d+"}, True),
         ("answer: 42", {"pattern": r"\d+", "match": "full"}, False),
@@ -33,8 +33,8 @@ def holds(name, response, **args):
         ("\ud83d", {"pattern": "."}, True),
     ],
 )
-def test_regex(response, args, value):
-    assert holds("regex", response, **args) is value
+def test_regex(completion, args, value):
+    assert holds("regex", completion, **args) is value
 
 
 @settings(max_examples=200, deadline=None)
@@ -100,9 +100,9 @@ JSON = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("response", "args", "value"), JSON)
-def test_json_valid(response, args, value):
-    assert holds("json-valid", response, **args) is value
+@pytest.mark.parametrize(("completion", "args", "value"), JSON)
+def test_json_valid(completion, args, value):
+    assert holds("json-valid", completion, **args) is value
 
 
 TREES = st.recursive(

@@ -86,7 +86,7 @@ def classifier(folder, **changes):
 
 def test_equal_to_the_pipeline_of_transformers(folder):
     texts = [text for text in TEXTS if text]
-    metric = classifier(folder, text="response")
+    metric = classifier(folder, text="completion")
     oracle = pipeline("text-classification", model=str(folder), top_k=None, dtype=torch.float32)
     expected = [
         next(entry["score"] for entry in oracle(text)[0] if entry["label"] == "positive")
@@ -119,7 +119,7 @@ def test_half_precision_file_is_run_in_single_precision_and_evaluation_mode(fold
 
 
 def test_long_texts_are_cut_on_the_left_and_counted(folder):
-    metric = classifier(folder, text="response", max_tokens=8)
+    metric = classifier(folder, text="completion", max_tokens=8)
     long = "bad " * 20 + "great " * 8
     result = metric.score([long, "bad"], samples(2))
     assert result.details == {"truncated": 1.0}
@@ -130,22 +130,22 @@ def test_long_texts_are_cut_on_the_left_and_counted(folder):
 
 def test_prompt_is_read_unless_told_otherwise(folder):
     with_prompt = classifier(folder).score(["great film"], samples(1, prompt="the plot was"))
-    joined = classifier(folder, text="response").score(["the plot was great film"], samples(1))
-    alone = classifier(folder, text="response").score(
+    joined = classifier(folder, text="completion").score(["the plot was great film"], samples(1))
+    alone = classifier(folder, text="completion").score(
         ["great film"], samples(1, prompt="the plot was")
     )
     assert with_prompt.value == pytest.approx(joined.value, abs=1e-6)
     assert with_prompt.value != pytest.approx(alone.value, abs=1e-4)
 
 
-def test_special_tokens_spelled_in_a_response_are_text(folder):
+def test_special_tokens_spelled_in_a_completion_are_text(folder):
     rows, _ = classifier(folder)._encode(["great [PAD] film", "great film"])
     assert 0 not in rows[0]
     assert len(rows[0]) > len(rows[1])
 
 
 @pytest.mark.parametrize(
-    ("prompt", "response", "text"),
+    ("prompt", "completion", "text"),
     [
         ("A film", "that", "A film that"),
         ("A film", " that", "A film that"),
@@ -155,8 +155,8 @@ def test_special_tokens_spelled_in_a_response_are_text(folder):
         ("", "that", "that"),
     ],
 )
-def test_join_glues_no_words(prompt, response, text):
-    assert join(prompt, response) == text
+def test_join_glues_no_words(prompt, completion, text):
+    assert join(prompt, completion) == text
 
 
 def test_model_is_loaded_once_per_process(folder, monkeypatch):
@@ -178,7 +178,7 @@ def test_errors_name_the_remedy(folder, tmp_path):
         classifier(folder, max_tokens=500)
     with pytest.raises(PolicyError, match=r"no model '.*nowhere'"):
         classifier(tmp_path / "nowhere")
-    with pytest.raises(MetricError, match="2 responses for 1 samples"):
+    with pytest.raises(MetricError, match="2 completions for 1 samples"):
         classifier(folder).score(["a", "b"], samples(1))
 
 
@@ -196,12 +196,12 @@ def test_signature_follows_the_weights(folder, tmp_path):
 
 
 @pytest.fixture
-def on_asset(tmp_path, monkeypatch):
-    """A BERT whose embeddings and first layer come from an 'asset', the rest from its folder."""
+def on_download(tmp_path, monkeypatch):
+    """A BERT whose embeddings and first layer come from an 'download', the rest from its folder."""
     model = build_model("bert")
-    asset, own = tmp_path / "asset", tmp_path / "own"
-    model.bert.save_pretrained(asset)
-    build_tokenizer(special=True).save_pretrained(asset)
+    download, own = tmp_path / "download", tmp_path / "own"
+    model.bert.save_pretrained(download)
+    build_tokenizer(special=True).save_pretrained(download)
     for parameter in model.bert.encoder.layer[1].parameters():
         parameter.data += 0.1
     model.save_pretrained(tmp_path / "whole")
@@ -216,29 +216,29 @@ def on_asset(tmp_path, monkeypatch):
     save_file(trained, own / "trained.safetensors")
     version = learned.catalog()["minilm"].version
     (own / "base.json").write_text(
-        json.dumps({"asset": "minilm", "version": version, "weights": "trained.safetensors"})
+        json.dumps({"download": "minilm", "version": version, "weights": "trained.safetensors"})
     )
-    monkeypatch.setattr(learned, "asset_path", lambda name: {"minilm": asset}[name])
+    monkeypatch.setattr(learned, "download_path", lambda name: {"minilm": download}[name])
     return own
 
 
-def test_folder_on_an_asset_is_the_whole_model(on_asset, tmp_path):
+def test_folder_on_an_download_is_the_whole_model(on_download, tmp_path):
     whole = classifier(tmp_path / "whole").score(TEXTS, samples(len(TEXTS))).per_sample
-    overlaid = classifier(on_asset).score(TEXTS, samples(len(TEXTS))).per_sample
+    overlaid = classifier(on_download).score(TEXTS, samples(len(TEXTS))).per_sample
     np.testing.assert_allclose(overlaid, whole, atol=1e-7)
 
 
-def test_folder_on_an_asset_refuses_foreign_weights_and_versions(on_asset):
-    weights = load_file(on_asset / "trained.safetensors")
-    save_file(weights | {"bert.no.such": torch.zeros(1)}, on_asset / "trained.safetensors")
+def test_folder_on_an_download_refuses_foreign_weights_and_versions(on_download):
+    weights = load_file(on_download / "trained.safetensors")
+    save_file(weights | {"bert.no.such": torch.zeros(1)}, on_download / "trained.safetensors")
     with pytest.raises(
         MetricError, match=r"weights do not match config\.json, first: bert\.no\.such"
     ):
-        classifier(on_asset)
-    base = json.loads((on_asset / "base.json").read_text())
-    (on_asset / "base.json").write_text(json.dumps(base | {"version": "9"}))
-    with pytest.raises(MetricError, match=r"trained on asset minilm 9, but the catalog has"):
-        classifier(on_asset)
+        classifier(on_download)
+    base = json.loads((on_download / "base.json").read_text())
+    (on_download / "base.json").write_text(json.dumps(base | {"version": "9"}))
+    with pytest.raises(MetricError, match=r"trained on download minilm 9, but the catalog has"):
+        classifier(on_download)
 
 
 def test_the_same_texts_are_read_once_and_equal_ones_too(folder):
@@ -263,4 +263,4 @@ def test_the_same_texts_are_read_once_and_equal_ones_too(folder):
 
 def test_the_prompt_is_read_only_where_the_model_sees_it(folder):
     assert classifier(folder).needs == {"prompt"}
-    assert classifier(folder, text="response").needs == frozenset()
+    assert classifier(folder, text="completion").needs == frozenset()

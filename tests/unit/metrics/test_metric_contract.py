@@ -15,7 +15,7 @@ PLAIN = [
     "bleu", "chrf", "ter", "rouge-1", "rouge-2", "rouge-l", "meteor-exact-stem",
     "distinct-1", "distinct-2", "msttr", "length", "exact-match", "accuracy", "f1", "json-valid",
 ]  # fmt: skip
-ALL = [*PLAIN, "bertscore", "perplexity"]
+ALL = [*PLAIN, "bertscore-minilm", "perplexity"]
 WITH_REFERENCES = [name for name in ALL if "references" in METRICS.get(name).needs]
 ODD = [
     "",
@@ -31,7 +31,7 @@ ODD = [
 
 @pytest.fixture
 def make(encoder, causal):
-    arguments = {"bertscore": {"model": encoder}, "perplexity": {"model": causal}}
+    arguments = {"bertscore-minilm": {"model": encoder}, "perplexity": {"model": causal}}
     return lambda name: make_metric(name, arguments.get(name))
 
 
@@ -60,7 +60,7 @@ def test_name_signature_and_bounds(make, name):
 @pytest.mark.parametrize("name", ALL)
 def test_refuses_ragged_and_empty_batches(make, name):
     metric = make(name)
-    with pytest.raises(MetricError, match=f"'{name}': 2 responses for 1 samples"):
+    with pytest.raises(MetricError, match=f"'{name}': 2 completions for 1 samples"):
         metric.score(["a", "b"], [sample("a")])
     with pytest.raises(MetricError, match="no completions"):
         metric.score([], [])
@@ -76,18 +76,18 @@ def test_refuses_an_empty_reference(make, name, references):
 
 
 @pytest.mark.parametrize("name", WITH_REFERENCES)
-def test_the_reference_is_best_and_the_empty_response_worst(make, name):
+def test_the_reference_is_best_and_the_empty_completion_worst(make, name):
     metric = make(name)
     gold = "the cat sat on the mat ."
-    responses = [gold, "the dog ran on the mat .", ""]
-    rows = metric.score(responses, [sample(gold)] * 3).per_sample
+    completions = [gold, "the dog ran on the mat .", ""]
+    rows = metric.score(completions, [sample(gold)] * 3).per_sample
     ordered = rows if metric.higher_is_better else -rows
     assert ordered[0] > ordered[1] >= ordered[2]
     best = metric.bounds[1] if metric.higher_is_better else metric.bounds[0]
     assert rows[0] == pytest.approx(best, abs=0.01)
 
 
-@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge-1", "rouge-l", "bertscore"])
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge-1", "rouge-l", "bertscore-minilm"])
 def test_one_identical_word_is_perfect(make, name):
     metric = make(name)
     rows = metric.score(["cat"], [sample("cat")]).per_sample
@@ -97,10 +97,10 @@ def test_one_identical_word_is_perfect(make, name):
 @pytest.mark.parametrize("name", [name for name in ALL if name != "msttr"])
 def test_a_row_is_independent_of_its_batch_mates(make, name):
     metric = make(name)
-    responses = ["the cat", "a dog ran fast on the mat", "", "cat . not good"]
+    completions = ["the cat", "a dog ran fast on the mat", "", "cat . not good"]
     samples = [sample("a cat"), sample("dog", "the dog ran"), sample("is bad"), sample("good")]
-    together = metric.score(responses, samples).per_sample
-    pairs = zip(responses, samples, strict=True)
+    together = metric.score(completions, samples).per_sample
+    pairs = zip(completions, samples, strict=True)
     alone = [metric.score([text], [row]).per_sample[0] for text, row in pairs]
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
@@ -130,8 +130,8 @@ def test_unknown_name_gives_the_nearest():
     [
         (
             "bleu",
-            {"tokenise": "13a"},
-            "'bleu': unknown argument 'tokenise'; did you mean 'tokenize'",
+            {"tokenize": "13a"},
+            "'bleu': unknown argument 'tokenize'; did you mean 'tokenize'",
         ),
         ("bleu", {"tokenize": "14a"}, "'tokenize' is '14a': Input should be '13a'"),
         ("chrf", {"word_order": -1}, "word_order at least 0"),

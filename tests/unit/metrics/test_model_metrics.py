@@ -8,7 +8,7 @@ from fixtures.encoders import POSITIONS
 from fixtures.toy import tiny_seq2seq, toy_tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lmrl_bench.core.errors import AssetError, MetricError, PolicyError
+from lmrl_bench.core.errors import DownloadError, MetricError, PolicyError
 from lmrl_bench.data.sample import Sample
 from lmrl_bench.metrics import make_metric, perplexity
 
@@ -18,17 +18,17 @@ def rows(*references, prompt="a prompt"):
 
 
 def test_bertscore_cuts_and_counts_long_texts(encoder):
-    metric = make_metric("bertscore", {"model": encoder})
+    metric = make_metric("bertscore-minilm", {"model": encoder})
     long = "the cat " * POSITIONS
     fits = "cat " * (POSITIONS - 2)
     result = metric.score([long, fits, long], rows("cat", long, "cat"))
-    assert result.details == {"truncated_responses": 2.0, "truncated_references": 1.0}
+    assert result.details == {"truncated_completions": 2.0, "truncated_references": 1.0}
     assert f"max_tokens:{POSITIONS}" in metric.signature
 
 
 def test_bertscore_remembers_a_bounded_number_of_references(encoder, monkeypatch):
     monkeypatch.setattr("lmrl_bench.metrics.embedding._CACHED_REFERENCES", 2)
-    metric = make_metric("bertscore", {"model": encoder})
+    metric = make_metric("bertscore-minilm", {"model": encoder})
     references = ["cat", "dog", "the mat", "bad dog"]
     first = metric.score(["cat"] * 4, rows(*references)).per_sample
     assert list(metric._references) == ["the mat", "bad dog"]
@@ -39,15 +39,15 @@ def test_bertscore_remembers_a_bounded_number_of_references(encoder, monkeypatch
 def test_bertscore_refuses_what_is_not_an_encoder(encoder, tmp_path):
     tiny_seq2seq("bart").save_pretrained(tmp_path / "seq2seq")
     with pytest.raises(MetricError, match="give an encoder"):
-        make_metric("bertscore", {"model": str(tmp_path / "seq2seq")})
+        make_metric("bertscore-minilm", {"model": str(tmp_path / "seq2seq")})
     with pytest.raises(MetricError, match=r"num_layers is 4, but .* has 3 layers"):
-        make_metric("bertscore", {"model": encoder, "num_layers": 4})
+        make_metric("bertscore-minilm", {"model": encoder, "num_layers": 4})
 
 
 def test_bertscore_says_how_to_install_its_encoder(tmp_path, monkeypatch):
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match="lmrl-bench download install minilm"):
-        make_metric("bertscore")
+    with pytest.raises(DownloadError, match="lmrl-bench download install minilm"):
+        make_metric("bertscore-minilm")
 
 
 def test_perplexity_cuts_the_beginning_of_long_prompts(causal):
@@ -59,11 +59,11 @@ def test_perplexity_cuts_the_beginning_of_long_prompts(causal):
     assert result.per_sample[0] == pytest.approx(result.per_sample[1], rel=1e-5)
 
 
-def test_perplexity_reads_a_response_longer_than_the_model_in_windows(causal):
+def test_perplexity_reads_a_completion_longer_than_the_model_in_windows(causal):
     tokenizer = AutoTokenizer.from_pretrained(causal)
     network = AutoModelForCausalLM.from_pretrained(causal)
-    prompt, response = "the cab", " in the tin a" * 40
-    before, scored = tokenizer(prompt)["input_ids"], tokenizer(response)["input_ids"]
+    prompt, completion = "the cab", " in the tin a" * 40
+    before, scored = tokenizer(prompt)["input_ids"], tokenizer(completion)["input_ids"]
     assert len(scored) > 128
     ids, total = torch.tensor([before + scored]), 0.0
     for start in range(len(before), ids.shape[1], 64):
@@ -75,9 +75,9 @@ def test_perplexity_reads_a_response_longer_than_the_model_in_windows(causal):
             loss = network(input_ids=ids[:, window], labels=labels[:, window]).loss
         total += float(loss) * (stop - start)
     metric = make_metric("perplexity", {"model": causal})
-    result = metric.score([response, "on"], rows("x", "x", prompt=prompt))
+    result = metric.score([completion, "on"], rows("x", "x", prompt=prompt))
     assert result.per_sample[0] == pytest.approx(total / len(scored), rel=1e-5)
-    assert result.details["windowed_responses"] == 1
+    assert result.details["windowed_completions"] == 1
     assert result.details["truncated_prompts"] == 0
 
 

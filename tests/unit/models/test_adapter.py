@@ -35,13 +35,13 @@ def folder(request, tmp_path):
 def load(folder, **options):
     torch.manual_seed(0)
     return LanguageModelPolicy.load(
-        str(folder), max_prompt_tokens=12, max_response_tokens=20, **options
+        str(folder), max_prompt_tokens=12, max_completion_tokens=20, **options
     )
 
 
 def scores(policy, prompts, completions, score="score"):
-    found = getattr(policy, score)(TokenBatch.of(prompts, completions), policy.make_behaviour())
-    return found if score == "score_reference" else found.logprobs
+    found = getattr(policy, score)(TokenBatch.of(prompts, completions), policy.make_behavior())
+    return found if score == "score_ref_policy" else found.logprobs
 
 
 def learn(policy, prompts, completions):
@@ -54,7 +54,7 @@ def learn(policy, prompts, completions):
 @pytest.mark.usefixtures("peft")
 def test_a_new_adapter_is_the_base_and_only_it_learns(folder):
     base, policy = load(folder), load(folder, adapter=LORA)
-    policy.make_reference()
+    policy.make_ref_policy()
     prompts = ragged_prompts()
     completions = generate(base, prompts)
     with torch.no_grad():
@@ -67,7 +67,7 @@ def test_a_new_adapter_is_the_base_and_only_it_learns(folder):
     learn(policy, prompts, completions)
     with torch.no_grad():
         after = scores(policy, prompts, completions)
-        reference = scores(policy, prompts, completions, "score_reference")
+        reference = scores(policy, prompts, completions, "score_ref_policy")
         assert (after - before).sum() > 0.1
         assert torch.allclose(reference, before, atol=1e-6)
         assert torch.equal(scores(policy, prompts, completions), after)  # it is on again
@@ -100,14 +100,14 @@ def test_it_is_saved_as_an_adapter_folder_and_comes_back(folder, tmp_path):
     assert {"adapter_config.json", "adapter_model.safetensors", "value_head.safetensors"} <= names
     assert "model.safetensors" not in names
     again = load(saved)
-    again.make_reference()  # a copy: the start of another run is the policy with what it learned
+    again.make_ref_policy()  # a copy: the start of another run is the policy with what it learned
     with torch.no_grad():
         before = scores(policy, prompts, completions)
         assert torch.equal(scores(again, prompts, completions), before)
-        assert torch.equal(scores(again, prompts, completions, "score_reference"), before)
+        assert torch.equal(scores(again, prompts, completions, "score_ref_policy"), before)
     learn(again, prompts, completions)  # and training can continue
     with torch.no_grad():
-        assert torch.equal(scores(again, prompts, completions, "score_reference"), before)
+        assert torch.equal(scores(again, prompts, completions, "score_ref_policy"), before)
     theirs = PeftModel.from_pretrained(tiny_model(folder.name, 45), saved)
     state = {name.replace("base_model.model.", ""): v for name, v in theirs.state_dict().items()}
     for name, value in policy.model.state_dict().items():

@@ -39,7 +39,7 @@ KINDS = {
 
 
 def load(place):
-    return LanguageModelPolicy.load(str(place), max_prompt_tokens=8, max_response_tokens=8)
+    return LanguageModelPolicy.load(str(place), max_prompt_tokens=8, max_completion_tokens=8)
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ SHAPE = {
     "vocab_size": 48, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 32, "max_position_embeddings": 32, "pad_token_id": 0,
 }  # fmt: skip
-LIMITS = {"max_prompt_tokens": 8, "max_response_tokens": 8}
+LIMITS = {"max_prompt_tokens": 8, "max_completion_tokens": 8}
 SAMPLES = [Sample("0", "the house", ("x",), {})] * 2
 
 
@@ -216,12 +216,14 @@ DAMAGES = {
 def load_for(use, folder):
     if use == "policy":
         return LanguageModelPolicy.load(folder, **LIMITS)
-    own = {"label": "LABEL_1", "max_tokens": 16, "text": "response"} if use == "classifier" else {}
+    own = (
+        {"label": "LABEL_1", "max_tokens": 16, "text": "completion"} if use == "classifier" else {}
+    )
     return make_metric(use, {"model": folder, **own})
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("use", ["policy", "perplexity", "classifier", "bertscore"])
+@pytest.mark.parametrize("use", ["policy", "perplexity", "classifier", "bertscore-minilm"])
 def test_whatever_a_library_raises_is_one_message(tmp_path, damage, use):
     folder = tmp_path / "model"
     if use in ("policy", "perplexity"):
@@ -295,8 +297,8 @@ def test_a_load_prints_nothing_though_weights_are_left_over_or_tied(tmp_path, ca
 # --- Text is text ---
 
 
-@pytest.mark.parametrize("name", ["perplexity", "bertscore", "classifier"])
-def test_a_response_cannot_spell_a_control_token(tmp_path, name):
+@pytest.mark.parametrize("name", ["perplexity", "bertscore-minilm", "classifier"])
+def test_a_completion_cannot_spell_a_control_token(tmp_path, name):
     from transformers import AutoTokenizer
 
     folder = tmp_path / "model"
@@ -314,13 +316,13 @@ def test_a_response_cannot_spell_a_control_token(tmp_path, name):
     assert specials
     seen = _ids_that_are_read(metric)
     for token in specials:
-        response = f"a {token} b"
+        completion = f"a {token} b"
         seen.clear()
-        metric.score([response], [Sample("0", f"the {token}", ("a b",), {})])
+        metric.score([completion], [Sample("0", f"the {token}", ("a b",), {})])
         number = tokenizer.convert_tokens_to_ids(token)
         for row in seen:
-            assert number not in (row[1:-1] if name == "bertscore" else row)
-        expected = backend.encode(response, add_special_tokens=False).ids
+            assert number not in (row[1:-1] if name == "bertscore-minilm" else row)
+        expected = backend.encode(completion, add_special_tokens=False).ids
         assert any(_contains(row, expected) for row in seen), (token, expected, seen)
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from lmrl_bench.core import digests
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.core.paths import PACKAGE
-from lmrl_bench.downloads import asset_path
+from lmrl_bench.downloads import download_path
 from lmrl_bench.models.fingerprints import model_digests, model_identity
 from lmrl_bench.models.names import resolve_model
 from lmrl_bench.policies.policy import LanguageModelPolicy
@@ -55,14 +55,14 @@ def facts(folder):
 
 def test_pickled_weights_next_to_a_small_critic(pair):
     for factor, folder in zip((1.0, 2.0), pair, strict=True):
-        LanguageModelPolicy.load(str(folder), max_prompt_tokens=4, max_response_tokens=4).save(
+        LanguageModelPolicy.load(str(folder), max_prompt_tokens=4, max_completion_tokens=4).save(
             folder
         )
         as_bin(folder, factor)
     first, second = map(facts, pair)
     assert first[0] != second[0]
     assert first[2] != second[2]
-    LanguageModelPolicy.load(str(pair[1]), max_prompt_tokens=4, max_response_tokens=4)
+    LanguageModelPolicy.load(str(pair[1]), max_prompt_tokens=4, max_completion_tokens=4)
 
 
 def test_shards_and_their_index_are_read_and_others_are_not(pair):
@@ -75,7 +75,7 @@ def test_shards_and_their_index_are_read_and_others_are_not(pair):
     }.items():  # fmt: skip
         (pair[1] / name).write_bytes(content)
     assert facts(pair[1]) == before
-    assert LanguageModelPolicy.load(str(pair[1]), max_prompt_tokens=4, max_response_tokens=4)
+    assert LanguageModelPolicy.load(str(pair[1]), max_prompt_tokens=4, max_completion_tokens=4)
     weights = load_file(pair[1] / "part-1.safetensors")
     save_file({name: value * 2 for name, value in weights.items()}, pair[1] / "part-1.safetensors")
     assert facts(pair[1])[0] != before[0]
@@ -93,7 +93,7 @@ def test_a_shard_outside_the_folder_is_refused(tmp_path, name):
     places = json.loads(index.read_text())["weight_map"]
     index.write_text(json.dumps({"weight_map": dict.fromkeys(places, name)}))
     for read in (model_digests, model_identity, lambda place: LanguageModelPolicy.load(
-        place, max_prompt_tokens=4, max_response_tokens=4
+        place, max_prompt_tokens=4, max_completion_tokens=4
     )):  # fmt: skip
         with pytest.raises(
             PolicyError, match=r"index\.json: (names no file|'.*' is outside the folder)"
@@ -137,7 +137,7 @@ def test_generation_settings_count_where_they_state_a_fact_of_the_language(pair)
 def test_the_critic_counts(pair):
     for folder, trunk in zip(pair, ("separate", "separate"), strict=True):
         LanguageModelPolicy.load(
-            str(folder), value_trunk=trunk, max_prompt_tokens=4, max_response_tokens=4
+            str(folder), value_trunk=trunk, max_prompt_tokens=4, max_completion_tokens=4
         ).save(folder)
     before = facts(pair[0])[0]
     assert before == facts(pair[1])[0]
@@ -195,7 +195,7 @@ COMMITTED = {
 @pytest.mark.parametrize("name", COMMITTED)
 def test_identities_in_committed_records_hold(name):
     if name == "minilm":
-        resolved = str(asset_path(name))
+        resolved = str(download_path(name))
     elif name in ("reward", "judge"):
         resolved = str(PACKAGE.parent / "tasks" / "imdb-continuation" / "models" / name)
     else:

@@ -52,8 +52,8 @@ def test_both_sides_of_an_encoder_decoder_have_limits_of_their_own():
     limits = position_limits(model)
     assert limits.prompt == 16  # whole windows of 4
     assert limits.prompt == longest(lambda ids: model(input_ids=ids, decoder_input_ids=start))
-    assert limits.response == 20
-    assert limits.response == longest(lambda ids: model(input_ids=start, decoder_input_ids=ids))
+    assert limits.completion == 20
+    assert limits.completion == longest(lambda ids: model(input_ids=start, decoder_input_ids=ids))
 
 
 def test_a_composite_has_the_limits_of_its_parts():
@@ -68,7 +68,7 @@ def test_a_composite_has_the_limits_of_its_parts():
     model = EncoderDecoderModel(encoder=parts[0], decoder=parts[1]).eval()
     limits = position_limits(model)
     assert limits.prompt <= 32
-    assert limits.response <= 20
+    assert limits.completion <= 20
 
 
 @pytest.mark.parametrize(("name", "settings"), [
@@ -91,9 +91,9 @@ def test_relative_positions_have_no_limit_though_a_field_says_so():
     assert position_limits(model) == (None, None)
 
 
-def load(folder, prompt, response):
+def load(folder, prompt, completion):
     return LanguageModelPolicy.load(
-        str(folder), max_prompt_tokens=prompt, max_response_tokens=response
+        str(folder), max_prompt_tokens=prompt, max_completion_tokens=completion
     )
 
 
@@ -104,11 +104,11 @@ def test_a_policy_is_refused_at_loading_with_both_numbers(tmp_path):
     with pytest.raises(PolicyError, match=r"16 positions for prompts; prompts of 17 .* need 17"):
         load(tmp_path, 17, 4)
     with pytest.raises(
-        PolicyError, match=r"20 positions for responses; .* responses of 20 tokens need 21"
+        PolicyError, match=r"20 positions for completions; .* completions of 20 tokens need 21"
     ):
         load(tmp_path, 8, 20)
     causal = write(tmp_path / "causal", max_position_embeddings=20)
-    with pytest.raises(PolicyError, match=r"20 positions for prompts and responses; .* need 21"):
+    with pytest.raises(PolicyError, match=r"20 positions for prompts and completions; .* need 21"):
         load(causal, 11, 10)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmrl_bench.core.errors import AssetError, PolicyError
+from lmrl_bench.core.errors import DownloadError, PolicyError
 from lmrl_bench.models import names
 from lmrl_bench.models.fingerprints import model_identity
 from lmrl_bench.models.names import resolve_model, shipped_policies
@@ -25,9 +25,9 @@ def test_shipped_policy_comes_first(shipped, tmp_path, monkeypatch):
     assert resolve_model("nano-test") == str(shipped)
 
 
-def test_asset_that_is_not_installed_names_the_remedy(tmp_path, monkeypatch):
+def test_download_that_is_not_installed_names_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path))
-    with pytest.raises(AssetError, match="lmrl-bench download install minilm"):
+    with pytest.raises(DownloadError, match="lmrl-bench download install minilm"):
         resolve_model("minilm")
 
 

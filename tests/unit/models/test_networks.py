@@ -109,7 +109,7 @@ def test_the_probe_sees_shifted_positions(family, where, monkeypatch):
     ("length", "where"), [(3, "a batch of repeated prompts"), (1, "decoding with a cache")]
 )
 def test_the_probe_sees_positions_that_shift_behind_a_cache(length, where, monkeypatch):
-    """Whole responses behind the prompt that they share, and single tokens while sampling."""
+    """Whole completions behind the prompt that they share, and single tokens while sampling."""
     inputs = CausalNetwork.inputs
 
     def shifted(self, ids, mask):

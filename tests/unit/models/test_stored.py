@@ -17,7 +17,7 @@ from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.models.checkpoint import POLICY, load_checkpoint
 from lmrl_bench.policies.policy import LanguageModelPolicy
 
-LIMITS = {"max_prompt_tokens": 8, "max_response_tokens": 8}
+LIMITS = {"max_prompt_tokens": 8, "max_completion_tokens": 8}
 NORM = "model.norm.weight"
 
 

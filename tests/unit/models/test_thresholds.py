@@ -47,8 +47,10 @@ def folder_of(folder, model):
     return str(folder)
 
 
-def load(folder, prompt, response):
-    return LanguageModelPolicy.load(folder, max_prompt_tokens=prompt, max_response_tokens=response)
+def load(folder, prompt, completion):
+    return LanguageModelPolicy.load(
+        folder, max_prompt_tokens=prompt, max_completion_tokens=completion
+    )
 
 
 @pytest.mark.parametrize("size", [(32, 20), (10, 11), (21, 1), (3, 30), (40, 5)])
@@ -160,12 +162,12 @@ class TestForcedFirstToken:
         scored = score(policy, prompts, done).logprobs
         torch.testing.assert_close(scored, done.logprobs, atol=1e-4, rtol=0)
         row = 2
-        response = done.ids[row][done.mask[row]]
+        completion = done.ids[row][done.mask[row]]
         plain = model(
             input_ids=prompts.ids[row][prompts.mask[row]].unsqueeze(0),
-            decoder_input_ids=torch.cat([torch.tensor([1, self.FORCED]), response]).unsqueeze(0),
+            decoder_input_ids=torch.cat([torch.tensor([1, self.FORCED]), completion]).unsqueeze(0),
         ).logits[0, 1:-1, :45].log_softmax(-1)  # fmt: skip
-        expected = plain.gather(1, response.unsqueeze(1)).squeeze(1)
+        expected = plain.gather(1, completion.unsqueeze(1)).squeeze(1)
         torch.testing.assert_close(scored[row][done.mask[row]], expected, atol=1e-4, rtol=0)
 
     def test_it_is_kept_when_the_policy_is_saved(self, tmp_path):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from fixtures.runs import planned, ship_toy_start
+from fixtures.runs import planned, ship_toy_sft_policy
 from fixtures.toy import tiny_causal, toy_model_folder
 
 from lmrl_bench import run
@@ -36,33 +36,33 @@ def hashed(monkeypatch):
 
 
 def test_a_run_hashes_each_weights_file_once(world, monkeypatch, hashed):
-    """Base model and shipped supervised policy, of a fresh run and of one with nothing to do."""
+    """Base model and shipped SFT policy, of a fresh run and of one with nothing to do."""
     monkeypatch.setattr(names, "SHIPPED", world.root / "shipped")
     toy_model_folder(world.root / "shipped" / "tiny")
-    world.edit_task(policies={"default": "tiny"})
-    ship_toy_start(world, world.root / "shipped" / "tiny--toy")
+    world.edit_task(policy={"default": "tiny"})
+    ship_toy_sft_policy(world, world.root / "shipped" / "tiny--toy")
     time.sleep(0.1)  # a file that was written in the last tick of the clock is not remembered
     digests._known.clear()
     hashed.clear()
-    config = world.given(policy={"start": "supervised"}, algorithm={"name": "none"})
-    record = run("toy", "none", config=config)
+    config = world.given(policy={"init": "sft"}, algorithm={"name": "no-training"})
+    record = run("toy", "no-training", config=config)
     assert hashed == {"tiny": 1, "tiny--toy": 1}
-    assert run("toy", "none", config=config) == record
+    assert run("toy", "no-training", config=config) == record
     assert hashed == {"tiny": 1, "tiny--toy": 1}
     digests._known.clear()  # as in another process
-    assert run("toy", "none", config=config) == record
+    assert run("toy", "no-training", config=config) == record
     assert hashed == {"tiny": 2, "tiny--toy": 2}
 
 
 def test_weights_that_changed_are_hashed_again(world, hashed):
-    record = run("toy", "none", config=world.given("one", algorithm={"name": "none"}))
+    record = run("toy", "no-training", config=world.given("one", algorithm={"name": "no-training"}))
     tiny_causal("gpt2", seed=7).save_pretrained(world.model)
-    other = run("toy", "none", config=world.given("two", algorithm={"name": "none"}))
+    other = run("toy", "no-training", config=world.given("two", algorithm={"name": "no-training"}))
     assert other.policy.weights_sha256 != record.policy.weights_sha256
 
 
 def test_a_pickled_plan_names_its_task_and_opens_it_again(world):
-    plan = plan_run(world.task, resolve(world.task, world.given(algorithm={"name": "none"})))
+    plan = plan_run(world.task, resolve(world.task, world.given(algorithm={"name": "no-training"})))
     copy = pickle.loads(pickle.dumps(plan))
     assert copy == plan
     assert len(pickle.dumps(plan)) < 10_000  # no data, no models
@@ -71,7 +71,9 @@ def test_a_pickled_plan_names_its_task_and_opens_it_again(world):
     copy = pickle.loads(pickle.dumps(plan))
     world.edit_task(version=2)
     assert copy.task.spec.version == 1  # opened before, in this process
-    other = plan_run(world.task, resolve(world.task, world.given(algorithm={"name": "none"})))
+    other = plan_run(
+        world.task, resolve(world.task, world.given(algorithm={"name": "no-training"}))
+    )
     stale = pickle.loads(pickle.dumps(other))
     world.edit_task(version=3)
     with pytest.raises(ConfigError, match="'toy' has changed since the run was planned"):
@@ -79,7 +81,7 @@ def test_a_pickled_plan_names_its_task_and_opens_it_again(world):
 
 
 def test_a_policy_that_changed_since_the_run_was_planned_is_refused(world):
-    plan = planned(world.task, PolicyConfig(start="base"))
+    plan = planned(world.task, PolicyConfig(init="base"))
     tiny_causal("gpt2", seed=7).save_pretrained(world.model)
     with pytest.raises(PolicyError, match="has changed since the run was planned"):
         plan.prepared()

@@ -35,7 +35,7 @@ def test_precedence(task):
     assert resolved.sampling.temperature == 2.0
     assert resolved.evaluation.every == 5  # default of every run
     assert resolved.task == "toy"
-    assert resolved.policy.model == task.spec.policies.default
+    assert resolved.policy.model == task.spec.policy.default
 
 
 def test_tuned_settings_are_of_one_algorithm(task):
@@ -53,7 +53,7 @@ def test_tuned_settings_are_of_one_policy(task):
     assert "the defaults of 'ppo'" in note
     assert "not for 'smollm'" in note
     assert "toy/algorithms/smollm/ppo.yaml" in note
-    by_name = {"algorithm": {"name": "ppo"}, "policy": {"model": task.spec.policies.default}}
+    by_name = {"algorithm": {"name": "ppo"}, "policy": {"model": task.spec.policy.default}}
     assert resolve(task, by_name).algorithm.model_dump()["epochs"] == 7
     assert "toy/algorithms/ppo.yaml" in settings_note(task, resolve(task, by_name))
     own = task.folder / "algorithms" / "smollm"
@@ -100,12 +100,12 @@ def test_every_field_is_written_out_and_resolving_again_changes_nothing(task):
 
 def test_the_digest_leaves_out_seed_label_and_runtime(task):
     digest = resolve(task, NO_TUNING).digest()
-    same = {**NO_TUNING, "seed": 5, "label": "mine", "runtime": {"output": "x", "threads": 2}}
+    same = {**NO_TUNING, "seed": 5, "entry": "mine", "runtime": {"output": "x", "threads": 2}}
     assert resolve(task, same).digest() == digest
     for part in (
         {"algorithm": {"name": "a2c", "gamma": 0.5}},
         {"budget": {"tokens": 61_000}},
-        {"policy": {"start": "base"}},
+        {"policy": {"init": "base"}},
         {"sampling": {"temperature": 0.5}},
         {"evaluation": {"every": 6}},
     ):
@@ -155,7 +155,7 @@ def test_reward_transforms_are_the_tasks_unless_the_run_says_otherwise(world):
     assert again.digest() == none.digest()  # from a record, the choice stays
 
 
-def test_transforms_do_not_change_the_supervised_policy(world):
+def test_transforms_do_not_change_the_sft_policy(world):
     before = training_digest(sft_config(world.task, PolicyConfig()).scientific())
     world.edit_task(reward={"transforms": [SHIFT]})
     assert training_digest(sft_config(world.task, PolicyConfig()).scientific()) == before

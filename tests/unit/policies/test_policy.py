@@ -21,11 +21,11 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.data.episodes import TokenBatch
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.models.scoring import twice_differentiable
 from lmrl_bench.policies.policy import LanguageModelPolicy, token_space
 
-LIMITS = {"max_prompt_tokens": 12, "max_response_tokens": 20}
+LIMITS = {"max_prompt_tokens": 12, "max_completion_tokens": 20}
 
 
 def write_model(folder, family="gpt2", *, model=None, tokenizer=None):
@@ -79,28 +79,28 @@ def test_only_the_critic_has_value_in_its_names():
 def test_reference_is_frozen_apart_and_unsaved():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(4)
     names = set(policy.state_dict())
-    policy.make_reference()
+    policy.make_ref_policy()
     assert set(policy.state_dict()) == names
-    assert not any(parameter.requires_grad for parameter in policy.reference.model.parameters())
+    assert not any(parameter.requires_grad for parameter in policy.ref_policy.model.parameters())
     optimized = {id(p) for group in policy.optimizer.param_groups for p in group["params"]}
-    assert not any(id(parameter) in optimized for parameter in policy.reference.model.parameters())
-    before = copy.deepcopy(policy.reference.model.state_dict())
+    assert not any(id(parameter) in optimized for parameter in policy.ref_policy.model.parameters())
+    before = copy.deepcopy(policy.ref_policy.model.state_dict())
     completions = generate(policy, prompts)
     for _ in range(3):
         policy.optimizer.zero_grad()
         score(policy, prompts, completions).logprobs.sum().backward()
         policy.optimizer.step()
-    after = policy.reference.model.state_dict()
+    after = policy.ref_policy.model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
-    inputs = (TokenBatch.of(prompts, completions), policy.make_behaviour())
-    assert (policy.score_reference(*inputs) - policy.score(*inputs).logprobs).abs().max() > 1e-3
+    inputs = (TokenBatch.of(prompts, completions), policy.make_behavior())
+    assert (policy.score_ref_policy(*inputs) - policy.score(*inputs).logprobs).abs().max() > 1e-3
 
 
 def test_reference_goes_where_the_policy_goes():
     policy = tiny_policy("gpt2")
-    policy.make_reference()
+    policy.make_ref_policy()
     policy.to("meta")
-    for network in (policy.network, policy.reference):
+    for network in (policy.network, policy.ref_policy):
         assert {parameter.device.type for parameter in network.model.parameters()} == {"meta"}
 
 
@@ -111,7 +111,7 @@ def test_values_alone_are_those_of_a_scoring(family, value_trunk):
     torch.nn.init.normal_(policy.critic.value_head.weight)
     completions = generate(policy, prompts)
     tokens = TokenBatch.of(prompts, completions)
-    scored = policy.score(tokens, policy.make_behaviour()).values
+    scored = policy.score(tokens, policy.make_behavior()).values
     assert scored.abs().max() > 0.1
     torch.testing.assert_close(policy.critic.values(tokens), scored)
     seen = count_forwards(policy)
@@ -123,8 +123,8 @@ def test_values_alone_are_those_of_a_scoring(family, value_trunk):
 def test_reference_must_be_made():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts(2)
     completions = generate(policy, prompts)
-    with pytest.raises(ValueError, match="make_reference"):
-        policy.score_reference(TokenBatch.of(prompts, completions), policy.make_behaviour())
+    with pytest.raises(ValueError, match="make_ref_policy"):
+        policy.score_ref_policy(TokenBatch.of(prompts, completions), policy.make_behavior())
 
 
 # -- scoring ----------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def test_environment_tokens_are_read_but_not_scored():
     holes = completions.mask.clone()
     holes[:, 1:3] = False
     part = policy.score(
-        TokenBatch(prompts.ids, prompts.mask, completions.ids, holes), policy.make_behaviour()
+        TokenBatch(prompts.ids, prompts.mask, completions.ids, holes), policy.make_behavior()
     )
     torch.testing.assert_close(part.logprobs, full.logprobs * holes, atol=1e-6, rtol=0)
 
@@ -158,14 +158,14 @@ def test_rows_without_tokens_give_zeros():
     nothing = torch.zeros_like(completions.mask)
     with torch.no_grad():
         scores = policy.score(
-            TokenBatch(prompts.ids, prompts.mask, completions.ids, nothing), policy.make_behaviour()
+            TokenBatch(prompts.ids, prompts.mask, completions.ids, nothing), policy.make_behavior()
         )
     assert not scores.logprobs.any()
     assert not scores.entropy.any()
     one = nothing.clone()
     one[1, 0] = True
     scores = policy.score(
-        TokenBatch(prompts.ids, prompts.mask, completions.ids, one), policy.make_behaviour()
+        TokenBatch(prompts.ids, prompts.mask, completions.ids, one), policy.make_behavior()
     )
     assert (scores.logprobs != 0).sum() == 1
 
@@ -217,13 +217,13 @@ def test_large_vocabularies_are_never_laid_out_for_all_tokens(monkeypatch):
 
 def test_chunks_change_no_gradient(monkeypatch):
     policy, prompts = tiny_policy("t5"), ragged_prompts(6)
-    behaviour = policy.make_behaviour(temperature=0.7, min_tokens=2)
-    mask = TopPMask(policy.network, EOS_ID, top_p=0.8)
-    completions = generate(policy, prompts, behaviour, mask=mask)
+    behavior = policy.make_behavior(temperature=0.7, min_tokens=2)
+    mask = TopPFilter(policy.network, EOS_ID, top_p=0.8)
+    completions = generate(policy, prompts, behavior, mask=mask)
     gradients = []
     for chunk in (2**24, 3 * policy.network.width):
         monkeypatch.setattr("lmrl_bench.models.scoring.CHUNK_ELEMENTS", chunk)
-        scores = score(policy, prompts, completions, behaviour, allowed=completions.allowed)
+        scores = score(policy, prompts, completions, behavior, allowed=completions.allowed)
         total = (scores.logprobs * completions.mask.cumsum(1) + scores.entropy**2).sum()
         parameters = [p for p in policy.model.parameters() if p.requires_grad]
         gradients.append(torch.autograd.grad(total, parameters))
@@ -285,10 +285,10 @@ def test_t5_output_layer_stays_tied_or_apart(tied, tmp_path):
     else:
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     policy = tiny_policy("t5", model=model)
-    policy.make_reference()
+    policy.make_ref_policy()
     policy.save(tmp_path / "t5")
     loaded = LanguageModelPolicy.load(str(tmp_path / "t5"), **LIMITS)
-    for each in (policy.model, policy.reference.model, loaded.model):
+    for each in (policy.model, policy.ref_policy.model, loaded.model):
         assert torch.equal(each.lm_head.weight, each.shared.weight) == tied
         assert torch.equal(each.lm_head.weight, policy.model.lm_head.weight)
         assert torch.equal(each.shared.weight, policy.model.shared.weight)
@@ -341,12 +341,12 @@ def test_tokenizer_longer_than_the_output(tmp_path):
 def test_too_few_positions(tmp_path, family, prompt, needed):
     folder = write_model(tmp_path, family)
     with pytest.raises(PolicyError, match=f"128 positions.*need {needed}.*max_tokens"):
-        LanguageModelPolicy.load(folder, max_prompt_tokens=prompt, max_response_tokens=20)
+        LanguageModelPolicy.load(folder, max_prompt_tokens=prompt, max_completion_tokens=20)
 
 
 def test_relative_positions_have_no_limit(tmp_path):
     folder = write_model(tmp_path, "t5")
-    LanguageModelPolicy.load(folder, max_prompt_tokens=5000, max_response_tokens=20)
+    LanguageModelPolicy.load(folder, max_prompt_tokens=5000, max_completion_tokens=20)
 
 
 def test_wrong_kind():
@@ -431,4 +431,4 @@ def test_a_special_token_that_the_model_lacks_is_named_before_any_forward(tmp_pa
     with pytest.raises(
         PolicyError, match=r"only 45 outputs \(the largest id is 45\).*tokenizer_config"
     ):
-        LanguageModelPolicy.load(str(folder), max_prompt_tokens=8, max_response_tokens=6)
+        LanguageModelPolicy.load(str(folder), max_prompt_tokens=8, max_completion_tokens=6)

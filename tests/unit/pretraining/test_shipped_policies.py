@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 import lmrl_bench.policies
 
-ASSETS = Path(lmrl_bench.policies.__file__).parent / "weights"
+WEIGHTS = Path(lmrl_bench.policies.__file__).parent / "weights"
 NAMES = ("nano-causal", "nano-seq2seq")
 
 
@@ -24,8 +24,8 @@ def loaded():
     loaders = {"nano-causal": AutoModelForCausalLM, "nano-seq2seq": AutoModelForSeq2SeqLM}
     return {
         name: (
-            loaders[name].from_pretrained(ASSETS / name),
-            AutoTokenizer.from_pretrained(ASSETS / name),
+            loaders[name].from_pretrained(WEIGHTS / name),
+            AutoTokenizer.from_pretrained(WEIGHTS / name),
         )
         for name in NAMES
     }
@@ -35,7 +35,7 @@ def loaded():
 def test_half_precision_weights_load_as_float32(name, loaded):
     model, _ = loaded[name]
     state = model.state_dict()
-    with safe_open(ASSETS / name / "model.safetensors", "pt") as stored:
+    with safe_open(WEIGHTS / name / "model.safetensors", "pt") as stored:
         assert "lm_head.weight" not in stored.keys(), "the tied weight is stored once"  # noqa: SIM118
         for key in stored.keys():  # noqa: SIM118 - the handle is not a mapping
             tensor = stored.get_tensor(key)
@@ -83,13 +83,13 @@ def test_only_the_seq2seq_tokenizer_ends_texts(loaded):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_sampling_settings_are_shipped(name):
-    settings = json.loads((ASSETS / name / "generation_config.json").read_text())
+    settings = json.loads((WEIGHTS / name / "generation_config.json").read_text())
     assert not set(settings) & {"do_sample", "temperature", "top_k", "top_p", "max_length"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_training_log_shows_that_rounding_is_negligible(name):
-    log = json.loads((ASSETS / name / "training.json").read_text())
+    log = json.loads((WEIGHTS / name / "training.json").read_text())
     for value in log["validation"].values():
         assert value["perplexity_float16"] == pytest.approx(value["perplexity_float32"], rel=2e-3)
     assert all(data["split"] == "train" for data in log["data"].values())
@@ -131,5 +131,5 @@ def test_causal_policy_prefers_english_to_shuffled_words(loaded):
 
 
 def test_both_policies_fit_in_the_wheel():
-    size = sum(path.stat().st_size for name in NAMES for path in (ASSETS / name).iterdir())
+    size = sum(path.stat().st_size for name in NAMES for path in (WEIGHTS / name).iterdir())
     assert size <= 20_000_000

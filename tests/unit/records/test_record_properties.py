@@ -8,7 +8,7 @@ import random
 import re
 
 import pytest
-from fixtures.boards import fake_content, fake_spec
+from fixtures.leaderboards import fake_content, fake_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ CELL = cells(fake_spec())[6]
 CONTENT = RunRecord.model_validate(fake_content(CELL)).model_dump(mode="json")
 NO_FACTS = ("provenance", "time")
 OTHER_WORD = {
-    "completed": "failed", "process": "run", "run": "process", "supervised": "base", "base": "supervised",
+    "completed": "failed", "process": "run", "run": "process", "sft": "base", "base": "sft",
     "2026-01-02T03:04:05+00:00": "2026-01-02T03:04:06+00:00",
     "2026-01-02T03:05:05+00:00": "2026-01-02T03:05:06+00:00",
 }  # fmt: skip

@@ -15,8 +15,8 @@ from lmrl_bench.records.store import SHOWN_SAMPLES, read_samples, write_samples
 
 def row(**changes):
     return {
-        "sample_id": "a", "decoding": "test", "prompt": "p", "references": ["r"], "output": "o",
-        "output_ids": [1, 2], "terminated": True, "reward": 0.5, **changes,
+        "sample_id": "a", "decoding": "test", "prompt": "p", "references": ["r"], "completion": "o",
+        "completion_ids": [1, 2], "terminated": True, "reward": 0.5, **changes,
     }  # fmt: skip
 
 
@@ -28,8 +28,8 @@ ROWS = st.lists(
         decoding=st.sampled_from(["test", "test-greedy"]),
         prompt=TEXT,
         references=st.lists(TEXT, max_size=2),
-        output=TEXT,
-        output_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4),
+        completion=TEXT,
+        completion_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4),
         terminated=st.booleans(),
         reward=st.floats(allow_nan=False),
     ),
@@ -45,7 +45,7 @@ def test_round_trip_and_equal_bytes(tmp_path_factory, rows):
     assert write_samples(folder, rows) == first
     assert first.rows == len(rows)
     for before, after in zip(rows, read_samples(folder).to_pylist(), strict=True):
-        same = ("sample_id", "decoding", "output", "output_ids", "terminated", "reward")
+        same = ("sample_id", "decoding", "completion", "completion_ids", "terminated", "reward")
         assert {name: after[name] for name in same} == {name: before[name] for name in same}
         assert after["prompt_sha256"] == hashlib.sha256(before["prompt"].encode()).hexdigest()
         assert after["seed_index"] == 0
@@ -55,7 +55,7 @@ def test_columns_types_and_missing_scores(tmp_path):
     write_samples(tmp_path, [row(**{"metric/b": 1.0, "reward/a": 2.0}), row(**{"metric/b": 3.0})])
     schema = pq.read_schema(tmp_path / "samples.parquet")
     assert schema.names[-2:] == ["metric/b", "reward/a"]
-    assert str(schema.field("output_ids").type) == "list<element: int32>"
+    assert str(schema.field("completion_ids").type) == "list<element: int32>"
     assert read_samples(tmp_path).column("reward/a").to_pylist() == [2.0, None]
 
 
@@ -73,8 +73,8 @@ def test_prompt_texts_are_kept_for_the_first_rows_of_each_decoding(tmp_path):
     [
         ([{k: v for k, v in row().items() if k != "references"}], "row 0 lacks references"),
         ([row(bleu=1.0)], "unknown columns bleu"),
-        ([row(output_ids=["x"])], "a sample cannot be written"),
-        ([row(output_ids=[2**40])], "a sample cannot be written"),
+        ([row(completion_ids=["x"])], "a sample cannot be written"),
+        ([row(completion_ids=[2**40])], "a sample cannot be written"),
     ],
 )
 def test_wrong_rows_are_refused(tmp_path, rows, message):
@@ -83,9 +83,11 @@ def test_wrong_rows_are_refused(tmp_path, rows, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["sample_id", "decoding", "output", "output_ids", "reward"])
+@pytest.mark.parametrize(
+    "name", ["sample_id", "decoding", "completion", "completion_ids", "reward"]
+)
 def test_an_empty_field_is_not_an_answer(tmp_path, name):
-    """Only what is not shown, prompts and references, may be empty; a board would show the rest."""
+    """Only what is not shown, prompts and references, may be empty; a leaderboard would show the rest."""
     write_samples(tmp_path, [row(), row(sample_id="b")])
     table = pq.read_table(tmp_path / "samples.parquet")
     values = [None, *table[name].to_pylist()[1:]]

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fixtures.boards import fake_content, fake_spec, write_cell
+from fixtures.leaderboards import fake_content, fake_spec, write_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,8 +130,8 @@ def test_an_unknown_field_is_refused(tmp_path):
 def test_find_is_sorted(tmp_path):
     for name in ("b/1", "a/2", "a/1"):
         (tmp_path / name).mkdir(parents=True)
-        write_record(tmp_path / name, record(row=name.replace("/", "-")))
-    assert [r.row for r in find_records(tmp_path)] == ["a-1", "a-2", "b-1"]
+        write_record(tmp_path / name, record(entry=name.replace("/", "-")))
+    assert [r.entry for r in find_records(tmp_path)] == ["a-1", "a-2", "b-1"]
     assert [f.relative_to(tmp_path).as_posix() for f in find_folders(tmp_path)] == [
         "a/1",
         "a/2",
@@ -192,7 +192,7 @@ def places():
     """Every field of a record that names a file or a folder, and what may not stand there."""
     yield from ((("curves", "path"), name) for name in OUTSIDE)
     yield from ((("samples", "path"), name) for name in OUTSIDE)
-    yield from ((("row",), name) for name in OUTSIDE)
+    yield from ((("entry",), name) for name in OUTSIDE)
     yield from ((("task", "name"), name) for name in OUTSIDE)
     models = ["/home/me/m", "../m", "~/m", "C:\\Users\\me\\m", "a/../../m", "m\0"]
     yield from ((("policy", "model"), name) for name in models)

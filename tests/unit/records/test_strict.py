@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fixtures.boards import fake_content, fake_spec, write_cell
+from fixtures.leaderboards import fake_content, fake_spec, write_cell
 
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.spec import cells
@@ -35,7 +35,7 @@ WRONG = {
     "task.metric_signatures.sentiment": ["a\nb", "a\u202eb", 5],
     "task.primary_metric": ["", "a\x1b[31m", 3],
     "policy.parameters": [0, -1, "2600000"],
-    "policy.start": ["trained"],
+    "policy.init": ["trained"],
     "policy.weights_sha256": ["1" * 63, None],
     "config_digest": ["zz"],
     "events.early_eos": [-1, 1.5, "2"],
@@ -52,7 +52,7 @@ WRONG = {
     "provenance.packages.torch": [5, ""],
     "provenance.dirty": ["no", 0],
     "error.iteration": [-1, "7"],
-    "row": ["a\u0000b", "../x", 3],
+    "entry": ["a\u0000b", "../x", 3],
     "id": ["a\nb", 4],
 }
 CASES = [(path, value) for path, values in WRONG.items() for value in values]
@@ -148,7 +148,7 @@ LINE = {
     "iteration": 1,
     "tokens": 5,
     "episodes": 4,
-    "optimiser_steps": 1,
+    "optimizer_steps": 1,
     "progress": 0.1,
 }
 POINT = {"kind": "validation", "iteration": 0, "tokens": 0, "reward": 0.0, "kl_to_reference": 0.0,

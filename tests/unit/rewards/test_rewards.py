@@ -22,10 +22,10 @@ from lmrl_bench.rewards.penalties import LengthPenalty, RepetitionPenalty
 from lmrl_bench.tasks.spec import RewardSpec
 
 
-def batch(responses=("the cat sat", "a dog", ""), lengths=(4, 3, 1), terminated=(1, 0, 1)):
-    samples = [Sample(f"s{i}", "p", ("the cat sat", "a cat")) for i in range(len(responses))]
+def batch(completions=("the cat sat", "a dog", ""), lengths=(4, 3, 1), terminated=(1, 0, 1)):
+    samples = [Sample(f"s{i}", "p", ("the cat sat", "a cat")) for i in range(len(completions))]
     return RewardBatch(
-        samples, list(responses), np.array(lengths, np.int64), np.array(terminated, np.bool_)
+        samples, list(completions), np.array(lengths, np.int64), np.array(terminated, np.bool_)
     )
 
 
@@ -42,8 +42,8 @@ class Fixed(Metric):
     def __init__(self, values, bounds=(0.0, 10.0), higher_is_better=True):
         self.values, self.bounds, self.higher_is_better = values, bounds, higher_is_better
 
-    def score(self, responses, samples):
-        rows = None if self.values is None else np.array(self.values[: len(responses)], float)
+    def score(self, completions, samples):
+        rows = None if self.values is None else np.array(self.values[: len(completions)], float)
         return MetricResult(0.0, rows)
 
 
@@ -85,13 +85,13 @@ def test_a_metric_without_a_direction_is_not_turned_round():
 def test_percentages_become_fractions(name):
     rows = batch()
     metric = make_metric(name)
-    expected = metric.score(rows.responses, rows.samples).per_sample / 100
+    expected = metric.score(rows.completions, rows.samples).per_sample / 100
     np.testing.assert_allclose(MetricReward(metric)(rows).scores, np.clip(expected, 0, 1))
 
 
 def test_ter_is_turned_round_and_ends_at_zero():
     rows = batch(["the cat sat", "the dog", "one two three four five six seven"])
-    ter = make_metric("ter").score(rows.responses, rows.samples).per_sample
+    ter = make_metric("ter").score(rows.completions, rows.samples).per_sample
     assert ter[2] > 100
     scores = MetricReward(make_metric("ter"))(rows).scores
     np.testing.assert_allclose(scores, np.maximum(0, 1 - ter / 100))
@@ -152,7 +152,7 @@ def test_penalties_are_not_negative(value):
 
 
 @pytest.mark.parametrize(
-    ("response", "arguments", "expected"),
+    ("completion", "arguments", "expected"),
     [
         ("", {}, 0.0),
         ("good", {}, 0.0),
@@ -164,8 +164,8 @@ def test_penalties_are_not_negative(value):
         ("so " * 101, {"allowed": 0.0}, -0.99),
     ],
 )
-def test_repetition_penalty(response, arguments, expected):
-    scores = RepetitionPenalty(**arguments)(batch((response,), (9,), (1,))).scores
+def test_repetition_penalty(completion, arguments, expected):
+    scores = RepetitionPenalty(**arguments)(batch((completion,), (9,), (1,))).scores
     np.testing.assert_allclose(scores, [expected])
 
 
@@ -221,7 +221,7 @@ def test_empty_batch():
 
 
 def test_wrong_shapes():
-    with pytest.raises(RewardError, match="3 responses, 3 samples, 2 lengths"):
+    with pytest.raises(RewardError, match="3 completions, 3 samples, 2 lengths"):
         CompositeReward([Term(Given([1.0] * 3))])(batch(lengths=(1, 2)))
     with pytest.raises(RewardError, match=r"scores of shape \(2,\), expected \(3,\)"):
         CompositeReward([Term(Given([1.0] * 2))])(batch())
@@ -264,7 +264,7 @@ def test_each_row_is_independent_of_its_batch_mates():
     together = reward(whole).scores
     for row in range(len(whole)):
         alone = RewardBatch(
-            whole.samples[row : row + 1], whole.responses[row : row + 1],
+            whole.samples[row : row + 1], whole.completions[row : row + 1],
             whole.lengths[row : row + 1], whole.terminated[row : row + 1],
         )  # fmt: skip
         assert reward(alone).scores[0] == pytest.approx(together[row], abs=1e-12)
@@ -321,8 +321,8 @@ def test_info_goes_through_a_composite_under_the_terms_names():
 
 def test_a_metric_says_more_than_its_value():
     class Explained(Fixed):
-        def score(self, responses, samples):
-            result = super().score(responses, samples)
+        def score(self, completions, samples):
+            result = super().score(completions, samples)
             return MetricResult(0.0, result.per_sample, info={"why": ["x", "y", "z"]})
 
     assert MetricReward(Explained([1.0, 2.0, 3.0]))(batch()).info == {"why": ("x", "y", "z")}
@@ -345,7 +345,7 @@ def test_a_plain_function_may_return_a_whole_output():
 @pytest.mark.parametrize(
     ("info", "reason"),
     [
-        ({"error": ["a"]}, r"info\['error'\] has 1 values for 3 responses; give one for each"),
+        ({"error": ["a"]}, r"info\['error'\] has 1 values for 3 completions; give one for each"),
         ({"error": "abc"}, r"info\['error'\] is 'abc'; give a list"),
         ({"a b": [1, 2, 3]}, "info has the name 'a b'; a name is at most 64 letters"),
         ({"error": [1, {}, 3]}, r"info\['error'\] is {} for sample 's1'; give a text"),

@@ -1,8 +1,8 @@
 import pytest
 import torch
 from fixtures.policies import (
+    COMPLETION_TOKENS,
     FAMILIES,
-    RESPONSE_TOKENS,
     count_forwards,
     generate,
     ragged_prompts,
@@ -13,13 +13,13 @@ from fixtures.toy import EOS_ID
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.errors import DataError
 from lmrl_bench.data.episodes import Prompts
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.rollouts.engine import RolloutEngine
 
 
 def hot(policy):
-    """A behaviour under which responses end at many lengths."""
-    return policy.make_behaviour(temperature=8.0)
+    """A behavior under which completions end at many lengths."""
+    return policy.make_behavior(temperature=8.0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,22 +51,22 @@ def test_what_completions_say(family):
     assert torch.equal(done.truncated, ~done.terminated)
     for row in range(len(prompts)):
         length = int(done.lengths[row])
-        response = done.ids[row, :length].tolist()
+        completion = done.ids[row, :length].tolist()
         assert done.mask[row].tolist() == [True] * length + [False] * (done.ids.shape[1] - length)
-        assert EOS_ID not in response[:-1]
-        assert (response[-1] == EOS_ID) == bool(done.terminated[row])
-        assert bool(done.terminated[row]) or length == RESPONSE_TOKENS
+        assert EOS_ID not in completion[:-1]
+        assert (completion[-1] == EOS_ID) == bool(done.terminated[row])
+        assert bool(done.terminated[row]) or length == COMPLETION_TOKENS
         assert (done.ids[row, length:] == policy.network.pad_id).all()
     assert not done.logprobs[~done.mask].any()
 
 
-def test_same_seed_same_responses_and_next_draw_differs():
+def test_same_seed_same_completions_and_next_draw_differs():
     policy, prompts = tiny_policy("llama"), ragged_prompts()
-    sampling, behaviour = SamplingConfig(), policy.make_behaviour()
+    sampling, behavior = SamplingConfig(), policy.make_behavior()
     rng = torch.Generator().manual_seed(5)
     engine = RolloutEngine(policy)
     first, second = (
-        engine.generate(prompts, sampling, behaviour, rng, max_tokens=8) for _ in range(2)
+        engine.generate(prompts, sampling, behavior, rng, max_tokens=8) for _ in range(2)
     )
     assert not torch.equal(first.ids, second.ids)
     assert torch.equal(generate(policy, prompts, seed=5, max_tokens=8).ids, first.ids)
@@ -79,7 +79,7 @@ def test_greedy_takes_no_random_numbers():
     rng = torch.Generator().manual_seed(0)
     before = rng.get_state()
     RolloutEngine(policy).generate(
-        prompts, SamplingConfig(greedy=True), policy.make_behaviour(), rng, max_tokens=4
+        prompts, SamplingConfig(greedy=True), policy.make_behavior(), rng, max_tokens=4
     )
     assert torch.equal(rng.get_state(), before)
 
@@ -87,11 +87,11 @@ def test_greedy_takes_no_random_numbers():
 @pytest.mark.parametrize("family", FAMILIES)
 def test_minimum_length_and_vocabulary(family):
     policy, prompts = tiny_policy(family), ragged_prompts(40)
-    behaviour = policy.make_behaviour(temperature=20.0, min_tokens=4)
-    done = generate(policy, prompts, behaviour)
+    behavior = policy.make_behavior(temperature=20.0, min_tokens=4)
+    done = generate(policy, prompts, behavior)
     assert int(done.lengths.min()) >= 5
-    assert (done.ids < behaviour.vocabulary.width).all()
-    assert (generate(policy, prompts, policy.make_behaviour(temperature=20.0)).lengths < 5).any()
+    assert (done.ids < behavior.vocabulary.width).all()
+    assert (generate(policy, prompts, policy.make_behavior(temperature=20.0)).lengths < 5).any()
 
 
 def eos_at_once(policy):
@@ -117,9 +117,9 @@ def test_immediate_eos_costs_one_forward(family):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_finished_rows_stop_costing(family):
     policy, prompts = tiny_policy(family), ragged_prompts(24)
-    behaviour = policy.make_behaviour(temperature=6.0)
+    behavior = policy.make_behavior(temperature=6.0)
     forwards = count_forwards(policy)
-    done = generate(policy, prompts, behaviour)
+    done = generate(policy, prompts, behavior)
     read = sum(rows for rows, columns in forwards[1:])
     assert forwards[-1][0] < 24
     assert len(forwards) == int(done.lengths.max())
@@ -138,24 +138,24 @@ def test_a_group_reads_its_prompt_once(family):
 
 def test_one_forward_for_each_token_and_model():
     policy, prompts = tiny_policy("gpt2"), ragged_prompts()
-    mask = TopPMask(policy.network, EOS_ID, top_p=0.9)
-    behaviour = policy.make_behaviour(min_tokens=5)
+    mask = TopPFilter(policy.network, EOS_ID, top_p=0.9)
+    behavior = policy.make_behavior(min_tokens=5)
     forwards, seen = count_forwards(policy), []
     mask.model.get_input_embeddings().register_forward_pre_hook(
         lambda _, args: seen.append(args[0].shape)
     )
-    generate(policy, prompts, behaviour, max_tokens=5, mask=mask)
+    generate(policy, prompts, behavior, max_tokens=5, mask=mask)
     assert len(forwards) == len(seen) == 5
     assert seen[0] == forwards[0] == (8, 12)
     assert all(shape == (8, 1) for shape in seen[1:])
 
 
-def test_masked_responses_stay_in_the_set():
+def test_masked_completions_stay_in_the_set():
     policy, prompts = tiny_policy("llama"), ragged_prompts()
-    mask = TopPMask(policy.network, EOS_ID, top_p=0.01)  # the most probable token, or EOS
-    behaviour = policy.make_behaviour(min_tokens=RESPONSE_TOKENS)
-    greedy = generate(policy, prompts, behaviour, greedy=True)
-    assert torch.equal(generate(policy, prompts, behaviour, mask=mask).ids, greedy.ids)
+    mask = TopPFilter(policy.network, EOS_ID, top_p=0.01)  # the most probable token, or EOS
+    behavior = policy.make_behavior(min_tokens=COMPLETION_TOKENS)
+    greedy = generate(policy, prompts, behavior, greedy=True)
+    assert torch.equal(generate(policy, prompts, behavior, mask=mask).ids, greedy.ids)
 
 
 def test_decoding_leaves_no_gradients_and_no_mode_behind():
@@ -185,6 +185,6 @@ def test_two_temperatures_are_refused():
     policy = tiny_policy("gpt2")
     with pytest.raises(ValueError, match="temperature"):
         RolloutEngine(policy).generate(
-            ragged_prompts(), SamplingConfig(temperature=0.5), policy.make_behaviour(1.0),
+            ragged_prompts(), SamplingConfig(temperature=0.5), policy.make_behavior(1.0),
             torch.Generator(), max_tokens=4,
         )  # fmt: skip

@@ -19,7 +19,7 @@ from lmrl_bench.records.store import read_record
 
 pytest.importorskip("peft")
 
-POLICY = {"start": "base", "adapter": {"rank": 2, "alpha": 4}}
+POLICY = {"init": "base", "adapter": {"rank": 2, "alpha": 4}}
 
 
 @pytest.fixture(params=["gpt2", "t5"])
@@ -28,7 +28,7 @@ def adapted(request, world):
         place = world.root / "t5"
         tiny_seq2seq("t5").save_pretrained(place)
         toy_tokenizer().save_pretrained(place)
-        world.edit_task(policies={"default": str(place), "kinds": ["seq2seq"]})
+        world.edit_task(policy={"default": str(place), "kinds": ["seq2seq"]})
     return world
 
 
@@ -59,12 +59,12 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
     assert not (kept / "model.safetensors").exists()
     kind = (
         AutoModelForSeq2SeqLM
-        if "seq2seq" in adapted.task.spec.policies.kinds
+        if "seq2seq" in adapted.task.spec.policy.kinds
         else AutoModelForCausalLM
     )
     loaded = kind.from_pretrained(kept)  # base model and adapter, as the library reads the folder
     assert any("lora" in key for key, _ in loaded.named_parameters())
-    plain = given(adapted, "half", algorithm=settings) | {"policy": {"start": "base"}}
+    plain = given(adapted, "half", algorithm=settings) | {"policy": {"init": "base"}}
     with pytest.raises(
         RecordError, match=r"policy\.adapter\.kind is 'lora' in the record, 'absent'"
     ):
@@ -73,12 +73,18 @@ def test_a_run_with_an_adapter_learns_and_resumes(adapted, name):
 
 def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
     """The kept folder is a policy like any other: it can be the base of the next run."""
-    nothing = run("toy", "none", config=given(adapted, "none", algorithm={"name": "none"}))
+    nothing = run(
+        "toy",
+        "no-training",
+        config=given(adapted, "no-training", algorithm={"name": "no-training"}),
+    )
     assert nothing.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)
     first = run("toy", "ppo", config=given(adapted, "first"))
-    policy = {"start": "base", "model": str(adapted.root / "first" / "policy")}
+    policy = {"init": "base", "model": str(adapted.root / "first" / "policy")}
     again = run(
-        "toy", "none", config=adapted.given("again", policy=policy, algorithm={"name": "none"})
+        "toy",
+        "none",
+        config=adapted.given("again", policy=policy, algorithm={"name": "no-training"}),
     )
     assert again.status == "completed"
     assert again.policy.weights_sha256 != first.policy.weights_sha256
@@ -88,10 +94,10 @@ def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
     assert config["policy"]["adapter"] == {"kind": "lora", "rank": 2, "alpha": 4, "targets": None}
 
 
-def test_the_supervised_start_learns_with_the_same_adapter(adapted):
+def test_the_sft_start_learns_with_the_same_adapter(adapted):
     """`policy.adapter` is not ignored by the start: it trains an adapter too, merged into a start of its own."""
     (adapted.folder / "algorithms").mkdir()
-    (adapted.folder / "algorithms" / "supervised.yaml").write_text(
+    (adapted.folder / "algorithms" / "sft.yaml").write_text(
         "algorithm: {epochs: 1, batch_size: 6}\n"
         "evaluation: {validation_samples: 2, test_samples: 2, greedy: false}\n"
     )
@@ -107,16 +113,18 @@ def test_the_supervised_start_learns_with_the_same_adapter(adapted):
     assert not (folder / "adapter_config.json").exists()
     kind = (
         AutoModelForSeq2SeqLM
-        if "seq2seq" in adapted.task.spec.policies.kinds
+        if "seq2seq" in adapted.task.spec.policy.kinds
         else AutoModelForCausalLM
     )
-    base = kind.from_pretrained(adapted.task.spec.policies.default).state_dict()
+    base = kind.from_pretrained(adapted.task.spec.policy.default).state_dict()
     learned = kind.from_pretrained(folder).state_dict()
     changed = {name for name in base if not torch.equal(base[name], learned[name])}
     assert changed
     assert not {name for name in changed if "embed" in name or "wte" in name or "norm" in name}
-    policy = {"start": "supervised", "adapter": {"rank": 2, "alpha": 4}}
-    again = run("toy", "none", config=adapted.given(policy=policy, algorithm={"name": "none"}))
+    policy = {"init": "sft", "adapter": {"rank": 2, "alpha": 4}}
+    again = run(
+        "toy", "no-training", config=adapted.given(policy=policy, algorithm={"name": "no-training"})
+    )
     assert again.status == "completed"
     assert again.policy.weights_sha256 == start.digests.weights
     assert again.results["test"].kl_to_reference == pytest.approx(0.0, abs=1e-5)

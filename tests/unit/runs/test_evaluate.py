@@ -8,7 +8,7 @@ from fixtures.toy import ToyReward
 
 from lmrl_bench import run
 from lmrl_bench.envs.core import EpisodeCore
-from lmrl_bench.models.behaviour import TopPMask
+from lmrl_bench.models.behavior import TopPFilter
 from lmrl_bench.planning.plan import plan_run
 from lmrl_bench.planning.resolve import resolve
 from lmrl_bench.records.store import read_curves
@@ -48,7 +48,9 @@ def test_an_evaluation_repeats_and_does_not_depend_on_its_batches(session):
     first = evaluator("validation", 6)
     assert evaluator("validation", 6) == first
     split = session(evaluation={"batch_size": 2}).evaluator("validation", 6)
-    assert [row["output_ids"] for row in split.rows] == [row["output_ids"] for row in first.rows]
+    assert [row["completion_ids"] for row in split.rows] == [
+        row["completion_ids"] for row in first.rows
+    ]
     assert split.results.reward == first.results.reward
     assert session(seed=1).evaluator("validation", 6).rows != first.rows
 
@@ -59,7 +61,9 @@ def test_the_numbers_are_means_over_the_rows(session):
     results, rows = evaluation.results, evaluation.rows
     assert results.n == len(rows) == 6
     assert results.reward == pytest.approx(np.mean([row["reward"] for row in rows]))
-    assert results.mean_length == pytest.approx(np.mean([len(row["output_ids"]) for row in rows]))
+    assert results.mean_length == pytest.approx(
+        np.mean([len(row["completion_ids"]) for row in rows])
+    )
     assert results.truncated_share == np.mean([not row["terminated"] for row in rows])
     assert results.reward_components.keys() == {"chrf"}
     assert results.metrics.keys() == {"chrf", "bleu"}
@@ -75,8 +79,8 @@ def test_greedy_is_the_same_for_every_seed(session):
 def test_an_untrained_masked_policy_is_at_no_distance_from_its_reference(session):
     """The reference is scored under the policy's own mask, or truncation alone would look like learning."""
     opened = session()
-    mask = TopPMask(opened.policy.network, opened.codec.eos_id, top_p=0.5)
-    results = opened.evaluator("test", 6, mask=mask).results
+    mask = TopPFilter(opened.policy.network, opened.codec.eos_id, top_p=0.5)
+    results = opened.evaluator("test", 6, token_filter=mask).results
     assert results.kl_to_reference == pytest.approx(0.0, abs=1e-5)
 
 
@@ -88,15 +92,17 @@ def test_the_reward_is_what_training_scores(session, monkeypatch):
     evaluation = opened.evaluator("test", 4)
     assert reward.prepared == [sample.id for sample in opened.task.samples("test")]
     ended = [0.5 * row["terminated"] for row in evaluation.rows]
-    letters = [row["output"].count("a") / max(len(row["output"]), 1) for row in evaluation.rows]
-    bonus = [0.25 * len(row["output_ids"]) for row in evaluation.rows]
+    letters = [
+        row["completion"].count("a") / max(len(row["completion"]), 1) for row in evaluation.rows
+    ]
+    bonus = [0.25 * len(row["completion_ids"]) for row in evaluation.rows]
     found = [row["reward"] for row in evaluation.rows]
     np.testing.assert_allclose(found, np.add(np.add(ended, letters), bonus), rtol=1e-6)
     assert evaluation.results.reward == pytest.approx(np.mean(found))
     opened.evaluator("test", 4)
     assert len(reward.prepared) == 6
     core = EpisodeCore(opened.task, opened.codec, split="test")
-    done = [row["output_ids"] for row in evaluation.rows]
+    done = [row["completion_ids"] for row in evaluation.rows]
     ids = np.full((4, core.rules.max_tokens), core.rules.vocabulary.pad_id)
     for row, tokens in enumerate(done):
         ids[row, : len(tokens)] = tokens
@@ -119,7 +125,7 @@ def test_the_temperature_of_evaluations_is_the_tasks_or_the_given_one(world):
 
     plain, plain_results = facts("plain")
     warm, given_results = facts("given", temperature=0.3)
-    world.edit_task(evaluation={"temperature": 0.3})
+    world.edit_task(decoding={"temperature": 0.3})
     _, task_results = facts("task")
     assert given_results == task_results
     assert given_results != plain_results

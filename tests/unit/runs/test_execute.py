@@ -69,42 +69,42 @@ QUICK = {"every": 2, "validation_samples": 4, "test_samples": 4, "greedy": False
 
 
 def test_a_folder_with_another_runs_record_is_refused_and_left_alone(world):
-    run("toy", "none", config=world.given())
+    run("toy", "no-training", config=world.given())
     before = (world.root / "out" / "record.json").read_bytes()
     for change in ({"evaluation": {**QUICK, "test_samples": 3}}, {}):
         seed = 0 if change else 1
         with pytest.raises(RecordError, match=r"out holds the record of another run.*--rerun all"):
-            run("toy", "none", config=world.given(**change), seed=seed)
+            run("toy", "no-training", config=world.given(**change), seed=seed)
     assert (world.root / "out" / "record.json").read_bytes() == before
-    record = run("toy", "none", config=world.given(), seed=1, rerun="all")
+    record = run("toy", "no-training", config=world.given(), seed=1, rerun="all")
     assert record.seed == 1
     world.edit_task(version=2)
     with pytest.raises(RecordError, match="another run"):
-        run("toy", "none", config=world.given(), seed=1)
+        run("toy", "no-training", config=world.given(), seed=1)
 
 
 def test_fresh_forgets_the_record_before_training(world, monkeypatch):
     """A fresh run that is killed must not leave the old record next to new curves."""
-    run("toy", "none", config=world.given())
+    run("toy", "no-training", config=world.given())
 
     def killed(*_):
         raise SystemExit
 
     monkeypatch.setattr(Trainer, "_validate", killed)
     with pytest.raises(SystemExit):
-        run("toy", "none", config=world.given(), rerun="all")
+        run("toy", "no-training", config=world.given(), rerun="all")
     assert not (world.root / "out" / "record.json").exists()
 
 
 def test_fresh_keeps_the_record_of_a_run_that_cannot_start_again(world, monkeypatch):
-    run("toy", "none", config=world.given())
+    run("toy", "no-training", config=world.given())
 
     def refused(*_):
         raise PolicyError("planted")
 
     monkeypatch.setattr(module, "open_session", refused)
     with pytest.raises(PolicyError, match="planted"):
-        run("toy", "none", config=world.given(), rerun="all")
+        run("toy", "no-training", config=world.given(), rerun="all")
     assert (world.root / "out" / "record.json").exists()
 
 
@@ -349,16 +349,14 @@ def test_only_our_own_leftovers_are_removed(world):
     ]
     for name in (*ours, *others, ".policy-abcdefgh-old/config.json", "checkpoint/state.tmp"):
         (folder / name).write_text("x")
-    run("toy", "none", config=world.given(algorithm={"name": "none"}))
+    run("toy", "no-training", config=world.given(algorithm={"name": "no-training"}))
     left = {path.name for path in folder.iterdir()}
     assert left == {"record.json", "config.yaml", "curves.jsonl", "samples.parquet", *others}
 
 
 def test_the_kept_policy_is_a_model_folder(world):
     given = world.given(runtime={"keep_policy": True, "output": str(world.root / "out")})
-    record = run(
-        "toy", "supervised", config={**given, "algorithm": {"name": "supervised", "epochs": 1}}
-    )
+    record = run("toy", "sft", config={**given, "algorithm": {"name": "sft", "epochs": 1}})
     assert record.status == "completed"
     config = json.loads((world.root / "out" / "policy" / "config.json").read_text())
     assert config["vocab_size"] == 45
@@ -382,10 +380,12 @@ def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_
     assert completed.status == "completed"
     assert completed.policy.model == completed.config["policy"]["model"] == "model"
     monkeypatch.setattr(Trainer, "test", fails)
-    failed = run("toy", "none", config=world.given("failed", algorithm={"name": "none"}))
+    failed = run(
+        "toy", "no-training", config=world.given("failed", algorithm={"name": "no-training"})
+    )
     assert failed.error.message == "file.json: cannot be read"
     assert "OSError: file.json: cannot be read" in failed.error.traceback
-    config = resolve(world.task, world.given("early", algorithm={"name": "none"}))
+    config = resolve(world.task, world.given("early", algorithm={"name": "no-training"}))
     early = write_failure(plan_run(world.task, config), PolicyError(f"'{secret}/model' is broken"))
     assert early.error.message == "'model' is broken"
     for name in ("out", "failed", "early"):
@@ -396,15 +396,15 @@ def test_what_is_published_names_no_folder_of_the_users(world, monkeypatch, tmp_
 
 def test_the_place_of_a_model_is_not_part_of_the_experiment(world, monkeypatch):
     """The same weights under another parent are the same run; other weights of that name are not."""
-    given = world.given(algorithm={"name": "none"})
-    first = run("toy", "none", config=given)
+    given = world.given(algorithm={"name": "no-training"})
+    first = run("toy", "no-training", config=given)
     moved = world.root / "moved" / "model"
     shutil.copytree(world.model, moved)
-    policy = {"start": "base", "model": str(moved)}
-    assert run("toy", "none", config={**given, "policy": policy}) == first
+    policy = {"init": "base", "model": str(moved)}
+    assert run("toy", "no-training", config={**given, "policy": policy}) == first
     tiny_causal("gpt2", seed=7).save_pretrained(moved)
     with pytest.raises(RecordError, match=r"policy\.base_weights_sha256 is \w+… in the record"):
-        run("toy", "none", config={**given, "policy": policy})
+        run("toy", "no-training", config={**given, "policy": policy})
 
 
 def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, monkeypatch):
@@ -433,9 +433,9 @@ def test_a_diverged_run_is_done_and_a_failed_one_is_run_again_if_asked(world, mo
 
 
 def test_stale_records_are_replaced_only_if_asked(world):
-    run("toy", "none", config=world.given())
+    run("toy", "no-training", config=world.given())
     world.edit_task(version=2)
-    config = resolve(world.task, world.given(algorithm={"name": "none"}))
+    config = resolve(world.task, world.given(algorithm={"name": "no-training"}))
     with pytest.raises(RecordError, match=r"task\.version is 1 in the record, 2 today"):
         execute(plan_run(world.task, config))
     again = execute(plan_run(world.task, config, rerun=RerunPolicy.STALE))

@@ -77,19 +77,19 @@ def test_a_run_that_scores_another_policy_than_it_draws_from_is_marked(world):
     masked = {**settings, "top_p": 0.5, "min_tokens_to_keep": 1}
     records = {
         name: run("toy", name, config=world.given(name, algorithm={**algorithm, "name": name}))
-        for name, algorithm in {"ppo": settings, "nlpo": masked, "nlpo_released": masked}.items()
+        for name, algorithm in {"ppo": settings, "nlpo": masked, "nlpo-rl4lms": masked}.items()
     }
     for name, record in records.items():
         found = record.fidelity
         assert record.status == "completed"
-        assert ("max_logprob_difference" in found.flags) == (name == "nlpo_released")
+        assert ("max_logprob_difference" in found.flags) == (name == "nlpo-rl4lms")
         assert found.first_clip_fraction == 0.0
         lines = [line for line in read_curves(world.root / name) if line["kind"] == "train"]
         differences = [line["update/max_logprob_difference"] for line in lines]
         assert found.max_logprob_difference == max(differences)
         assert found.truncated_share == lines[-1]["rollout/truncated_share"]
         assert all(line["update/first_clip_fraction"] == 0.0 for line in lines)
-    assert records["nlpo_released"].fidelity.max_logprob_difference > 0.01
+    assert records["nlpo-rl4lms"].fidelity.max_logprob_difference > 0.01
 
 
 def test_marks_say_value_bound_and_meaning():
@@ -99,7 +99,7 @@ def test_marks_say_value_bound_and_meaning():
     )  # fmt: skip
     assert marks(fidelity) == [
         "mark: max_logprob_difference is 4.26, above 0.001: the policy that was trained is not the one that sampled",
-        "mark: truncated_share is 1, above 0.9: hardly any response ends before the limit",
+        "mark: truncated_share is 1, above 0.9: hardly any completion ends before the limit",
     ]
     assert marks(Fidelity()) == []
 

@@ -67,7 +67,7 @@ def test_facts_are_stored_with_each_answer_and_scored_again(telling, trained):
     for row in rows:
         info = info_of(row)
         assert sorted(info) == NAMES
-        count = sum(map(row["output"].count, "aeiou"))
+        count = sum(map(row["completion"].count, "aeiou"))
         assert info["reward/vowels/count"] == count
         assert type(info["reward/vowels/count"]) is int
         assert info["reward/vowels/verdict"] == ("passed" if count else None)

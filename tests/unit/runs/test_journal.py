@@ -50,5 +50,5 @@ def test_tied_weights_are_counted_once(world):
     model = tiny_causal("gpt2")
     assert model.lm_head.weight is model.transformer.wte.weight
     distinct = {id(tensor): tensor.numel() for tensor in model.parameters()}
-    record = run("toy", "none", config=world.given(algorithm={"name": "none"}))
+    record = run("toy", "no-training", config=world.given(algorithm={"name": "no-training"}))
     assert record.policy.parameters == sum(distinct.values())

@@ -48,10 +48,12 @@ def test_without_a_reset_it_is_the_life_of_the_process(monkeypatch, tmp_path):
 
 @needs_reset
 def test_a_large_run_before_does_not_count_in_the_record(world: ToyWorld):
-    given = world.given(algorithm={"name": "none"})
-    first = run("toy", "none", config=given)
+    given = world.given(algorithm={"name": "no-training"})
+    first = run("toy", "no-training", config=given)
     before = bytearray(2 * LARGE)
     del before
-    second = run("toy", "none", config=world.given("second", algorithm={"name": "none"}))
+    second = run(
+        "toy", "no-training", config=world.given("second", algorithm={"name": "no-training"})
+    )
     assert first.time.peak_memory_of == second.time.peak_memory_of == "run"
     assert second.time.peak_memory_mb < first.time.peak_memory_mb + 200

@@ -22,9 +22,9 @@ def split_of(sample_id):
     return sample_id.rsplit("-", 1)[0]
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "supervised"])
+@pytest.mark.parametrize("algorithm", ["ppo", "sft"])
 def test_training_draws_from_the_training_split_alone(session, world, algorithm):
-    settings = {"name": algorithm} if algorithm == "supervised" else world.given()["algorithm"]
+    settings = {"name": algorithm} if algorithm == "sft" else world.given()["algorithm"]
     opened = session(algorithm=settings)
     rows = len(world.task.samples("train"))
     drawn = set(opened.core.sample_prompts(2 * rows).sample_ids)

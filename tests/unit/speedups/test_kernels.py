@@ -151,7 +151,7 @@ def test_a_model_keeps_its_weights_names_and_ties():
 def test_a_policy_and_its_gradient_are_what_plain_layers_give(family, monkeypatch):
     prompts = ragged_prompts(6)
     rng = torch.Generator().manual_seed(0)
-    response = torch.randint(2, 40, (6, 5), generator=rng)
+    completion = torch.randint(2, 40, (6, 5), generator=rng)
     found, calls, product = [], [], fast._product
 
     def counted(*operands):
@@ -164,9 +164,9 @@ def test_a_policy_and_its_gradient_are_what_plain_layers_give(family, monkeypatc
         policy: LanguageModelPolicy = tiny_policy(family)
         scores = policy.score(
             TokenBatch(
-                prompts.ids, prompts.mask, response, torch.ones_like(response, dtype=torch.bool)
+                prompts.ids, prompts.mask, completion, torch.ones_like(completion, dtype=torch.bool)
             ),
-            policy.make_behaviour(),
+            policy.make_behavior(),
         )  # fmt: skip
         (scores.logprobs + scores.entropy + scores.values).sum().backward()
         gradients = [p.grad for p in policy.model.parameters() if p.grad is not None]

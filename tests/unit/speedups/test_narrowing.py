@@ -30,13 +30,13 @@ def columns_read(network):
 @pytest.mark.parametrize("repeated", [False, True], ids=["distinct", "repeated"])
 def test_states_and_gradients_are_those_of_whole_layers(family, repeated, monkeypatch):
     network = CausalNetwork(tiny_model(family), 0)
-    ids, mask, responses = ragged_rows()
+    ids, mask, completions = ragged_rows()
     if repeated:
         ids, mask = ids[[0, 0, 1, 1]], mask[[0, 0, 1, 1]]
     found = []
     for _ in range(2):
         network.model.zero_grad()
-        states = network.states(ids, mask, responses)
+        states = network.states(ids, mask, completions)
         states.square().sum().backward()
         gradients = [parameter.grad for parameter in network.model.parameters()]
         found.append([states.detach(), *(one for one in gradients if one is not None)])
@@ -49,12 +49,12 @@ def test_states_and_gradients_are_those_of_whole_layers(family, repeated, monkey
 @pytest.mark.parametrize("family", CAUSAL)
 def test_the_last_layer_reads_no_more_of_prompts_than_their_ends(family):
     network = CausalNetwork(tiny_model(family), 0)
-    ids, mask, responses = ragged_rows()
+    ids, mask, completions = ragged_rows()
     seen = columns_read(network)
-    network.states(ids, mask, responses)
+    network.states(ids, mask, completions)
     assert seen == [9 + 6 - (5 - 1)]  # the shortest prompt has five tokens
     seen.clear()
-    network.states(ids[[0, 0]], mask[[0, 0]], responses[:2])
+    network.states(ids[[0, 0]], mask[[0, 0]], completions[:2])
     assert seen == [1, 6]
     seen.clear()
     network.decoder(ids, mask, 1).advance(ids[:, 0])

@@ -23,11 +23,11 @@ letters = st.text(st.sampled_from("aab\0é日😀\ud800 "), max_size=30)
 sentences = st.lists(st.sampled_from(["a", "b", "ab", "c", "日"]), max_size=20).map(" ".join)
 
 
-def counted(response, reference, order):
+def counted(completion, reference, order):
     def grams(symbols, n):
         return Counter(tuple(symbols[i : i + n]) for i in range(len(symbols) - n + 1))
 
-    return [(grams(response, n) & grams(reference, n)).total() for n in range(1, order + 1)]
+    return [(grams(completion, n) & grams(reference, n)).total() for n in range(1, order + 1)]
 
 
 def subsequence(first, second):
@@ -40,7 +40,7 @@ def subsequence(first, second):
 
 
 def subsequences(pairs):
-    texts = zip(pairs.responses.texts(), pairs.references.texts(), strict=True)
+    texts = zip(pairs.completions.texts(), pairs.references.texts(), strict=True)
     return [common_subsequence(*pair) for pair in texts]
 
 
@@ -55,7 +55,7 @@ def test_characters(table, rows):
         found = shared_ngrams(pairs, 6)
     stripped = [["".join(text.split()) for text in row] for row in rows]
     assert found.tolist() == [counted(*row, 6) for row in stripped]
-    assert pairs.responses.lengths.tolist() == [len(response) for response, _ in stripped]
+    assert pairs.completions.lengths.tolist() == [len(completion) for completion, _ in stripped]
     assert pairs.references.lengths.tolist() == [len(reference) for _, reference in stripped]
 
 
@@ -65,9 +65,9 @@ def test_few_symbols_and_many(symbols, monkeypatch):
     monkeypatch.delattr(ngrams, "_counted")
     rng = np.random.default_rng(0)
     sides = rng.integers(0x4E00, 0x4E00 + symbols, size=(2, 64, 20)).tolist()
-    responses, references = (["".join(map(chr, text)) for text in side] for side in sides)
-    found = shared_ngrams(Characters().pairs(responses, references), 6)
-    expected = [counted(*pair, 6) for pair in zip(responses, references, strict=True)]
+    completions, references = (["".join(map(chr, text)) for text in side] for side in sides)
+    found = shared_ngrams(Characters().pairs(completions, references), 6)
+    expected = [counted(*pair, 6) for pair in zip(completions, references, strict=True)]
     assert found.tolist() == expected
 
 
@@ -84,7 +84,7 @@ def test_tokens_and_subsequences(table, cells, block, rows):
         pairs = tokens.pairs(*map(list, zip(*rows, strict=True)))
         assert shared_ngrams(pairs, 4).tolist() == [counted(*row, 4) for row in split]
         assert subsequences(pairs) == [subsequence(*row) for row in split]
-    assert pairs.responses.lengths.tolist() == [len(response) for response, _ in split]
+    assert pairs.completions.lengths.tolist() == [len(completion) for completion, _ in split]
 
 
 def test_a_long_text_takes_memory_in_proportion_to_its_length():

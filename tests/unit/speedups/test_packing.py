@@ -15,19 +15,19 @@ WIDTH = 9
 
 def rows_of(lengths):
     """Prompts of the given lengths and content, on the left padding of other content in every row."""
-    prompts, responses, contents = zip(*lengths, strict=True)
+    prompts, completions, contents = zip(*lengths, strict=True)
     sizes = torch.tensor(prompts)[:, None]
     mask = torch.arange(max(prompts))[None, :] >= max(prompts) - sizes
     padding = -torch.arange(len(lengths))[:, None].expand(mask.shape)
     ids = torch.where(mask, torch.tensor(contents)[:, None].expand(mask.shape), padding)
-    return ids, mask, torch.tensor(responses)
+    return ids, mask, torch.tensor(completions)
 
 
 def work(lengths, group):
     """Tokens that the policy reads of a group, and its call."""
-    prompts, responses, contents = zip(*(lengths[row] for row in group), strict=True)
+    prompts, completions, contents = zip(*(lengths[row] for row in group), strict=True)
     distinct = len(set(zip(prompts, contents, strict=True)))
-    return distinct * max(prompts) + len(group) * max(responses) + packing.CALL_TOKENS
+    return distinct * max(prompts) + len(group) * max(completions) + packing.CALL_TOKENS
 
 
 def padded(lengths, group):
@@ -70,24 +70,28 @@ def test_no_cut_of_the_rows_by_length_is_less_work(lengths, budget, call):
                 assert found <= sum(work(lengths, group) for group in groups)
 
 
-def test_ragged_responses_are_mostly_no_padding():
+def test_ragged_completions_are_mostly_no_padding():
     rng = torch.Generator().manual_seed(0)
-    responses = (-16 * torch.rand(64, generator=rng).log()).long().clamp(1, 48)
-    lengths = [(12 + row % 11, response, row) for row, response in enumerate(responses.tolist())]
+    completions = (-16 * torch.rand(64, generator=rng).log()).long().clamp(1, 48)
+    lengths = [
+        (12 + row % 11, completion, row) for row, completion in enumerate(completions.tolist())
+    ]
     groups = [group.tolist() for group in pack_rows(*rows_of(lengths), 8192)]
     read = sum(padded(lengths, group) for group in groups)
-    real = sum(prompt + response for prompt, response, _ in lengths)
+    real = sum(prompt + completion for prompt, completion, _ in lengths)
     assert read < 1.4 * real
     assert padded(lengths, range(64)) > 1.8 * real
     assert len(groups) <= 6
 
 
 @pytest.mark.parametrize(
-    ("prompt", "responses", "torn"),
+    ("prompt", "completions", "torn"),
     [(100, (8, 7, 6, 5, 4, 3, 2, 1), False), (2, (41, 1, 1, 1, 1, 1, 1, 1), True)],
 )
-def test_a_group_stays_together_where_its_prompt_is_more_than_its_padding(prompt, responses, torn):
-    lengths = [(prompt, responses[row % 8], row // 8) for row in range(64)]
+def test_a_group_stays_together_where_its_prompt_is_more_than_its_padding(
+    prompt, completions, torn
+):
+    lengths = [(prompt, completions[row % 8], row // 8) for row in range(64)]
     groups = [group.tolist() for group in pack_rows(*rows_of(lengths), 24 * (prompt + 41))]
     prompts_read = sum(len({row // 8 for row in group}) for group in groups)
     assert (prompts_read > 8) == torn

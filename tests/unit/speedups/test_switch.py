@@ -57,9 +57,9 @@ def test_the_allocator_and_the_collector_are_left_alone(off, monkeypatch):
 
 
 def test_rows_are_read_in_their_order_within_the_budget(off):
-    prompts, responses = [3, 1, 4, 1, 5, 9], torch.tensor([2, 6, 5, 3, 5, 8])
+    prompts, completions = [3, 1, 4, 1, 5, 9], torch.tensor([2, 6, 5, 3, 5, 8])
     mask = torch.arange(9) >= 9 - torch.tensor(prompts)[:, None]
-    groups = [rows.tolist() for rows in pack_rows(mask.long(), mask, responses, 20)]
+    groups = [rows.tolist() for rows in pack_rows(mask.long(), mask, completions, 20)]
     assert groups == [[0, 1], [2, 3], [4], [5]]
     assert list(itertools.chain(*groups)) == list(range(6))
 
@@ -69,11 +69,11 @@ def test_metrics_of_texts_are_the_libraries_to_the_last_digits(name, monkeypatch
     samples = [Sample(id=str(n), prompt="", references=(text,)) for n, text in enumerate((
         "The cat sat on the mat.", "two cats were sitting", "Nothing in common", "one",
     ))]  # fmt: skip
-    responses = ["The cats sat on a mat .", "two cats", "", "one one two"]
+    completions = ["The cats sat on a mat .", "two cats", "", "one one two"]
     found = []
     for value in ("1", "0"):
         monkeypatch.setenv("LMRL_BENCH_SPEEDUPS", value)
-        found.append(make_metric(name).score(responses, samples))
+        found.append(make_metric(name).score(completions, samples))
     fast, plain = found
     assert fast.value == pytest.approx(plain.value, rel=1e-12)
     np.testing.assert_allclose(fast.per_sample, plain.per_sample, rtol=1e-12)

@@ -43,9 +43,9 @@ def plain(statistic, scores):
     return float(statistic(scores))
 
 
-def drawn_scores(row):
+def drawn_scores(entry):
     """Returns the drawn scores, written out: `(R, S, K)`."""
-    return row.scores[row.drawn, np.arange(row.scores.shape[1])]
+    return entry.scores[entry.drawn, np.arange(entry.scores.shape[1])]
 
 
 def test_rliables_numbers():
@@ -145,9 +145,9 @@ def test_tasks_keep_their_weight():
 def test_a_replicate_of_a_statistic_is_the_statistic_of_a_replicate(statistic):
     """Counting how often a score was drawn is drawing it, whatever ties there are."""
     for scores in (FIRST, np.round(SECOND, 1), FIRST[:2], SECOND[:, :1]):
-        row = resample(scores, stream(KEY, "x"), 300)
-        slow = [plain(statistic, drawn) for drawn in drawn_scores(row)]
-        assert row.replicates(statistic) == pytest.approx(slow, abs=1e-12)
+        entry = resample(scores, stream(KEY, "x"), 300)
+        slow = [plain(statistic, drawn) for drawn in drawn_scores(entry)]
+        assert entry.replicates(statistic) == pytest.approx(slow, abs=1e-12)
 
 
 def test_a_replicate_of_the_improvement_is_the_statistic_of_a_replicate():
@@ -174,8 +174,8 @@ from lmrl_bench.stats.bootstrap import resample, statistic_interval, stream
 for seed in range(20):
     scores = np.random.default_rng(seed).normal(size=(5, 4))
     scores -= scores.mean()
-    row = resample(scores, stream("0" * 16, "x"), 200)
-    print([statistic_interval(row, one) for one in (interquartile_mean, mean_score, optimality_gap)])
+    entry = resample(scores, stream("0" * 16, "x"), 200)
+    print([statistic_interval(entry, one) for one in (interquartile_mean, mean_score, optimality_gap)])
 """
 
 
@@ -199,17 +199,17 @@ def test_one_seed_has_no_interval():
 
 
 def test_a_replicate_of_the_profile_is_the_profile_of_a_replicate():
-    row = resample(FIRST, stream(KEY, "x"), 3_000)
+    entry = resample(FIRST, stream(KEY, "x"), 3_000)
     thresholds = [0.0, 0.25, 0.5, 0.75, 1.0]
-    slow = np.array([performance_profile(drawn, thresholds) for drawn in drawn_scores(row)])
-    for place, found in enumerate(profile_intervals(row, thresholds)):
+    slow = np.array([performance_profile(drawn, thresholds) for drawn in drawn_scores(entry)])
+    for place, found in enumerate(profile_intervals(entry, thresholds)):
         expected = widened(performance_profile(FIRST, thresholds)[place], slow[:, place], 5)
         assert found.mean == expected.mean
         assert found.low == pytest.approx(max(expected.low, 0.0), abs=1e-9)
         assert found.high == pytest.approx(min(expected.high, 1.0), abs=1e-9)
 
 
-def test_large_boards_draw_less_often():
+def test_large_leaderboards_draw_less_often():
     assert affordable_replicates(54) == affordable_replicates(1_000) == REPLICATES == 20_000
     assert affordable_replicates(2_000) == 10_000
     assert affordable_replicates(10_000) == affordable_replicates(10**6) == FEWEST_REPLICATES
@@ -231,7 +231,7 @@ def test_coverage(statistic, seeds, least, most):
 
 
 def test_the_interval_of_the_improvement_covers():
-    """Two rows of the same level, one half by symmetry, ten seeds on six tasks."""
+    """Two entries of the same level, one half by symmetry, ten seeds on six tasks."""
     rng = np.random.default_rng(6)
     covered = []
     for _ in range(400):

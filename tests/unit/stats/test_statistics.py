@@ -79,7 +79,7 @@ def test_overlap():
 def test_student_t_covers_what_it_promises(seeds):
     rng = np.random.default_rng(7)
     runs = rng.normal(0.6, 0.05, size=(3_000, seeds))
-    covered = np.mean([mean_interval(list(row)).contains(0.6) for row in runs])
+    covered = np.mean([mean_interval(list(entry)).contains(0.6) for entry in runs])
     assert covered == pytest.approx(0.95, abs=0.015)
 
 
@@ -110,7 +110,7 @@ def test_prediction_interval_is_scipys_of_the_mean_made_wider(values):
 def test_prediction_interval_holds_the_next_run_as_often_as_it_says(n):
     rng = np.random.default_rng(7)
     drawn = rng.normal(size=(4000, n + 1))
-    inside = [prediction_interval(row[:n]).contains(row[n]) for row in drawn]
+    inside = [prediction_interval(entry[:n]).contains(entry[n]) for entry in drawn]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors
 
 

@@ -40,13 +40,13 @@ def definition(**changes) -> dict:
         "name": "small",
         "version": 1,
         "summary": "A task for tests.",
-        "licence": "none",
+        "license": "none",
         "data": {"reader": "jsonl", "id": "id", "references": "reference", "meta": ["label"]},
         "prompt": {"template": "{{ prompt }}", "max_tokens": 32},
-        "response": {"max_tokens": 16},
+        "completion": {"max_tokens": 16},
         "reward": {"terms": [{"name": "rouge-l"}]},
         "metrics": {"primary": {"name": "rouge-l"}, "held_out": [{"name": "chrf"}]},
-        "policies": {"default": "nano-seq2seq", "kinds": ["seq2seq"]},
+        "policy": {"default": "nano-seq2seq", "kinds": ["seq2seq"]},
     }
     return {**spec, **changes}
 

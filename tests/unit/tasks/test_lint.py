@@ -30,7 +30,7 @@ def with_reward(task: Task, function) -> Task:
 
 def overlap(batch):
     return [
-        float(r == s.references[0]) for r, s in zip(batch.responses, batch.samples, strict=True)
+        float(r == s.references[0]) for r, s in zip(batch.completions, batch.samples, strict=True)
     ]
 
 
@@ -83,7 +83,7 @@ def test_prompts_over_the_limit(tmp_path):
 
 
 def test_references_over_the_limit(tmp_path):
-    task = small_task(tmp_path, definition(response={"max_tokens": 7}))
+    task = small_task(tmp_path, definition(completion={"max_tokens": 7}))
     assert found(lint(task, count_words), "references of 'test'").severity == "warning"
 
 
@@ -120,7 +120,7 @@ def test_reward_that_depends_on_batch_mates(tmp_path):
 )
 def test_canaries(tmp_path, canary, likes):
     def reward(batch):
-        pairs = zip(batch.responses, batch.samples, strict=True)
+        pairs = zip(batch.completions, batch.samples, strict=True)
         gold = overlap(batch)
         return [g + 2.0 * likes(text, s) for g, (text, s) in zip(gold, pairs, strict=True)]
 
@@ -130,7 +130,7 @@ def test_canaries(tmp_path, canary, likes):
 
 def says(word):
     return lambda batch: [
-        text.split().count(word) / max(len(text.split()), 1) for text in batch.responses
+        text.split().count(word) / max(len(text.split()), 1) for text in batch.completions
     ]
 
 
@@ -151,7 +151,7 @@ def test_the_word_that_pays_best_is_a_fact_where_they_are_not(tmp_path):
 
     def reward(batch):
         known = [
-            float(text.startswith("the ") and len(text.split()) > 5) for text in batch.responses
+            float(text.startswith("the ") and len(text.split()) > 5) for text in batch.completions
         ]
         return np.array(known) / 4 + says("near")(batch)
 

@@ -89,7 +89,7 @@ class Check(RewardFunction):
         self.good = good
 
     def __call__(self, batch):
-        return RewardOutput(np.array([float(self.good(text)) for text in batch.responses]))
+        return RewardOutput(np.array([float(self.good(text)) for text in batch.completions]))
 
 
 def with_check(task: Task, good) -> Task:
@@ -161,9 +161,9 @@ def test_rows_need_no_reference_where_nothing_reads_one(tmp_path, references):
     assert "reference  none" in row.text()
     assert json.dumps(row.as_dict())
     with pytest.raises(
-        TaskError, match=r"40 of 40 training rows have no reference.*policy\.start=base"
+        TaskError, match=r"40 of 40 training rows have no reference.*policy\.init=base"
     ):
-        task.supervised_samples()
+        task.sft_samples()
 
 
 def test_the_views_are_compared_on_the_first_row_that_has_a_reference(tmp_path):

@@ -38,7 +38,7 @@ def rewards_of(task, texts=TEXTS):
     ("parameters", "value"),
     [
         ("completions, samples", "float(len(c))"),
-        ("responses, samples", "len(c)"),
+        ("completions, samples", "len(c)"),
         ("texts, rows", "len(c)"),
         ("completions, **kwargs", "len(c)"),
         ("prompts, completions, **kwargs", "len(c)"),
@@ -48,7 +48,7 @@ def rewards_of(task, texts=TEXTS):
     ],
 )
 def test_a_function_is_a_reward(tmp_path, parameters, value):
-    texts = next(n for n in ("completions", "responses", "texts") if n in parameters)
+    texts = next(n for n in ("completions", "completions", "texts") if n in parameters)
     code = f"def f({parameters}):\n    return [{value} for c in {texts}]\nREWARDS = {{'mine': f}}\n"
     assert rewards_of(task_with(tmp_path, code)) == [12.0, 0.0, 1.0]
 
@@ -76,10 +76,10 @@ def test_numbers_of_every_kind_are_taken(tmp_path, returned):
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("[1.0]", "returned 1 values for 3 responses, the first for sample 'test-0'"),
+        ("[1.0]", "returned 1 values for 3 completions, the first for sample 'test-0'"),
         (
             "[1.0, None, 1.0]",
-            "returned None for sample 'test-1'.*use 0.0 for a response that earns nothing",
+            "returned None for sample 'test-1'.*use 0.0 for a completion that earns nothing",
         ),
         ("[1.0, 1.0, '1']", "returned '1' for sample 'test-2'"),
         ("[1.0, [1], 1]", r"returned \[1\] for sample 'test-1'"),
@@ -95,7 +95,7 @@ def test_numbers_of_every_kind_are_taken(tmp_path, returned):
         ("np.zeros((3, 1))", r"returned \[0.0\] for sample 'test-0'"),
     ],
 )
-def test_what_is_not_a_number_for_each_response_names_reward_sample_file_and_line(
+def test_what_is_not_a_number_for_each_completion_names_reward_sample_file_and_line(
     tmp_path, returned, message
 ):
     code = f"import numpy as np\n\ndef f(completions, samples):\n    return {returned}\nREWARDS = {{'mine': f}}\n"
@@ -358,7 +358,7 @@ def test_a_metric_class_without_bounds_or_result_is_named(tmp_path):
     code = (
         "from lmrl_bench.metrics import Metric\n"
         "class M(Metric):\n    signature = 'm'\n{}"
-        "    def score(self, responses, samples):\n        return 1.0\nMETRICS = {{'mine': M}}\n"
+        "    def score(self, completions, samples):\n        return 1.0\nMETRICS = {{'mine': M}}\n"
     )
     with pytest.raises(MetricError, match=r"metric 'mine' \(.*plugin\.py:2\): bounds is None"):
         task_with(tmp_path, code.format("")).reward()

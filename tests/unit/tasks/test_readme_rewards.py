@@ -29,9 +29,9 @@ def block(text, kind, word):
     return found
 
 
-def batch(samples, responses):
-    ones = np.ones(len(responses), np.int64)
-    return RewardBatch(samples, responses, ones, ones.astype(np.bool_))
+def batch(samples, completions):
+    ones = np.ones(len(completions), np.int64)
+    return RewardBatch(samples, completions, ones, ones.astype(np.bool_))
 
 
 def test_every_metric_and_reward_is_in_the_readme():

@@ -307,12 +307,12 @@ def test_long_names(tmp_path, length):
         new_task("a" * length, tmp_path)
 
 
-def test_the_supervised_start_is_short_and_its_settings_are_shown(tmp_path):
+def test_the_sft_start_is_short_and_its_settings_are_shown(tmp_path):
     folder = new_task("my-task", tmp_path)
-    settings = load_yaml(folder / "algorithms" / "supervised.yaml")
+    settings = load_yaml(folder / "algorithms" / "sft.yaml")
     chosen = validate(RunConfig, {**settings.data, "task": "my-task"}).algorithm
     passes = chosen.max_steps * chosen.batch_size / len(Task(folder).samples("train"))
-    assert chosen.name == "supervised"
+    assert chosen.name == "sft"
     assert 3 <= passes < 3.2
 
 

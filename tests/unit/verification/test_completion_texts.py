@@ -32,7 +32,7 @@ def test_texts_are_those_of_the_codec(kind, tmp_path):
     found = language(str(tmp_path))
     assert found is not None
     assert found.decodes
-    codec = TextCodec(tokenizer, max_prompt_tokens=9, max_response_tokens=9)
+    codec = TextCodec(tokenizer, max_prompt_tokens=9, max_completion_tokens=9)
     assert found.control == codec.vocabulary.control_ids
     ids, draw = sorted(codec.vocabulary.ids), random.Random(0)
     for _ in range(200):

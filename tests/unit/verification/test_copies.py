@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
-from fixtures.boards import fake_content, fake_samples, fake_spec, write_cell
+from fixtures.leaderboards import fake_content, fake_samples, fake_spec, write_cell
 
 from lmrl_bench.leaderboards.spec import cells
 from lmrl_bench.records.store import find_folders, read_record, write_curves, write_samples
@@ -16,12 +16,12 @@ from lmrl_bench.verification import copies as module
 from lmrl_bench.verification.copies import LEAST, SHARE, copies
 
 RESULTS = Path(__file__).parents[3] / "results"
-CELLS = [cell for cell in cells(fake_spec()) if cell.label == "ppo"][:3]
+CELLS = [cell for cell in cells(fake_spec()) if cell.entry == "ppo"][:3]
 
 
 def curves(rng, iterations=6):
     return [
-        {"kind": "train", "iteration": n, "tokens": 10 * n, "episodes": n, "optimiser_steps": n,
+        {"kind": "train", "iteration": n, "tokens": 10 * n, "episodes": n, "optimizer_steps": n,
          "progress": 0.1, "rollout/entropy": rng.uniform(1, 4), "update/gradient_norm": rng.uniform(0, 2)}
         for n in range(1, iterations + 1)
     ]  # fmt: skip
@@ -29,7 +29,7 @@ def curves(rng, iterations=6):
 
 def answers(cell, rng):
     ids = iter([[rng.randrange(100) for _ in range(14)] for _ in range(20)])
-    return [row | {"output_ids": next(ids)} for row in fake_samples(cell)]
+    return [row | {"completion_ids": next(ids)} for row in fake_samples(cell)]
 
 
 def write(root, cell, lines, rows):
@@ -67,7 +67,7 @@ def test_separate_runs_are_not_copies(two):
 def test_a_copy_with_one_number_and_one_id_changed(two):
     def change(lines, rows, mine):
         lines = [*lines[:-1], lines[-1] | {"update/gradient_norm": 0.5}]
-        rows = [rows[0] | {"output_ids": [7, *rows[0]["output_ids"][1:]]}, *rows[1:]]
+        rows = [rows[0] | {"completion_ids": [7, *rows[0]["completion_ids"][1:]]}, *rows[1:]]
         return lines, rows
 
     first, second = two(change)
@@ -91,7 +91,7 @@ def test_numbers_that_are_all_moved_a_little(two):
 
 def test_the_answers_of_another_seed(two):
     def change(lines, rows, mine):
-        half = [row | {"output_ids": other["output_ids"]} if n % 3 else row for n, (row, other)
+        half = [row | {"completion_ids": other["completion_ids"]} if n % 3 else row for n, (row, other)
                 in enumerate(zip(rows, mine[1], strict=True))]  # fmt: skip
         return mine[0], half
 
@@ -103,19 +103,19 @@ def test_the_answers_of_another_seed(two):
 
 def test_a_policy_that_always_answers_the_same(two):
     def change(lines, rows, mine):
-        return mine[0], [row | {"output_ids": [3] * 14} for row in rows]
+        return mine[0], [row | {"completion_ids": [3] * 14} for row in rows]
 
     first, second = two(change)
     rng = random.Random(3)
-    rows = [row | {"output_ids": [3] * 14} for row in answers(CELLS[2], rng)]
+    rows = [row | {"completion_ids": [3] * 14} for row in answers(CELLS[2], rng)]
     again = write(first.parents[3], CELLS[2], curves(rng), rows)
     assert found([first, second, again]) == []
 
 
-@pytest.mark.parametrize("board", ["quickstart", "nano"])
-def test_committed_runs_share_less_than_a_third_of_the_bound(board):
+@pytest.mark.parametrize("leaderboard", ["quickstart", "nano"])
+def test_committed_runs_share_less_than_a_third_of_the_bound(leaderboard):
     """Checks the largest share of honest runs; the module's docstring has the numbers."""
-    for task in sorted((RESULTS / board).iterdir()):
+    for task in sorted((RESULTS / leaderboard).iterdir()):
         records = {folder: read_record(folder) for folder in find_folders(task)}
         marks = {f: m for f, r in records.items() if (m := module._marks(f, r))}
         assert len(marks) > 10

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.verification.retrain import row_folder
+from lmrl_bench.verification.retrain import entry_folder
 
 
 @pytest.mark.parametrize("place", ["/", "/..", "/run", "../" * 60])
 def test_a_folder_at_the_root_is_not_a_run(place):
     with pytest.raises(RecordError, match="not the folder of a run"):
-        row_folder(Path(place))
+        entry_folder(Path(place))

@@ -12,7 +12,7 @@ from fixtures.runs import call, make_world
 
 import lmrl_bench
 from lmrl_bench.core.digests import file_sha256
-from lmrl_bench.core.errors import AssetError, DataError, RecordError, VerificationError
+from lmrl_bench.core.errors import DataError, DownloadError, RecordError, VerificationError
 from lmrl_bench.metrics.overlap import ChrF
 from lmrl_bench.records.samples import write_samples
 from lmrl_bench.records.store import read_samples
@@ -99,7 +99,7 @@ def test_an_edited_mean(run, key):
 
 def test_an_edited_answer(run):
     def change(rows):
-        rows[0]["output"] += " a"
+        rows[0]["completion"] += " a"
         return rows
 
     edit_samples(run, change)
@@ -259,10 +259,12 @@ def test_scores_of_texts_may_not(run):
 
 def test_a_model_that_is_not_here(run, monkeypatch):
     def missing(self, key):
-        raise AssetError("asset 'x' is not usable. Install it: lmrl-bench download install x")
+        raise DownloadError("download 'x' is not usable. Install it: lmrl-bench download install x")
 
     monkeypatch.setattr("lmrl_bench.tasks.task.Task.metric", missing)
-    with pytest.raises(AssetError, match=r"download install x\nor leave out .* with --no-models"):
+    with pytest.raises(
+        DownloadError, match=r"download install x\nor leave out .* with --no-models"
+    ):
         rescore(run)
 
 
