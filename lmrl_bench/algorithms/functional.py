@@ -137,7 +137,7 @@ def first_of_the_best(values: Tensor, group_ids: Tensor) -> Tensor:
 
 
 def share_of_equal_groups(values: Tensor, group_ids: Tensor) -> float:
-    """Returns the share of episodes in groups whose values `(B,)` are all equal: they tell no completion from another."""
+    """Returns the share of episodes in groups of equal values `(B,)`, which carry no information."""
     return float((group_deviation(values.double(), group_ids) == 0.0).double().mean())
 
 

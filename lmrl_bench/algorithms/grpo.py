@@ -3,7 +3,7 @@
 Paper: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), section 4.1, eq. 3 and 4, with outcome supervision.
 
     R_i = Σ_t r_t of completion i
-    A_i = (R_i − mean R) / (std R + 1e-4)              over the G completions to a prompt, at every token of completion i
+    A_i = (R_i − mean R) / (std R + 1e-4)              over the G completions of a prompt; at every token of i
     ρ_t = π_θ(y_t | x, y_<t) / π_old(y_t | x, y_<t)
     J_t = min(ρ_t A, clip(ρ_t, 1 − ε, 1 + ε_high) A) − β k3_t,     k3 = π_ref/π_θ − 1 − log(π_ref/π_θ)
     L   = −mean_i (1/|y_i|) Σ_t J_t                    `sequence-mean`

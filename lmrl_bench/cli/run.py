@@ -188,7 +188,8 @@ def _completions(folder: Path, count: int = 2) -> list[str]:
         return []
     rows = read_samples(folder).slice(0, count).to_pylist()
     return [
-        f"completion     {_short(row['output'])}  to: {_short(row['prompt'] or '')}" for row in rows
+        f"completion     {_short(row['completion'])}  to: {_short(row['prompt'] or '')}"
+        for row in rows
     ]
 
 

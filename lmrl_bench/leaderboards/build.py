@@ -81,7 +81,8 @@ def require_own(leaderboard: LeaderboardSpec, out: Path) -> None:
         other = False
     if other:
         raise ConfigError(
-            f"{out}: holds another leaderboard than '{leaderboard.name}' as it is defined; name another folder with --out"
+            f"{out}: holds another leaderboard than '{leaderboard.name}' as it is defined; name another folder "
+            "with --out"
         )
 
 

@@ -275,7 +275,7 @@ def _temperature(completed: Sequence[RunRecord]) -> float | None:
 
 
 def damaged_cells(table: LeaderboardTable) -> list[str]:
-    """Returns the cells that the leaderboard lacks because their files are damaged, each with the reason and the remedy."""
+    """Returns the cells left out because their files are damaged, each with reason and remedy."""
     runs = [run for task in table.tasks for entry in task.entries for run in entry.runs]
     return [
         left_out(run.folder, run.error, table.name)

@@ -1,4 +1,4 @@
-"""A leaderboard's records as one table in long form (`leaderboard export`), for DuckDB, pandas and whatever reads parquet."""
+"""A leaderboard's records as one long-form Parquet table (`leaderboard export`), for DuckDB or pandas."""
 
 from __future__ import annotations
 

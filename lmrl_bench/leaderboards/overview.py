@@ -75,7 +75,8 @@ def overview(leaderboard: LeaderboardTable, replicates: int | None = None) -> Le
     """
     if len(leaderboard.seeds) < MINIMUM_SEEDS:
         raise RecordError(
-            f"leaderboard '{leaderboard.name}' has {counted(len(leaderboard.seeds), 'seed')}; statistics need {MINIMUM_SEEDS}"
+            f"leaderboard '{leaderboard.name}' has {counted(len(leaderboard.seeds), 'seed')}; "
+            f"statistics need {MINIMUM_SEEDS}"
         )
     scales = {task.task: scale_of(task, leaderboard) for task in leaderboard.tasks}
     entries = scored_entries(leaderboard, scales)

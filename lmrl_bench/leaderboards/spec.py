@@ -224,7 +224,7 @@ def cells(spec: LeaderboardSpec) -> list[Cell]:
 
 
 def read_leaderboard(name_or_path: str | Path) -> LeaderboardSpec:
-    """Reads a leaderboard of ./leaderboards or a bundled one by name, or any `leaderboard.yaml` or folder that holds one.
+    """Reads a leaderboard by name (in ./leaderboards, or bundled), from its folder, or from its `leaderboard.yaml`.
 
     Raises:
         ConfigError: Unknown name (lists the leaderboards and the nearest one), or problems in the file.

@@ -117,7 +117,7 @@ def _protocol(facts: TuningFacts) -> dict[str, Any]:
 
 
 def tunable(leaderboard: LeaderboardSpec) -> list[Cell]:
-    """Returns one cell (of the first seed) for each task and algorithm whose settings the leaderboard takes from the task.
+    """Returns one cell (of the first seed) per task and algorithm that uses the task's settings.
 
     Rows of one algorithm and policy share the task's file; the first that sets no field of the algorithm itself
     stands for it.

@@ -40,7 +40,7 @@ def require_declared(leaderboard: LeaderboardSpec) -> None:
 
 
 def undeclared(leaderboard: LeaderboardSpec) -> list[str]:
-    """Returns which of a leaderboard's settings were not made as it declares, and the remedy; none without a declaration."""
+    """Returns the settings that were not tuned as the leaderboard declares, each with the remedy."""
     if leaderboard.tuning is None:
         return []
     found: dict[str, list[Pair]] = {}
@@ -99,8 +99,8 @@ def _remedy(
 ) -> str:
     if facts.leaderboard != leaderboard:
         return (
-            f"tuned by the leaderboard '{facts.leaderboard}', which takes them, too: declare its tuning, or give the row "
-            "settings of its own (`config: {algorithm: …}`)"
+            f"tuned by the leaderboard '{facts.leaderboard}', which takes them, too: declare its tuning, or give the "
+            "entry settings of its own (`config: {algorithm: …}`)"
         )
     if list(other) != ["trials"]:
         both = facts.trials + wanted["trials"]

@@ -1,4 +1,4 @@
-"""What a tuning is: the algorithms of a leaderboard on its tasks, the settings that may change, the budget of a trial."""
+"""The plan of a tuning: which algorithms on which tasks, which settings may change, the budget of a trial."""
 
 from __future__ import annotations
 

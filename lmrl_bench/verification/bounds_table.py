@@ -113,7 +113,7 @@ BOUNDS: Final = (
           "ids of the tokenizer, as many as the task allows; an end token last, and only there, if and only if "
           "`terminated`; not those of another run",
           f"that the policy answered so: {_AGAIN}"),
-    Bound(_SAMPLES, ("output",), "the text of `completion_ids`, where the tokenizer is here",
+    Bound(_SAMPLES, ("completion",), "the text of `completion_ids`, where the tokenizer is here",
           "of a tokenizer that is not on this machine or that needs code of its own"),
     Bound(_SAMPLES, ("terminated",), "not before the limit of tokens without an end token"),
     Bound(_SAMPLES, ("reward", "reward/*"), "finite; the sum of its parts; what `results rescore` computes"),

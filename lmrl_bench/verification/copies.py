@@ -7,7 +7,8 @@ parts of completions 0.8 % between seeds and 5.1 % between rows of one seed. Fro
 Evaluations after the start are compared too: no two committed runs share one (`_points`), so one of them is enough.
 
 Only what tells runs apart is compared: numbers to four digits that occur once in the run under their name, and parts
-of `PART` tokens that occur once in its completions. So neither constants nor a policy that always completions the same count.
+of `PART` tokens that occur once in its completions. So neither constants nor a policy that always
+writes the same completion count.
 """
 
 from __future__ import annotations

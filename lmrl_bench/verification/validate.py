@@ -114,7 +114,8 @@ def _answers(leaderboard: LeaderboardSpec, records: Mapping[Path, RunRecord]) ->
     for folder, record in records.items():
         if record.task.name not in names:
             problems.append(
-                f"{folder}: the record is of task '{record.task.name}', which is not on leaderboard '{leaderboard.name}'"
+                f"{folder}: the record is of task '{record.task.name}', which is not on leaderboard "
+                f"'{leaderboard.name}'"
             )
             continue
         if record.status == "completed" and record.samples is not None:

@@ -228,7 +228,7 @@ def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):
         "budget:\n"
         "  tokens: many\n"
         "evaluation: {evry: 2}\n"
-        "policy: {init: superwised}\n"
+        "policy: {init: sftt}\n"
     )
     refused = call(capsys, "run", "bad.yaml", "--out", world.root / "out")
     assert_refused(
@@ -238,7 +238,7 @@ def test_problems_of_a_run_file_stand_together_with_their_lines(world, capsys):
         "bad.yaml:6: budget.tokens: expected a whole number, got 'many'",
         "bad.yaml:7: evaluation.evry: unknown key",
         "did you mean 'every'?",
-        "bad.yaml:8: policy.init: unknown value 'superwised'",
+        "bad.yaml:8: policy.init: unknown value 'sftt'",
         "did you mean 'sft'?",
     )
     assert len(refused.err.splitlines()) == 4

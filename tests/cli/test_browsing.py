@@ -60,7 +60,7 @@ def test_runs_are_filtered_and_sorted(capsys):
     values = [row["value"] for row in rows]
     assert len(rows) == 3
     assert values == sorted(values, reverse=True)
-    assert {(row["entry"], row["algorithm"]) for row in rows} == {("zero-shot", "none")}
+    assert {(row["entry"], row["algorithm"]) for row in rows} == {("zero-shot", "no-training")}
     whens = [
         row["when"]
         for row in call(capsys, "results", "list", LEADERBOARD, "--sort", "when", "--json").json

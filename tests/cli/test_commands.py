@@ -254,7 +254,7 @@ def test_run_dry_run_prints_the_whole_configuration(world, capsys):
 
 
 def test_run_prints_its_results_and_flags_override_the_file(world, capsys):
-    run = world.run_file(algorithm={"name": "no-training"}, label="still")
+    run = world.run_file(algorithm={"name": "no-training"}, entry="still")
     ran = call(capsys, "run", run, "--seed", "2", "--out", "elsewhere")
     assert ran.code == 0, ran.err
     assert ran.out.splitlines()[0].startswith("completed: toy/still/model/s2-")

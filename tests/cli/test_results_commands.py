@@ -40,7 +40,7 @@ def test_statistics(leaderboard, capsys):
     assert shown.code == 0, shown.err
     assert "ties, best first" in shown.out
     found = call(capsys, "leaderboard", "stats", leaderboard, "--json").json
-    rows = {row["entry"]: row for row in found["rows"]}
+    rows = {row["entry"]: row for row in found["entries"]}
     assert rows["a2c"]["collapsed"] == 1
     assert rows["sft"]["mean"]["value"] == pytest.approx(1.0)
     assert call(capsys, "leaderboard", "stats", leaderboard).out == shown.out
@@ -50,7 +50,7 @@ def test_power(leaderboard, capsys):
     (row,) = call(
         capsys, "leaderboard", "power", leaderboard, "--difference", "0.05", "--json"
     ).json
-    assert (row["task"], row["seeds"], row["rows"]) == ("toy", 3, 3)
+    assert (row["task"], row["seeds"], row["entries"]) == ("toy", 3, 3)
     assert row["needed"] >= 2
     assert "needed" not in call(capsys, "leaderboard", "power", leaderboard).out
     refused = call(capsys, "leaderboard", "power", leaderboard, "--difference", "0")

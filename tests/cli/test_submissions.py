@@ -46,7 +46,7 @@ def validate(capsys, handed, folder, *options):
 def levels(handed):
     spec = read_leaderboard(handed.leaderboard)
     table = collect(spec, handed.folder.parent, of_leaderboard(spec)).tasks[0]
-    return {row.label: (row.verification.level, row.verification.word) for row in table.rows}
+    return {row.entry: (row.verification.level, row.verification.word) for row in table.entries}
 
 
 def test_the_report_of_a_new_row(handed, capsys, tmp_path):
@@ -55,7 +55,7 @@ def test_the_report_of_a_new_row(handed, capsys, tmp_path):
     done = validate(capsys, handed, handed.folder, *options)
     assert done.code == 0, done.err
     text = report.read_text()
-    assert "**Valid** (9 records, new rows: mine)" in text
+    assert "**Valid** (9 records, new entries: mine)" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[:2] for line in lines[2:]] == [
         ["| mine", "new"], ["| ppo", "best so far"], ["| start", "reference"],
@@ -73,7 +73,7 @@ def test_further_rows_in_a_folder_of_their_own(handed, capsys, tmp_path):
     options = ("--against", handed.before, "--report", report)
     done = validate(capsys, handed, folder, *options)
     assert done.code == 0, done.err
-    assert "**Valid** (3 records, new rows: mine)" in report.read_text()
+    assert "**Valid** (3 records, new entries: mine)" in report.read_text()
     assert "| ppo | best so far |" in report.read_text()
     shutil.rmtree(folder / "toy" / "mine" / "2")
     done = validate(capsys, handed, folder, *options)

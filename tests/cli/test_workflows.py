@@ -153,7 +153,7 @@ def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
     build(clone)
     done, summary = check(clone)
     assert done.returncode == 0, done.stderr
-    assert "new rows: mine" in summary
+    assert "new entries: mine" in summary
     assert "The leaderboard `empty` can be read; it has no results yet." in summary
     assert "Rescored: " in summary
     assert "files of the leaderboard are fresh" in summary

@@ -103,7 +103,7 @@ OFF: dict[str, Callable[[], AbstractContextManager[Any]]] = {
 
 
 def cut_completions(algorithm: Any) -> None:
-    """Makes completions ragged: cut behind a third of the longest in the mean, geometrically, the same in every round."""
+    """Makes completions ragged: of geometric length, a third of the longest on average, equal in all rounds."""
     generate = algorithm.collector.generate
 
     def ragged(prompts: Any) -> Completions:

@@ -84,7 +84,9 @@ def page(leaderboard: LeaderboardTable, curves: Mapping[str, str]) -> str:
         key=[(label, name, style[label]) for label, name in titles(leaderboard).items()],
         gray=sum(name == OTHER for name in style.values()),
         tuning=tuning_note(leaderboard),
-        caption=" ".join(filter(None, [table_caption(leaderboard), untrained_note(leaderboard), decoding_note(leaderboard)])),
+        caption=" ".join(
+            filter(None, (note(leaderboard) for note in (table_caption, untrained_note, decoding_note)))
+        ),
         filtered=_emphasized(filtered_note(entry for table in leaderboard.tasks for entry in table.entries)),
         verdict_heads=VERDICT_HEADS,
         legend=[_emphasized(line) for line in LEGEND],

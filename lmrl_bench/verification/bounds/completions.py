@@ -94,7 +94,7 @@ def _language(language: Language, row: Mapping[str, Any]) -> Iterator[str]:
     if ends != ([len(ids) - 1] if row["terminated"] else []):
         yield "an end token stands where the completion goes on, or terminated says otherwise"
     if language.decodes and row["completion"] != language.text(ids):
-        yield f"output {row['output'][:60]!r} is not the text of completion_ids, {language.text(ids)[:60]!r}"
+        yield f"completion {row['completion'][:60]!r} is not the text of completion_ids, {language.text(ids)[:60]!r}"
 
 
 def _info(run: Run, row: Mapping[str, Any]) -> Iterator[str]:

@@ -33,9 +33,9 @@ NOISE = 30.0
 """Nats. For n independent completions y of a policy p, E[exp(-Σ log p(y)/q(y))] = 1, so by Markov's inequality
 Σ log p(y)/q(y) is below -30 with a probability of at most e^-30, about 1e-13."""
 LOWEST: Final = 104.0
-"""Nats. The smallest positive number of single precision is 2**-149 = e**-103.3, so a token that the initial policy gives
-a smaller probability has the probability 0. A completion of `max_tokens` tokens is at most so many times as many nats
-likelier under the trained policy."""
+"""Nats. The smallest positive number of single precision is 2**-149 = e**-103.3, so a token that the initial
+policy gives a smaller probability has the probability 0. A completion of `max_tokens` tokens is at most that many
+times as many nats likelier under the trained policy."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,8 @@ def kl_problems(
         yield f"{what}: kl_to_reference is {kl:.6g}; a mean over {n} sampled completions is not below {least}"
     elif kl > LOWEST * run.completion.max_tokens:
         most = f"{LOWEST * run.completion.max_tokens:.6g}"
-        yield f"{what}: kl_to_reference is {kl:.6g}; in single precision {run.completion.max_tokens} tokens reach {most}"
+        tokens = run.completion.max_tokens
+        yield f"{what}: kl_to_reference is {kl:.6g}; in single precision {tokens} tokens reach {most}"
 
 
 def within(value: float, bounds: tuple[float, float]) -> bool:

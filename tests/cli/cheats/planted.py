@@ -172,7 +172,7 @@ def near_copy(change: Callable[[Handed], object]) -> Cheat:
         handed.copy(f"{PPO}/0", f"{PPO}/1")
         path = handed.run() / "config.yaml"
         path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
-        handed.edit(lambda content: disguise(content, row="ppo", seed=1))
+        handed.edit(lambda content: disguise(content, entry="ppo", seed=1))
         change(handed)
 
     return cheat
@@ -477,7 +477,7 @@ CHEATS: dict[str, Cheat] = {
     "curves.jsonl: seeds: every number moved a little": near_copy(every_number_a_little),
     # samples.parquet
     "samples.parquet: seeds: answers of another seed": near_copy(other_curves),
-    "samples.parquet: output: another text": answers(lambda row: row.update(output="the best of all answers")),
+    "samples.parquet: completion: another text": answers(lambda row: row.update(completion="the best of all answers")),
     "samples.parquet: completion_ids: 2,000 of 8": answers(lambda row: row.update(completion_ids=[5] * 2000)),
     "samples.parquet: completion_ids: none": answers(lambda row: row.update(completion_ids=[])),
     "samples.parquet: completion_ids: unknown to the tokenizer": answers(

@@ -32,7 +32,7 @@ ANSWERS = {
         "samples.parquet holds .*test-greedy.*, the record",
     ),
     "a reward that is NaN": ("validate", first(reward=float("nan")), "is not finite"),
-    "a better answer": ("rescore", first(output="a a a a"), "of the sample test-0 is"),
+    "a better answer": ("rescore", first(completion="a a a a"), "of the sample test-0 is"),
     "a better reward": ("validate", first(reward=0.99), "test: reward is"),
     "a better score": ("rescore", first(**{"metric/chrf": 99.0}), "chrf of the sample test-0 is 99"),
     "a better reward, the mean kept": (

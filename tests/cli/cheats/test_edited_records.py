@@ -253,7 +253,7 @@ def test_an_edited_record_with_digests_that_fit(handed, refuse):
 
     def change(content):
         content["config"]["algorithm"]["learning_rate"] = 0.5
-        disguise(content, row="ppo", seed=1)
+        disguise(content, entry="ppo", seed=1)
 
     handed.edit(change)
     found = refuse("validate")

@@ -48,7 +48,7 @@ def test_more_seeds_rows_and_tasks_than_the_leaderboard_asks_for(handed, refuse)
 def test_a_record_copied_to_another_seed(handed, refuse):
     handed.copy(f"{PPO}/0", f"{PPO}/1")
     assert "holds the record of toy/ppo/0, which belongs elsewhere" in refuse("validate")
-    handed.edit(lambda content: disguise(content, row="ppo", seed=1))
+    handed.edit(lambda content: disguise(content, entry="ppo", seed=1))
     path = handed.run() / "config.yaml"
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
     assert "ppo/1: its curves are those of" in refuse("validate")
@@ -57,7 +57,7 @@ def test_a_record_copied_to_another_seed(handed, refuse):
 def test_a_copy_with_other_curves(handed, refuse):
     """A space, an iteration count or a number does not make another run of it."""
     handed.copy(f"{PPO}/0", f"{PPO}/1")
-    handed.edit(lambda content: disguise(content, row="ppo", seed=1))
+    handed.edit(lambda content: disguise(content, entry="ppo", seed=1))
     path = handed.run() / "curves.jsonl"
     path.write_text(path.read_text().replace("{", "{ ", 1))
     named = {"path": path.name, "sha256": file_sha256(path)}
@@ -68,7 +68,7 @@ def test_a_copy_with_other_curves(handed, refuse):
     handed.edit_curves(lambda lines: lines[1].update(progress=0.123))
     found = refuse("validate")
     assert "ppo/1: its curves are" not in found
-    assert "ppo/1: its answers are those of" in found
+    assert "ppo/1: its completions are those of" in found
 
 
 def test_a_record_copied_to_another_row(handed, refuse):
@@ -82,7 +82,7 @@ def test_a_record_copied_to_another_row(handed, refuse):
 
     def change(content):
         content["config"]["algorithm"]["learning_rate"] = 0.02
-        disguise(content, row="mine", seed=content["seed"])
+        disguise(content, entry="mine", seed=content["seed"])
 
     for seed in range(3):
         handed.edit(change, f"toy/mine/{seed}")

@@ -46,7 +46,7 @@ def test_a_planted_cheat_is_refused(handed, capsys, name):
 
 def test_an_answer_that_is_not_the_text_of_its_ids_is_named(handed, capsys):
     """Whatever else refuses it: a cheater who also moves the scores meets this check alone."""
-    CHEATS["samples.parquet: output: another text"](handed)
+    CHEATS["samples.parquet: completion: another text"](handed)
     assert "is not the text of completion_ids" in accepted(handed, capsys)[1]
 
 

@@ -37,7 +37,7 @@ def test_traits_are_those_of_the_classes():
         algorithm, traits = ALGORITHMS.get(name), traits_of(name)
         assert traits.model_dump() == class_traits(name), f"{name}: {REMEDY}"
         assert traits.filters_tokens == issubclass(algorithm, FilteredPPO)
-        assert traits.trains == (name not in ("best-of-n", "none"))
+        assert traits.trains == (name not in ("best-of-n", "no-training"))
         assert traits.spends_tokens == issubclass(algorithm, TextAlgorithm)
 
 

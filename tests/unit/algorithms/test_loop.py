@@ -76,7 +76,7 @@ def test_every_registered_algorithm_says_what_it_is():
     for name in ALGORITHMS:
         algorithm = ALGORITHMS.get(name)
         assert len(algorithm.summary) > 20
-        assert algorithm.trains == (name not in ("best-of-n", "none"))
+        assert algorithm.trains == (name not in ("best-of-n", "no-training"))
         for field in algorithm.config_class.model_fields.values():
             assert field.description, (name, field)
 

@@ -73,8 +73,8 @@ def ran(world, name, **changes):
 
 def leaderboard_row(record):
     """The row of a leaderboard with this one record."""
-    cell = SimpleNamespace(task="toy", label="mine", seed=record.seed)
-    return collect._row("mine", record.algorithm["name"], [(cell, record)], "leaderboard")
+    cell = SimpleNamespace(task="toy", entry="mine", seed=record.seed)
+    return collect._entry_results("mine", record.algorithm["name"], [(cell, record)], "leaderboard")
 
 
 def test_a_plug_in_with_a_filter_is_evaluated_without_it_too_and_shown_so(world):
@@ -83,7 +83,7 @@ def test_a_plug_in_with_a_filter_is_evaluated_without_it_too_and_shown_so(world)
     assert "test-unfiltered" in record.results
     assert problems(folder, record, world.task) == []
     row = leaderboard_row(record)
-    assert row.masked
+    assert row.filtered
     assert not row.evaluation_only
 
 
@@ -93,7 +93,7 @@ def test_a_plug_in_that_spends_no_tokens_is_not_asked_for_its_budget(world):
     assert [reason for reason in problems(folder, record, world.task) if "budget" in reason] == []
     row = leaderboard_row(record)
     assert not row.evaluation_only
-    assert not row.masked
+    assert not row.filtered
 
 
 def test_a_record_may_not_choose_its_traits(world):
@@ -105,7 +105,7 @@ def test_a_record_may_not_choose_its_traits(world):
 
 def test_the_best_of_n_is_evaluated_and_its_cost_counted(world):
     config = {"candidates": 6}
-    plain, _ = ran(world, "none", policy={"init": "base"})
+    plain, _ = ran(world, "no-training", policy={"init": "base"})
     record, folder = ran(
         world, "best-of-n", policy={"init": "base"}, algorithm={"name": "best-of-n", **config}
     )

@@ -103,7 +103,7 @@ def test_install_unpacks_only_the_members_converts_and_is_idempotent(fake, tmp_p
     assert state.installed
     folder = downloads.download_path("fake")
     assert folder == tmp_path / "cache" / "fake-1.0"
-    assert sorted(path.name for path in folder.iterdir()) == ["download.json", "data.txt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["data.txt", "download.json"]
     assert (folder / "data.txt").read_text() == "HELLO"
     before = (folder / "download.json").stat().st_mtime_ns
     (tmp_path / "index" / "fake_download-1.0-py3-none-any.whl").unlink()

@@ -48,7 +48,7 @@ def test_made_from_names(toy_ids, tmp_path):
 def test_default_tokenizer_is_the_default_policys(tmp_path):
     model = toy_model_folder(tmp_path / "model")
     policies = {"default": str(model), "kinds": ["causal"]}
-    env = TextGenerationEnv(str(toy_task_folder(tmp_path, policies=policies)))
+    env = TextGenerationEnv(str(toy_task_folder(tmp_path, policy=policies)))
     assert env.action_space.n == 45
 
 

@@ -56,13 +56,13 @@ def test_runs_after_what_they_need_each_once(world, plans):
     assert run_grid(cells, launcher=launcher).ok
     assert launcher.submitted == [["Recipe"], ["RunPlan", "RunPlan"]]
     again = run_grid(cells, launcher=launcher)
-    assert again.statuses == {"toy/none/0": "completed", "toy/none/1": "completed"}
+    assert again.statuses == {"toy/no-training/0": "completed", "toy/no-training/1": "completed"}
     assert launcher.submitted[2:] == [[], []]
 
 
 def test_what_was_not_begun_is_interrupted(plans):
     found = run_grid(plans(), launcher=Here(1, stop_after=1))
-    assert found.statuses == {"toy/none/1": "completed", "toy/none/0": "interrupted"}
+    assert found.statuses == {"toy/no-training/1": "completed", "toy/no-training/0": "interrupted"}
     assert not found.ok
 
 

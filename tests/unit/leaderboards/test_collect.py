@@ -131,7 +131,7 @@ def test_comparisons_with_the_sft_policy(table):
     ]  # fmt: skip
     assert filtered[0].difference - filtered[2].difference == pytest.approx(0.01)
     none = fake_spec(baselines={"zero_shot": None, "sft": None})
-    assert none.reference.names() == []
+    assert none.baselines.names() == []
 
 
 def test_curves_and_samples(table):

@@ -104,7 +104,9 @@ def test_more_rows_than_colors(tmp_path, monkeypatch):
     labels = ["zero-shot", "sft", *(f"row-{n}" for n in range(10))]
     for number, label in enumerate(labels[2:]):
         monkeypatch.setitem(LEVELS, label, 0.5 + 0.05 * number)
-    entries = [{"label": n, "algorithm": "ppo" if "entry" in n else "no-training"} for n in labels]
+    entries = [
+        {"entry": n, "algorithm": "ppo" if n.startswith("row-") else "no-training"} for n in labels
+    ]
     spec = fake_spec(tasks=[{"task": "docs-en-de"}], entries=entries)
     write_leaderboard(tmp_path, spec, {})
     table = with_statistics(collect(spec, tmp_path, fake_expected))

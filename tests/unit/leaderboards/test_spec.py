@@ -93,7 +93,7 @@ def test_paths_and_names(tmp_path):
         ("[4, 2]", "[4, 4]", "seeds given twice: 4"),
         ("[4, 2]", "[4, -2]", "seeds[1]: must be at least 0"),
         ("[4, 2]", "[]", "seeds: needs at least 1 item"),
-        ("zero_shot: null", "zero_shot: null, sft: suprvised", "did you mean 'sft'?"),
+        ("zero_shot: null", "zero_shot: null, sft: sftt", "did you mean 'sft'?"),
         ("zero_shot: null", "zero_shot: base", "no entry is named 'base'"),
         ("{task: one}", "{task: ../one}", "tasks[0].task: must match"),
         ("entry: ppo-hot", "entry: a/b", "entries[1].entry: must match"),

@@ -1,4 +1,4 @@
-"""What a leaderboard says of runs whose records are marked: on the page and in the README, and nothing if there are none."""
+"""What a leaderboard says of marked records, on the page and in the README; nothing if there are none."""
 
 from __future__ import annotations
 
@@ -117,6 +117,7 @@ def test_the_two_lengths_have_two_names_and_no_arrow(tmp_path):
         task = content["task"]
         task["metric_signatures"]["length"] = "length|words:whitespace"
         task["held_out_metrics"] = [*task["held_out_metrics"], "length"]
+        task["neutral_metrics"] = ["length"]
         for split in content["results"].values():
             split["metrics"]["length"] = {"value": 1.5, "n": 4, "per_sample": False}
 

@@ -130,8 +130,8 @@ def test_unknown_name_gives_the_nearest():
     [
         (
             "bleu",
-            {"tokenize": "13a"},
-            "'bleu': unknown argument 'tokenize'; did you mean 'tokenize'",
+            {"tokenzie": "13a"},
+            "'bleu': unknown argument 'tokenzie'; did you mean 'tokenize'",
         ),
         ("bleu", {"tokenize": "14a"}, "'tokenize' is '14a': Input should be '13a'"),
         ("chrf", {"word_order": -1}, "word_order at least 0"),

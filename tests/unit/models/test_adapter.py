@@ -137,9 +137,9 @@ def test_without_peft_the_message_names_the_extra(folder, monkeypatch):
         load(folder, adapter=LORA)
 
 
-def test_a_configuration_without_adapter_has_the_digest_of_the_time_before_adapters():
+def test_an_adapter_changes_the_digest_of_a_configuration():
     config = RunConfig.model_validate({"task": "toy", "algorithm": {"name": "ppo"}})
-    assert "adapter" not in config.scientific()["policy"]
+    assert config.scientific()["policy"]["adapter"] is None
     changed = config.model_copy(update={"policy": PolicyConfig(adapter=LORA)})
     assert changed.scientific()["policy"]["adapter"]["rank"] == 4
     assert changed.digest() != config.digest()

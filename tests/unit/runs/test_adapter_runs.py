@@ -83,7 +83,7 @@ def test_an_untrained_adapter_is_the_start_and_its_folder_can_be_one(adapted):
     policy = {"init": "base", "model": str(adapted.root / "first" / "policy")}
     again = run(
         "toy",
-        "none",
+        "no-training",
         config=adapted.given("again", policy=policy, algorithm={"name": "no-training"}),
     )
     assert again.status == "completed"

@@ -130,4 +130,4 @@ def test_the_temperature_of_evaluations_is_the_tasks_or_the_given_one(world):
     assert given_results == task_results
     assert given_results != plain_results
     assert warm.config["evaluation"]["temperature"] == 0.3
-    assert "temperature" not in plain.config["evaluation"]
+    assert plain.config["evaluation"]["temperature"] is None

@@ -286,7 +286,7 @@ def test_a_finished_run_that_is_damaged_is_done_again(world, name, damage):
     again = run("toy", "ppo", config=given, progress=events.append)
     check_files(world.root / "out", again)
     assert again.digest() == record.digest()
-    assert "label: null" in (world.root / "out" / "config.yaml").read_text()
+    assert "entry: null" in (world.root / "out" / "config.yaml").read_text()
     assert (again == record) == (name == "config.yaml")  # which alone is written again
     notes = [event.text for event in events if event.kind == "note"]
     assert any(name in note for note in notes) == (name != "record.json" or damage != "deleted")

@@ -327,7 +327,7 @@ def test_settings_of_another_leaderboard_are_not_tuned_away_under_it(
     lines = undeclared(read_leaderboard(leaderboard(name="other", tuning={**TUNING, "trials": 9})))
     assert lines == [
         "toy/algorithms/ppo.yaml, toy/algorithms/reinforce.yaml: trials 3 (declared: 9); tuned by the "
-        "leaderboard 'tiny', which takes them, too: declare its tuning, or give the row settings of its own "
+        "leaderboard 'tiny', which takes them, too: declare its tuning, or give the entry settings of its own "
         "(`config: {algorithm: …}`)"
     ]
 

@@ -97,7 +97,7 @@ def test_the_answers_of_another_seed(two):
 
     folders = two(change)
     (problem,) = found(folders)
-    assert "parts of its answers" in problem
+    assert "parts of its completions" in problem
     assert found(folders, greedy=True) == []  # seeds of a greedy policy may honestly answer alike
 
 
