@@ -1,11 +1,11 @@
-# make quickstart   train 4 algorithms x 3 tasks x 3 seeds and build a leaderboard of your own in .quickstart
-# make test         the test suite
-# make lint         formatting, types, layers, dependencies, words
-# make mutants      plant defects in a copy; every test that should notice must fail
-# make fuzz         change files of every kind, odd command lines: CASES=10000 SEED=0
-# make leaderboards       rebuild every committed leaderboard from the committed records
-# make leaderboards-check whether the files of every committed leaderboard are fresh
-# make perf         how fast training is, next to its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
+# make quickstart           train 4 algorithms x 3 tasks x 3 seeds and build a leaderboard of your own in .quickstart
+# make test                 the test suite
+# make lint                 formatting, types, layers, dependencies, words
+# make mutants              plant defects in a copy; every test that should notice must fail
+# make fuzz                 change files of every kind, odd command lines: CASES=10000 SEED=0
+# make leaderboards         rebuild every committed leaderboard from the committed records
+# make leaderboards-check   check whether the files of every committed leaderboard are fresh
+# make perf                 how fast training is, next to its floor and the PEERS (trl,sb3,trl-1.12); PERF='--workloads S'
 #
 # The virtual environment .venv is made as needed; torch is pinned in constraints.txt. Override with
 # make TORCH='torch==2.13.0' TORCH_OPTIONS='--index-url …' CONSTRAINTS=constraints.txt PYTHON=python3.12

@@ -196,9 +196,9 @@ def _algorithm(name: str, given: Located) -> type[Algorithm]:
 def own_folder(task: Task, config: RunConfig) -> RunConfig:
     """Returns the configuration of a single run with its folder written out.
 
-    The default configuration of an algorithm on a task goes to results/runs/<task>/<entry>/<seed>. Any other one (another
-    policy, any `--set` that can change a result) goes to <entry>-<first 8 digits of its digest> in the same folder, so
-    that runs with different settings never share a folder, and the same command finds its own run again.
+    The default configuration of an algorithm on a task goes to results/runs/<task>/<entry>/<seed>. Any other one
+    (another policy, any `--set` that can change a result) goes to <entry>-<first 8 digits of its digest> in the same
+    folder. So runs with different settings never share a folder, and the same command finds its own run again.
     """
     if config.runtime.output is not None:
         return config

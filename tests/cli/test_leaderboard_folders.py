@@ -32,12 +32,12 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def place(made, tmp_path, monkeypatch):
-    """A working folder of its own with the results, and the leaderboard as `leaderboards/small`."""
+    """A working folder of its own with the results, and the leaderboard as `own/small`."""
     world, leaderboard = made
     monkeypatch.setenv("LMRL_BENCH_TASKS", str(world.root / "tasks"))
     monkeypatch.setenv("LMRL_BENCH_CACHE", str(world.root / "cache"))
     shutil.copytree(world.root / "results", tmp_path / "results")
-    shutil.copytree(leaderboard, tmp_path / "leaderboards" / LEADERBOARD)
+    shutil.copytree(leaderboard, tmp_path / "own" / LEADERBOARD)
     monkeypatch.chdir(tmp_path)
     return world, tmp_path
 
@@ -45,30 +45,30 @@ def place(made, tmp_path, monkeypatch):
 def test_reference_rows_are_those_that_the_leaderboard_has():
     content = {"name": "b", "title": "B", "tasks": [{"task": "t"}], "seeds": [0],
                "entries": [{"entry": "ppo", "algorithm": "ppo"}]}  # fmt: skip
-    assert LeaderboardSpec.model_validate(content).reference.labels() == []
+    assert LeaderboardSpec.model_validate(content).baselines.names() == []
     content["entries"].append({"entry": "zero-shot", "algorithm": "no-training"})
-    assert LeaderboardSpec.model_validate(content).reference.labels() == ["zero-shot"]
+    assert LeaderboardSpec.model_validate(content).baselines.names() == ["zero-shot"]
     with pytest.raises(ValueError, match="no entry is named 'sft'"):
         LeaderboardSpec.model_validate(content | {"baselines": {"sft": "sft"}})
 
 
 def test_a_leaderboard_is_built_into_its_own_folder(place, capsys):
     _, root = place
-    done = call(capsys, "leaderboard", "build", "leaderboards/small")
+    done = call(capsys, "leaderboard", "build", "own/small")
     assert done.code == 0, done.err
-    assert (root / "leaderboards" / "small" / "leaderboard.json").is_file()
+    assert (root / "own" / "small" / "leaderboard.json").is_file()
     assert not (root / "leaderboards").exists()
-    assert call(capsys, "leaderboard", "check", "leaderboards/small").code == 0
+    assert call(capsys, "leaderboard", "check", "own/small").code == 0
 
 
 def test_another_leaderboard_is_not_written_over(place, capsys):
     _, root = place
-    shutil.copytree(root / "leaderboards", root / "other")
+    shutil.copytree(root / "own", root / "other")
     path = root / "other" / "small" / "leaderboard.yaml"
     path.write_text(
         path.read_text().replace("title: Small leaderboard", "title: Another leaderboard")
     )
-    done = call(capsys, "leaderboard", "build", "leaderboards/small", "--out", "other/small")
+    done = call(capsys, "leaderboard", "build", "own/small", "--out", "other/small")
     assert (done.code, "other/small: holds another leaderboard than 'small'" in done.err) == (
         2,
         True,
@@ -76,13 +76,13 @@ def test_another_leaderboard_is_not_written_over(place, capsys):
     assert not (root / "other" / "small" / "leaderboard.json").exists()
     (root / "made").mkdir()
     (root / "made" / "leaderboard.json").write_text('{"name": "theirs"}')
-    done = call(capsys, "leaderboard", "build", "leaderboards/small", "--out", "made")
+    done = call(capsys, "leaderboard", "build", "own/small", "--out", "made")
     assert (done.code, "made: holds another leaderboard" in done.err) == (2, True)
 
 
 def test_a_leaderboard_of_the_working_folder_is_found_by_its_name(place, capsys):
     _, root = place
-    (root / "leaderboards").rename(root / "leaderboards")
+    (root / "own").rename(root / "leaderboards")
     assert read_leaderboard("small").folder == root.joinpath("leaderboards/small").relative_to(root)
     done = call(capsys, "results", "validate", "results/small")
     assert done.code == 0, done.err
@@ -98,9 +98,7 @@ def test_a_record_whose_policy_is_a_folder_is_trained_again(place, capsys):
     done = call(capsys, "results", "retrain", run, "--policy", world.model)
     assert done.code == 0, done.err
     assert "bit-identical" in done.out
-    (root / "leaderboards").rename(
-        root / "leaderboards"
-    )  # its leaderboard.yaml says where the policy is
+    (root / "own").rename(root / "leaderboards")  # its leaderboard.yaml says where the policy is
     done = call(capsys, "results", "retrain", run)
     assert done.code == 0, done.err
 
@@ -117,9 +115,9 @@ def test_another_policy_is_refused(place, capsys, tmp_path):
 
 def test_a_name_that_a_plug_in_may_have(place, capsys):
     _, root = place
-    path = root / "leaderboards" / "small" / "leaderboard.yaml"
+    path = root / "own" / "small" / "leaderboard.yaml"
     path.write_text(path.read_text().replace("algorithm: ppo", "algorithm: expert-iteration"))
-    done = call(capsys, "leaderboard", "build", "leaderboards/small")
+    done = call(capsys, "leaderboard", "build", "own/small")
     assert (done.code, "of a plug-in is known once its package is installed" in done.err) == (
         2,
         True,

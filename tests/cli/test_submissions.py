@@ -143,7 +143,7 @@ def test_what_a_reviewer_should_know(handed, capsys):
 
 
 def test_a_removed_check_is_shown(handed, capsys, tmp_path):
-    """A submission of the whole leaderboard must keep its checks; further rows alone come without those of the others."""
+    """A submission of the whole leaderboard must keep its checks; further entries come without those of the others."""
     options = ("--write-verification", "--by", "A. Reviewer")
     assert call(capsys, "results", "rescore", handed.folder, *options).code == 0
     before = tmp_path / "checked"

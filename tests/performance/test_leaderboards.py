@@ -1,4 +1,4 @@
-"""The cost of building a leaderboard, in counts that no machine changes: files opened, and calls by the number of records.
+"""The cost of building a leaderboard, in counts that no machine changes: files opened, calls per record.
 
 A leaderboard of 10,000 records is built in seconds because every record is read once and nothing is computed for
 pairs of records; both show on a leaderboard of hundreds.
