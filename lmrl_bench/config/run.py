@@ -1,6 +1,6 @@
 """The configuration of one run.
 
-Its scientific part has a digest, which excludes the seed, the label and `runtime`.
+Its scientific part has a digest, which excludes the seed, the entry's name and `runtime`.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ class RunConfig(_Strict):
 
     @property
     def entry_name(self) -> str:
-        """Row name: the label, or else the algorithm's name."""
+        """Name of the entry: `entry`, or else the algorithm's name."""
         return self.entry or self.algorithm.name
 
     @property
@@ -185,7 +185,7 @@ class RunConfig(_Strict):
         return self.runtime.output or RUNS / self.task / self.entry_name / str(self.seed)
 
     def scientific(self) -> dict[str, Any]:
-        """Returns the part that defines the experiment: all but the seed, the label and `runtime`.
+        """Returns the part that defines the experiment: all but the seed, the entry's name and `runtime`.
 
         Because it is published, model folders are reduced to their last path component; records
         identify the weights by digest.

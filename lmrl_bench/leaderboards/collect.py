@@ -78,7 +78,7 @@ def collect(
     Args:
         leaderboard: The leaderboard.
         results_root: The folder of all results; the leaderboard's runs lie in
-            `<leaderboard>/<task>/<label>/<seed>` below it.
+            `<leaderboard>/<task>/<entry>/<seed>` below it.
         expected: What the record of each cell must say.
 
     Raises:
@@ -239,7 +239,10 @@ def _task_table(
 
 
 def _entry_results(
-    label: str, algorithm: str, seeds: Sequence[tuple[Cell, RunRecord | None]], leaderboard: str
+    entry_name: str,
+    algorithm: str,
+    seeds: Sequence[tuple[Cell, RunRecord | None]],
+    leaderboard: str,
 ) -> EntryResults:
     runs = [_run(cell, record, leaderboard) for cell, record in seeds]
     completed = [r for _, r in seeds if r is not None and r.status == "completed"]
@@ -247,7 +250,7 @@ def _entry_results(
     decodings = sorted({name for record in completed for name in record.results})
     traits = next((r.traits for _, r in seeds if r is not None), None)
     return EntryResults(
-        entry=label,
+        entry=entry_name,
         algorithm=algorithm,
         policy=policy.model if policy else None,
         init=policy.init if policy else None,

@@ -23,10 +23,12 @@ class EntryOverview(_Strict):
     """An entry over all tasks; without numbers while a run of it is missing."""
 
     name: str = Field(
-        description="the entry's name; '<entry>, no filter' for a filtered entry without its mask"
+        description="the entry's name; '<entry>, no filter' for a filtered entry without its token filter"
     )
     entry: str
-    ranked: bool = Field(description="false for an entry without its mask, shown beside itself")
+    ranked: bool = Field(
+        description="false for an entry without its token filter, shown next to the entry with it"
+    )
     collapsed: int = Field(description="runs that failed or diverged; they score 0")
     missing: int = Field(description="runs that are not there; they have no score")
     scores: dict[str, list[float] | None] = Field(

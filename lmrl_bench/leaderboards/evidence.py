@@ -1,6 +1,6 @@
 """What stands behind the numbers.
 
-Learning curves of every seed, and the completions of all rows to the same prompts.
+Learning curves of every seed, and the completions of all entries to the same prompts.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
 def collect_curves(
     records: Mapping[Path, RunRecord], evidence: Mapping[Path, Evidence], info: TaskInfo | None
 ) -> list[Curve]:
-    """Returns the validation curves of all completed training runs, by row."""
+    """Returns the validation curves of all completed training runs, by entry."""
     if info is None:
         return []
     metric = f"metric/{info.primary_metric}"
@@ -87,7 +87,7 @@ def collect_curves(
                 primary=[significant((p.model_extra or {})[metric]) for p in points],
             )
         )
-    return [Curve(entry=label, seeds=seeds) for label, seeds in found.items()]
+    return [Curve(entry=entry_name, seeds=seeds) for entry_name, seeds in found.items()]
 
 
 def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[ValidationPoint]:
@@ -111,18 +111,18 @@ def collect_samples(
     records: Mapping[Path, RunRecord],
     evidence: Mapping[Path, Evidence],
     seed: int,
-    labels: Sequence[str],
+    entry_names: Sequence[str],
 ) -> list[ShownSample]:
-    """Returns the first test prompts with the completions of every row that completed the given seed.
+    """Returns the first test prompts with the completions of every entry that completed the given seed.
 
     Raises:
-        RecordError: Two rows answered different prompts.
+        RecordError: Two entries have different prompts.
     """
     shown: dict[str, dict[str, Any]] = {}
     completions: dict[str, list[ShownCompletion]] = {}
     by_entry = {record.entry: folder for folder, record in records.items() if record.seed == seed}
-    for label in labels:
-        folder = by_entry.get(label)
+    for entry_name in entry_names:
+        folder = by_entry.get(entry_name)
         if folder is None or folder not in evidence:
             continue
         for row in evidence[folder].rows:
@@ -132,7 +132,7 @@ def collect_samples(
                     f"the sample {row['sample_id']} has different prompts in {known['folder']} and "
                     f"{folder}; run these cells again"
                 )
-            completions.setdefault(row["sample_id"], []).append(_shown_completion(label, row))
+            completions.setdefault(row["sample_id"], []).append(_shown_completion(entry_name, row))
     return [
         ShownSample(
             sample_id=sample_id,
@@ -159,14 +159,14 @@ def _first_rows(folder: Path) -> list[dict[str, Any]]:
     return shown
 
 
-def _shown_completion(label: str, row: Mapping[str, Any]) -> ShownCompletion:
+def _shown_completion(entry_name: str, row: Mapping[str, Any]) -> ShownCompletion:
     scores = {
         name.removeprefix("metric/"): significant(value)
         for name, value in row.items()
         if name.startswith("metric/") and value is not None
     }
     return ShownCompletion(
-        entry=label,
+        entry=entry_name,
         completion=row["completion"],
         terminated=row["terminated"],
         reward=significant(row["reward"]),

@@ -57,11 +57,11 @@ def best_entries(entries: Sequence[EntryResults], measure: str, *, lower: bool) 
     }
     if not candidates:
         return set()
-    means = {label: sum(points) / len(points) for label, points in candidates.items()}
-    anchor = (min if lower else max)(means, key=lambda label: means[label])
+    means = {entry_name: sum(points) / len(points) for entry_name, points in candidates.items()}
+    anchor = (min if lower else max)(means, key=lambda entry_name: means[entry_name])
     return {
-        label
-        for label, points in candidates.items()
+        entry_name
+        for entry_name, points in candidates.items()
         if difference_interval(points, candidates[anchor]).contains(0.0)
     }
 
@@ -75,7 +75,7 @@ def _comparisons(
 ) -> list[Comparison]:
     """The entry against the SFT policy, on the reward and on the primary metric.
 
-    An entry that acts through its own mask is compared without it as well.
+    An entry that acts through its own token filter is compared without it as well.
     """
     other = next((r for r in entries if r.entry == baselines.sft), None)
     if other is None or other.entry == entry.entry:

@@ -45,9 +45,9 @@ class ScoredEntry:
     """An entry of the leaderboard with its scores on every task.
 
     Attributes:
-        name: The label; "<label>, no filter" for a filtered entry decoded like the others.
-        label: The entry of the leaderboard.
-        ranked: False for an entry without its mask, which stands on the leaderboard a second time.
+        name: The name of the entry; "<entry>, no filter" for a filtered entry decoded like the others.
+        entry: The name of the entry on the leaderboard.
+        ranked: False for an entry without its token filter, which stands on the leaderboard a second time.
         scores: Task to one score per seed of the leaderboard, ascending, because the order of the seeds
             says nothing; None where a run is missing.
         collapsed: Runs that failed or diverged, and score 0.
@@ -88,23 +88,23 @@ def scale_of(task: TaskTable, leaderboard: LeaderboardTable) -> Scale:
 
 
 def scored_entries(leaderboard: LeaderboardTable, scales: dict[str, Scale]) -> list[ScoredEntry]:
-    """Returns every entry with its scores; an entry with a mask of its own also without it."""
+    """Returns every entry with its scores; an entry with a token filter of its own also without it."""
     entries = []
-    for label in leaderboard.entries:
+    for entry_name in leaderboard.entries:
         of_tasks = {
-            t.task: next(r for r in t.entries if r.entry == label) for t in leaderboard.tasks
+            t.task: next(r for r in t.entries if r.entry == entry_name) for t in leaderboard.tasks
         }
         decodings = [SPLIT]
         if any(entry.filtered for entry in of_tasks.values()):
             decodings.append(UNFILTERED)
         entries += [
-            _scored(label, decoding, of_tasks, leaderboard, scales) for decoding in decodings
+            _scored(entry_name, decoding, of_tasks, leaderboard, scales) for decoding in decodings
         ]
     return entries
 
 
 def _scored(
-    label: str,
+    entry_name: str,
     decoding: str,
     entries: dict[str, EntryResults],
     leaderboard: LeaderboardTable,
@@ -114,8 +114,8 @@ def _scored(
     statuses = [run.status for entry in entries.values() for run in entry.runs]
     collapsed = sum(status in COLLAPSED for status in statuses)
     return ScoredEntry(
-        name=label if decoding == SPLIT else f"{label}, no filter",
-        entry=label,
+        name=entry_name if decoding == SPLIT else f"{entry_name}, no filter",
+        entry=entry_name,
         ranked=decoding == SPLIT,
         scores={
             task: _scores(entry, info[task].primary_metric, decoding, scales[task])
@@ -143,8 +143,8 @@ def _scores(entry: EntryResults, metric: str, decoding: str, scale: Scale) -> li
     return sorted(scores)
 
 
-def _reference(task: TaskTable, label: str | None) -> float | None:
-    entry = next((entry for entry in task.entries if entry.entry == label), None)
+def _reference(task: TaskTable, entry_name: str | None) -> float | None:
+    entry = next((entry for entry in task.entries if entry.entry == entry_name), None)
     found = measured(entry, _info(task).primary_metric) if entry and entry.complete else None
     return math.fsum(found.points) / found.n if found else None
 

@@ -55,8 +55,8 @@ class Baselines(_Strict):
     sft: str | None = "sft"
 
     def names(self) -> list[str]:
-        """The labels that are given."""
-        return [label for label in (self.zero_shot, self.sft) if label]
+        """Returns the names of the given baselines."""
+        return [entry_name for entry_name in (self.zero_shot, self.sft) if entry_name]
 
 
 class TuningSpec(_Strict):
@@ -120,29 +120,34 @@ class LeaderboardSpec(_Strict):
         """A baseline that is not given is the usual one, if the leaderboard has it."""
         if not isinstance(content, Mapping) or not isinstance(content.get("entries"), list):
             return content
-        labels = [entry.get("entry") for entry in content["entries"] if isinstance(entry, Mapping)]
+        entry_names = [
+            entry.get("entry") for entry in content["entries"] if isinstance(entry, Mapping)
+        ]
         given = content.get("baselines", {})
         if not isinstance(given, Mapping):
             return content
         usual = {name: field.default for name, field in Baselines.model_fields.items()}
-        known = {name: label if label in labels else None for name, label in usual.items()}
+        known = {
+            name: entry_name if entry_name in entry_names else None
+            for name, entry_name in usual.items()
+        }
         return {**content, "baselines": known | dict(given)}
 
     @model_validator(mode="after")
     def _consistent(self) -> LeaderboardSpec:
-        labels = [entry.entry for entry in self.entries]
+        entry_names = [entry.entry for entry in self.entries]
         for what, values in (
             ("tasks", [task.task for task in self.tasks]),
-            ("entries", labels),
+            ("entries", entry_names),
             ("seeds", [str(seed) for seed in self.seeds]),
         ):
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:
                 raise ValueError(f"{what} given twice: {', '.join(twice)}")
-        for label in self.baselines.names():
-            if label not in labels:
+        for entry_name in self.baselines.names():
+            if entry_name not in entry_names:
                 raise ValueError(
-                    f"baselines: no entry is named '{label}'{nearest(label, labels)}; "
+                    f"baselines: no entry is named '{entry_name}'{nearest(entry_name, entry_names)}; "
                     "write null if the leaderboard has no such entry"
                 )
         if self.tuning is not None:
@@ -176,7 +181,7 @@ class Cell:
 
     Attributes:
         task: Task name.
-        label: EntryResults.
+        entry: Name of the entry.
         seed: Root seed of the run.
         located: The run configuration as the leaderboard gives it, with the places in `leaderboard.yaml`;
             defaults and the task's tuned settings go below it.
@@ -194,7 +199,7 @@ class Cell:
         return data
 
     def folder(self, results_root: Path, leaderboard: str) -> Path:
-        """Returns results/<leaderboard>/<task>/<label>/<seed>."""
+        """Returns results/<leaderboard>/<task>/<entry>/<seed>."""
         return Path(results_root, leaderboard, self.task, self.entry, str(self.seed))
 
 

@@ -247,7 +247,7 @@ def _require_inside(path: Path, check: Check, records: Sequence[RunRecord]) -> N
     if interval is None or not interval.contains(found.value):
         raise RecordError(
             f"{path}: claims that seed {found.seed}, trained again, lies inside the prediction interval of the "
-            f"row's other seeds, but {found.value:.6g} does not; remove it, and check the entry again"
+            f"entry's other seeds, but {found.value:.6g} does not; remove it, and check the entry again"
         )
 
 

@@ -22,7 +22,7 @@ from lmrl_bench.tasks.catalog import load_task
 def of_leaderboard(leaderboard: LeaderboardSpec) -> Expectation:
     """Returns what the record of each cell must say: settings, task and initial policy, as they are now.
 
-    The seeds of a row share one answer, which is found when it is first asked for.
+    The seeds of an entry share one answer, which is found when it is first asked for.
 
     Raises:
         ConfigError: The leaderboard declares a tuning by which its settings were not made.
@@ -36,15 +36,15 @@ def of_leaderboard(leaderboard: LeaderboardSpec) -> Expectation:
     task_of = cache(load_task)
 
     @cache
-    def of_row(task: str, label: str) -> ExpectedRun:
+    def of_entry(task: str, entry: str) -> ExpectedRun:
         found = plan_run(
-            task_of(task), resolve_unchecked(task_of(task), first[task, label].located)
+            task_of(task), resolve_unchecked(task_of(task), first[task, entry].located)
         )
         found.initial.require_fitting()
         return found.expected
 
     def of_cell(cell: Cell) -> ExpectedRun:
-        return of_row(cell.task, cell.entry)
+        return of_entry(cell.task, cell.entry)
 
     return of_cell
 
@@ -79,14 +79,14 @@ def plan(
         try:
             config = resolve(task, merge(cell.located, place), overrides=overrides)
         except ConfigError as error:
-            raise ConfigError(f"row '{cell.entry}' on {cell.task}:\n{error}") from error
+            raise ConfigError(f"entry '{cell.entry}' on {cell.task}:\n{error}") from error
         if not config.evaluation.test_samples:
             raise ConfigError(
                 f"{cell.task}/{cell.entry}: evaluation.test_samples is 0; a leaderboard needs a test"
             )
-        row = (cell.task, cell.entry)
-        plans.append(plan_run(task, config, rerun=rerun, like=first.get(row)))
-        first.setdefault(row, plans[-1])
+        entry = (cell.task, cell.entry)
+        plans.append(plan_run(task, config, rerun=rerun, like=first.get(entry)))
+        first.setdefault(entry, plans[-1])
         plans[-1].initial.require_fitting()
     return plans
 

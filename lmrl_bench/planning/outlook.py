@@ -119,7 +119,7 @@ def outlook(plans: Sequence[RunPlan], workers: int) -> tuple[list[CellState], li
 
 
 def settings_lines(plans: Iterable[RunPlan]) -> list[str]:
-    """Returns one line for each row to which the task's own settings do not apply, as they are another policy's."""
+    """Returns one line for each entry to which the task's own settings do not apply, as they are another policy's."""
     lines: dict[str, None] = {}
     for plan in plans:
         task, policy = plan.task, plan.config.policy.model
@@ -140,28 +140,28 @@ def planned_tokens(config: RunConfig) -> int:
 def select(
     plans: Sequence[RunPlan],
     tasks: Sequence[str] = (),
-    rows: Sequence[str] = (),
+    entries: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> list[RunPlan]:
-    """Returns the cells of the given tasks, rows and seeds; of all where nothing is given.
+    """Returns the cells of the given tasks, entries and seeds; of all where nothing is given.
 
     Raises:
-        ConfigError: The grid has no such task, row or seed; names the nearest.
+        ConfigError: The grid has no such task, entry or seed; names the nearest.
     """
     _known("--task", tasks, [plan.config.task for plan in plans])
-    _known("--entry", rows, [plan.config.entry_name for plan in plans])
+    _known("--entry", entries, [plan.config.entry_name for plan in plans])
     _known("--seed", seeds, [plan.config.seed for plan in plans])
     return [
         plan
         for plan in plans
         if (not tasks or plan.config.task in tasks)
-        and (not rows or plan.config.entry_name in rows)
+        and (not entries or plan.config.entry_name in entries)
         and (not seeds or plan.config.seed in seeds)
     ]
 
 
 def closing_rows(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
-    """Returns a table of row × task: the primary metric as mean ± half of its interval, and what is missing.
+    """Returns a table of entry × task: the primary metric as mean ± half of its interval, and what is missing.
 
     Records that cannot be read, or are of other settings, count as missing.
     """
@@ -169,13 +169,13 @@ def closing_rows(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
     tasks = list(dict.fromkeys(plan.config.task for plan in plans))
     metrics = {task: _metric(states, task) for task in tasks}
     rows: dict[str, dict[str, Any]] = {}
-    for label in dict.fromkeys(plan.config.entry_name for plan in plans):
-        rows[label] = {"entry": label}
+    for entry in dict.fromkeys(plan.config.entry_name for plan in plans):
+        rows[entry] = {"entry": entry}
         for task in tasks:
             here = [
-                s for s in states if (s.plan.config.task, s.plan.config.entry_name) == (task, label)
+                s for s in states if (s.plan.config.task, s.plan.config.entry_name) == (task, entry)
             ]
-            rows[label][f"{task} {metrics[task]}".strip()] = _cell_words(here)
+            rows[entry][f"{task} {metrics[task]}".strip()] = _cell_words(here)
     return list(rows.values())
 
 

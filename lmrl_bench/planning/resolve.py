@@ -203,11 +203,11 @@ def own_folder(task: Task, config: RunConfig) -> RunConfig:
     if config.runtime.output is not None:
         return config
     default = resolve_unchecked(task, {"algorithm": {"name": config.algorithm.name}})
-    row = (
+    name = (
         config.entry_name
         if config.digest() == default.digest()
         else f"{config.entry_name}-{config.digest()[:8]}"
     )
-    place = RUNS / config.task / row / str(config.seed)
+    place = RUNS / config.task / name / str(config.seed)
     runtime = config.runtime.model_copy(update={"output": place})
     return config.model_copy(update={"runtime": runtime})

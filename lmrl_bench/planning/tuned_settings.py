@@ -119,7 +119,7 @@ def _protocol(facts: TuningFacts) -> dict[str, Any]:
 def tunable(leaderboard: LeaderboardSpec) -> list[Cell]:
     """Returns one cell (of the first seed) per task and algorithm that uses the task's settings.
 
-    Rows of one algorithm and policy share the task's file; the first that sets no field of the algorithm itself
+    Entries of one algorithm and policy share the task's file; the first that sets no field of the algorithm itself
     stands for it.
     """
     own = {entry.entry for entry in leaderboard.entries if "algorithm" in entry.config}

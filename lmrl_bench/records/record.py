@@ -311,15 +311,6 @@ class AlgorithmTraits(_Strict):
     )
 
 
-def _traits_of_old_records(algorithm: object) -> AlgorithmTraits:
-    """Returns the traits of records that were written before records named them."""
-    return AlgorithmTraits(
-        trains=algorithm != "no-training",
-        spends_tokens=algorithm not in ("no-training", "sft"),
-        filters_tokens=algorithm in ("nlpo", "nlpo-rl4lms"),
-    )
-
-
 class RunRecord(_Strict):
     """The record of one run."""
 
@@ -333,7 +324,7 @@ class RunRecord(_Strict):
     error: ErrorInfo | None = None
     task: TaskInfo
     algorithm: dict[str, Any] = Field(description="name and every resolved field")
-    stated_traits: AlgorithmTraits | None = Field(None, alias="traits")
+    traits: AlgorithmTraits
     policy: PolicyInfo | None = None
     config: dict[str, Any] = Field(description="scientific part, resolved")
     config_digest: Sha256
@@ -377,11 +368,6 @@ class RunRecord(_Strict):
             _public(model)
         return self
 
-    @property
-    def traits(self) -> AlgorithmTraits:
-        """Returns what kind of algorithm ran."""
-        return self.stated_traits or _traits_of_old_records(self.algorithm.get("name"))
-
     def lacking(self) -> list[str]:
         """Returns the parts of a completed run that this record lacks.
 
@@ -406,8 +392,6 @@ class RunRecord(_Strict):
         Guaranteed on one CPU thread.
         """
         facts = self.model_dump(mode="json", exclude={"provenance", "time"})
-        if facts["traits"] is None:
-            del facts["traits"]
         if facts["error"]:
             facts["error"].pop("traceback")
         return facts

@@ -219,7 +219,7 @@ def evaluate(
             remarks.append(f"the start of the run is not available, so there is no KL: {error}")
         if "test-unfiltered" in run.results:
             remarks.append(
-                "the run acted through a mask; compare its numbers without it (test-unfiltered)"
+                "the run acted through a token filter; compare its numbers without it (test-unfiltered)"
             )
     rows = evaluation.test_samples
     found = {"test": session.evaluator("test", rows).results}

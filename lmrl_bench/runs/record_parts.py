@@ -37,7 +37,7 @@ def run_info(plan: RunPlan) -> dict[str, Any]:
         "entry": config.entry_name,
         "seed": config.seed,
         "algorithm": config.algorithm.model_dump(mode="json"),
-        "stated_traits": traits_of(config.algorithm.name),
+        "traits": traits_of(config.algorithm.name),
         "config": plan.expected.config,
         "config_digest": plan.expected.config_digest,
     }

@@ -45,7 +45,7 @@ class Study:
     Attributes:
         task, algorithm, entry: what is tuned.
         policy: as the leaderboard names it; None: the task's default.
-        given: the leaderboard's configuration of the row, with a trial's budget and evaluation.
+        given: the leaderboard's configuration of the entry, with a trial's budget and evaluation.
         present: searched field to the value that is there.
         space: searched field to what may be tried.
         tokens: budget of a run.
@@ -144,7 +144,7 @@ def plan_tuning(
     ]
     if not chosen:
         raise ConfigError(
-            f"leaderboard '{leaderboard.name}' has no row whose settings could be tuned"
+            f"leaderboard '{leaderboard.name}' has no entry whose settings could be tuned"
         )
     return TuningPlan(leaderboard, protocol, [_study(protocol, cell) for cell in chosen])
 

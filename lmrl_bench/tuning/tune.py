@@ -2,8 +2,8 @@
 
 A trial is an ordinary run (or one per seed) with a record, on seeds that the leaderboard does not have and
 without a test. Optuna proposes the settings, from what the earlier trials of the same task and
-algorithm reached; trial 0 is the current settings. All rows do their k-th trial together, so
-that neither the number of workers nor the order of the rows changes what is proposed. There is no
+algorithm reached; trial 0 is the current settings. All entries do their k-th trial together, so
+that neither the number of workers nor the order of the entries changes what is proposed. There is no
 state except the records: a tuning that was stopped proposes the same trials again, and finds those that
 are done.
 
@@ -87,13 +87,15 @@ def tune(
             ]
             for study, values in zip(plan.studies, settings, strict=True)
         ]
-        outcome = run_grid([job for row in jobs for job in row], workers=workers, progress=progress)
+        outcome = run_grid(
+            [job for entry in jobs for job in entry], workers=workers, progress=progress
+        )
         if "interrupted" in outcome.statuses.values():
             return False
-        for study, sampler, ask, values, row in zip(
+        for study, sampler, ask, values, entry in zip(
             plan.studies, samplers, asked, settings, jobs, strict=True
         ):
-            trial = _judge(study, number, values, [_record(job, outcome.errors) for job in row])
+            trial = _judge(study, number, values, [_record(job, outcome.errors) for job in entry])
             study.trials.append(trial)
             sampler.tell(ask, study.worth(trial))
     return True

@@ -2,7 +2,7 @@
 
 Two trainings log other numbers and sample other completions. How much honest runs share was measured on all committed
 records (`tests/unit/verification/test_copies.py` measures again): at most 5.5 % of the numbers of training, and of the
-parts of completions 0.8 % between seeds and 5.1 % between rows of one seed. From `SHARE` on, two runs are one.
+parts of completions 0.8 % between seeds and 5.1 % between entries of one seed. From `SHARE` on, two runs are one.
 
 Evaluations after the start are compared too: no two committed runs share one (`_points`), so one of them is enough.
 
@@ -105,7 +105,7 @@ def copies(records: Mapping[Path, RunRecord], greedy: bool) -> list[str]:
 
 
 def _may_share(first: RunRecord, second: RunRecord, kind: str) -> bool:
-    """Rows of one seed have the same random numbers: equal settings train alike, and small steps completion alike."""
+    """Entries of one seed share random numbers: equal settings train alike, and small steps leave completions alike."""
     if first.seed != second.seed:
         return False
     if kind != "numbers":

@@ -27,7 +27,7 @@ class History(NamedTuple):
     Attributes:
         problems: older records that were changed or removed, each with the remedy.
         flags: what a reviewer should look at: replaced records, verification files.
-        new: the cells whose record was not there before, as task, row, seed.
+        new: the cells whose record was not there before, as task, entry, seed.
     """
 
     problems: list[str]
@@ -104,14 +104,14 @@ def _may_be_replaced(old: Path, cell: Cell | None, expected: Expectation) -> str
 
 
 def _lost_checks(submission: Submission) -> Iterator[str]:
-    """Yields the verification files that were there before; further rows in a folder of their own leave them out."""
+    """Yields the verification files that were there before; further entries in a folder of their own leave them out."""
     root = submission.previous
     if root is None or not submission.whole:
         return
     for before in sorted(root.glob(f"*/*/{VERIFICATION}")):
         path = submission.folder / before.relative_to(root)
         if not os.path.lexists(path):
-            yield f"{path}: removed; the checks of the row go with it: was it meant?"
+            yield f"{path}: removed; the checks of the entry go with it: was it meant?"
 
 
 def _claims(submission: Submission, files: Sequence[Path]) -> tuple[list[str], list[str]]:

@@ -157,8 +157,8 @@ def _best(table: TaskTable, new: Collection[str]) -> EntryResults | None:
     }  # fmt: skip
     if not means:
         return None
-    label = (min if lower else max)(means, key=lambda name: means[name])
-    return next(entry for entry in table.entries if entry.entry == label)
+    best = (min if lower else max)(means, key=lambda name: means[name])
+    return next(entry for entry in table.entries if entry.entry == best)
 
 
 def _role(

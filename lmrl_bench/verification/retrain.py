@@ -1,8 +1,8 @@
 """Trains one recorded seed again (`results retrain`) and says whether the record holds.
 
 On one CPU thread, one machine and one set of versions a run repeats bit for bit. Anywhere else it
-cannot promise that, and the new number must lie where one more seed of the row is expected:
-mean ± t(n-1) · sd · √(1 + 1/n) of the row's other seeds.
+cannot promise that, and the new number must lie where one more seed of the entry is expected:
+mean ± t(n-1) · sd · √(1 + 1/n) of the entry's other seeds.
 
 Compared are all facts but `policy.parameters`, since older records count tied weights more than once, and the
 event that a run was resumed with other code or versions.
@@ -49,7 +49,7 @@ class Rerun:
     Attributes:
         record: The record that was checked.
         new: The record of the new run.
-        interval: The prediction interval of the row's other seeds, which holds the new primary metric;
+        interval: The prediction interval of the entry's other seeds, which holds the new primary metric;
             None where the facts are equal, results, curves and answers included.
         elsewhere: In what the machines or versions differ; empty where bits should repeat.
     """
@@ -76,7 +76,7 @@ def rerun(
     """Trains the run of a record again and compares.
 
     Args:
-        folder: `<task>/<entry>/<seed>` of the record; the same folder holds the row's other seeds.
+        folder: `<task>/<entry>/<seed>` of the record; the same folder holds the entry's other seeds.
         output: Where the new run is written; a run that was interrupted there goes on.
         device: Where it trains.
         policy: The folder of the policy, where the record names one; default: as the leaderboard's file names it.
@@ -188,17 +188,17 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
     if not interval.contains(value):
         raise VerificationError(
             f"{folder}: not the same bits ({bits}), and {metric} is {value:.6g} now, outside {where}, "
-            "the 95 % prediction interval of the row's other seeds; the record says "
+            "the 95 % prediction interval of the entry's other seeds; the record says "
             f"{recorded:.6g}"
         )
     return Rerun(record, new, interval, elsewhere)
 
 
 def entry_folder(folder: Path) -> Path:
-    """Returns the folder of the row that a run's folder lies in.
+    """Returns the folder of the entry that a run's folder lies in.
 
     Raises:
-        RecordError: One of them is a link, so that the row would be another one than it seems; or the folder lies
+        RecordError: One of them is a link, so that the entry would be another one than it seems; or the folder lies
             too near the root of the file system to be a run's.
     """
     place = Path(os.path.abspath(folder))  # noqa: PTH100 - `resolve` would follow links
@@ -209,18 +209,18 @@ def entry_folder(folder: Path) -> Path:
 
 
 def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
-    """Returns the records of the row that a run's folder lies in, its own among them.
+    """Returns the records of the entry that a run's folder lies in, its own among them.
 
     Raises:
-        RecordError: One cannot be read, or is not of the row, or lies elsewhere than its seed says.
+        RecordError: One cannot be read, or is not of the entry, or lies elsewhere than its seed says.
     """
-    row, records = entry_folder(folder), []
-    for path in find_folders(row):
+    entry, records = entry_folder(folder), []
+    for path in find_folders(entry):
         found = _read(path)
         mates = [(r.task.name, r.entry, r.config_digest) for r in (record, found)]
-        if path != row / str(found.seed) or mates[0] != mates[1]:
+        if path != entry / str(found.seed) or mates[0] != mates[1]:
             raise RecordError(
-                f"{path}: holds {found.id}, which is not a seed of the row there; remove it"
+                f"{path}: holds {found.id}, which is not a seed of the entry there; remove it"
             )
         records.append(found)
     return records
@@ -283,7 +283,7 @@ def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
     interval = other_seeds_interval(read_row(folder, record), record.seed)
     if interval is None:
         raise VerificationError(
-            f"{folder}: not the same bits ({bits}), and the row has fewer than two other completed "
+            f"{folder}: not the same bits ({bits}), and the entry has fewer than two other completed "
             "seeds; an interval needs two: train again on the machine and with the versions of "
             "the record"
         )

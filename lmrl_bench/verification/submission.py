@@ -42,7 +42,7 @@ class Submission:
     Attributes:
         leaderboard: The leaderboard.
         folder: `<task>/<entry>/<seed>` below it. Named like the leaderboard, it holds the whole leaderboard; under
-            any other name only further rows, and the other ones are the earlier ones.
+            any other name only further entries, and the other ones are the earlier ones.
         previous: The leaderboard's folder as it was before, or None.
     """
 
@@ -57,7 +57,7 @@ class Submission:
         return Path(named).name == self.leaderboard.name
 
     def cells(self) -> list[Cell]:
-        """The cells whose records must be there: all seeds and tasks of every row handed in."""
+        """The cells whose records must be there: all seeds and tasks of every submitted entry."""
         here = {path.name for path in self.folder.glob("*/*")}
         return [cell for cell in cells(self.leaderboard) if self.whole or cell.entry in here]
 
@@ -66,7 +66,7 @@ class Submission:
         return self.folder / _below(cell)
 
     def earlier(self) -> list[tuple[Cell, Path]]:
-        """The cells of rows that are not handed in again, with the folders of their old records."""
+        """The cells of entries that are not submitted again, with the folders of their old records."""
         if self.previous is None:
             return []
         asked = {_below(cell) for cell in self.cells()}
@@ -190,13 +190,13 @@ def to_look_at(
 
 
 def _extra(leaderboard: LeaderboardSpec, place: Path) -> str:
-    task, label, seed = place.parts
-    tasks, labels = [t.task for t in leaderboard.tasks], [e.entry for e in leaderboard.entries]
+    task, entry, seed = place.parts
+    tasks, entries = [t.task for t in leaderboard.tasks], [e.entry for e in leaderboard.entries]
     if task not in tasks:
         reason = f"the leaderboard has no task '{task}' (it has: {', '.join(tasks)}); remove it"
-    elif label not in labels:
+    elif entry not in entries:
         reason = (
-            f"the leaderboard has no row '{label}'; add it to the entries of the leaderboard's {LEADERBOARD_FILE}, "
+            f"the leaderboard has no entry '{entry}'; add it to the entries of the leaderboard's {LEADERBOARD_FILE}, "
             "or remove it"
         )
     else:

@@ -41,8 +41,8 @@ class Tree(NamedTuple):
 
     Attributes:
         problems: what does not belong into it, each with its path and the remedy.
-        runs: folders of runs, task/row/seed, that are safe to read; sorted.
-        checks: files of checks, task/row/verification.json, that are safe to read; sorted.
+        runs: folders of runs, task/entry/seed, that are safe to read; sorted.
+        checks: files of checks, task/entry/verification.json, that are safe to read; sorted.
     """
 
     problems: list[str]
@@ -63,8 +63,8 @@ def look(root: Path) -> Tree:
                           "results/quickstart")  # fmt: skip
     found = Tree([], [], [])
     for task in _folders(root, found, 1):
-        for row in _folders(task, found, 2):
-            for run in _folders(row, found, _SEED):
+        for entry in _folders(task, found, 2):
+            for run in _folders(entry, found, _SEED):
                 problems = list(_run_problems(run))
                 found.problems.extend(problems)
                 if not problems:

@@ -36,9 +36,9 @@ def validate(leaderboard: LeaderboardSpec, folder: Path, against: Path | None) -
     """Checks results that are to be added to a leaderboard; see leaderboards/README.md for what is checked.
 
     Args:
-        leaderboard: The leaderboard, with the entries of new rows.
+        leaderboard: The leaderboard, with the new entries.
         folder: `<task>/<entry>/<seed>` below it; the whole leaderboard if its name is the leaderboard's, else
-            further rows.
+            further entries.
         against: The folder of all earlier results, or None.
 
     Returns:
@@ -80,12 +80,12 @@ def validate(leaderboard: LeaderboardSpec, folder: Path, against: Path | None) -
         problems=problems,
         flags=[*to_look_at(records, scales), *history.flags],
         table=table,
-        new={label for _, label, _ in history.new},
+        new={entry for _, entry, _ in history.new},
     )
 
 
 def _earlier(submission: Submission) -> dict[Path, RunRecord]:
-    """The records of the rows that are not handed in again, which the new ones must fit."""
+    """The records of the entries that are not submitted again, which the new ones must fit."""
     return {
         folder: read_record(folder)
         for _, folder in submission.earlier()

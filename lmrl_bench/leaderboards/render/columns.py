@@ -126,13 +126,13 @@ def entry_title(entry: EntryResults) -> str:
     return f"{entry.entry} {DAGGER}" if entry.filtered else entry.entry
 
 
-def unfiltered_title(label: str) -> str:
-    """Returns the name of a filtered entry's numbers without its mask."""
-    return f"{label}, no filter"
+def unfiltered_title(entry_name: str) -> str:
+    """Returns the name of a filtered entry's numbers without its token filter."""
+    return f"{entry_name}, no filter"
 
 
 def unmasked_primary(table: TaskTable) -> Column | None:
-    """Returns the column of the primary metric without the entries' own masks."""
+    """Returns the column of the primary metric without the entries' own token filters."""
     info = table.info
     return None if info is None else _metric(table, UNFILTERED, info.primary_metric)
 
@@ -151,7 +151,7 @@ def _metric(table: TaskTable, split: str, name: str) -> Column:
     how = {
         "test": "the task's decoding",
         GREEDY: "greedy decoding",
-        UNFILTERED: "decoded like the entries that have no mask of their own",
+        UNFILTERED: "decoded like the entries that have no token filter of their own",
     }[split]
 
     def value(entry: EntryResults) -> Summary | None:

@@ -60,7 +60,7 @@ def csv_long(leaderboard: LeaderboardTable) -> str:
 def _lines(entry: EntryResults, name: str) -> Iterator[str]:
     """Yields the lines of an entry, faster than `csv.writer`: a large leaderboard has many."""
     measures = [
-        (_masked(entry, decoding), _fields(decoding, measure), summary.points)
+        (_filtered(entry, decoding), _fields(decoding, measure), summary.points)
         for decoding, measure, summary in _measures(entry)
     ]
     position = 0
@@ -93,7 +93,7 @@ def csv_wide(leaderboard: LeaderboardTable) -> str:
         by_key = {column.key: column for column in columns(table, everything=True)}
         for entry in table.entries:
             done = (entry.counts["completed"], len(entry.runs))
-            line = [table.task, entry.entry, entry.algorithm, _masked(entry, SPLIT), *done]
+            line = [table.task, entry.entry, entry.algorithm, _filtered(entry, SPLIT), *done]
             lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), entry))])
     return _csv(lines)
 
@@ -109,7 +109,7 @@ def latex(leaderboard: LeaderboardTable) -> str:
     return head + "\n".join(tables)
 
 
-def _masked(entry: EntryResults, decoding: str) -> str:
+def _filtered(entry: EntryResults, decoding: str) -> str:
     """Whether completions were drawn through the entry's own token filter; empty for costs."""
     if not decoding:
         return ""

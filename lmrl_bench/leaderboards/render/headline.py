@@ -27,7 +27,7 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
     lines = []
     if found.groups:
         first = entries[found.groups[0][0]]
-        group = joined([f"**{names[label]}**" for label in found.groups[0]])
+        group = joined([f"**{names[entry_name]}**" for entry_name in found.groups[0]])
         verb = "leads" if len(found.groups[0]) == 1 else "lead together, tied,"
         of_first = "its" if len(found.groups[0]) == 1 else f"{names[first.entry]}'s"
         tasks = len(leaderboard.tasks)
@@ -45,7 +45,7 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
             )
     if len(found.groups) > 1:
         second = entries[found.groups[1][0]]
-        group = joined([names[label] for label in found.groups[1]])
+        group = joined([names[entry_name] for entry_name in found.groups[1]])
         tied = ", which are tied" if len(found.groups[1]) > 1 else ""
         assert second.behind is not None
         lines.append(f"Next, {_with_interval(second.behind)} behind: {group}{tied}.")

@@ -76,19 +76,19 @@ def _findings(leaderboard: LeaderboardTable) -> list[str]:
 
 
 def _overview(leaderboard: LeaderboardTable) -> list[str]:
-    """The primary metric of every task in one table; without their own masks in a line below."""
+    """The primary metric of every task in one table; without their own token filters in a line below."""
     heads = ["entry"]
     for table in leaderboard.tasks:
         found = columns(table)
         heads.append(f"{table.task}<br>{found[0].title}" if found else table.task)
     lines = []
-    for position, label in enumerate(leaderboard.entries):
+    for position, entry_name in enumerate(leaderboard.entries):
         entries = [table.entries[position] for table in leaderboard.tasks]
-        name = next((entry_title(entry) for entry in entries if entry.filtered), label)
+        name = next((entry_title(entry) for entry in entries if entry.filtered), entry_name)
         lines.append([_escape(name), *map(_overview_cell, leaderboard.tasks, entries)])
         if any(entry.filtered for entry in entries):
             cells = map(_unmasked_cell, leaderboard.tasks, entries)
-            lines.append([_escape(unfiltered_title(label)), *cells])
+            lines.append([_escape(unfiltered_title(entry_name)), *cells])
     return [
         _table(heads, lines),
         filtered_note(entry for table in leaderboard.tasks for entry in table.entries),
@@ -116,7 +116,7 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> list[st
     """All tasks together: ranks, groups of ties, aggregates, and the matrix of improvements."""
     names = titles(leaderboard)
     entries = {entry.name: entry for entry in found.entries}
-    order = [label for group in found.groups for label in group]
+    order = [entry_name for group in found.groups for entry_name in group]
     order += [entry.name for entry in found.entries if entry.name not in order]
     lines = [
         [

@@ -29,11 +29,11 @@ def definition_lines(spec: LeaderboardSpec) -> list[str]:
 def standings(table: LeaderboardTable) -> list[dict[str, str]]:
     """Returns entry × task: the primary metric as mean ± half of its interval, and what is missing."""
     found = []
-    for label in table.entries:
-        line = {"entry": label}
+    for entry_name in table.entries:
+        line = {"entry": entry_name}
         for task in table.tasks:
             metric = task.info.primary_metric if task.info else ""
-            entry = next(entry for entry in task.entries if entry.entry == label)
+            entry = next(entry for entry in task.entries if entry.entry == entry_name)
             line[f"{task.task} {metric}".strip()] = _standing(entry, metric)
         found.append(line)
     return found

@@ -81,7 +81,7 @@ def page(leaderboard: LeaderboardTable, curves: Mapping[str, str]) -> str:
         score_axis=Markup(inline_axis(leaderboard.overview)) if leaderboard.overview else "",
         whole=_whole(leaderboard, leaderboard.overview) if leaderboard.overview else None,
         sections=[_section(leaderboard, table, curves) for table in leaderboard.tasks],
-        key=[(label, name, style[label]) for label, name in titles(leaderboard).items()],
+        key=[(entry_name, name, style[entry_name]) for entry_name, name in titles(leaderboard).items()],
         gray=sum(name == OTHER for name in style.values()),
         tuning=tuning_note(leaderboard),
         caption=" ".join(
@@ -110,7 +110,7 @@ def _environment() -> Environment:
 
 
 def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
-    """One line per entry, best first: rank, score, primary metrics; without its mask in a line below."""
+    """One line per entry, best first: rank, score, primary metrics; without its token filter in a line below."""
     style, names = styles(leaderboard), titles(leaderboard)
     entries = (
         {entry.name: entry for entry in leaderboard.overview.entries}
@@ -120,21 +120,22 @@ def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
     firsts = [_first_column(table, columns(table)) for table in leaderboard.tasks]
     bare = [_first_column(t, [c] if (c := unmasked_primary(t)) else []) for t in leaderboard.tasks]
     by_entry = {
-        label: [_of(table, label) for table in leaderboard.tasks] for label in leaderboard.entries
+        entry_name: [_of(table, entry_name) for table in leaderboard.tasks]
+        for entry_name in leaderboard.entries
     }
     lines: list[dict[str, Any]] = []
     group = None
-    for label in order(leaderboard):
-        of_tasks = by_entry[label]
-        found = entries.get(label)
+    for entry_name in order(leaderboard):
+        of_tasks = by_entry[entry_name]
+        found = entries.get(entry_name)
         first_of_group = found is not None and found.group not in (None, group)
         group = found.group if found else None
-        line = _line(leaderboard, label, names[label], found, style[label])
+        line = _line(leaderboard, entry_name, names[entry_name], found, style[entry_name])
         cells = map(_primary_cell, firsts, of_tasks)
         lines.append({**line, "cells": list(cells), "first": first_of_group and bool(lines)})
         if any(entry.filtered for entry in of_tasks):
-            name = unfiltered_title(label)
-            line = _line(leaderboard, label, name, entries.get(name), style[label])
+            name = unfiltered_title(entry_name)
+            line = _line(leaderboard, entry_name, name, entries.get(name), style[entry_name])
             lines.append(
                 {**line, "cells": list(map(_primary_cell, bare, of_tasks)), "first": False}
             )
@@ -142,11 +143,15 @@ def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
 
 
 def _line(
-    leaderboard: LeaderboardTable, label: str, title: str, found: EntryOverview | None, style: str
+    leaderboard: LeaderboardTable,
+    entry_name: str,
+    title: str,
+    found: EntryOverview | None,
+    style: str,
 ) -> dict[str, Any]:
     runs = len(leaderboard.seeds) * len(leaderboard.tasks)
     line: dict[str, Any] = {
-        "entry": label,
+        "entry": entry_name,
         "title": title,
         "rank": "",
         "group": "",
@@ -178,7 +183,7 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> dict[st
     """Everything over all tasks: plots, aggregates, and the two matrices of pairs."""
     best_first = order(leaderboard)
     ranked = {entry.name for entry in found.entries if entry.rank}
-    shown = [label for label in best_first if label in ranked][:PAIRED_ENTRIES]
+    shown = [entry_name for entry_name in best_first if entry_name in ranked][:PAIRED_ENTRIES]
     separated = significant_tests(found)
     wins: dict[tuple[str, str], int] = {}
     for test in separated:
@@ -307,8 +312,8 @@ def _first_column(table: TaskTable, found: Sequence[Column]) -> tuple[Column, in
     return (found[0], decimals(found[0], table)) if found and table.info else None
 
 
-def _of(table: TaskTable, label: str) -> EntryResults:
-    return next(entry for entry in table.entries if entry.entry == label)
+def _of(table: TaskTable, entry_name: str) -> EntryResults:
+    return next(entry for entry in table.entries if entry.entry == entry_name)
 
 
 def _primary_cell(found: tuple[Column, int] | None, entry: EntryResults) -> dict[str, Any] | None:

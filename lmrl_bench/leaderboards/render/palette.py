@@ -15,10 +15,13 @@ _LINE = 13
 
 
 def order(leaderboard: LeaderboardTable) -> list[str]:
-    """Returns the labels, best first by the IQM; entries without one follow in the leaderboard's order."""
+    """Returns the names of the entries, best first by the IQM; those without one follow in the leaderboard's order."""
     found = leaderboard.overview
-    ranked = [label for group in found.groups for label in group] if found else []
-    return [*ranked, *(label for label in leaderboard.entries if label not in ranked)]
+    ranked = [entry_name for group in found.groups for entry_name in group] if found else []
+    return [
+        *ranked,
+        *(entry_name for entry_name in leaderboard.entries if entry_name not in ranked),
+    ]
 
 
 def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
@@ -27,16 +30,16 @@ def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
     Of more than eight entries the best have the colors, and the others are a thin gray.
     """
     references = leaderboard.baselines.names()
-    others = [label for label in leaderboard.entries if label not in references]
+    others = [entry_name for entry_name in leaderboard.entries if entry_name not in references]
     if len(others) > COLORS:
-        others = [label for label in order(leaderboard) if label not in references]
-    found = {label: f"s{i}" if i < COLORS else OTHER for i, label in enumerate(others)}
+        others = [entry_name for entry_name in order(leaderboard) if entry_name not in references]
+    found = {entry_name: f"s{i}" if i < COLORS else OTHER for i, entry_name in enumerate(others)}
     return found | dict.fromkeys(references, REFERENCE)
 
 
 def titles(leaderboard: LeaderboardTable) -> dict[str, str]:
-    """Returns the names of the entries, with a dagger where one is ranked through its own mask."""
-    found = {label: label for label in leaderboard.entries}
+    """Returns the names of the entries, with a dagger where one is ranked through its own token filter."""
+    found = {entry_name: entry_name for entry_name in leaderboard.entries}
     for table in leaderboard.tasks:
         found |= {entry.entry: entry_title(entry) for entry in table.entries if entry.filtered}
     return found
@@ -53,16 +56,16 @@ def name_labels(
         y: The scale, whose ends bound the names.
     """
     style, names = styles(leaderboard), titles(leaderboard)
-    shown = [label for label in places if style[label] != OTHER]
+    shown = [entry_name for entry_name in places if style[entry_name] != OTHER]
     heights: Sequence[float] = apart(
-        [places[label][1] + 4 for label in shown], _LINE, y.end + 4, y.start - 3
+        [places[entry_name][1] + 4 for entry_name in shown], _LINE, y.end + 4, y.start - 3
     )
     return [
         group(
-            label,
-            style[label],
-            names[label],
-            [words(places[label][0], height, shortened(names[label], 14), "label")],
+            entry_name,
+            style[entry_name],
+            names[entry_name],
+            [words(places[entry_name][0], height, shortened(names[entry_name], 14), "label")],
         )
-        for label, height in zip(shown, heights, strict=True)
+        for entry_name, height in zip(shown, heights, strict=True)
     ]

@@ -81,10 +81,17 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
     title = f"{measure} {'↑' if measure == 'reward' else arrow(table, measure)}"
     parts = [frame(x, y, "KL to the start (nats per episode)", title)]
     places = {}
-    for label, (kl, values) in found.items():
+    for entry_name, (kl, values) in found.items():
         middle = (x(sum(kl) / len(kl)), y(sum(values) / len(values)))
         marks = [dot(x(a), y(b), 2.5, "seed") for a, b in zip(kl, values, strict=True)]
-        parts.append(group(label, style[label], names[label], [*marks, dot(*middle, 5, "middle")]))
-        places[label] = (middle[0] + 9, middle[1])
+        parts.append(
+            group(
+                entry_name,
+                style[entry_name],
+                names[entry_name],
+                [*marks, dot(*middle, 5, "middle")],
+            )
+        )
+        places[entry_name] = (middle[0] + 9, middle[1])
     parts += name_labels(leaderboard, places, y)
     return document(WIDTH, _HEIGHT, f"{measure} against KL on {table.task}", parts)

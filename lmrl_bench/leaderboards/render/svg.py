@@ -61,7 +61,7 @@ def span(values: Sequence[float], margin: float = 0.04) -> tuple[float, float]:
 def document(width: float, height: float, label: str, parts: Sequence[str]) -> str:
     """Returns an SVG element that scales with its box and is read aloud as `label`."""
     return (
-        f'<svg viewBox="0 0 {pixel(width)} {pixel(height)}" role="img" aria-entry="{escape(label)}" '
+        f'<svg viewBox="0 0 {pixel(width)} {pixel(height)}" role="img" aria-label="{escape(label)}" '
         f'class="plot">{"".join(parts)}</svg>'
     )
 

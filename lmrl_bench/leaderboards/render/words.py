@@ -37,8 +37,8 @@ LEGEND = (
     "completions. *cut*: share of completions that reached the length cap without an end.",
     "*greedy*: most probable tokens in place of the task's decoding.",
     f"{DAGGER} marks an entry that acts through a token filter of its own (NLPO's top-p filter), which is a "
-    "part of its policy: all its numbers are with the mask, its place in the ranking too. The mask "
-    "cuts unlikely tokens off, which can raise sampled scores without any learning. *no mask* is the "
+    "part of its policy: all its numbers are with the filter, its place in the ranking too. The filter "
+    "cuts unlikely tokens off, which can raise sampled scores without any learning. *no filter* is the "
     "same policy decoded like every other entry; it is never marked best.",
     "*tokens*: completion tokens generated while training, the budget of the leaderboard. *wall s* and "
     "*CPU s* come from the records, so they say what that machine needed, evaluation included.",
@@ -72,10 +72,10 @@ def decoding_note(leaderboard: LeaderboardTable) -> str:
     entries = {
         (entry.entry, entry.temperature) for table in leaderboard.tasks for entry in table.entries
     }
-    found = sorted((label, value) for label, value in entries if value is not None)
+    found = sorted((entry_name, value) for entry_name, value in entries if value is not None)
     if not found:
         return ""
-    parts = ", ".join(f"{label} at temperature {value:g}" for label, value in found)
+    parts = ", ".join(f"{entry_name} at temperature {value:g}" for entry_name, value in found)
     return f"Evaluated with another decoding than the task's: {parts}."
 
 
@@ -120,14 +120,14 @@ def tuning_note(leaderboard: LeaderboardTable) -> str:
 
 
 def filtered_note(entries: Iterable[EntryResults]) -> str:
-    """Returns the footnote of the entries that are ranked through their own mask, or an empty text."""
+    """Returns the footnote of the entries that are ranked through their own token filter, or an empty text."""
     names = list(dict.fromkeys(entry.entry for entry in entries if entry.filtered))
     if not names:
         return ""
     verb = "acts, and is ranked," if len(names) == 1 else "act, and are ranked,"
     return (
-        f"{DAGGER} {', '.join(names)} {verb} through an action mask that the other entries do not have; "
-        "the mask alone can raise sampled scores. Compare *no mask*: the same policy, decoded like "
+        f"{DAGGER} {', '.join(names)} {verb} through a token filter that the other entries do not have; "
+        "the filter alone can raise sampled scores. Compare *no filter*: the same policy, decoded like "
         "the other entries."
     )
 
@@ -142,14 +142,14 @@ def fidelity_note(entries: Iterable[EntryResults]) -> str:
     if not seeds:
         return ""
     parts = [
-        f"{label} (seeds {', '.join(map(str, numbers))}): {words}"
-        for (label, words), numbers in seeds.items()
+        f"{entry_name} (seeds {', '.join(map(str, numbers))}): {words}"
+        for (entry_name, words), numbers in seeds.items()
     ]
     return f"**Marked runs**, which exceeded a fidelity bound: {'; '.join(parts)}."
 
 
 def verdicts(table: TaskTable) -> list[tuple[str, tuple[str, str, str, str, str]]]:
-    """Returns label and cells of `VERDICT_HEADS` of each comparison with the SFT policy."""
+    """Returns the name and the cells of `VERDICT_HEADS` of each comparison with the SFT policy."""
     lines: list[tuple[str, tuple[str, str, str, str, str]]] = []
     for entry in table.entries:
         for found in entry.comparisons:

@@ -99,7 +99,7 @@ def test_a_plug_in_that_spends_no_tokens_is_not_asked_for_its_budget(world):
 def test_a_record_may_not_choose_its_traits(world):
     record, folder = ran(world, "filtered", budget={"tokens": 120})
     false = AlgorithmTraits(trains=True, spends_tokens=True, filters_tokens=False)
-    lying = record.model_copy(update={"stated_traits": false})
+    lying = record.model_copy(update={"traits": false})
     assert any("traits are" in reason for reason in problems(folder, lying, world.task))
 
 
