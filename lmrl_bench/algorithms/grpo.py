@@ -16,7 +16,7 @@ k3 by ρ, and then it is that of KL(π_θ ‖ π_ref). The KL charge in the rewa
 by default, and only one of the two may be on. Episodes cut at the length cap are compared as they stand, truncated or
 not; a group of equal returns has advantages of 0.
 
-Deviations from the paper: the standard deviation has G − 1 in the denominator; the reference stays the start
+Deviations from the paper: the standard deviation has G − 1 in the denominator; the reference policy stays the initial
 policy; the optimizer is Adam. ε_high is DAPO's.
 
 Deviations from TRL (1.16): none in advantages, loss and gradient where the settings say the same (tests/oracle).

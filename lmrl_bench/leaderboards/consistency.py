@@ -1,6 +1,6 @@
-"""What may stand in one table: records of the leaderboard's own cells as they are today, and of one experiment.
+"""Checks that the records of one table belong to the leaderboard's current cells and to one experiment.
 
-Anything else is refused, with the reason.
+Any other record is refused, with the reason.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the statistics of a leaderboard say, as data: `LeaderboardTable.overview` and `LeaderboardTable.power`."""
+"""Statistics of a leaderboard as data: `LeaderboardTable.overview` and `LeaderboardTable.power`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class EntryOverview(_Strict):
 
 
 class Improvement(_Strict):
-    """How probably a run of `first` beats one of `second` on a task drawn at random."""
+    """Probability that a run of `first` beats one of `second` on a task drawn at random."""
 
     first: str
     second: str
@@ -65,7 +65,7 @@ class WelchTest(_Strict):
 
 
 class ScaleInfo(_Strict):
-    """What is 0 and 1 in a task, in units of its primary metric."""
+    """The points 0 and 1 of a task's scale, in units of its primary metric."""
 
     task: str
     metric: str
@@ -86,14 +86,14 @@ class LeaderboardOverview(_Strict):
     thresholds: list[float] = Field(description="of the profiles")
     entries: list[EntryOverview]
     groups: list[list[str]] = Field(
-        description="best first; each cannot be told from its first entry by the IQM"
+        description="best first; no member can be distinguished from the first of its group by the IQM"
     )
     improvements: list[Improvement] = Field(description="pairs of the best 15 entries")
     tests: list[WelchTest]
 
 
 class TaskPower(_Strict):
-    """What a task's table can tell apart, in units of its primary metric."""
+    """Differences that a task's table can detect, in units of its primary metric."""
 
     task: str
     metric: str

@@ -1,4 +1,4 @@
-"""What stands behind the numbers.
+"""Evidence for the numbers of a leaderboard.
 
 Learning curves of every seed, and the completions of all entries to the same prompts.
 """
@@ -30,7 +30,7 @@ _NUMBERS = [name for name in ValidationPoint.model_fields if name != "kind"]
 
 
 class Evidence(NamedTuple):
-    """What stands behind the numbers of one completed run.
+    """Evidence for the numbers of one completed run.
 
     Attributes:
         points: Its evaluations on the validation split.
@@ -42,7 +42,7 @@ class Evidence(NamedTuple):
 
 
 def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
-    """Reads the files beside the record of a completed run.
+    """Reads the files next to the record of a completed run.
 
     Args:
         folder: The folder of the run.

@@ -148,8 +148,8 @@ def _of_cell(leaderboard: str, cell: Cell, record: RunRecord | None) -> Iterator
 
 
 def _of_results(results: SplitResults, task: TaskInfo) -> Iterator[dict[str, Any]]:
-    """Yields the reward, its parts and every metric, each with the drift beside it."""
-    beside = {
+    """Yields the reward, its parts and every metric, each with the drift from the initial policy."""
+    drift = {
         "kl": results.kl_to_reference,
         "mean_length": results.mean_length,
         "truncated_share": results.truncated_share,
@@ -168,7 +168,7 @@ def _of_results(results: SplitResults, task: TaskInfo) -> Iterator[dict[str, Any
     for role, name, value, n in measures:
         lower = role in ("primary", "held-out", "other") and name in task.lower_is_better
         yield {
-            "metric": name, "role": role, "lower_is_better": lower, "value": value, "n": n, **beside
+            "metric": name, "role": role, "lower_is_better": lower, "value": value, "n": n, **drift
         }  # fmt: skip
 
 

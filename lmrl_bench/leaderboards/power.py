@@ -1,4 +1,4 @@
-"""How many seeds a difference needs: the power of the two-sample t-test, and `leaderboard power`.
+"""Power of the two-sample t-test: the seeds that a difference needs, and `leaderboard power`.
 
 Power is from the noncentral t (squared, F) distribution, with the standard deviation between seeds equal on both
 sides. It plans an experiment; it says nothing about one that has been made.
@@ -40,7 +40,7 @@ def power_of_test(effect: float, seeds: int, level: float = LEVEL) -> float:
 
 
 def detectable_difference(deviation: float, seeds: int, power: float = POWER) -> float:
-    """Returns the smallest true difference that a test of so many seeds per entry finds so often.
+    """Returns the smallest true difference that a test with these seeds per entry finds with this power.
 
     Raises:
         ValueError: Fewer than two seeds.

@@ -1,4 +1,4 @@
-"""Who is best, who ties with the best, and what an entry gains over the SFT policy."""
+"""Ranking of entries: the best, its ties, and the gain of an entry over the SFT policy."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def measured(entry: EntryResults, measure: str, decoding: str = SPLIT) -> Summar
 
 
 def best_entries(entries: Sequence[EntryResults], measure: str, *, lower: bool) -> set[str]:
-    """Returns the entry with the best mean, and all entries that cannot be told from it.
+    """Returns the entry with the best mean, and all entries that cannot be distinguished from it.
 
     The best entry is the fixed anchor: another entry shares the mark if Welch's 95 % interval of its
     difference to the anchor contains 0. Entries with a seed that did not complete take no part.

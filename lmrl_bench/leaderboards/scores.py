@@ -23,7 +23,7 @@ COLLAPSED = ("failed", "diverged")
 
 @dataclass(frozen=True)
 class Scale:
-    """What is 0 and what is 1 in a task, in the units of its primary metric.
+    """The points 0 and 1 of a task's scale, in the units of its primary metric.
 
     Attributes:
         floor: Score 0.

@@ -106,7 +106,7 @@ class LeaderboardSpec(_Strict):
 
     @property
     def folder(self) -> Path:
-        """Where the leaderboard's files are written: its own folder; of a bundled leaderboard ./leaderboards/<name>."""
+        """The folder for the leaderboard's files: its own; for a bundled leaderboard ./leaderboards/<name>."""
         return self._folder or _HERE / self.name
 
     @property

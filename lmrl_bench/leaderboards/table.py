@@ -44,7 +44,7 @@ class Summary(_Strict):
 
 
 class SplitSummary(_Strict):
-    """What was measured on one split under one decoding."""
+    """Measurements on one split with one decoding."""
 
     metrics: dict[str, Summary]
     reward: Summary
@@ -90,7 +90,7 @@ class Comparison(_Strict):
 
 
 class Verification(_Strict):
-    """How far somebody has checked an entry's records; see `lmrl_bench.leaderboards.verification`."""
+    """The level to which a reviewer checked an entry's records; see `lmrl_bench.leaderboards.verification`."""
 
     level: int = Field(0, ge=0, le=4)
     word: str = "declared"
@@ -159,7 +159,7 @@ class Curve(_Strict):
 
 
 class ShownCompletion(_Strict):
-    """What one entry answered to a shown prompt."""
+    """An entry's completion of a shown prompt."""
 
     entry: str
     completion: str

@@ -1,6 +1,6 @@
-"""Who checked an entry's records, how and when: `verification.json` in the folder of the entry.
+"""Checks of an entry's records, with reviewer, method and date: `verification.json` in the entry's folder.
 
-A check is no part of a record, which is a fact about a run. It names the digests of all records of
+A check is not part of a record, which is a fact about a run. It names the digests of all records of
 its entry, and holds for these: when one of them changes, is added or goes, the check lapses by itself.
 """
 
@@ -37,7 +37,7 @@ MAX_BYTES: Final = 200_000
 FIRST_DAY: Final = datetime.date(2025, 1, 1)
 """No record and no check is older than the format."""
 WORDS: Final = ("declared", "rescored", "regenerated", "retrained", "replicated")
-"""Of the levels 0 to 4. No command gives level 2: leaderboards publish no trained policies."""
+"""Names of the levels 0 to 4. No command gives level 2: leaderboards publish no trained policies."""
 
 
 class Retrained(BaseModel):
@@ -130,7 +130,7 @@ def read_checks(entry_folder: Path) -> list[Check]:
 
 
 def _require_canonical(checks: Sequence[Check], plain: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses seeds and dates that no command writes, and a check that is there twice.
+    """Refuses seeds and dates that no command writes, and duplicate checks.
 
     Raises:
         ValueError: There is one.
@@ -257,7 +257,7 @@ def _same_matter(first: Check, second: Check) -> bool:
 
 
 def _again(checks: Sequence[Check]) -> dict[int, Retrained]:
-    """What was trained again, by seed; where several did, the one that gave the same bits, or the last."""
+    """Returns the retrainings by seed; of several, the one that gave the same bits, or the last."""
     found = [check.retrained for check in checks if check.retrained]
     found.sort(key=lambda retrained: retrained.how == "bitwise")
     again = {retrained.seed: retrained for retrained in found}

@@ -47,7 +47,7 @@ class Behavior:
         Args:
             logits: Logits of the model, `(..., V)`.
             positions: SampledCompletion position of the next token, from 0, int64 `(...)`.
-            allowed: Tokens that an action mask allows, bool `(..., V)`; None for all.
+            allowed: Tokens that a token filter allows, bool `(..., V)`; None for all.
         """
         logits = logits.float()
         if self.temperature != 1.0:

@@ -150,7 +150,7 @@ def log_distribution(
         states: `(N, D)`.
         positions: `(N,)` int64, completion positions of those tokens.
         behavior: Turns logits into the distribution that acts.
-        allowed: `(N, V)` bool, tokens that an action mask lets pass, or None for all.
+        allowed: `(N, V)` bool, tokens that a token filter lets pass, or None for all.
     """
     return behavior(network.logits(states), positions, allowed).log_softmax(dim=-1)
 

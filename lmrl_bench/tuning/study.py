@@ -46,7 +46,7 @@ class Study:
         task, algorithm, entry: what is tuned.
         policy: as the leaderboard names it; None: the task's default.
         given: the leaderboard's configuration of the entry, with a trial's budget and evaluation.
-        present: searched field to the value that is there.
+        present: searched field to its current value.
         space: searched field to what may be tried.
         tokens: budget of a run.
         metric: the task's primary metric.

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 
 class Bound(NamedTuple):
-    """What holds for a field, or for fields that are checked alike.
+    """The bound of a field, or of fields that are checked alike.
 
     Attributes:
         file: The file.

@@ -65,7 +65,7 @@ def test_reference_equal_to_the_policy_has_no_divergence(family):
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("top_p", [0.5, 0.9, 1.0])
-def test_action_mask_ratio_is_one_and_masked_distribution_is_normalized(family, top_p):
+def test_token_filter_ratio_is_one_and_masked_distribution_is_normalized(family, top_p):
     policy, prompts = tiny_policy(family), ragged_prompts()
     behavior = policy.make_behavior(temperature=0.9, min_tokens=2)
     mask = TopPFilter(policy.network, EOS_ID, top_p=top_p)

@@ -31,7 +31,7 @@ _HEIGHT, _TOP, _BOTTOM, _LEFT, _NAMES = 250, 26, 40, 40, 96
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What is drawn of an entry: lines over thousands of tokens, and a band about the only one."""
+    """The drawing of an entry: lines over thousands of tokens, and a band around a single line."""
 
     entry: str
     tokens: list[list[float]]

@@ -110,7 +110,7 @@ def latex(leaderboard: LeaderboardTable) -> str:
 
 
 def _filtered(entry: EntryResults, decoding: str) -> str:
-    """Whether completions were drawn through the entry's own token filter; empty for costs."""
+    """Returns whether completions were drawn through the entry's own token filter; empty for costs."""
     if not decoding:
         return ""
     return "yes" if entry.filtered and decoding != UNFILTERED else "no"

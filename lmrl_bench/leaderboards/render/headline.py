@@ -108,5 +108,5 @@ def _with_interval(found: Estimate) -> str:
 
 
 def _short(value: float) -> str:
-    """Two significant digits and no exponent, for sizes that are no measurement themselves."""
+    """Two significant digits and no exponent, for sizes that are not measurements themselves."""
     return f"{float(f'{value:.2g}'):,.10g}"

@@ -70,7 +70,7 @@ def markdown(leaderboard: LeaderboardTable) -> str:
 
 
 def _findings(leaderboard: LeaderboardTable) -> list[str]:
-    """What the authors of the leaderboard read from it."""
+    """Renders the findings of the leaderboard's authors."""
     points = "\n".join(f"- {' '.join(point.split())}" for point in leaderboard.findings)
     return ["## What it says", points] if points else []
 

@@ -71,7 +71,7 @@ def overview_text(found: LeaderboardOverview) -> str:
                 *_entries(found),
             ]
         ),
-        "ties, best first (none is told from the first of its group by the IQM):\n"
+        "ties, best first (none is distinguished from the first of its group by the IQM):\n"
         + "\n".join(f"{n}. {', '.join(group)}" for n, group in enumerate(found.groups, start=1)),
         "probability of improvement:\n" + _table([["entry", "over", "probability"], *pairs]),
         f"Welch tests separated after Holm's correction, {len(tests)} of {len(found.tests)}:\n"

@@ -1,4 +1,4 @@
-"""Which entry is drawn first and in which color, the same in every plot of a leaderboard."""
+"""Order and colors of entries, the same in every plot of a leaderboard."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def titles(leaderboard: LeaderboardTable) -> dict[str, str]:
 def name_labels(
     leaderboard: LeaderboardTable, places: Mapping[str, tuple[float, float]], y: Axis
 ) -> list[str]:
-    """Returns the names of entries beside their marks, moved apart; gray entries have a tooltip only.
+    """Returns the names of entries next to their marks, moved apart; gray entries have a tooltip only.
 
     Args:
         leaderboard: The leaderboard.
-        places: The pixel beside which each name belongs.
+        places: The pixel next to which each name belongs.
         y: The scale, whose ends bound the names.
     """
     style, names = styles(leaderboard), titles(leaderboard)

@@ -1,4 +1,4 @@
-"""How far an entry was checked, as a word for tables."""
+"""The verification level of an entry, as a word for tables."""
 
 from __future__ import annotations
 

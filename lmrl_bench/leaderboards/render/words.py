@@ -17,25 +17,25 @@ FLAGS: dict[Flag, str] = {
     "first_clip_fraction": "ratios were clipped before the first step of an update",
     "truncated_share": "hardly any completion ended by itself",
 }
-"""What an exceeded bound says of a run, in words."""
+"""The meaning of each exceeded bound, in words."""
 LEGEND = (
     "Numbers are mean ± half of the 95 % Student-t interval over training seeds (n = seeds). "
     "Episodes are averaged inside each seed's number; they are not the sample.",
     "Below three seeds the single values are shown, and no mean: an interval would say nothing.",
     "Missing is not zero: seeds that failed, diverged or are missing are named under *seeds*, and "
     "their entry is never marked best, because the seeds that survived flatter it.",
-    "**Bold** is the best mean of a column, and every entry that cannot be told from it: Welch's "
+    "**Bold** is the best mean of a column, and every entry that cannot be distinguished from it: Welch's "
     "95 % interval of the difference contains 0. Several bold entries are one tie.",
     "*Against the SFT policy*: difference of the means with Welch's 95 % interval. "
     "'not separated' means that it contains 0. *own intervals*: whether the two entries' intervals "
     "in the table overlap, which is the stricter question.",
     "Entries that train nothing evaluate a policy as it is, once per seed: their interval is over "
     "evaluation sampling only, and must not be read as the spread of a training.",
-    "↑ more is better, ↓ less is better; without an arrow, neither is. *Held-out* metrics are no part of the reward: "
+    "↑ more is better, ↓ less is better; without an arrow, neither is. **Held-out* metrics are not part of the reward: "
     "where the reward rises and they fall, the reward was exploited.",
     "*KL*: nats per episode to the policy that the entry started from. *tokens per completion*: mean length of the "
     "completions. *cut*: share of completions that reached the length cap without an end.",
-    "*greedy*: most probable tokens in place of the task's decoding.",
+    "**greedy*: most probable tokens instead of the task's decoding.",
     f"{DAGGER} marks an entry that acts through a token filter of its own (NLPO's top-p filter), which is a "
     "part of its policy: all its numbers are with the filter, its place in the ranking too. The filter "
     "cuts unlikely tokens off, which can raise sampled scores without any learning. *no filter* is the "

@@ -60,7 +60,7 @@ class Run:
 
     @property
     def completion(self) -> CompletionSpec:
-        """How long a completion may be."""
+        """The task's limits of a completion."""
         return self.task.spec.completion
 
     @property
@@ -86,7 +86,7 @@ class Run:
 
     @property
     def sampling_rounds(self) -> int:
-        """How often an iteration may draw its episodes (dynamic sampling); 1 for most algorithms."""
+        """The number of times an iteration may sample its episodes (dynamic sampling); 1 for most algorithms."""
         value = (self.config.algorithm.model_extra or {}).get("max_sampling_rounds")
         return value if type(value) is int and value > 0 else 1
 
@@ -98,7 +98,7 @@ class Run:
         return ["test", *(name for name, asked in further if asked)]
 
     def asked(self, split: str) -> int:
-        """How many prompts of a split are answered."""
+        """Returns the number of prompts of a split that are evaluated."""
         evaluation = self.config.evaluation
         if split == "validation":
             return min(evaluation.validation_samples, len(self.task.samples("validation")))
@@ -116,7 +116,7 @@ class Run:
 
 
 class Language(NamedTuple):
-    """What decides which ids a completion may have, and which text they are.
+    """The facts of a tokenizer that decide which ids a completion may have, and their text.
 
     Attributes:
         tokenizer: The tokenizer.
@@ -210,12 +210,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def equal(first: float, second: float, tolerance: float = ROUNDING) -> bool:
-    """Whether two numbers are the same mean, computed in another order or precision."""
+    """Returns whether two numbers are the same mean, computed in another order or precision."""
     return abs(first - second) <= tolerance * max(1.0, abs(second))
 
 
 def is_count(value: float) -> bool:
-    """Whether a number is a count, up to rounding."""
+    """Returns whether a number is a count, up to rounding."""
     return abs(value - round(value)) <= ROUNDING * max(1.0, abs(value))
 
 
@@ -255,7 +255,7 @@ def kl_problems(
 
 
 def within(value: float, bounds: tuple[float, float]) -> bool:
-    """Whether a value lies inside bounds, up to rounding."""
+    """Returns whether a value lies inside bounds, up to rounding."""
     low, high = bounds
     slack = ROUNDING * max(1.0, *(abs(bound) for bound in bounds if math.isfinite(bound)), 0.0)
     return low - slack <= value <= high + slack

@@ -442,7 +442,7 @@ class TestReinforce:
         assert algorithm.update(batch).terms["baseline"] == 0.0
 
 
-def test_the_reference_is_the_start_policy_and_stays():
+def test_the_reference_is_the_initial_policy_and_stays():
     """Pitfall C5 for the loss that looks at it."""
     policy = make_policy()
     start = {name: value.clone() for name, value in policy.model.state_dict().items()}

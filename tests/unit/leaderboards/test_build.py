@@ -137,7 +137,7 @@ def test_nobody_takes_the_masked_row_for_an_unmasked_one(files):
     assert filtered.startswith("| nlpo † | ")
     assert bare.startswith("| nlpo, no filter | 0.")
     assert "**" not in bare
-    note = "† nlpo acts, and is ranked, through an action mask that the other entries do not have"
+    note = "† nlpo acts, and is ranked, through a token filter that the other entries do not have"
     assert text.count(note) == 3  # overview and two tasks
     task = text[text.index("## imdb-continuation") : text.index("## docs-en-de")]
     verdicts = [line.split(" | ")[0] for line in task.splitlines() if "overlap |" in line]

@@ -1,4 +1,4 @@
-"""What a leaderboard says of marked records, on the page and in the README; nothing if there are none."""
+"""The words of a leaderboard about marked records, on the page and in the README; nothing if there are none."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_captions_say_what_is_there(tmp_path):
     assert "mean ± half of the 95 % interval over seeds; marked cells are the best" in captions[0]
 
 
-def test_one_task_and_one_seed_are_no_plural(tmp_path):
+def test_one_task_and_one_seed_are_singular(tmp_path):
     _, files = built(tmp_path, seeds=[0], tasks=fake_spec().tasks[:1])
     assert "1 task, seed 0." in files["index.html"]
     for name in ("index.html", "README.md"):

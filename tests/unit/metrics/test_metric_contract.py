@@ -1,4 +1,4 @@
-"""What holds for every metric: names, bounds, direction, odd texts, and what is refused."""
+"""The contract of every metric: names, bounds, direction, odd texts, and what is refused."""
 
 import math
 import subprocess
