@@ -1,11 +1,12 @@
-"""A task's tuned settings (`algorithms/<algorithm>.yaml`) and how they were chosen.
+"""A task's tuned settings (`algorithms/<name>.yaml`), and how they were chosen (`algorithms/<name>.tuning.json`).
 
-A file that `lmrl-bench leaderboard tune` wrote says so in its head, in one line that is read back (`declared.py`): a
-leaderboard that declares a tuning is refused where a file was made otherwise, or was changed since. No torch.
+`lmrl-bench leaderboard tune --write` writes both. A leaderboard that declares a tuning is refused if the settings of a
+task were tuned in another way, or were changed since (`tuning_protocol.py`). No torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,8 @@ from lmrl_bench.config.yaml_core import dump_yaml
 from lmrl_bench.core.digests import digest
 from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, TuningSpec, cells
 from lmrl_bench.planning.resolve import resolve_unchecked
+from lmrl_bench.records.files import write_atomic
 from lmrl_bench.tasks.task import Task
-
-_MARK = "# tuning: "
 
 
 class TuningFacts(BaseModel):
@@ -39,7 +39,7 @@ class TuningFacts(BaseModel):
         value_before: of trial 0; null if it did not complete.
         tokens_spent: by all these trials.
         earlier_trials, earlier_tokens: the part of tunings before the last one in `trials` and `tokens_spent`.
-        settings: digest of the file's content without its head.
+        settings: digest of the settings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,20 +59,21 @@ class TuningFacts(BaseModel):
     settings: str
 
 
-def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]) -> str:
-    """Returns the content of a tuned file: its head, and the settings with the changes laid over them.
+def write_tuned(path: Path, changes: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    """Writes the settings of a file with the changes laid over them, and how they were chosen.
 
     The trials of earlier tunings of the file are added to those of this one. An earlier tuning with the
     same protocol that kept the settings is not counted separately: this one repeated and continued its trials.
 
     Args:
-        path: The file as it is, or None.
+        path: `algorithms/<algorithm>.yaml`; it need not exist.
         changes: Fields of a run's configuration.
         facts: `TuningFacts` of this tuning alone, without `settings`.
     """
-    data = merge(load_yaml(path) if path else {}, changes).data
+    exists = path.exists()
+    data = merge(load_yaml(path) if exists else {}, changes).data
     found = TuningFacts(**facts, settings=digest(data))
-    earlier = tuning_facts(path) if path else None
+    earlier = tuning_facts(path) if exists else None
     if earlier is not None:
         goes_on = earlier.best_trial == 0 and _protocol(earlier) == _protocol(found)
         trials = earlier.earlier_trials if goes_on else earlier.trials
@@ -85,28 +86,28 @@ def tuned_text(path: Path | None, changes: dict[str, Any], facts: dict[str, Any]
                 "earlier_tokens": tokens,
             }
         )
-    return (
-        f"# Made by `lmrl-bench leaderboard tune {found.leaderboard} --write`; "
-        "the next line is about the settings as they stand here.\n"
-        f"{_MARK}{found.model_dump_json()}\n{dump_yaml(data)}"
-    )
+    # Killed between the two, the settings and the facts disagree, which `tuning_facts` reports.
+    write_atomic(facts_file(path), (found.model_dump_json(indent=1) + "\n").encode())
+    write_atomic(path, dump_yaml(data).encode())
+
+
+def facts_file(path: Path) -> Path:
+    """Returns the file that says how the settings of a file were chosen."""
+    return path.with_suffix(".tuning.json")
 
 
 def tuning_facts(path: Path) -> TuningFacts | None:
     """Returns how the settings of a file were chosen; None if by hand, or if they were changed since."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith(_MARK):
-            try:
-                facts = TuningFacts.model_validate_json(line.removeprefix(_MARK))
-            except ValidationError:
-                return None
-            return facts if facts.settings == digest(load_yaml(path).data) else None
-    return None
+    try:
+        facts = TuningFacts.model_validate_json(facts_file(path).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    return facts if facts.settings == digest(load_yaml(path).data) else None
 
 
-def has_head(path: Path) -> bool:
+def was_tuned(path: Path) -> bool:
     """Returns whether a tuning once wrote this file, even if it was edited since."""
-    return any(line.startswith(_MARK) for line in path.read_text(encoding="utf-8").splitlines())
+    return facts_file(path).exists()
 
 
 def _protocol(facts: TuningFacts) -> dict[str, Any]:

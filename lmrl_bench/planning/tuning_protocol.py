@@ -14,11 +14,11 @@ from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec
 from lmrl_bench.planning.resolve import settings_file, tuned_settings
 from lmrl_bench.planning.tuned_settings import (
     TuningFacts,
-    has_head,
     policy_model,
     trial_tokens,
     tunable,
     tuning_facts,
+    was_tuned,
 )
 from lmrl_bench.tasks.catalog import load_task
 
@@ -82,7 +82,7 @@ def _reason(leaderboard: LeaderboardSpec, cell: Cell) -> str | None:
         "tokens": trial_tokens(leaderboard.tuning, task, cell),
         "validation_samples": leaderboard.tuning.validation_samples,
     }
-    if facts is None and path is not None and has_head(path):
+    if facts is None and path is not None and was_tuned(path):
         return f"changed since they were tuned; restore them, or run {_TUNE} --write"
     if facts is None:
         return f"never tuned; run {_TUNE} --write"

@@ -32,8 +32,8 @@ from lmrl_bench.planning.cells import require_runtime_only
 from lmrl_bench.planning.folders import StaleRecordError
 from lmrl_bench.planning.plan import RerunPolicy, RunPlan, plan_run
 from lmrl_bench.planning.resolve import resolve, settings_file
-from lmrl_bench.planning.tuned_settings import tuned_text
-from lmrl_bench.records.files import check_writable, write_atomic
+from lmrl_bench.planning.tuned_settings import write_tuned
+from lmrl_bench.records.files import check_writable
 from lmrl_bench.records.record import RunRecord
 from lmrl_bench.tuning.study import Study, Trial, TuningPlan
 
@@ -129,8 +129,7 @@ def write_settings(plan: TuningPlan) -> list[Path]:
             "tokens_spent": sum(trial.tokens for trial in study.trials),
         }
         changes = _fields(best.settings)
-        text = tuned_text(file if file.exists() else None, changes, facts)
-        write_atomic(file, text.encode())
+        write_tuned(file, changes, facts)
         written.append(file)
     return written
 
