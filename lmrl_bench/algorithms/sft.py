@@ -205,6 +205,7 @@ class SFT:
     def samples(self, step: int) -> list[Sample]:
         """Returns a step's samples: by seed and step alone, so that a resumed run meets the same ones."""
         epoch, position = divmod(step, self._steps_per_epoch)
+        # The stream keeps its former name, because another one would change every SFT policy.
         order = generator(self._seed, "supervised", epoch).permutation(len(self._train))
         size = self.config.batch_size
         return [self._train[row] for row in order[position * size : (position + 1) * size]]

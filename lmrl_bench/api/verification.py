@@ -18,11 +18,11 @@ from lmrl_bench.records.store import write_text
 from lmrl_bench.verification import rescore as rescoring
 from lmrl_bench.verification import retrain as retraining
 from lmrl_bench.verification import validate as validation
-from lmrl_bench.verification.checks import write_rerun, write_rescored
+from lmrl_bench.verification.checks import write_rescored, write_retraining
 from lmrl_bench.verification.report import Reviewed
 from lmrl_bench.verification.report import report as report_text
 from lmrl_bench.verification.rescore import Rescored
-from lmrl_bench.verification.retrain import Rerun
+from lmrl_bench.verification.retrain import RetrainedRun
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Retraining:
         file: The `verification.json` that was written, if any.
     """
 
-    found: Rerun
+    found: RetrainedRun
     file: Path | None
 
 
@@ -134,14 +134,14 @@ def retrain(
     """
     name = _checked(verified_by)
     with _place(out) as place, shown(progress, 1) as listener:
-        found = retraining.rerun(
+        found = retraining.retrain(
             Path(run),
             place,
             device=device,
             policy=None if policy is None else Path(policy),
             progress=listener,
         )
-    return Retraining(found, write_rerun(Path(run), found, name) if name else None)
+    return Retraining(found, write_retraining(Path(run), found, name) if name else None)
 
 
 def bounds_table() -> str:

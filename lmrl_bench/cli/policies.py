@@ -119,7 +119,7 @@ def evaluate(
     for remark in found.remarks:
         note(remark)
     rows = {name: result.model_dump(mode="json") for name, result in found.results.items()}
-    text = "\n".join(results_lines(found.results, kl=found.start))
+    text = "\n".join(results_lines(found.results, kl=found.kl_to_initial))
     show_one(rows, as_json=as_json, text=text)
     if out is not None:
         note(f"record: {out / 'record.json'}")

@@ -12,7 +12,7 @@ from lmrl_bench.cli.output import note
 from lmrl_bench.core.errors import ConfigError, VerificationError
 
 if TYPE_CHECKING:
-    from lmrl_bench.verification.retrain import Rerun
+    from lmrl_bench.verification.retrain import RetrainedRun
 
 WriteOption = Annotated[
     bool,
@@ -140,7 +140,7 @@ def _who(write: bool, by: str | None) -> str | None:
     return by if write else None
 
 
-def _agreement(found: Rerun) -> str:
+def _agreement(found: RetrainedRun) -> str:
     from lmrl_bench.leaderboards.verification import primary_value
 
     record = found.record

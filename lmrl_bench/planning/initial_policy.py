@@ -288,10 +288,10 @@ def state_line(task: Task, found: InitialPolicy) -> str:
         if found.base is None:
             found = _find(task, found.policy, model_digests(found.model, found.policy.revision))
     except LmrlBenchError as error:
-        return f"start: not available: {error}"
+        return f"initial policy: not available: {error}"
     if found.digests is None and found.recipe is not None:
-        return f"start: {training_words(task, found.recipe)}"
+        return f"initial policy: {training_words(task, found.recipe)}"
     if found.kind == "base":
-        return f"start: the base model '{public_name(found.model)}'"
+        return f"initial policy: the base model '{public_name(found.model)}'"
     how = "shipped" if found.shipped else "trained here before"
-    return f"start: the SFT policy, {how} ({found.location})"
+    return f"initial policy: the SFT policy, {how} ({found.location})"

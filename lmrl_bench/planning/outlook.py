@@ -223,7 +223,7 @@ def _starts(todo: Sequence[CellState]) -> list[str]:
     for plan in (found.plan for found in todo):
         initial = plan.initial
         if initial.state == "to be trained" and initial.recipe is not None:
-            lines.setdefault(f"start: {training_words(plan.task, initial.recipe)}")
+            lines.setdefault(f"initial policy: {training_words(plan.task, initial.recipe)}")
     return list(lines)
 
 

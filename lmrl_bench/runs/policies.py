@@ -62,12 +62,13 @@ class PolicyResults:
 
     Attributes:
         results: By decoding: test, and test-greedy.
-        start: Whether the KL is to the start of the policy's run; else it is to the policy itself, and 0.
+        kl_to_initial: True if the KL is to the initial policy of the run; otherwise it is to the policy itself,
+            and 0.
         remarks: What a reader of the numbers should know.
     """
 
     results: dict[str, SplitResults]
-    start: bool
+    kl_to_initial: bool
     remarks: list[str]
 
 
@@ -206,7 +207,7 @@ def evaluate(
     loaded, evaluation = plan.task, plan.config.evaluation
     session = open_session(plan.prepared())
     remarks = []
-    start = False
+    kl_to_initial = False
     if run is not None and run.task.name == loaded.name:
         try:
             began = load_initial_policy(
@@ -214,9 +215,11 @@ def evaluate(
             )
             began.make_ref_policy()
             session.policy.ref_policy = began.network.frozen_copy()
-            start = True
+            kl_to_initial = True
         except LmrlBenchError as error:
-            remarks.append(f"the start of the run is not available, so there is no KL: {error}")
+            remarks.append(
+                f"the initial policy of the run is not available, so there is no KL: {error}"
+            )
         if "test-unfiltered" in run.results:
             remarks.append(
                 "the run acted through a token filter; compare its numbers without it (test-unfiltered)"
@@ -225,7 +228,7 @@ def evaluate(
     found = {"test": session.evaluator("test", rows).results}
     if evaluation.greedy:
         found["test-greedy"] = session.evaluator("test", rows, greedy=True).results
-    return PolicyResults(found, start, remarks)
+    return PolicyResults(found, kl_to_initial, remarks)
 
 
 def policy_of(place: str | Path) -> str:

@@ -17,7 +17,7 @@ from lmrl_bench.leaderboards.verification import (
 )
 from lmrl_bench.records.store import find_records
 from lmrl_bench.verification.rescore import Rescored
-from lmrl_bench.verification.retrain import Rerun, entry_folder, read_row
+from lmrl_bench.verification.retrain import RetrainedRun, entry_folder, read_entry
 
 
 def write_rescored(found: Rescored, by: str) -> tuple[list[Path], list[str]]:
@@ -53,7 +53,7 @@ def write_rescored(found: Rescored, by: str) -> tuple[list[Path], list[str]]:
     return files, reasons
 
 
-def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
+def write_retraining(folder: Path, found: RetrainedRun, by: str) -> Path:
     """Writes a check of level 3 for the entry of a run that was trained again.
 
     Raises:
@@ -66,7 +66,7 @@ def write_rerun(folder: Path, found: Rerun, by: str) -> Path:
         value=primary_value(new) if new.status == "completed" else None,
         digest=(found.record if found.how == "bitwise" else new).digest(),
     )
-    records = digests(read_row(folder, found.record))
+    records = digests(read_entry(folder, found.record))
     return add_check(entry_folder(folder), _check(3, by, records, retrained))
 
 

@@ -4,7 +4,7 @@ On one CPU thread, one machine and one set of versions a run repeats bit for bit
 cannot promise that, and the new number must lie where one more seed of the entry is expected:
 mean ± t(n-1) · sd · √(1 + 1/n) of the entry's other seeds.
 
-Compared are all facts but `policy.parameters`, since older records count tied weights more than once, and the
+Compares all facts but `policy.parameters` (records of older versions count tied weights more than once) and the
 event that a run was resumed with other code or versions.
 """
 
@@ -43,7 +43,7 @@ from lmrl_bench.verification.tree import unsafe
 
 
 @dataclass(frozen=True)
-class Rerun:
+class RetrainedRun:
     """A record and the run that was made from its configuration.
 
     Attributes:
@@ -65,14 +65,14 @@ class Rerun:
         return "bitwise" if self.interval is None else "interval"
 
 
-def rerun(
+def retrain(
     folder: Path,
     output: Path,
     *,
     device: str = "cpu",
     policy: Path | None = None,
     progress: Listener = silent,
-) -> Rerun:
+) -> RetrainedRun:
     """Trains the run of a record again and compares.
 
     Args:
@@ -109,7 +109,7 @@ def rerun(
 
 def _rerun(
     folder: Path, record: RunRecord, task: Task, output: Path, device: str, progress: Listener
-) -> Rerun:
+) -> RetrainedRun:
     config = _config(record, task, output, device)
     plan = plan_run(task, config, rerun=RerunPolicy.FAILED)
     plan.initial.require_fitting()
@@ -164,7 +164,7 @@ def _policy_at_its_name(record: RunRecord, policy: Path | None) -> Iterator[None
             yield
 
 
-def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
+def judge(folder: Path, record: RunRecord, new: RunRecord) -> RetrainedRun:
     """Compares a record with the one that was made again.
 
     Raises:
@@ -172,7 +172,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
     """
     elsewhere = _elsewhere(record.provenance, new.provenance)
     if digest(_compared(record)) == digest(_compared(new)):
-        return Rerun(record, new, None, elsewhere)
+        return RetrainedRun(record, new, None, elsewhere)
     bits = _first_differences(record, new)
     if (record.status, new.status) != ("completed", "completed"):
         raise VerificationError(
@@ -191,7 +191,7 @@ def judge(folder: Path, record: RunRecord, new: RunRecord) -> Rerun:
             "the 95 % prediction interval of the entry's other seeds; the record says "
             f"{recorded:.6g}"
         )
-    return Rerun(record, new, interval, elsewhere)
+    return RetrainedRun(record, new, interval, elsewhere)
 
 
 def entry_folder(folder: Path) -> Path:
@@ -208,7 +208,7 @@ def entry_folder(folder: Path) -> Path:
     return place.parent
 
 
-def read_row(folder: Path, record: RunRecord) -> list[RunRecord]:
+def read_entry(folder: Path, record: RunRecord) -> list[RunRecord]:
     """Returns the records of the entry that a run's folder lies in, its own among them.
 
     Raises:
@@ -280,7 +280,7 @@ def _first_differences(record: RunRecord, new: RunRecord) -> str:
 
 
 def _expected_interval(folder: Path, record: RunRecord, bits: str) -> Interval:
-    interval = other_seeds_interval(read_row(folder, record), record.seed)
+    interval = other_seeds_interval(read_entry(folder, record), record.seed)
     if interval is None:
         raise VerificationError(
             f"{folder}: not the same bits ({bits}), and the entry has fewer than two other completed "

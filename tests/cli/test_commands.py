@@ -77,8 +77,8 @@ def test_help_is_written_for_people(capsys):
         "--fresh",
         "--retry-failed",
         "--replace-stale",
-        "--entry",
-        "--leaderboard",
+        "--row",
+        "--board",
     )
     assert not options & set(old)
     assert {"--out", "--results", "--rerun", "--jobs", "--json", "--set", "--entry"} <= options
@@ -246,7 +246,7 @@ def test_run_dry_run_prints_the_whole_configuration(world, capsys):
     lines = dry.err.splitlines()
     assert lines[0] == "settings: the defaults of 'ppo'; the task has none of its own"
     assert lines[1].startswith("digest ")
-    assert lines[3] == "start: the base model 'model'"
+    assert lines[3] == "initial policy: the base model 'model'"
     first = call(capsys, "run", "--task", "toy", "--algorithm", "ppo", "--dry-run")
     assert "no SFT policy for 'model' yet: 3 steps of 16 samples (12 samples)" in first.err
     assert first.err.splitlines()[2] == "folder: results/runs/toy/ppo/0"

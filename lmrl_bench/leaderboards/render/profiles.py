@@ -56,7 +56,7 @@ def _steps(xs: Sequence[float], ys: Sequence[float]) -> list[tuple[float, float]
 
 
 def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> str | None:
-    """Returns a measure of the test split against the KL to the start; None if no entry has it.
+    """Returns a measure of the test split against the KL to the initial policy; None if no entry has it.
 
     Small marks are seeds, the large one is their mean. The zero-shot entry is left out: it has no
     drift, and far from the others it would squeeze them.
@@ -79,7 +79,7 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
         *span([v for _, values in found.values() for v in values], 0.1), _HEIGHT - _BOTTOM, _TOP
     )
     title = f"{measure} {'↑' if measure == 'reward' else arrow(table, measure)}"
-    parts = [frame(x, y, "KL to the start (nats per episode)", title)]
+    parts = [frame(x, y, "KL to the initial policy (nats per episode)", title)]
     places = {}
     for entry_name, (kl, values) in found.items():
         middle = (x(sum(kl) / len(kl)), y(sum(values) / len(values)))
