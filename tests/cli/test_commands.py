@@ -289,7 +289,7 @@ def test_a_stopped_command_says_how_to_resume(options, again, world, capsys, mon
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_stopped_rerun_says_what_is_kept(kept, world, capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr("lmrl_bench.verification.retrain.rerun", stop)
+    monkeypatch.setattr("lmrl_bench.verification.retrain.retrain", stop)
     options = ["--out", tmp_path / "kept"] if kept else []
     stopped = call(capsys, "results", "retrain", tmp_path, *options)
     assert stopped.code == 130
