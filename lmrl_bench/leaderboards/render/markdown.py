@@ -11,8 +11,8 @@ from lmrl_bench.leaderboards.render.columns import (
     decimals,
     entry_title,
     seeds_text,
+    unfiltered_primary,
     unfiltered_title,
-    unmasked_primary,
 )
 from lmrl_bench.leaderboards.render.headline import facts, lead
 from lmrl_bench.leaderboards.render.intervals import estimate_text
@@ -35,6 +35,8 @@ from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTa
 FILES = "[page](index.html) · [table.csv](table.csv) · [table_wide.csv](table_wide.csv) · " \
     "[table.tex](table.tex) · [leaderboard.json](leaderboard.json)"  # fmt: skip
 
+_OVERVIEW = "![IQM of every entry over all tasks, with 95 % intervals; 0 is the floor, 1 the ceiling](overview.svg)"
+
 
 def markdown(leaderboard: LeaderboardTable) -> str:
     """Returns README.md."""
@@ -44,6 +46,7 @@ def markdown(leaderboard: LeaderboardTable) -> str:
         leaderboard.description,
         FILES,
         " ".join(lead(leaderboard)),
+        _OVERVIEW if leaderboard.overview else "",
         "\n".join(f"- {term}: {text}" for term, text in facts(leaderboard)),
         tuning_note(leaderboard),
         *_overview(leaderboard),
@@ -87,7 +90,7 @@ def _overview(leaderboard: LeaderboardTable) -> list[str]:
         name = next((entry_title(entry) for entry in entries if entry.filtered), entry_name)
         lines.append([_escape(name), *map(_overview_cell, leaderboard.tasks, entries)])
         if any(entry.filtered for entry in entries):
-            cells = map(_unmasked_cell, leaderboard.tasks, entries)
+            cells = map(_unfiltered_cell, leaderboard.tasks, entries)
             lines.append([_escape(unfiltered_title(entry_name)), *cells])
     return [
         _table(heads, lines),
@@ -105,8 +108,8 @@ def _overview_cell(table: TaskTable, entry: EntryResults) -> str:
     )
 
 
-def _unmasked_cell(table: TaskTable, entry: EntryResults) -> str:
-    column = unmasked_primary(table)
+def _unfiltered_cell(table: TaskTable, entry: EntryResults) -> str:
+    column = unfiltered_primary(table)
     if column is None:
         return "missing"
     return cell_text(column, entry, decimals(column, table), count=True)

@@ -24,8 +24,8 @@ from lmrl_bench.leaderboards.render.columns import (
     entry_title,
     number,
     seeds_text,
+    unfiltered_primary,
     unfiltered_title,
-    unmasked_primary,
 )
 from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
 from lmrl_bench.leaderboards.render.intervals import (
@@ -118,7 +118,9 @@ def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
         else {}
     )
     firsts = [_first_column(table, columns(table)) for table in leaderboard.tasks]
-    bare = [_first_column(t, [c] if (c := unmasked_primary(t)) else []) for t in leaderboard.tasks]
+    bare = [
+        _first_column(t, [c] if (c := unfiltered_primary(t)) else []) for t in leaderboard.tasks
+    ]
     by_entry = {
         entry_name: [_of(table, entry_name) for table in leaderboard.tasks]
         for entry_name in leaderboard.entries
