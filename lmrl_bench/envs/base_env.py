@@ -153,4 +153,4 @@ def require_options(options: dict[str, Any], allowed: tuple[str, ...]) -> None:
 def render_text(rows: EpisodeRows, row: int, reward: float, *, done: bool) -> str:
     """Returns one episode as three lines of text."""
     state = f"{reward:.4f}" if done else f"(open, {rows.lengths[row]} tokens)"
-    return f"prompt: {rows.sample(row).prompt}\nresponse: {rows.text(row)}\nreward: {state}"
+    return f"prompt: {rows.sample(row).prompt}\ncompletion: {rows.text(row)}\nreward: {state}"

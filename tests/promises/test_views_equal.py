@@ -23,14 +23,14 @@ from lmrl_bench.envs.vector import CompletionVectorEnv, TextGenerationVectorEnv
 CAP = 6
 N_TOKENS = 45
 
-SampledCompletion = list[int]
+Ids = list[int]
 
 
 def _task(reward=None):
     return toy_task(max_completion_tokens=CAP, reward=reward)
 
 
-def _completions(n_random: int, seed: int) -> list[SampledCompletion]:
+def _drawn(n_random: int, seed: int) -> list[Ids]:
     rng = np.random.default_rng(seed)
     random = rng.integers(N_TOKENS, size=(n_random, CAP))
     random[rng.random(random.shape) < 0.2] = EOS_ID
@@ -45,19 +45,19 @@ def _completions(n_random: int, seed: int) -> list[SampledCompletion]:
     ]
 
 
-def _episode(completion: SampledCompletion) -> tuple[SampledCompletion, bool]:
+def _episode(ids_drawn: Ids) -> tuple[Ids, bool]:
     """Returns the tokens up to EOS, as a sampler would have drawn them, and whether there is one."""
-    if EOS_ID in completion:
-        return completion[: completion.index(EOS_ID) + 1], True
-    return completion, False
+    if EOS_ID in ids_drawn:
+        return ids_drawn[: ids_drawn.index(EOS_ID) + 1], True
+    return ids_drawn, False
 
 
-def _core_outcome(core: EpisodeCore, names: list[str], completions: list[SampledCompletion]):
+def _core_outcome(core: EpisodeCore, names: list[str], drawn: list[Ids]):
     """Scores the batch as the collector does."""
-    episodes = [_episode(completion) for completion in completions]
+    episodes = [_episode(ids_drawn) for ids_drawn in drawn]
     width = max(len(tokens) for tokens, _ in episodes)
-    ids = torch.full((len(completions), width), core.codec.pad_id)
-    mask = torch.zeros((len(completions), width), dtype=torch.bool)
+    ids = torch.full((len(drawn), width), core.codec.pad_id)
+    mask = torch.zeros((len(drawn), width), dtype=torch.bool)
     for row, (tokens, _) in enumerate(episodes):
         ids[row, : len(tokens)] = torch.tensor(tokens)
         mask[row, : len(tokens)] = True
@@ -67,11 +67,11 @@ def _core_outcome(core: EpisodeCore, names: list[str], completions: list[Sampled
     return prompts, completions, core.outcome(prompts, completions)
 
 
-def _token_episode(env: TextGenerationEnv, name: str, completion: SampledCompletion):
+def _token_episode(env: TextGenerationEnv, name: str, ids_drawn: Ids):
     """Steps to the end; returns the rewards of all steps and the last step's results."""
     env.reset(options={"sample_id": name})
     rewards = []
-    for token in completion:
+    for token in ids_drawn:
         observation, reward, terminated, truncated, info = env.step(token)
         rewards.append(reward)
         if terminated or truncated:
@@ -86,14 +86,14 @@ def test_views_and_core_agree(pad_is_eos, token_bonus):
     task = _task(ToyReward(token_bonus=token_bonus))
     token_env, completion_env = TextGenerationEnv(task, tokenizer), CompletionEnv(task, tokenizer)
     core = token_env.core
-    completions = _completions(60, seed=1)
-    names = [core.samples[row % len(core.samples)].id for row in range(len(completions))]
-    prompts, completions, outcome = _core_outcome(core, names, completions)
+    drawn = _drawn(60, seed=1)
+    names = [core.samples[row % len(core.samples)].id for row in range(len(drawn))]
+    prompts, completions, outcome = _core_outcome(core, names, drawn)
 
-    for row, (name, completion) in enumerate(zip(names, completions, strict=True)):
-        rewards, last, terminated, truncated, info = _token_episode(token_env, name, completion)
+    for row, (name, ids_drawn) in enumerate(zip(names, drawn, strict=True)):
+        rewards, last, terminated, truncated, info = _token_episode(token_env, name, ids_drawn)
         completion_env.reset(options={"sample_id": name})
-        step = completion_env.step(np.array(completion))
+        step = completion_env.step(np.array(ids_drawn))
         length = int(completions.lengths[row])
 
         assert len(rewards) == length
@@ -130,7 +130,7 @@ def test_vector_token_view_equals_core(tokenizer, group_size):
     rng = np.random.default_rng(2)
     _, infos = env.reset(seed=0, options={"group_size": group_size})
     names, groups = infos["sample_id"].copy(), infos["group_id"].copy()
-    tokens: list[SampledCompletion] = [[] for _ in range(6)]
+    tokens: list[Ids] = [[] for _ in range(6)]
     n_episodes = 0
     for _ in range(60):
         actions = np.where(rng.random(6) < 0.2, EOS_ID, rng.integers(N_TOKENS, size=6))
@@ -163,9 +163,9 @@ def test_vector_completion_view_equals_core(tokenizer):
     core = EpisodeCore(_task(), env.core.codec)
     _, infos = env.reset(seed=3)
     names = list(infos["sample_id"])
-    completions = _completions(35, seed=4)
+    drawn = _drawn(35, seed=4)
     for start in range(0, 40, 4):
-        batch = completions[start : start + 4]
+        batch = drawn[start : start + 4]
         _, rewards, terminated, truncated, infos = env.step(np.array(batch))
         prompts, completions, outcome = _core_outcome(core, names, batch)
         np.testing.assert_array_equal(rewards, outcome.totals.double().numpy())
@@ -195,32 +195,32 @@ def test_garbage_after_eos_changes_nothing(tokenizer):
 
 @settings(max_examples=60, deadline=None)
 @given(
-    completion=st.lists(st.integers(0, N_TOKENS - 1), min_size=CAP, max_size=CAP),
+    ids_drawn=st.lists(st.integers(0, N_TOKENS - 1), min_size=CAP, max_size=CAP),
     min_tokens=st.integers(0, CAP - 1),
 )
-def test_any_completion_any_minimum(completion, min_tokens):
+def test_any_completion_any_minimum(ids_drawn, min_tokens):
     """EOS before the minimum ends the episode in both views alike, and is reported."""
     task = toy_task(max_completion_tokens=CAP, min_completion_tokens=min_tokens)
     tokenizer = toy_tokenizer()
     token_env, completion_env = TextGenerationEnv(task, tokenizer), CompletionEnv(task, tokenizer)
     name = token_env.core.samples[2].id
-    rewards, last, terminated, truncated, info = _token_episode(token_env, name, completion)
+    rewards, last, terminated, truncated, info = _token_episode(token_env, name, ids_drawn)
     completion_env.reset(options={"sample_id": name})
-    step = completion_env.step(np.array(completion))
+    step = completion_env.step(np.array(ids_drawn))
     assert (rewards[-1], terminated, truncated, info) == step[1:]
     for key in last:
         np.testing.assert_array_equal(last[key], step[0][key])
-    assert info["early_eos"] == (EOS_ID in completion[:min_tokens])
+    assert info["early_eos"] == (EOS_ID in ids_drawn[:min_tokens])
     assert token_env.core.counters == completion_env.core.counters
 
 
 def test_core_reads_ids_as_the_views_do(tokenizer):
     codec = TextCodec(tokenizer, max_prompt_tokens=16, max_completion_tokens=CAP)
     core = EpisodeCore(_task(), codec)
-    completions = _completions(30, seed=6)
-    names = [core.samples[0].id] * len(completions)
-    prompts, completions, outcome = _core_outcome(core, names, completions)
-    read = core.completions(np.array(completions))
+    drawn = _drawn(30, seed=6)
+    names = [core.samples[0].id] * len(drawn)
+    prompts, completions, outcome = _core_outcome(core, names, drawn)
+    read = core.completions(np.array(drawn))
     for name in ("terminated", "truncated", "lengths"):
         assert torch.equal(getattr(read, name), getattr(completions, name))
     assert torch.equal(core.outcome(prompts, read).scores, outcome.scores)

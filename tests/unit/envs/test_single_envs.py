@@ -200,16 +200,16 @@ def test_render(view, tokenizer):
     with pytest.raises(ResetNeeded):
         env.render()
     env.reset(options={"sample_id": "train-0"}, seed=0)
-    assert env.render() == "prompt: bad:\nresponse: \nreward: (open, 0 tokens)"
+    assert env.render() == "prompt: bad:\ncompletion: \nreward: (open, 0 tokens)"
     ids = [*tokenizer("cab").input_ids, EOS_ID]
     if view is TextGenerationEnv:
         env.step(ids[0])
-        assert env.render() == "prompt: bad:\nresponse: c\nreward: (open, 1 tokens)"
+        assert env.render() == "prompt: bad:\ncompletion: c\nreward: (open, 1 tokens)"
         for token in ids[1:]:
             env.step(token)
     else:
         env.step(np.array(ids + [0] * (8 - len(ids))))
-    assert env.render() == "prompt: bad:\nresponse: cab\nreward: 0.8333"
+    assert env.render() == "prompt: bad:\ncompletion: cab\nreward: 0.8333"
 
 
 def test_render_without_a_mode_warns(view, tokenizer):

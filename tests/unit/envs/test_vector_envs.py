@@ -213,8 +213,8 @@ def test_render_and_masks(tokenizer):
     env.step(np.array(tokenizer("cb").input_ids))
     assert env.action_masks()[:, EOS_ID].all()
     assert env.render() == (
-        "prompt: bad:\nresponse: c\nreward: (open, 1 tokens)",
-        "prompt: a:\nresponse: b\nreward: (open, 1 tokens)",
+        "prompt: bad:\ncompletion: c\nreward: (open, 1 tokens)",
+        "prompt: a:\ncompletion: b\nreward: (open, 1 tokens)",
     )
 
 
