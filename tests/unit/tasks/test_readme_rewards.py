@@ -1,4 +1,4 @@
-"""The examples of tasks/README.md and README.md that concern rewards, metrics and environments run."""
+"""The examples of tasks/README.md and lmrl_bench/envs/README.md that concern rewards, metrics and environments run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,11 @@ def test_the_best_of_several_references_counts():
 
 
 def test_the_stable_baselines_example_of_the_readme():
-    code = block((ROOT / "README.md").read_text("utf-8"), "python", "stable_baselines3")
+    code = block(
+        (ROOT / "lmrl_bench" / "envs" / "README.md").read_text("utf-8"),
+        "python",
+        "stable_baselines3",
+    )
     exec(compile(code.replace("n_steps=32", "n_steps=8").replace("learn(64)", "learn(8)")
                  .replace("batch_size=16", "batch_size=8"), "README.md", "exec"), {})  # fmt: skip
 
