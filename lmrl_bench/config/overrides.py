@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmrl_bench.config.located import Key, KeyPath, Located, Place, key_text, merge
-from lmrl_bench.config.yaml_core import parse_yaml
+from lmrl_bench.config.yaml_core import MAX_DEPTH, parse_yaml
 from lmrl_bench.core.errors import ConfigError
 
 __all__ = ["apply_overrides", "merge"]
@@ -25,7 +25,7 @@ def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str])
 
     Raises:
         ConfigError: Missing `=`, an empty key, invalid YAML, an index out of range, a key inside a
-            scalar, a repeated key, or a key that would undo an earlier override.
+            scalar, a repeated key, a key of too many parts, or a key that would undo an earlier override.
     """
     located = data if isinstance(data, Located) else Located.plain(data)
     given: list[list[str]] = []
@@ -36,6 +36,10 @@ def apply_overrides(data: Located | Mapping[str, Any], overrides: Sequence[str])
         if not separator or not all(keys):
             raise ConfigError(
                 f"--set {_short(text)}: write key=value, for example budget.tokens=1000"
+            )
+        if len(keys) > MAX_DEPTH:
+            raise ConfigError(
+                f"{source}: the key has {len(keys):,} parts, more than the {MAX_DEPTH} levels of a configuration"
             )
         for earlier in given:
             if earlier[: len(keys)] == keys:

@@ -64,6 +64,7 @@ def test_list_items_by_index():
         ("terms.\u0660.weight=1", "--set terms.\u0660.weight: 'terms' is a list; '\u0660' is not an index"),
         (f"budget.tokens={'1' * 5000}", "--set budget.tokens:1: '1111"),
         ("budget.tokens=" + "[" * 300 + "]" * 300, "--set budget.tokens:1: nested deeper than 50 levels"),
+        ("a." * 3000 + "a=1", f"--set {'a.' * 38}a...: the key has 3,001 parts, more than the 50 levels"),
         ("a=\"\\0\"", "--set a:1: contains a NUL character"),
         ("task.x=1", "--set task.x: 'task' is 't', not a mapping or a list"),
     ],
