@@ -1,4 +1,4 @@
-"""`results validate | rerun` as someone uses them: further rows, the report, levels of verification."""
+"""`results validate | retrain` as someone uses them: further entries, the report, levels of verification."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lmrl_bench.records.store import read_record
 
 @pytest.fixture(scope="module")
 def honest(tmp_path_factory):
-    """The leaderboard with one further row, `mine`, and the results of before without it."""
+    """The leaderboard with one further entry, `mine`, and the results of before without it."""
     with pytest.MonkeyPatch.context() as patch:
         root = tmp_path_factory.mktemp("world")
         patch.chdir(root)
@@ -66,7 +66,7 @@ def test_the_report_of_a_new_row(handed, capsys, tmp_path):
 
 
 def test_further_rows_in_a_folder_of_their_own(handed, capsys, tmp_path):
-    """Only the new row is handed in; the leaderboard is the old one with it."""
+    """Only the new entry is submitted; the leaderboard is the old one with it."""
     folder = tmp_path / "contribution"
     shutil.copytree(handed.folder / "toy" / "mine", folder / "toy" / "mine")
     report = tmp_path / "report.md"
@@ -154,7 +154,7 @@ def test_a_removed_check_is_shown(handed, capsys, tmp_path):
     done = validate(capsys, handed, handed.folder, "--against", before)
     assert done.code == 0, done.err
     assert done.err.count("verification.json") == 1
-    assert "small/toy/ppo/verification.json: removed; the checks of the row go with it" in done.err
+    assert "small/toy/ppo/verification.json: removed; the checks of the entry go with it" in done.err
     rows = tmp_path / "rows"
     shutil.copytree(handed.folder / "toy" / "mine", rows / "toy" / "mine")
     done = validate(capsys, handed, rows, "--against", before)

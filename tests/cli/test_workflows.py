@@ -172,7 +172,7 @@ def test_a_new_row_is_accepted_and_an_edited_record_refused(clone):
 
 
 def test_a_leaderboard_of_another_name_and_files_left_behind_are_refused(clone):
-    """Under another name, the folder would stand for a few further rows, and older ones could go."""
+    """Under another name, the folder would stand for a few further entries, and older ones could go."""
     path = clone / "leaderboards" / LEADERBOARD / "leaderboard.yaml"
     path.write_text(path.read_text().replace(f"name: {LEADERBOARD}", "name: other"))
     (clone / "results" / LEADERBOARD / PPO / "0" / "policy").mkdir()

@@ -217,7 +217,7 @@ def edit(change: Callable[[dict[str, Any]], object], places: list[str] | None = 
 
 
 def check_of(change: Callable[[dict[str, Any]], object]) -> Cheat:
-    """A verification.json of the row."""
+    """A verification.json of the entry."""
 
     def cheat(handed: Handed) -> None:
         digests = {str(seed): str(seed) * 64 for seed in range(3)}

@@ -39,7 +39,7 @@ def test_more_seeds_rows_and_tasks_than_the_leaderboard_asks_for(handed, refuse)
     assert "toy/ppo/7: '7' is not a seed of the leaderboard (seeds 0, 1, 2)" in found
     assert "toy/ppo/00: '00' is not a seed" in found
     assert (
-        "the leaderboard has no row 'mine'; add it to the entries of the leaderboard's leaderboard.yaml"
+        "the leaderboard has no entry 'mine'; add it to the entries of the leaderboard's leaderboard.yaml"
         in found
     )
     assert "other/ppo/0: the leaderboard has no task 'other'" in found
@@ -128,11 +128,11 @@ def test_seeds_next_to_the_row_do_not_widen_its_interval(handed, capsys):
     handed.copy(f"{PPO}/0", f"{PPO}/7")
     done = call(capsys, "results", "retrain", handed.run())
     assert (done.code, "ppo/7: holds toy/ppo/model/s0-" in done.err) == (2, True)
-    assert "is not a seed of the row there; remove it" in done.err
+    assert "is not a seed of the entry there; remove it" in done.err
 
 
 def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
-    """Under the link's own name the folder would stand for further rows only."""
+    """Under the link's own name the folder would stand for further entries only."""
     shutil.rmtree(handed.folder / "toy" / "ppo")
     other = handed.folder.rename(tmp_path / "rows")
     handed.folder.symlink_to(other)
@@ -143,7 +143,7 @@ def test_older_rows_removed_through_a_link(handed, capsys, tmp_path):
 
 
 def test_what_a_run_leaves_behind_is_not_followed(handed, capsys, tmp_path):
-    """A folder of further rows is laid over the earlier ones, without what git ignores."""
+    """A folder of further entries is laid over the earlier ones, without what git ignores."""
     rows = handed.folder.rename(tmp_path / "rows")
     inside = rows / PPO / "1" / "policy"
     inside.mkdir()

@@ -493,7 +493,7 @@ def test_a_leaderboard_says_where_a_tasks_settings_do_not_apply(world, leaderboa
     assert gammas == {"good": 0.5, "big": 1.0}
 
 
-def test_a_shared_setting_that_one_row_does_not_have_names_the_row(world, leaderboard):
+def test_a_shared_setting_that_one_entry_does_not_have_names_the_entry(world, leaderboard):
     path = leaderboard(
         config={
             "policy": {"init": "base"},
@@ -504,7 +504,7 @@ def test_a_shared_setting_that_one_row_does_not_have_names_the_row(world, leader
     )
     with pytest.raises(ConfigError) as raised:
         plan(read_leaderboard(path), world.root / "results")
-    assert str(raised.value).startswith("row 'zero' on toy:\n")
+    assert str(raised.value).startswith("entry 'zero' on toy:\n")
     assert "episodes_per_iteration: unknown key (allowed: none, there are no settings here)" in str(
         raised.value
     )
