@@ -154,7 +154,9 @@ def test_a_removed_check_is_shown(handed, capsys, tmp_path):
     done = validate(capsys, handed, handed.folder, "--against", before)
     assert done.code == 0, done.err
     assert done.err.count("verification.json") == 1
-    assert "small/toy/ppo/verification.json: removed; the checks of the entry go with it" in done.err
+    assert (
+        "small/toy/ppo/verification.json: removed; the checks of the entry go with it" in done.err
+    )
     rows = tmp_path / "rows"
     shutil.copytree(handed.folder / "toy" / "mine", rows / "toy" / "mine")
     done = validate(capsys, handed, rows, "--against", before)
