@@ -23,11 +23,11 @@ class EntryOverview(_Strict):
     """An entry over all tasks; without numbers while a run of it is missing."""
 
     name: str = Field(
-        description="the entry's name; '<entry>, no filter' for a filtered entry without its token filter"
+        description="the entry's name; '<entry>, filtered †' for the entry through its own token filter"
     )
     entry: str
     ranked: bool = Field(
-        description="false for an entry without its token filter, shown next to the entry with it"
+        description="false for an entry through its token filter, shown next to the entry without it"
     )
     collapsed: int = Field(description="runs that failed or diverged; they score 0")
     missing: int = Field(description="runs that are not there; they have no score")

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.leaderboards.consistency import check_numbers
+from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED
 from lmrl_bench.leaderboards.table import (
     Curve,
     CurveOfSeed,
@@ -24,7 +25,6 @@ from lmrl_bench.records.curves import ValidationPoint
 from lmrl_bench.records.record import RunRecord, TaskInfo
 from lmrl_bench.records.store import CURVES, SAMPLES, SHOWN_SAMPLES, read_curves, read_samples
 
-_SPLIT = "test"
 _POINTS = TypeAdapter(list[ValidationPoint])
 _NUMBERS = [name for name in ValidationPoint.model_fields if name != "kind"]
 
@@ -63,7 +63,7 @@ def read_evidence(folder: Path, record: RunRecord, shown: bool) -> Evidence:
                 f"{folder}/curves.jsonl: iteration {missing[0]} lacks {metric}; "
                 "run again with --rerun all"
             )
-    rows = _first_rows(folder) if shown and record.samples is not None else []
+    rows = _first_rows(folder, record) if shown and record.samples is not None else []
     return Evidence(points, rows)
 
 
@@ -144,15 +144,17 @@ def collect_samples(
     ]
 
 
-def _first_rows(folder: Path) -> list[dict[str, Any]]:
+def _first_rows(folder: Path, record: RunRecord) -> list[dict[str, Any]]:
+    """Returns the first completions under the decoding that the entry is ranked by."""
+    decoding = UNFILTERED if UNFILTERED in record.results else SPLIT
     table = read_samples(folder, without=("completion_ids", "seed_index"))
-    places = [n for n, name in enumerate(table["decoding"].to_pylist()) if name == _SPLIT]
+    places = [n for n, name in enumerate(table["decoding"].to_pylist()) if name == decoding]
     if not places:
         return []
     first, *_, last = [places[0], *places[:SHOWN_SAMPLES]]
     # Not `table.take`: it loads pandas, which takes longer than a leaderboard of dozens of records.
     rows = table.slice(first, last - first + 1).to_pylist()
-    shown = [row for row in rows if row["decoding"] == _SPLIT and row["prompt"] is not None]
+    shown = [row for row in rows if row["decoding"] == decoding and row["prompt"] is not None]
     for row in shown:
         scores = {name: value for name, value in row.items() if isinstance(value, float)}
         check_numbers(f"{folder}/{SAMPLES}", scores)

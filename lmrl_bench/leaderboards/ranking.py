@@ -11,8 +11,14 @@ from lmrl_bench.leaderboards.table import Comparison, EntryResults, Summary, sig
 from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.stats.intervals import difference_interval, mean_interval, overlap
 
-SPLIT: Final = "test"
+SPLIT: Final[Literal["test"]] = "test"
 UNFILTERED: Final = "test-unfiltered"
+DAGGER: Final = "\N{DAGGER}"
+
+
+def filtered_title(entry_name: str) -> str:
+    """Returns the name of an entry's numbers through its own token filter, as they stand on every page."""
+    return f"{entry_name}, filtered {DAGGER}"
 
 
 def ranked(
@@ -34,9 +40,15 @@ def ranked(
     ]
 
 
-def measured(entry: EntryResults, measure: str, decoding: str = SPLIT) -> Summary | None:
-    """Returns the entry's test summary of the reward or of a metric; None if it was not measured."""
-    split = entry.splits.get(decoding)
+def measured(entry: EntryResults, measure: str, decoding: str | None = None) -> Summary | None:
+    """Returns the entry's test summary of the reward or of a metric; None if it was not measured.
+
+    Args:
+        entry: The entry.
+        measure: "reward" or a metric.
+        decoding: Default: the one that the entry is ranked by.
+    """
+    split = entry.splits.get(decoding or entry.decoding)
     if split is None:
         return None
     return split.reward if measure == "reward" else split.metrics.get(measure)
@@ -75,13 +87,13 @@ def _comparisons(
 ) -> list[Comparison]:
     """The entry against the SFT policy, on the reward and on the primary metric.
 
-    An entry that acts through its own token filter is compared without it as well.
+    An entry that acts through its own token filter is compared without it, and then with it.
     """
     other = next((r for r in entries if r.entry == baselines.sft), None)
     if other is None or other.entry == entry.entry:
         return []
     found = []
-    decodings: tuple[Literal["test", "test-unfiltered"], ...] = (SPLIT, UNFILTERED)
+    decodings = dict.fromkeys([entry.decoding, SPLIT])
     for decoding, measure in product(decodings, dict.fromkeys(["reward", primary])):
         mine, theirs = measured(entry, measure, decoding), measured(other, measure)
         if mine is None or theirs is None or mine.mean is None or theirs.mean is None:

@@ -8,12 +8,12 @@ run that failed or diverged scores the floor; one that is missing has no score, 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED, measured
+from lmrl_bench.leaderboards.ranking import filtered_title, measured
 from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.stats.aggregates import FloatArray
@@ -45,9 +45,9 @@ class ScoredEntry:
     """An entry of the leaderboard with its scores on every task.
 
     Attributes:
-        name: The name of the entry; "<entry>, no filter" for a filtered entry decoded like the others.
+        name: The name of the entry; see `filtered_title` for an entry as it acts, through its token filter.
         entry: The name of the entry on the leaderboard.
-        ranked: False for an entry without its token filter, which stands on the leaderboard a second time.
+        ranked: False for an entry through its token filter, which stands on the leaderboard a second time.
         scores: Task to one score per seed of the leaderboard, ascending, because the order of the seeds
             says nothing; None where a run is missing.
         collapsed: Runs that failed or diverged, and score 0.
@@ -88,24 +88,22 @@ def scale_of(task: TaskTable, leaderboard: LeaderboardTable) -> Scale:
 
 
 def scored_entries(leaderboard: LeaderboardTable, scales: dict[str, Scale]) -> list[ScoredEntry]:
-    """Returns every entry with its scores; an entry with a token filter of its own also without it."""
+    """Returns every entry with its scores; an entry with a token filter of its own also through it."""
     entries = []
     for entry_name in leaderboard.entries:
         of_tasks = {
             t.task: next(r for r in t.entries if r.entry == entry_name) for t in leaderboard.tasks
         }
-        decodings = [SPLIT]
+        entries.append(_scored(entry_name, of_tasks, leaderboard, scales))
         if any(entry.filtered for entry in of_tasks.values()):
-            decodings.append(UNFILTERED)
-        entries += [
-            _scored(entry_name, decoding, of_tasks, leaderboard, scales) for decoding in decodings
-        ]
+            acting = {task: entry.through_filter() or entry for task, entry in of_tasks.items()}
+            scored = _scored(entry_name, acting, leaderboard, scales)
+            entries.append(replace(scored, name=filtered_title(entry_name), ranked=False))
     return entries
 
 
 def _scored(
     entry_name: str,
-    decoding: str,
     entries: dict[str, EntryResults],
     leaderboard: LeaderboardTable,
     scales: dict[str, Scale],
@@ -114,11 +112,11 @@ def _scored(
     statuses = [run.status for entry in entries.values() for run in entry.runs]
     collapsed = sum(status in COLLAPSED for status in statuses)
     return ScoredEntry(
-        name=entry_name if decoding == SPLIT else f"{entry_name}, no filter",
+        name=entry_name,
         entry=entry_name,
-        ranked=decoding == SPLIT,
+        ranked=True,
         scores={
-            task: _scores(entry, info[task].primary_metric, decoding, scales[task])
+            task: _scores(entry, info[task].primary_metric, scales[task])
             for task, entry in entries.items()
         },
         collapsed=collapsed,
@@ -126,8 +124,8 @@ def _scored(
     )
 
 
-def _scores(entry: EntryResults, metric: str, decoding: str, scale: Scale) -> list[float] | None:
-    found = measured(entry, metric, decoding)
+def _scores(entry: EntryResults, metric: str, scale: Scale) -> list[float] | None:
+    found = measured(entry, metric)
     points = iter(found.points if found else [])
     scores = []
     for run in entry.runs:

@@ -78,7 +78,7 @@ class Comparison(_Strict):
 
     measure: str = Field(description="'reward', or the name of the primary metric")
     decoding: Literal["test", "test-unfiltered"] = Field(
-        "test", description="of this entry; the baseline's is always 'test'"
+        "test", description="of this entry; the baseline's is the one that it is ranked by"
     )
     baseline: str
     difference: float
@@ -132,7 +132,7 @@ class EntryResults(_Strict):
     filtered: bool = Field(
         False,
         description="the entry acts, and 'test' decodes, through its own token filter; 'test-unfiltered' "
-        "is the same policy decoded like the other entries",
+        "is the same policy decoded like the other entries, and what it is ranked by",
     )
     best: list[str] = Field(
         default_factory=list,
@@ -140,6 +140,26 @@ class EntryResults(_Strict):
     )
     comparisons: list[Comparison] = Field(default_factory=list)
     verification: Verification = Field(default_factory=Verification)
+
+    @property
+    def decoding(self) -> Literal["test", "test-unfiltered"]:
+        """The decoding that the entry is ranked by: everybody's, so without a token filter of its own."""
+        return "test-unfiltered" if self.filtered else "test"
+
+    @property
+    def tested(self) -> SplitSummary | None:
+        """Measurements on the test split with the decoding that the entry is ranked by."""
+        return self.splits.get(self.decoding)
+
+    def through_filter(self) -> EntryResults | None:
+        """Returns the entry as it acts, through its own token filter; None if it has none.
+
+        This view is shown below the entry. It is never marked best, and has no comparisons of its own.
+        """
+        if not self.filtered:
+            return None
+        # Not `filtered`, so that the view's numbers are those of 'test', which are through the filter.
+        return self.model_copy(update={"filtered": False, "best": [], "comparisons": []})
 
 
 class CurveOfSeed(_Strict):

@@ -11,7 +11,6 @@ from lmrl_bench.leaderboards.render.columns import (
     cell_text,
     columns,
     decimals,
-    entry_title,
     number,
     seeds_text,
 )
@@ -113,7 +112,7 @@ def _task(table: TaskTable, new: Collection[str], baselines: Baselines | None) -
     shown = [column for column in columns(table) if column.kind == "estimate"]
     heads = ["entry", "", *(column.title for column in shown), "seeds", BADGE]
     lines = [
-        [entry_title(entry), _role(entry, new, best, anchors),
+        [entry.entry, _role(entry, new, best, anchors),
          *(cell_text(column, entry, decimals(column, table)) for column in shown), seeds_text(entry), badge(entry)]
         for entry in order
     ]  # fmt: skip

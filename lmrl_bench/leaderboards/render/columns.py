@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lmrl_bench.leaderboards.ranking import UNFILTERED
-from lmrl_bench.leaderboards.table import EntryResults, SplitSummary, Summary, TaskTable
+from lmrl_bench.leaderboards.ranking import filtered_title
+from lmrl_bench.leaderboards.table import EntryResults, Summary, TaskTable
 
-DAGGER = "\N{DAGGER}"
 NOTHING = "\N{EN DASH}"
 GREEDY = "test-greedy"
 
@@ -47,17 +46,15 @@ def columns(table: TaskTable, *, everything: bool = False) -> list[Column]:
         return []
     shown = [info.primary_metric, *info.held_out_metrics]
     found = [_metric(table, "test", info.primary_metric)]
-    found += [
-        _part("test", "reward", "reward ↑", "mean reward on the test split", measure="reward")
-    ]
+    found += [_part("reward", "reward ↑", "mean reward on the test split", measure="reward")]
     found += [_metric(table, "test", name) for name in info.held_out_metrics]
-    found += [_metric(table, name, info.primary_metric) for name in (GREEDY, UNFILTERED)]
+    found.append(_metric(table, GREEDY, info.primary_metric))
     if everything:
         found += [_metric(table, "test", name) for name in table.metrics if name not in shown]
     found += [
-        _part("test", "kl_to_reference", "KL", "nats per episode to the initial policy: its drift"),
-        _part("test", "mean_length", "tokens per completion", "mean completion length in tokens"),
-        _part("test", "truncated_share", "cut", "share of completions that reached the length cap"),
+        _part("kl_to_reference", "KL", "nats per episode to the initial policy: its drift"),
+        _part("mean_length", "tokens per completion", "mean completion length in tokens"),
+        _part("truncated_share", "cut", "share of completions that reached the length cap"),
         Column("tokens", "tokens", "completion tokens generated while training",
                lambda entry: entry.tokens, kind="cost"),
         Column("wall_s", "wall s", "seconds of wall time, training and evaluation",
@@ -121,20 +118,14 @@ def seeds_text(entry: EntryResults) -> str:
     return f"{share}: {', '.join(others)}" if others else share
 
 
-def entry_title(entry: EntryResults) -> str:
-    """Returns the entry's name; with a dagger where it is ranked through its own token filter."""
-    return f"{entry.entry} {DAGGER}" if entry.filtered else entry.entry
-
-
-def unfiltered_title(entry_name: str) -> str:
-    """Returns the name of a filtered entry's numbers without its token filter."""
-    return f"{entry_name}, no filter"
-
-
-def unfiltered_primary(table: TaskTable) -> Column | None:
-    """Returns the column of the primary metric without the entries' own token filters."""
-    info = table.info
-    return None if info is None else _metric(table, UNFILTERED, info.primary_metric)
+def entry_lines(entries: Iterable[EntryResults]) -> list[tuple[str, EntryResults]]:
+    """Returns the lines of a table with their titles: each entry, and below it what it is through its own filter."""
+    lines = []
+    for entry in entries:
+        lines.append((entry.entry, entry))
+        if (acting := entry.through_filter()) is not None:
+            lines.append((filtered_title(entry.entry), acting))
+    return lines
 
 
 def arrow(table: TaskTable, metric: str) -> str:
@@ -144,18 +135,16 @@ def arrow(table: TaskTable, metric: str) -> str:
 
 
 def _metric(table: TaskTable, split: str, name: str) -> Column:
-    decoding = {"test": "", GREEDY: ", greedy", UNFILTERED: ", no filter"}[split]
+    decoding = ", greedy" if split == GREEDY else ""
     primary = table.info is not None and name == table.info.primary_metric
     held_out = table.info is not None and name in table.info.held_out_metrics
     role = "primary metric" if primary else "held-out metric" if held_out else "metric"
-    how = {
-        "test": "the task's decoding",
-        GREEDY: "greedy decoding",
-        UNFILTERED: "decoded like the entries that have no token filter of their own",
-    }[split]
+    how = "greedy decoding" if split == GREEDY else "the task's decoding"
 
     def value(entry: EntryResults) -> Summary | None:
-        found = entry.splits.get(split)
+        found = entry.tested
+        if split == GREEDY:  # measured as the entry acts, so through its filter
+            found = None if entry.filtered else entry.splits.get(GREEDY)
         return found.metrics.get(name) if found else None
 
     return Column(
@@ -173,11 +162,8 @@ def _unit(table: TaskTable, metric: str) -> str:
     return ", words" if signature.startswith("length|") else ""
 
 
-def _part(
-    split: str, name: str, title: str, explanation: str, measure: str | None = None
-) -> Column:
+def _part(name: str, title: str, explanation: str, measure: str | None = None) -> Column:
     def value(entry: EntryResults) -> Summary | None:
-        found: SplitSummary | None = entry.splits.get(split)
-        return getattr(found, name) if found else None
+        return getattr(entry.tested, name) if entry.tested else None
 
-    return Column(f"{split}/{name}", title, explanation, value, measure)
+    return Column(f"test/{name}", title, explanation, value, measure)

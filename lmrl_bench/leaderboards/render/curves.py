@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from lmrl_bench.leaderboards.ranking import filtered_title
 from lmrl_bench.leaderboards.render.columns import number
-from lmrl_bench.leaderboards.render.palette import OTHER, name_labels, styles, titles
+from lmrl_bench.leaderboards.render.palette import OTHER, name_labels, styles
 from lmrl_bench.leaderboards.render.svg import (
     WIDTH,
     Axis,
@@ -45,7 +46,8 @@ def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     Values between evaluations are interpolated on a common grid; below three seeds each run is
     drawn for itself. Dashed lines are the entries that train nothing.
     """
-    style, names = styles(leaderboard), titles(leaderboard)
+    style = styles(leaderboard)
+    filtered = {entry.entry for entry in table.entries if entry.filtered}
     drawn = [_drawn(curve) for curve in table.curves]
     drawn.sort(key=lambda one: style[one.entry] != OTHER)  # gray below color
     levels = _untrained(table)
@@ -68,7 +70,9 @@ def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
         if inside:
             ends[label] = (x.end + 6, y(level))
     for one in drawn:
-        parts.append(group(one.entry, style[one.entry], names[one.entry], _marks(one, x, y, style)))
+        # Training validates an entry as it acts.
+        title = filtered_title(one.entry) if one.entry in filtered else one.entry
+        parts.append(group(one.entry, style[one.entry], title, _marks(one, x, y, style)))
         ends[one.entry] = (x.end + 6, y(one.values[0][-1]))
     parts += name_labels(leaderboard, ends, y)
     label = f"Validation reward by generated tokens on {table.task}, mean and 95 % band over seeds"

@@ -8,19 +8,17 @@ import json
 from collections.abc import Iterator, Sequence
 
 from lmrl_bench.leaderboards.estimates import LeaderboardOverview
-from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED
+from lmrl_bench.leaderboards.ranking import DAGGER, UNFILTERED
 from lmrl_bench.leaderboards.render.columns import (
-    DAGGER,
     NOTHING,
     Column,
     cell_text,
     columns,
     decimals,
-    entry_title,
+    entry_lines,
 )
 from lmrl_bench.leaderboards.render.headline import scale_words
 from lmrl_bench.leaderboards.render.intervals import estimate_text
-from lmrl_bench.leaderboards.render.palette import titles
 from lmrl_bench.leaderboards.render.words import filtered_note
 from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, Summary, TaskTable
 
@@ -74,7 +72,10 @@ def _lines(entry: EntryResults, name: str) -> Iterator[str]:
 
 
 def csv_wide(leaderboard: LeaderboardTable) -> str:
-    """Returns table_wide.csv: one line per task and entry; mean, low, high and n of every measure."""
+    """Returns table_wide.csv: one line per task and entry; mean, low, high and n of every measure.
+
+    An entry with a token filter of its own has a second line, `filtered`, with its numbers through it.
+    """
     keys = list(
         dict.fromkeys(c.key for t in leaderboard.tasks for c in columns(t, everything=True))
     )
@@ -91,9 +92,10 @@ def csv_wide(leaderboard: LeaderboardTable) -> str:
     lines: list[Sequence[object]] = [head]
     for table in leaderboard.tasks:
         by_key = {column.key: column for column in columns(table, everything=True)}
-        for entry in table.entries:
+        for title, entry in entry_lines(table.entries):
             done = (entry.counts["completed"], len(entry.runs))
-            line = [table.task, entry.entry, entry.algorithm, _filtered(entry, SPLIT), *done]
+            filtered = "no" if title == entry.entry else "yes"
+            line = [table.task, entry.entry, entry.algorithm, filtered, *done]
             lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), entry))])
     return _csv(lines)
 
@@ -157,10 +159,10 @@ def _latex_table(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     shown = [(c, decimals(c, table)) for c in columns(table) if c.kind == "estimate"]
     body = [
         [
-            _tex(entry_title(entry)),
+            _tex(title),
             *(_latex_cell(column, entry, places) for column, places in shown),
         ]
-        for entry in table.entries
+        for title, entry in entry_lines(table.entries)
     ]
     caption = (
         f"{leaderboard.title}, {table.task}: mean and 95 % Student-t interval over {len(leaderboard.seeds)} "
@@ -173,7 +175,6 @@ def _latex_table(leaderboard: LeaderboardTable, table: TaskTable) -> str:
 
 def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
     """The aggregates over all tasks; bold is the leading group of ties."""
-    names = titles(leaderboard)
     body = []
     for entry in found.entries:
         texts = [
@@ -183,7 +184,7 @@ def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> s
         if entry.group == 1:
             texts[0] = rf"\textbf{{{texts[0]}}}"
         rank = f"{entry.rank[0]}--{entry.rank[1]}" if entry.rank else "--"
-        body.append([_tex(names.get(entry.name, entry.name)), rank, *texts, str(entry.collapsed)])
+        body.append([_tex(entry.name), rank, *texts, str(entry.collapsed)])
     caption = (
         f"{leaderboard.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
         f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import RANKED_SEEDS
-from lmrl_bench.leaderboards.render.columns import number, unfiltered_title
-from lmrl_bench.leaderboards.render.palette import titles
+from lmrl_bench.leaderboards.ranking import filtered_title
+from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.table import LeaderboardTable
 
 PROVISIONAL = "provisional"
@@ -23,13 +23,12 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
     if found is None:
         return [f"There is no comparison over all tasks: {leaderboard.no_overview}."]
     entries = {entry.name: entry for entry in found.entries}
-    names = titles(leaderboard)
     lines = []
     if found.groups:
         first = entries[found.groups[0][0]]
-        group = joined([f"**{names[entry_name]}**" for entry_name in found.groups[0]])
+        group = joined([f"**{entry_name}**" for entry_name in found.groups[0]])
         verb = "leads" if len(found.groups[0]) == 1 else "lead together, tied,"
-        of_first = "its" if len(found.groups[0]) == 1 else f"{names[first.entry]}'s"
+        of_first = "its" if len(found.groups[0]) == 1 else f"{first.entry}'s"
         tasks = len(leaderboard.tasks)
         whole = "the leaderboard's one task" if tasks == 1 else f"all {tasks} tasks"
         assert first.iqm is not None  # an entry in a group has no missing run
@@ -37,19 +36,19 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
             f"{group} {verb} over {whole}: {of_first} score is "
             f"**{_with_interval(first.iqm)}**, where {scale_words(found)}."
         )
-        bare = entries.get(unfiltered_title(first.entry))
-        if bare is not None and bare.iqm is not None:
+        acting = entries.get(filtered_title(first.entry))
+        if acting is not None and acting.iqm is not None:
             lines.append(
-                f"That is with a token filter of its own; without it {first.entry} scores "
-                f"{_with_interval(bare.iqm)}."
+                f"That is without its token filter; through it {first.entry} scores "
+                f"{_with_interval(acting.iqm)}."
             )
     if len(found.groups) > 1:
         second = entries[found.groups[1][0]]
-        group = joined([names[entry_name] for entry_name in found.groups[1]])
+        group = joined(found.groups[1])
         tied = ", which are tied" if len(found.groups[1]) > 1 else ""
         assert second.behind is not None
         lines.append(f"Next, {_with_interval(second.behind)} behind: {group}{tied}.")
-    missing = [names[entry.entry] for entry in found.entries if entry.ranked and entry.missing]
+    missing = [entry.entry for entry in found.entries if entry.ranked and entry.missing]
     if missing:
         lines.append(f"Without a rank, because runs are missing: {joined(missing)}.")
     collapsed = sum(entry.collapsed for entry in found.entries if entry.ranked)

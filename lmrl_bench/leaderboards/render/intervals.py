@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lmrl_bench.leaderboards.estimates import EntryOverview, Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.ranking import measured
 from lmrl_bench.leaderboards.render.columns import number, places_of, summary_text
-from lmrl_bench.leaderboards.render.palette import order, styles, titles
+from lmrl_bench.leaderboards.render.palette import order, styles
 from lmrl_bench.leaderboards.render.svg import (
     WIDTH,
     Axis,
@@ -124,7 +124,7 @@ def _plot(
     x = Axis(low, high, _NAMES + 8, WIDTH - 8)
     bottom = _TOP + _STEP * len(lines) + 4
     ticks = x.ticks(4)
-    style, names = styles(leaderboard), titles(leaderboard)
+    style = styles(leaderboard)
     parts = [
         line(x(t), _TOP, x(t), bottom, "zero" if scores and t in (0.0, 1.0) else "grid")
         for t in ticks
@@ -133,9 +133,9 @@ def _plot(
     parts += [words(x(t), bottom + 16, text, "tick", "middle") for t, text in texts]
     for index, one in enumerate(lines):
         y = _TOP + _STEP * (index + 0.5)
-        marks = [words(_NAMES, y + 4, shortened(names[one.name], 16), "label", "end")]
+        marks = [words(_NAMES, y + 4, shortened(one.name, 16), "label", "end")]
         marks += _marks(one, x, y)
-        parts.append(group(one.name, style[one.name], f"{names[one.name]}: {one.text}", marks))
+        parts.append(group(one.name, style[one.name], f"{one.name}: {one.text}", marks))
     return document(WIDTH, bottom + 22, label, parts)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
+from lmrl_bench.leaderboards.ranking import filtered_title
 from lmrl_bench.leaderboards.render.columns import (
     cell_text,
     columns,
     decimals,
-    entry_title,
+    entry_lines,
     seeds_text,
-    unfiltered_primary,
-    unfiltered_title,
 )
 from lmrl_bench.leaderboards.render.headline import facts, lead
 from lmrl_bench.leaderboards.render.intervals import estimate_text
-from lmrl_bench.leaderboards.render.palette import titles
 from lmrl_bench.leaderboards.render.verification import BADGE, badge
 from lmrl_bench.leaderboards.render.words import (
     LEGEND,
@@ -53,7 +51,7 @@ def markdown(leaderboard: LeaderboardTable) -> str:
         untrained_note(leaderboard),
         decoding_note(leaderboard),
         *_findings(leaderboard),
-        *(_whole(leaderboard, leaderboard.overview) if leaderboard.overview else []),
+        *(_whole(leaderboard.overview) if leaderboard.overview else []),
     ]
     for table in leaderboard.tasks:
         parts += _task(leaderboard, table)
@@ -79,7 +77,7 @@ def _findings(leaderboard: LeaderboardTable) -> list[str]:
 
 
 def _overview(leaderboard: LeaderboardTable) -> list[str]:
-    """The primary metric of every task in one table; without their own token filters in a line below."""
+    """The primary metric of every task in one table; through their own token filters in a line below."""
     heads = ["entry"]
     for table in leaderboard.tasks:
         found = columns(table)
@@ -87,11 +85,11 @@ def _overview(leaderboard: LeaderboardTable) -> list[str]:
     lines = []
     for position, entry_name in enumerate(leaderboard.entries):
         entries = [table.entries[position] for table in leaderboard.tasks]
-        name = next((entry_title(entry) for entry in entries if entry.filtered), entry_name)
-        lines.append([_escape(name), *map(_overview_cell, leaderboard.tasks, entries)])
+        lines.append([_escape(entry_name), *map(_overview_cell, leaderboard.tasks, entries)])
         if any(entry.filtered for entry in entries):
-            cells = map(_unfiltered_cell, leaderboard.tasks, entries)
-            lines.append([_escape(unfiltered_title(entry_name)), *cells])
+            acting = [entry.through_filter() or entry for entry in entries]
+            cells = map(_overview_cell, leaderboard.tasks, acting)
+            lines.append([_escape(filtered_title(entry_name)), *cells])
     return [
         _table(heads, lines),
         filtered_note(entry for table in leaderboard.tasks for entry in table.entries),
@@ -108,22 +106,14 @@ def _overview_cell(table: TaskTable, entry: EntryResults) -> str:
     )
 
 
-def _unfiltered_cell(table: TaskTable, entry: EntryResults) -> str:
-    column = unfiltered_primary(table)
-    if column is None:
-        return "missing"
-    return cell_text(column, entry, decimals(column, table), count=True)
-
-
-def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> list[str]:
+def _whole(found: LeaderboardOverview) -> list[str]:
     """All tasks together: ranks, groups of ties, aggregates, and the matrix of improvements."""
-    names = titles(leaderboard)
     entries = {entry.name: entry for entry in found.entries}
     order = [entry_name for group in found.groups for entry_name in group]
     order += [entry.name for entry in found.entries if entry.name not in order]
     lines = [
         [
-            _escape(names.get(name, name)),
+            _escape(name),
             f"{entry.rank[0]}-{entry.rank[1]}" if entry.rank else "",
             str(entry.group or ""),
             *map(_estimate, (entry.iqm, entry.mean, entry.optimality_gap)),
@@ -134,12 +124,10 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> list[st
         for entry in [entries[name]]
     ]
     heads = ("entry", "rank", "tie group", "IQM", "mean", "gap", "collapsed", "missing")
-    return ["## All tasks together", _table(heads, lines), *_improvements(found, order, names)]
+    return ["## All tasks together", _table(heads, lines), *_improvements(found, order)]
 
 
-def _improvements(
-    found: LeaderboardOverview, order: Sequence[str], names: Mapping[str, str]
-) -> list[str]:
+def _improvements(found: LeaderboardOverview, order: Sequence[str]) -> list[str]:
     values = {(pair.first, pair.second): pair.probability.value for pair in found.improvements}
     values |= {(second, first): 1 - value for (first, second), value in values.items()}
     shown = [name for name in order if any(name in pair for pair in values)]
@@ -147,14 +135,14 @@ def _improvements(
         return []
     lines = [
         [
-            _escape(names[first]),
+            _escape(first),
             *(f"{values[first, second]:.2f}" if first != second else "" for second in shown),
         ]
         for first in shown
     ]
     return [
         "How probably a run of the entry beats one of the column, on a task drawn at random:",
-        _table(["entry", *(_escape(names[name]) for name in shown)], lines),
+        _table(["entry", *map(_escape, shown)], lines),
     ]
 
 
@@ -167,12 +155,12 @@ def _task(leaderboard: LeaderboardTable, table: TaskTable) -> list[str]:
         return [f"## {table.task}", "No run of this task has completed yet."]
     shown = [(column, decimals(column, table)) for column in columns(table)]
     entries = []
-    for entry in table.entries:
+    for title, entry in entry_lines(table.entries):
         texts = [
             _marked(cell_text(c, entry, places), c.measure is not None and c.measure in entry.best)
             for c, places in shown
         ]
-        entries.append([_escape(entry_title(entry)), *texts, seeds_text(entry), badge(entry)])
+        entries.append([_escape(title), *texts, seeds_text(entry), badge(entry)])
     parts = [
         f"## {table.task}",
         f"Task version {table.info.version}, reward `{_code(table.info.reward_signature)}`.",

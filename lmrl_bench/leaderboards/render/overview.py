@@ -41,7 +41,7 @@ def standings(table: LeaderboardTable) -> list[dict[str, str]]:
 
 def _standing(entry: EntryResults, metric: str) -> str:
     parts = []
-    if (split := entry.splits.get("test")) is not None:
+    if (split := entry.tested) is not None:
         summary = split.metrics[metric]
         parts.append(summary_text(summary, places_of([summary])))
     parts += [f"seed {run.seed} {run.status}" for run in entry.runs if run.status != "completed"]

@@ -15,17 +15,16 @@ from markupsafe import Markup, escape
 from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import EntryOverview, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import PAIRED_ENTRIES, significant_tests
+from lmrl_bench.leaderboards.ranking import filtered_title
 from lmrl_bench.leaderboards.render.columns import (
     NOTHING,
     Column,
     cell_text,
     columns,
     decimals,
-    entry_title,
+    entry_lines,
     number,
     seeds_text,
-    unfiltered_primary,
-    unfiltered_title,
 )
 from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
 from lmrl_bench.leaderboards.render.intervals import (
@@ -35,7 +34,7 @@ from lmrl_bench.leaderboards.render.intervals import (
     interval_svg,
     overall_svg,
 )
-from lmrl_bench.leaderboards.render.palette import OTHER, order, styles, titles
+from lmrl_bench.leaderboards.render.palette import OTHER, order, styles
 from lmrl_bench.leaderboards.render.profiles import drift_svg, profile_svg
 from lmrl_bench.leaderboards.render.verification import badge, checked
 from lmrl_bench.leaderboards.render.words import (
@@ -81,7 +80,7 @@ def page(leaderboard: LeaderboardTable, curves: Mapping[str, str]) -> str:
         score_axis=Markup(inline_axis(leaderboard.overview)) if leaderboard.overview else "",
         whole=_whole(leaderboard, leaderboard.overview) if leaderboard.overview else None,
         sections=[_section(leaderboard, table, curves) for table in leaderboard.tasks],
-        key=[(entry_name, name, style[entry_name]) for entry_name, name in titles(leaderboard).items()],
+        key=[(entry_name, style[entry_name]) for entry_name in leaderboard.entries],
         gray=sum(name == OTHER for name in style.values()),
         tuning=tuning_note(leaderboard),
         caption=" ".join(
@@ -110,17 +109,14 @@ def _environment() -> Environment:
 
 
 def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
-    """One line per entry, best first: rank, score, primary metrics; without its token filter in a line below."""
-    style, names = styles(leaderboard), titles(leaderboard)
+    """One line per entry, best first: rank, score, primary metrics; through its token filter in a line below."""
+    style = styles(leaderboard)
     entries = (
         {entry.name: entry for entry in leaderboard.overview.entries}
         if leaderboard.overview
         else {}
     )
     firsts = [_first_column(table, columns(table)) for table in leaderboard.tasks]
-    bare = [
-        _first_column(t, [c] if (c := unfiltered_primary(t)) else []) for t in leaderboard.tasks
-    ]
     by_entry = {
         entry_name: [_of(table, entry_name) for table in leaderboard.tasks]
         for entry_name in leaderboard.entries
@@ -132,15 +128,15 @@ def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
         found = entries.get(entry_name)
         first_of_group = found is not None and found.group not in (None, group)
         group = found.group if found else None
-        line = _line(leaderboard, entry_name, names[entry_name], found, style[entry_name])
+        line = _line(leaderboard, entry_name, entry_name, found, style[entry_name])
         cells = map(_primary_cell, firsts, of_tasks)
         lines.append({**line, "cells": list(cells), "first": first_of_group and bool(lines)})
         if any(entry.filtered for entry in of_tasks):
-            name = unfiltered_title(entry_name)
+            name = filtered_title(entry_name)
             line = _line(leaderboard, entry_name, name, entries.get(name), style[entry_name])
-            lines.append(
-                {**line, "cells": list(map(_primary_cell, bare, of_tasks)), "first": False}
-            )
+            acting = [entry.through_filter() or entry for entry in of_tasks]
+            cells = map(_primary_cell, firsts, acting)
+            lines.append({**line, "cells": list(cells), "first": False})
     return lines
 
 
@@ -197,7 +193,6 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> dict[st
         "intervals": Markup(overall_svg(leaderboard, found)),
         "profile": Markup(profile_svg(leaderboard, found)),
         "shown": shown,
-        "names": titles(leaderboard),
         "matrix": _matrix(found),
         "wins": wins,
         "separated": len(separated),
@@ -240,7 +235,7 @@ def _section(
         "entries": [
             {
                 "entry": entry,
-                "title": entry_title(entry),
+                "title": title,
                 "cells": [
                     _cell(column, places, entry, column is shown[0][0]) for column, places in shown
                 ],
@@ -249,7 +244,7 @@ def _section(
                 "badge": badge(entry),
                 "checked": checked(entry),
             }
-            for entry in table.entries
+            for title, entry in entry_lines(table.entries)
         ],
         "filtered": _emphasized(filtered_note(table.entries)),
         "marked": _emphasized(fidelity_note(table.entries)),

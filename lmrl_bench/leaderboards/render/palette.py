@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from lmrl_bench.leaderboards.render.columns import entry_title
 from lmrl_bench.leaderboards.render.svg import Axis, apart, group, shortened, words
 from lmrl_bench.leaderboards.table import LeaderboardTable
 
@@ -37,14 +36,6 @@ def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
     return found | dict.fromkeys(references, REFERENCE)
 
 
-def titles(leaderboard: LeaderboardTable) -> dict[str, str]:
-    """Returns the names of the entries, with a dagger where one is ranked through its own token filter."""
-    found = {entry_name: entry_name for entry_name in leaderboard.entries}
-    for table in leaderboard.tasks:
-        found |= {entry.entry: entry_title(entry) for entry in table.entries if entry.filtered}
-    return found
-
-
 def name_labels(
     leaderboard: LeaderboardTable, places: Mapping[str, tuple[float, float]], y: Axis
 ) -> list[str]:
@@ -55,7 +46,7 @@ def name_labels(
         places: The pixel next to which each name belongs.
         y: The scale, whose ends bound the names.
     """
-    style, names = styles(leaderboard), titles(leaderboard)
+    style = styles(leaderboard)
     shown = [entry_name for entry_name in places if style[entry_name] != OTHER]
     heights: Sequence[float] = apart(
         [places[entry_name][1] + 4 for entry_name in shown], _LINE, y.end + 4, y.start - 3
@@ -64,8 +55,8 @@ def name_labels(
         group(
             entry_name,
             style[entry_name],
-            names[entry_name],
-            [words(places[entry_name][0], height, shortened(names[entry_name], 14), "label")],
+            entry_name,
+            [words(places[entry_name][0], height, shortened(entry_name, 14), "label")],
         )
         for entry_name, height in zip(shown, heights, strict=True)
     ]

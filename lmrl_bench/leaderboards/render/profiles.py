@@ -13,7 +13,6 @@ from lmrl_bench.leaderboards.render.palette import (
     name_labels,
     order,
     styles,
-    titles,
 )
 from lmrl_bench.leaderboards.render.svg import (
     WIDTH,
@@ -33,7 +32,7 @@ _HEIGHT, _TOP, _BOTTOM, _LEFT, _NAMES = 250, 26, 40, 44, 84
 
 def profile_svg(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
     """Returns the share of each entry's runs above a score, by the score, with its 95 % band."""
-    style, names, best_first = styles(leaderboard), titles(leaderboard), order(leaderboard)
+    style, best_first = styles(leaderboard), order(leaderboard)
     x = Axis(0.0, found.thresholds[-1], _LEFT, WIDTH - 12)
     y = Axis(0.0, 1.0, _HEIGHT - _BOTTOM, _TOP)
     parts = [frame(x, y, "score τ", "share of runs with a score above τ")]
@@ -46,7 +45,7 @@ def profile_svg(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> st
         marks = [path(middle, "curve")]
         if style[entry.entry] not in (OTHER, REFERENCE):
             marks.insert(0, area([*low, *high[::-1]], "band"))
-        parts.append(group(entry.entry, style[entry.entry], names[entry.entry], marks))
+        parts.append(group(entry.entry, style[entry.entry], entry.entry, marks))
     return document(WIDTH, _HEIGHT, "Performance profiles: share of runs above each score", parts)
 
 
@@ -66,12 +65,14 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
         table: The task.
         measure: "reward" or a metric.
     """
-    style, names = styles(leaderboard), titles(leaderboard)
+    style = styles(leaderboard)
     found = {}
     for entry in table.entries:
         summary = measured(entry, measure)
-        if summary is not None and summary.n and entry.entry != leaderboard.baselines.zero_shot:
-            found[entry.entry] = (entry.splits["test"].kl_to_reference.points, summary.points)
+        if not summary or not summary.n or entry.entry == leaderboard.baselines.zero_shot:
+            continue
+        if entry.tested:
+            found[entry.entry] = (entry.tested.kl_to_reference.points, summary.points)
     if not found:
         return None
     x = Axis(*span([0.0, *(v for kl, _ in found.values() for v in kl)]), _LEFT, WIDTH - _NAMES)
@@ -88,7 +89,7 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
             group(
                 entry_name,
                 style[entry_name],
-                names[entry_name],
+                entry_name,
                 [*marks, dot(*middle, 5, "middle")],
             )
         )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from lmrl_bench.leaderboards.ranking import SPLIT, UNFILTERED
-from lmrl_bench.leaderboards.render.columns import DAGGER, entry_title, number, unfiltered_title
+from lmrl_bench.leaderboards.ranking import DAGGER, filtered_title
+from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
 from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import Flag
@@ -36,10 +36,11 @@ LEGEND = (
     "*KL*: nats per episode to the policy that the entry started from. *tokens per completion*: mean length of the "
     "completions. *cut*: share of completions that reached the length cap without an end.",
     "**greedy*: most probable tokens instead of the task's decoding.",
-    f"{DAGGER} marks an entry that acts through a token filter of its own (NLPO's top-p filter), which is a "
-    "part of its policy: all its numbers are with the filter, its place in the ranking too. The filter "
-    "cuts unlikely tokens off, which can raise sampled scores without any learning. *no filter* is the "
-    "same policy decoded like every other entry; it is never marked best.",
+    f"{DAGGER} marks the numbers of an entry through a token filter of its own (NLPO's top-p filter), as it acts and "
+    "trains. The filter cuts unlikely tokens off, which can raise sampled scores without any learning, so these "
+    "numbers have no rank and are never marked best. Ranked is the line above: the same policy, decoded like "
+    "every other entry. KL is then to the initial policy through the same filter; learning curves and greedy "
+    "decoding are through it as well.",
     "*tokens*: completion tokens generated while training, the budget of the leaderboard. *wall s* and "
     "*CPU s* come from the records, so they say what that machine needed, evaluation included.",
     LEGEND_LINE,
@@ -94,7 +95,7 @@ def cells_words(entries: Sequence[EntryResults]) -> str:
     found = [
         summary
         for entry in entries
-        if (split := entry.splits.get(SPLIT))
+        if (split := entry.tested)
         for summary in split.metrics.values()
     ]
     if any(summary.mean is not None for summary in found):
@@ -120,15 +121,15 @@ def tuning_note(leaderboard: LeaderboardTable) -> str:
 
 
 def filtered_note(entries: Iterable[EntryResults]) -> str:
-    """Returns the footnote of the entries that are ranked through their own token filter, or an empty text."""
+    """Returns the footnote of the entries that act through their own token filter, or an empty text."""
     names = list(dict.fromkeys(entry.entry for entry in entries if entry.filtered))
     if not names:
         return ""
-    verb = "acts, and is ranked," if len(names) == 1 else "act, and are ranked,"
+    verb = "acts" if len(names) == 1 else "act"
     return (
         f"{DAGGER} {', '.join(names)} {verb} through a token filter that the other entries do not have; "
-        "the filter alone can raise sampled scores. Compare *no filter*: the same policy, decoded like "
-        "the other entries."
+        "the filter alone can raise sampled scores, so numbers through it are not ranked. Ranked is the same policy, "
+        "decoded like the other entries."
     )
 
 
@@ -158,10 +159,7 @@ def verdicts(table: TaskTable) -> list[tuple[str, tuple[str, str, str, str, str]
             sign = "+" if found.difference > 0 else ""
             difference = f"{sign}{number(found.difference, places)} [{low}, {high}]"
             intervals = "overlap" if found.intervals_overlap else "do not overlap"
-            name = (
-                unfiltered_title(entry.entry)
-                if found.decoding == UNFILTERED
-                else entry_title(entry)
-            )
+            ranked = found.decoding == entry.decoding
+            name = entry.entry if ranked else filtered_title(entry.entry)
             lines.append((entry.entry, (name, found.measure, difference, found.verdict, intervals)))
     return lines

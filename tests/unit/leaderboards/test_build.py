@@ -130,28 +130,27 @@ def test_markdown(files):
 
 
 def test_nobody_takes_the_filtered_entry_for_an_unfiltered_one(files):
-    """A dagger at the name, a line without the mask below it, a footnote, and verdicts for both."""
+    """Ranked without its filter; a line through it below with a dagger, a footnote, and verdicts for both."""
     text = files["README.md"]
     overview = text[: text.index("## All tasks together")]
-    filtered, bare = (line for line in overview.splitlines() if line.startswith("| nlpo"))
-    assert filtered.startswith("| nlpo † | ")
-    assert bare.startswith("| nlpo, no filter | 0.")
-    assert "**" not in bare
-    note = "† nlpo acts, and is ranked, through a token filter that the other entries do not have"
+    bare, filtered = (line for line in overview.splitlines() if line.startswith("| nlpo"))
+    assert bare.startswith("| nlpo | ")
+    assert filtered.startswith("| nlpo, filtered † | 0.")
+    assert "**" not in filtered
+    note = "† nlpo acts through a token filter that the other entries do not have"
     assert text.count(note) == 3  # overview and two tasks
     task = text[text.index("## imdb-continuation") : text.index("## docs-en-de")]
     verdicts = [line.split(" | ")[0] for line in task.splitlines() if "overlap |" in line]
-    assert verdicts.count("| nlpo †") == verdicts.count("| nlpo, no filter") == 2
-    assert "| nlpo |" not in text
+    assert verdicts.count("| nlpo") == verdicts.count("| nlpo, filtered †") == 2
     page = files["index.html"]
-    assert page.count("† nlpo acts, and is ranked") == 3
+    assert page.count("† nlpo acts through a token filter") == 3
     assert re.search(
-        r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, no filter</th>', page
+        r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, filtered †</th>', page
     )
     assert '<li data-entry="nlpo"><h4>nlpo' in page  # the sample viewer names completions
-    assert r"nlpo $\dagger$ &" in files["table.tex"]
-    assert r"$\dagger$ nlpo acts, and is ranked" in files["table.tex"]
-    assert "nlpo †" in files["curves-imdb-continuation.svg"]
+    assert r"nlpo, filtered $\dagger$ &" in files["table.tex"]
+    assert r"$\dagger$ nlpo acts through a token filter" in files["table.tex"]
+    assert "nlpo, filtered †" in files["curves-imdb-continuation.svg"]
     for line in csv.DictReader(io.StringIO(files["table.csv"])):
         own = line["entry"] == "nlpo" and line["decoding"] not in ("", "test-unfiltered")
         if line["decoding"]:
@@ -165,7 +164,7 @@ def test_a_leaderboard_without_masks_has_no_dagger(tmp_path):
     )
     write_leaderboard(tmp_path, spec, {})
     files = {k: v.decode() for k, v in render(collect(spec, tmp_path, fake_expected)).items()}
-    legend = "† marks an entry that acts through a token filter of its own"
+    legend = "† marks the numbers of an entry through a token filter of its own"
     assert files["README.md"].count("†") == files["README.md"].count(legend) == 1
     assert "dagger" not in files["table.tex"]
 
@@ -212,9 +211,9 @@ def test_csv_long_has_every_number_once(files):
 
 
 def test_csv_wide(files):
-    lines = {
-        (x["task"], x["entry"]): x for x in csv.DictReader(io.StringIO(files["table_wide.csv"]))
-    }
+    rows = list(csv.DictReader(io.StringIO(files["table_wide.csv"])))
+    lines = {(x["task"], x["entry"]): x for x in rows if x["filtered"] == "no"}
+    assert {x["entry"] for x in rows if x["filtered"] == "yes"} == {"nlpo"}
     full, holes = lines["imdb-continuation", "ppo"], lines["docs-en-de", "nlpo"]
     assert (
         float(full["test/reward:low"])

@@ -126,10 +126,10 @@ def test_comparisons_with_the_sft_policy(table):
     assert entry(table, "imdb-continuation", "sft").comparisons == []
     filtered = entry(table, "imdb-continuation", "nlpo").comparisons
     assert [(c.measure, c.decoding) for c in filtered] == [
-        ("reward", "test"), ("sentiment", "test"),
         ("reward", "test-unfiltered"), ("sentiment", "test-unfiltered"),
+        ("reward", "test"), ("sentiment", "test"),
     ]  # fmt: skip
-    assert filtered[0].difference - filtered[2].difference == pytest.approx(0.01)
+    assert filtered[2].difference - filtered[0].difference == pytest.approx(0.01)
     none = fake_spec(baselines={"zero_shot": None, "sft": None})
     assert none.baselines.names() == []
 

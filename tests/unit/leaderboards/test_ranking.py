@@ -5,19 +5,25 @@ from __future__ import annotations
 import pytest
 
 from lmrl_bench.leaderboards.collect import summary
-from lmrl_bench.leaderboards.ranking import _compare, best_entries
+from lmrl_bench.leaderboards.ranking import _compare, best_entries, measured
 from lmrl_bench.leaderboards.table import EntryResults, SplitSummary
 
 
-def entry(label, values, complete=True):
+def split(values):
     found = summary(values)
-    split = SplitSummary(
+    return SplitSummary(
         metrics={"metric": found}, reward=found, kl_to_reference=found, mean_length=found,
         truncated_share=found,
     )  # fmt: skip
+
+
+def entry(label, values, complete=True, unfiltered=None):
+    splits = {"test": split(values)}
+    if unfiltered is not None:
+        splits["test-unfiltered"] = split(unfiltered)
     return EntryResults(
         entry=label, algorithm="ppo", evaluation_only=False, complete=complete, counts={}, runs=[],
-        splits={"test": split},
+        splits=splits, filtered=unfiltered is not None,
     )  # fmt: skip
 
 
@@ -45,3 +51,13 @@ def test_best_is_the_best_of_the_direction_and_whatever_ties_with_it():
     assert best_entries(entries, "metric", lower=True) == {"low", "wide"}
     entries[0] = entry("high", HIGH, complete=False)
     assert "high" not in best_entries(entries, "metric", lower=False)
+
+
+def test_an_entry_with_a_token_filter_is_ranked_without_it():
+    entries = [entry("filtered", HIGH, unfiltered=LOW), entry("plain", [0.7, 0.71, 0.72])]
+    assert best_entries(entries, "metric", lower=False) == {"plain"}
+    assert measured(entries[0], "metric").points == LOW
+    acting = entries[0].through_filter()
+    assert measured(acting, "metric").points == HIGH
+    assert acting.best == acting.comparisons == []
+    assert entries[1].through_filter() is None
