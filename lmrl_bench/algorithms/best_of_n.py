@@ -5,20 +5,26 @@ et al. 2021, "WebGPT" (arXiv 2112.09332), section 3.3, as the control of RL: wha
 
     y* = argmax_i r(x, y_i),   y_1 … y_n ~ π(· | x)        the first of equals
 
-In evaluations under the task's decoding every prompt gets n completions and the best is scored by all metrics; greedy
-evaluations have one, as all n would be the same. The cost is tokens, which the record counts: `events.candidate_tokens`
-is what the evaluations of the test split generated. The choice is at most log n − (n − 1)/n
-nats per completion from the policy (Hilton and Gao 2022); `kl_to_reference` is that of the policy itself, 0.
+In evaluations under the task's decoding every prompt gets n completions and the best is scored by all metrics.
+**Where the reward reads the references, this is an oracle**: it sees the solution, so nobody could use it, and
+leaderboards say so. With a reward of 0 or 1 its mean reward is then pass@n, the share of prompts to which at least one
+of n completions is right. Leaderboards show best-of-n without a rank.
+
+The choice is at most log n − (n − 1)/n nats per completion from the policy (Hilton and Gao 2022); `kl_to_reference`
+is that of the policy itself, 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field
+from torch import Tensor
 
+from lmrl_bench.algorithms.controls import Selection
 from lmrl_bench.algorithms.interface import AlgorithmConfig
-from lmrl_bench.algorithms.no_training import NoTraining
+from lmrl_bench.records.record import Control
 
 
 class BestOfNConfig(AlgorithmConfig):
@@ -27,15 +33,22 @@ class BestOfNConfig(AlgorithmConfig):
     candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
 
 
-class BestOfN(NoTraining):
+class BestOfN(Selection):
     """Samples n completions per prompt in evaluations and keeps the best."""
 
     config_class: ClassVar[type[AlgorithmConfig]] = BestOfNConfig
+    control: ClassVar[Control | None] = "reward"
     summary: ClassVar[str] = (
-        "best-of-n (arXiv 2009.01325): no training, the reward picks of n completions"
+        "best-of-n (arXiv 2009.01325): no training, the reward picks of n completions; an oracle (pass@n) where it "
+        "reads the references"
     )
     config: BestOfNConfig  # type: ignore[assignment]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.candidates = self.config.candidates
+
+    def choose(self, rewards: Tensor, texts: Sequence[str]) -> int:
+        """Returns the first completion with the largest reward."""
+        del texts
+        return int(rewards.argmax())

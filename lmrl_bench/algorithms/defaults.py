@@ -44,10 +44,15 @@ def traits_of(name: str) -> AlgorithmTraits:
     return AlgorithmTraits(**(class_traits(name) if known is None else known["traits"]))
 
 
-def class_traits(name: str) -> dict[str, bool]:
-    """Returns the traits that the algorithm's class has."""
+def class_traits(name: str) -> dict[str, Any]:
+    """Returns the traits that the algorithm's class has; `control` only where it is one."""
     algorithm = ALGORITHMS.get(name)
-    return {trait: getattr(algorithm, trait) for trait in AlgorithmTraits.model_fields}
+    found = {
+        trait: getattr(algorithm, trait)
+        for trait in AlgorithmTraits.model_fields
+        if hasattr(algorithm, trait)
+    }
+    return AlgorithmTraits.model_validate(found).model_dump()
 
 
 def class_defaults(name: str) -> dict[str, Any]:

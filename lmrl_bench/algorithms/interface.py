@@ -180,9 +180,9 @@ class Algorithm(Protocol):
         trains: trait: it changes the policy; false: the policy is evaluated as it is (`none`).
         spends_tokens: trait: it trains on tokens that it generates, and ends with the token budget.
         filters_tokens: trait: it acts through a token filter, and is evaluated without it too.
+            A further trait, `control`, is optional: see `AlgorithmTraits` and `controls.py`.
         summary: one line for lists.
         token_filter: the filter that belongs to the trained policy (NLPO), to be evaluated with and without; else None.
-        candidates: completions per prompt in evaluations, of which the reward picks the best; 1 but for `best-of-n`.
     """
 
     config_class: ClassVar[type[AlgorithmConfig]]
@@ -191,7 +191,6 @@ class Algorithm(Protocol):
     filters_tokens: ClassVar[bool]
     summary: ClassVar[str]
     token_filter: TopPFilter | None
-    candidates: int
 
     def __init__(
         self,

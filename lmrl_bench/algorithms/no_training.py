@@ -11,6 +11,7 @@ from lmrl_bench.algorithms.interface import (
     AlgorithmConfig,
     check_state,
 )
+from lmrl_bench.records.record import Control
 
 if TYPE_CHECKING:
     from lmrl_bench.config.sampling import SamplingConfig
@@ -30,6 +31,7 @@ class NoTraining:
     trains: ClassVar[bool] = False
     spends_tokens: ClassVar[bool] = False
     filters_tokens: ClassVar[bool] = False
+    control: ClassVar[Control | None] = None
     summary: ClassVar[str] = "no learning: evaluates the policy that other algorithms start from"
 
     def __init__(
@@ -47,7 +49,6 @@ class NoTraining:
         self.policy = policy
         self.config = config
         self.token_filter: TopPFilter | None = None
-        self.candidates = 1
 
     def learn(
         self,

@@ -103,7 +103,6 @@ class SFT:
         self.policy.set_training_mode(False)
         self.config = config
         self.token_filter: TopPFilter | None = None
-        self.candidates = 1
         self.step = 0
         self._seed = seed
         self._codec = core.codec

@@ -267,7 +267,8 @@ def _measures(record: RunRecord) -> dict[str, float]:
     for split, results in record.results.items():
         found[f"{split} reward"] = results.reward
         found |= {f"{split} {name}": metric.value for name, metric in results.metrics.items()}
-        found[f"{split} KL (nats)"] = results.kl_to_reference
+        if results.kl_to_reference is not None:
+            found[f"{split} KL (nats)"] = results.kl_to_reference
         found[f"{split} tokens per completion"] = results.mean_length
         found[f"{split} share cut at the limit"] = results.truncated_share
     return found

@@ -65,7 +65,8 @@ def results_lines(results: Mapping[str, Any], *, kl: bool = True) -> list[str]:
     lines = []
     for split, result in results.items():
         numbers = "  ".join(f"{name} {value.value:.4f}" for name, value in result.metrics.items())
-        drift = f"KL {result.kl_to_reference:.2f} nats  " if kl else ""
+        known = kl and result.kl_to_reference is not None
+        drift = f"KL {result.kl_to_reference:.2f} nats  " if known else ""
         lines.append(f"{split:14} reward {result.reward:.4f}  {drift}{numbers}")
     return lines
 

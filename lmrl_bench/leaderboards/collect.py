@@ -189,7 +189,8 @@ def _numbers(record: RunRecord) -> Iterator[tuple[str, dict[str, float]]]:
     for split, results in record.results.items():
         metrics = {name: metric.value for name, metric in results.metrics.items()}
         yield f": {split}", metrics
-        yield f": {split}", {name: getattr(results, name) for name in _MEASURES}
+        measures = {name: getattr(results, name) for name in _MEASURES}
+        yield f": {split}", {name: value for name, value in measures.items() if value is not None}
     time = record.time
     yield "", {"wall_s": time.wall_s, "cpu_s": time.cpu_s, "tokens": record.budget.tokens}
 
@@ -339,12 +340,14 @@ def _run(cell: Cell, record: RunRecord | None, leaderboard: str) -> Run:
 
 
 def _split(results: Sequence[SplitResults]) -> SplitSummary:
+    # All seeds of an entry are of one algorithm: all have a KL, or none.
+    kl = [r.kl_to_reference for r in results if r.kl_to_reference is not None]
     return SplitSummary(
         metrics={
             name: summary([r.metrics[name].value for r in results]) for name in results[0].metrics
         },
         reward=summary([r.reward for r in results]),
-        kl_to_reference=summary([r.kl_to_reference for r in results]),
+        kl_to_reference=summary(kl) if kl else None,
         mean_length=summary([r.mean_length for r in results]),
         truncated_share=summary([r.truncated_share for r in results]),
     )

@@ -102,7 +102,7 @@ def _points(folder: Path, lines: Sequence[Mapping[str, Any]]) -> list[Validation
         ) from error
     path = f"{folder}/{CURVES}"
     for point in points:
-        numbers = {name: getattr(point, name) for name in _NUMBERS}
+        numbers = {n: value for n in _NUMBERS if (value := getattr(point, n)) is not None}
         check_numbers(path, numbers | (point.model_extra or {}))
     return points
 

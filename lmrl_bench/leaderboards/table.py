@@ -48,7 +48,9 @@ class SplitSummary(_Strict):
 
     metrics: dict[str, Summary]
     reward: Summary
-    kl_to_reference: Summary = Field(description="nats per episode, against the initial policy")
+    kl_to_reference: Summary | None = Field(
+        description="nats per episode, against the initial policy; null if no policy wrote the completions"
+    )
     mean_length: Summary = Field(description="completion tokens")
     truncated_share: Summary
 

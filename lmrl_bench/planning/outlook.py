@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
+from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError, RecordError, nearest
 from lmrl_bench.core.wording import counted, duration, reason_of
@@ -27,7 +28,6 @@ from lmrl_bench.records.record import RunRecord
 from lmrl_bench.records.store import RECORD, read_record
 
 State = Literal["done", "diverged", "failed", "interrupted", "stale", "damaged", "missing"]
-NO_TOKENS = ("no-training", "sft")
 T = TypeVar("T")
 
 
@@ -134,7 +134,7 @@ def settings_lines(plans: Iterable[RunPlan]) -> list[str]:
 
 def planned_tokens(config: RunConfig) -> int:
     """Returns the completion tokens that a run generates while training."""
-    return 0 if config.algorithm.name in NO_TOKENS else config.budget.tokens
+    return config.budget.tokens if traits_of(config.algorithm.name).spends_tokens else 0
 
 
 def select(

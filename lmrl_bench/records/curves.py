@@ -55,7 +55,9 @@ class ValidationPoint(_Line):
 
     kind: Literal["validation"] = "validation"
     reward: FiniteFloat = Field(description="mean reward on the validation split")
-    kl_to_reference: FiniteFloat = Field(description="nats per episode")
+    kl_to_reference: FiniteFloat | None = Field(
+        description="nats per episode; null if no policy wrote the completions"
+    )
     mean_length: NotNegative = Field(description="completion tokens")
     truncated_share: Share = Field(description="completions that reached the token limit")
 

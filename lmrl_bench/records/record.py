@@ -16,6 +16,8 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
     model_validator,
 )
 
@@ -222,9 +224,10 @@ class SplitResults(_Strict):
     metrics: dict[Name, MetricValue]
     reward: float
     reward_components: dict[Name, float] = Field(default_factory=dict)
-    kl_to_reference: float = Field(
+    kl_to_reference: float | None = Field(
         description="nats per episode: mean log-ratio of the completions to the initial policy under the same "
-        "behavior; the k1 estimate of the KL if completions are sampled, not a KL if they are greedy"
+        "behavior; the k1 estimate of the KL if completions are sampled, not a KL if they are greedy; null if no "
+        "policy wrote them"
     )
     mean_length: NotNegative = Field(description="completion tokens")
     truncated_share: Share
@@ -294,6 +297,10 @@ SEAL = "content_sha256"
 """Field of `record.json` outside the record: the digest of all other fields."""
 
 
+Control = Literal["text", "reward", "policy"]
+"""What a control shows: answers without a policy, the reward's choice, or another decoding of the initial policy."""
+
+
 class AlgorithmTraits(_Strict):
     """Properties of an algorithm that leaderboards depend on, whoever wrote it.
 
@@ -309,6 +316,16 @@ class AlgorithmTraits(_Strict):
     filters_tokens: bool = Field(
         description="it acts through a token filter of its own, and is evaluated without it too"
     )
+    control: Control | None = Field(
+        None,
+        description="absent but for controls, which leaderboards show without a rank: 'text' writes answers "
+        "without the policy, 'reward' lets the reward choose, 'policy' decodes the initial policy in another way",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves an absent trait out, so that records from before it keep their digests."""
+        return {name: value for name, value in handler(self).items() if value is not None}
 
 
 class RunRecord(_Strict):
@@ -366,6 +383,17 @@ class RunRecord(_Strict):
         model = policy.get("model")
         if isinstance(model, str):
             _public(model)
+        return self
+
+    @model_validator(mode="after")
+    def _kl_of_a_policy(self) -> Self:
+        written = self.traits.control == "text"
+        for name, results in self.results.items():
+            if (results.kl_to_reference is None) is not written:
+                raise ValueError(
+                    f"results.{name}.kl_to_reference is {results.kl_to_reference}; it is null if, and only if, no "
+                    "policy wrote the completions (traits.control: text)"
+                )
         return self
 
     def lacking(self) -> list[str]:

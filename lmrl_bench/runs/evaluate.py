@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from lmrl_bench.algorithms.controls import Selection, Written
 from lmrl_bench.config.sampling import SamplingConfig
 from lmrl_bench.core.seeding import derive_seed
 from lmrl_bench.data.episodes import Completions, Prompts, TokenBatch
@@ -33,7 +34,7 @@ class Evaluation:
     """The numbers of one split under one decoding, and the rows behind them (for samples.parquet).
 
     Attributes:
-        candidate_tokens: Tokens of all candidates where the reward picked the best of several; else 0.
+        candidate_tokens: Tokens of all candidates where a control picked one of several; else 0.
     """
 
     results: SplitResults
@@ -67,7 +68,7 @@ class Evaluator:
         greedy: bool = False,
         token_filter: TopPFilter | None = None,
         primary_only: bool = False,
-        candidates: int = 1,
+        control: Selection | Written | None = None,
     ) -> Evaluation:
         """Evaluates the first `n` rows of a split.
 
@@ -77,30 +78,31 @@ class Evaluator:
             greedy: Use the most probable tokens instead of the declared decoding.
             token_filter: NLPO's token filter, for the policy that acts through it.
             primary_only: leave the other metrics out, which may cost more than the decoding.
-            candidates: completions per prompt, of which the one with the largest reward is evaluated (best-of-n);
-                with greedy decoding they would be equal, and there is one.
+            control: Answers in its own way, instead of with one completion of the policy.
         """
         samples = self.task.samples(split)[:n]
         declared = self.sampling or self.task.spec.decoding
         sampling = declared.model_copy(update={"greedy": True} if greedy else {})
-        if sampling.greedy:
-            candidates = 1
-        draw, behavior = self._draw(split, samples, sampling, token_filter, candidates)
-        spent = int(draw.completions.lengths.sum())
-        if candidates > 1:
-            draw = draw.select(_best(draw.outcome.totals, candidates))
+        spent = 0
+        if isinstance(control, Written):
+            draw, kl = self._written(split, samples, control), None
+        else:
+            # Greedy completions to one prompt are all the same.
+            selection = None if sampling.greedy else control
+            draw, behavior = self._draw(split, samples, sampling, token_filter, selection)
+            if selection is not None:
+                spent = int(draw.completions.lengths.sum())
+                draw = draw.select(selection.chosen(draw.outcome))
+            kl = self._kl(draw, behavior)
         prompts, completions, outcome = draw.prompts, draw.completions, draw.outcome
-        tokens = TokenBatch.of(prompts, completions)
-        reference = self.policy.score_ref_policy(tokens, behavior)
-        log_ratios = ((completions.logprobs - reference) * completions.mask).sum(dim=1)
         spec = self.task.spec.metrics
         metrics = {
             component.key: score(self.task.metric(component.key), outcome.texts, samples)
             for component in ([spec.primary] if primary_only else spec.all())
         }
-        results = _results(metrics, outcome, log_ratios, completions)
+        results = _results(metrics, outcome, kl, completions)
         rows = _rows(prompts, completions, outcome, metrics)
-        return Evaluation(results, rows, spent if candidates > 1 else 0)
+        return Evaluation(results, rows, spent)
 
     def _core(self, split: Split) -> EpisodeCore:
         """Returns what scores episodes of the split as training scores them; made once."""
@@ -114,9 +116,10 @@ class Evaluator:
         samples: Sequence[Sample],
         sampling: SamplingConfig,
         token_filter: TopPFilter | None,
-        candidates: int,
+        selection: Selection | None,
     ) -> tuple[Draw, Behavior]:
-        """Returns rewarded completions, `candidates` next to each other for each sample, and what drew them."""
+        """Returns rewarded completions, the candidates for each sample next to each other, and what drew them."""
+        candidates = selection.candidates if selection else 1
         rng = torch.Generator().manual_seed(derive_seed(self.seed, "evaluation", split))
         repeated = [sample for sample in samples for _ in range(candidates)]
         prompts, completions, behavior = respond(
@@ -126,11 +129,18 @@ class Evaluator:
         outcome = self._core(split).outcome(prompts, completions)
         return Draw(prompts, completions, outcome), behavior
 
+    def _written(self, split: Split, samples: Sequence[Sample], control: Written) -> Draw:
+        """Returns the rewarded answers of a control that asks no policy."""
+        core = self._core(split)
+        completions = control.answers(core, samples)
+        return Draw(self.codec.prompts(samples), completions, core.score(samples, completions))
 
-def _best(rewards: torch.Tensor, candidates: int) -> torch.Tensor:
-    """Returns the indices `(B,)` of the first largest of each `candidates` rewards next to each other."""
-    best = rewards.view(-1, candidates).argmax(dim=1)
-    return torch.arange(len(best)) * candidates + best
+    def _kl(self, draw: Draw, behavior: Behavior) -> float:
+        """Returns the mean log-ratio to the initial policy, nats per episode."""
+        done = draw.completions
+        reference = self.policy.score_ref_policy(TokenBatch.of(draw.prompts, done), behavior)
+        log_ratios = ((done.logprobs - reference) * done.mask).sum(dim=1)
+        return float(log_ratios.double().mean())
 
 
 def respond(
@@ -162,10 +172,10 @@ def respond(
 def _results(
     metrics: dict[str, MetricResult],
     outcome: Outcome,
-    log_ratios: torch.Tensor,
+    kl: float | None,
     completions: Completions,
 ) -> SplitResults:
-    n = len(log_ratios)
+    n = len(completions.ids)
     return SplitResults(
         metrics={
             name: MetricValue(
@@ -177,7 +187,7 @@ def _results(
         reward_components={
             name: float(part.double().mean()) for name, part in outcome.components.items()
         },
-        kl_to_reference=float(log_ratios.double().mean()),
+        kl_to_reference=kl,
         mean_length=float(completions.lengths.double().mean()),
         truncated_share=float(completions.truncated.double().mean()),
         n=n,

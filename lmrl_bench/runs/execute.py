@@ -162,7 +162,10 @@ def _key(session: Session) -> str:
 def _headline(record: RunRecord) -> dict[str, float]:
     test = record.results.get("test")
     values = {"tokens": float(record.budget.tokens), "wall_s": record.time.wall_s}
-    return {"reward": test.reward, "kl": test.kl_to_reference, **values} if test else values
+    if test is None:
+        return values
+    kl = {} if test.kl_to_reference is None else {"kl": test.kl_to_reference}
+    return {"reward": test.reward, **kl, **values}
 
 
 @contextlib.contextmanager

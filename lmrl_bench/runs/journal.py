@@ -150,7 +150,8 @@ class Journal:
         numbers |= {f"metric/{name}": metric.value for name, metric in results.metrics.items()}
         line = {"kind": "validation", "iteration": iteration, "tokens": tokens, **numbers}
         self.curves.append(line)
-        self.tracker.write(tokens, {f"validation/{name}": value for name, value in numbers.items()})
+        known = {name: value for name, value in numbers.items() if value is not None}
+        self.tracker.write(tokens, {f"validation/{name}": value for name, value in known.items()})
 
     def add_results(self, name: str, evaluation: Evaluation, seconds: float) -> None:
         """Keeps a final evaluation and its samples."""

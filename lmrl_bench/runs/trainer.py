@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from lmrl_bench.algorithms.controls import Selection, Written
 from lmrl_bench.algorithms.interface import IterationStats
 from lmrl_bench.algorithms.sft import SFT
 from lmrl_bench.core.events import Event, Listener
@@ -77,9 +78,8 @@ class Trainer:
             raise Interrupted(STOPPED)
         started = time.perf_counter()
         n = self.session.config.evaluation.test_samples
-        candidates = self.session.algorithm.candidates
         evaluation = self.session.evaluator(
-            "test", n, greedy=greedy, token_filter=token_filter, candidates=candidates
+            "test", n, greedy=greedy, token_filter=token_filter, control=self._control
         )
         self.journal.add_results(name, evaluation, time.perf_counter() - started)
 
@@ -116,6 +116,12 @@ class Trainer:
     def _episodes(self, stats: IterationStats) -> float:
         return stats.episodes / stats.iteration
 
+    @property
+    def _control(self) -> Selection | Written | None:
+        """The algorithm, if it answers in its own way."""
+        algorithm = self.session.algorithm
+        return algorithm if isinstance(algorithm, Selection | Written) else None
+
     def _validate(self, iteration: int, tokens: int) -> None:
         started = time.perf_counter()
         config = self.session.config.evaluation
@@ -125,11 +131,13 @@ class Trainer:
             config.validation_samples,
             token_filter=token_filter,
             primary_only=True,
-            candidates=self.session.algorithm.candidates,
+            control=self._control,
         )
         seconds = time.perf_counter() - started
         self.journal.add_validation(iteration, tokens, evaluation.results, seconds)
-        values = {"reward": evaluation.results.reward, "kl": evaluation.results.kl_to_reference}
+        values = {"reward": evaluation.results.reward}
+        if evaluation.results.kl_to_reference is not None:
+            values["kl"] = evaluation.results.kl_to_reference
         self.progress(Event(self.name, "evaluation", values=values, text="validation"))
 
     def _checkpoint(self) -> None:

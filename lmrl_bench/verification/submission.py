@@ -296,12 +296,13 @@ def _validation(folder: Path, record: RunRecord) -> Iterator[str]:
     if f"metric/{record.task.primary_metric}" not in claims:
         yield f"results.{VALIDATION} lacks {record.task.primary_metric}"
     for name, claimed in claims.items():
-        drawn = float(last.get(name, math.nan))
+        drawn = last.get(name, math.nan)
         if claimed != drawn:
-            yield (
-                f"results.{VALIDATION}: {name} is {claimed:.9g}, but curves.jsonl ends with "
-                f"{drawn:.9g}"
-            )
+            yield f"results.{VALIDATION}: {name} is {_shown(claimed)}, but curves.jsonl ends with {_shown(drawn)}"
+
+
+def _shown(value: float | None) -> str:
+    return "null" if value is None else f"{value:.9g}"
 
 
 def _lines(folder: Path, kind: str) -> list[dict[str, Any]]:

@@ -124,7 +124,8 @@ def _measures(entry: EntryResults) -> Iterator[tuple[str, str, Summary]]:
         for metric, summary in split.metrics.items():
             yield name, f"metric/{metric}", summary
         yield name, "reward", split.reward
-        yield name, "kl_to_reference", split.kl_to_reference
+        if split.kl_to_reference is not None:
+            yield name, "kl_to_reference", split.kl_to_reference
         yield name, "mean_length", split.mean_length
         yield name, "truncated_share", split.truncated_share
     for measure, cost in (

@@ -71,7 +71,7 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
         summary = measured(entry, measure)
         if not summary or not summary.n or entry.entry == leaderboard.baselines.zero_shot:
             continue
-        if entry.tested:
+        if entry.tested and entry.tested.kl_to_reference:
             found[entry.entry] = (entry.tested.kl_to_reference.points, summary.points)
     if not found:
         return None

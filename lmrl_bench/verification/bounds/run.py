@@ -239,9 +239,14 @@ def length_problems(
 
 
 def kl_problems(
-    what: str, kl: float, n: int, run: Run, *, greedy: bool, at_start: bool
+    what: str, kl: float | None, n: int, run: Run, *, greedy: bool, at_start: bool
 ) -> Iterator[str]:
     """Yields why a mean log-ratio to the initial policy over `n` completions cannot be."""
+    written = run.record.traits.control == "text"
+    if kl is None or written:
+        if (kl is None) is not written:
+            yield f"{what}: kl_to_reference is {kl}; it is null if, and only if, no policy wrote the completions"
+        return
     slack = 2e-3 * run.completion.max_tokens  # the two passes round otherwise
     if at_start and abs(kl) > slack:
         yield f"{what}: kl_to_reference is {kl:.6g} of the start to itself; it is 0 but for rounding"

@@ -16,6 +16,8 @@ from lmrl_bench.algorithms.defaults import (
     with_defaults,
 )
 from lmrl_bench.algorithms.nlpo import FilteredPPO
+from lmrl_bench.algorithms.no_training import NoTraining
+from lmrl_bench.algorithms.top_p import TopP
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.leaderboards.spec import cells, leaderboard_names, read_leaderboard
 from lmrl_bench.planning.resolve import resolve, resolve_unchecked
@@ -36,8 +38,8 @@ def test_traits_are_those_of_the_classes():
     for name in BUILT_IN:
         algorithm, traits = ALGORITHMS.get(name), traits_of(name)
         assert traits.model_dump() == class_traits(name), f"{name}: {REMEDY}"
-        assert traits.filters_tokens == issubclass(algorithm, FilteredPPO)
-        assert traits.trains == (name not in ("best-of-n", "no-training"))
+        assert traits.filters_tokens == issubclass(algorithm, FilteredPPO | TopP)
+        assert traits.trains == (not issubclass(algorithm, NoTraining))
         assert traits.spends_tokens == issubclass(algorithm, TextAlgorithm)
 
 
