@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lmrl_bench.core.errors import RecordError
 from lmrl_bench.core.parquet import unreadable
@@ -26,7 +26,7 @@ from lmrl_bench.leaderboards.evidence import (
     read_evidence,
 )
 from lmrl_bench.leaderboards.ranking import UNFILTERED, ranked
-from lmrl_bench.leaderboards.spec import Cell, LeaderboardSpec, cells
+from lmrl_bench.leaderboards.spec import Cell, LeaderboardEntry, LeaderboardSpec, cells
 from lmrl_bench.leaderboards.table import (
     STATUSES,
     EntryResults,
@@ -218,6 +218,7 @@ def _task_table(
         check_entry({p.folder: p.record for p in of_entries[entry.entry] if p.record is not None})
         seeds = [(place.cell, place.record) for place in of_entries[entry.entry]]
         result = _entry_results(entry.entry, entry.algorithm, seeds, leaderboard.name)
+        result = result.model_copy(update=_control(entry, result, expected(seeds[0][0])))
         checked = _verification(results_root / leaderboard.name / task / entry.entry, result, seeds)
         runs = [
             run.model_copy(update={"error": damage(damaged[place.folder])})
@@ -263,11 +264,19 @@ def _entry_results(
         runs=runs,
         splits={name: _split([record.results[name] for record in completed]) for name in decodings},
         temperature=_temperature(completed),
+        control=traits.control if traits is not None else None,
         filtered=UNFILTERED in decodings or (traits is not None and traits.filters_tokens),
         tokens=_optional(completed, lambda record: record.budget.tokens),
         wall_s=_optional(completed, lambda record: record.time.wall_s),
         cpu_s=_optional([r for r in completed if r.time.cpu_s > 0], lambda r: r.time.cpu_s),
     )
+
+
+def _control(entry: LeaderboardEntry, found: EntryResults, expected: ExpectedRun) -> dict[str, Any]:
+    """Whether an entry is ranked: not if it is a control, nor if it is decoded unlike the others."""
+    own = (entry.config.get("evaluation") or {}).get("temperature")
+    decoding = "decoding" if own is not None else None
+    return {"control": found.control or decoding, "oracle": expected.oracle}
 
 
 def _temperature(completed: Sequence[RunRecord]) -> float | None:

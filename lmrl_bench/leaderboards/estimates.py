@@ -27,7 +27,7 @@ class EntryOverview(_Strict):
     )
     entry: str
     ranked: bool = Field(
-        description="false for an entry through its token filter, shown next to the entry without it"
+        description="false for a control, and for an entry through its token filter, shown below the entry without it"
     )
     collapsed: int = Field(description="runs that failed or diverged; they score 0")
     missing: int = Field(description="runs that are not there; they have no score")

@@ -58,12 +58,13 @@ def best_entries(entries: Sequence[EntryResults], measure: str, *, lower: bool) 
     """Returns the entry with the best mean, and all entries that cannot be distinguished from it.
 
     The best entry is the fixed anchor: another entry shares the mark if Welch's 95 % interval of its
-    difference to the anchor contains 0. Entries with a seed that did not complete take no part.
+    difference to the anchor contains 0. Controls, and entries with a seed that did not complete, take no part.
     """
     candidates = {
         entry.entry: found.points
         for entry in entries
         if entry.complete
+        and entry.control is None
         and (found := measured(entry, measure)) is not None
         and found.mean is not None
     }

@@ -47,7 +47,8 @@ class ScoredEntry:
     Attributes:
         name: The name of the entry; see `filtered_title` for an entry as it acts, through its token filter.
         entry: The name of the entry on the leaderboard.
-        ranked: False for an entry through its token filter, which stands on the leaderboard a second time.
+        ranked: False for a control, and for an entry through its token filter, which stands on the leaderboard a
+            second time.
         scores: Task to one score per seed of the leaderboard, ascending, because the order of the seeds
             says nothing; None where a run is missing.
         collapsed: Runs that failed or diverged, and score 0.
@@ -114,7 +115,7 @@ def _scored(
     return ScoredEntry(
         name=entry_name,
         entry=entry_name,
-        ranked=True,
+        ranked=all(entry.control is None for entry in entries.values()),
         scores={
             task: _scores(entry, info[task].primary_metric, scales[task])
             for task, entry in entries.items()

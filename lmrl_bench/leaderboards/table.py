@@ -11,6 +11,7 @@ from lmrl_bench.leaderboards.spec import Baselines, TuningSpec
 from lmrl_bench.records.record import Flag, TaskInfo
 
 CellStatus = Literal["completed", "failed", "diverged", "interrupted", "missing"]
+ControlKind = Literal["text", "reward", "policy", "decoding"]
 STATUSES: tuple[CellStatus, ...] = ("completed", "failed", "diverged", "interrupted", "missing")
 
 
@@ -135,6 +136,15 @@ class EntryResults(_Strict):
         False,
         description="the entry acts, and 'test' decodes, through its own token filter; 'test-unfiltered' "
         "is the same policy decoded like the other entries, and what it is ranked by",
+    )
+    control: ControlKind | None = Field(
+        None,
+        description="null for an entry that is ranked; else why it is not: 'text', 'reward' and 'policy' as in the "
+        "record's traits, 'decoding' for an entry that sets its own decoding of evaluations",
+    )
+    oracle: bool = Field(
+        False,
+        description="a reward that reads the references picks the answers: nobody could use it",
     )
     best: list[str] = Field(
         default_factory=list,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from lmrl_bench.algorithms.defaults import traits_of
 from lmrl_bench.config.run import RunConfig
 from lmrl_bench.core.errors import ConfigError
 from lmrl_bench.core.events import Listener, silent
@@ -157,6 +158,8 @@ def expected_run(task: Task, config: RunConfig, initial: InitialPolicy) -> Expec
         task_digest=task.digest,
         initial_policy=initial.expected,
         score_normalization=task.spec.score_normalization,
+        oracle=traits_of(config.algorithm.name).control == "reward"
+        and bool(task.reward_needing_references()),
     )
 
 

@@ -50,6 +50,7 @@ class ExpectedRun:
         start: The initial policy.
         score_normalization: The task's scale, or None. A record with another scale still counts, because
             leaderboards use this one.
+        oracle: The reward picks the answers, and reads the references: nobody could use the method.
     """
 
     config: Mapping[str, Any]
@@ -57,6 +58,7 @@ class ExpectedRun:
     task_digest: str
     initial_policy: ExpectedInitialPolicy
     score_normalization: ScoreNormalization | None = None
+    oracle: bool = False
 
     @cached_property
     def config_digest(self) -> str:

@@ -106,20 +106,23 @@ class Task:
     def _needing_references(self) -> list[str]:
         """Returns the terms of the reward and the metrics that compare with references."""
         plugin = self._plugin()
-        metrics, rewards = (plugin.metrics, plugin.rewards) if plugin else ({}, {})
-        terms = [term.name for term in self.spec.reward.terms]
-        found = []
-        if any("references" in _needs(n, rewards, REWARDS, metrics, METRICS) for n in terms):
-            found = [
-                f"the reward '{name}'"
-                for name, term in self.reward().terms.items()
-                if "references" in term.reward.needs
-            ]
+        metrics = plugin.metrics if plugin else {}
+        found = [f"the reward '{name}'" for name in self.reward_needing_references()]
         for metric in self.spec.metrics.all():
             known = _needs(metric.name, metrics, METRICS)
             if "references" in known and "references" in self.metric(metric.key).needs:
                 found.append(f"the metric '{metric.key}'")
         return found
+
+    def reward_needing_references(self) -> list[str]:
+        """Returns the terms of the reward that compare with references."""
+        plugin = self._plugin()
+        metrics, rewards = (plugin.metrics, plugin.rewards) if plugin else ({}, {})
+        terms = [term.name for term in self.spec.reward.terms]
+        if not any("references" in _needs(n, rewards, REWARDS, metrics, METRICS) for n in terms):
+            return []
+        found = self.reward().terms.items()
+        return [name for name, term in found if "references" in term.reward.needs]
 
     def _require_new_ids(self, split: Split, samples: tuple[Sample, ...]) -> None:
         """Rejects ids of another split, because encoded prompts are cached by id."""

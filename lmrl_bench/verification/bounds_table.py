@@ -68,10 +68,10 @@ BOUNDS: Final = (
     Bound(_RECORD, ("results.*.reward", "results.*.reward_components.*"),
           "means over the completions; the parts are the terms of the task's reward"),
     Bound(_RECORD, ("results.*.kl_to_reference",),
-          "0 but for rounding where nothing is learned; else, for n sampled completions, at least -30/n nats less "
-          "rounding, which an honest run misses with a probability of e^-30; at most 104 nats (the smallest "
-          "probability in "
-          "single precision) times `completion.max_tokens`",
+          "null if, and only if, no policy wrote the completions; 0 but for rounding where nothing is learned; "
+          "else, for n sampled completions, at least -30/n nats less rounding, which an honest run misses with a "
+          "probability of e^-30; at most 104 nats (the smallest probability in single precision) times "
+          "`completion.max_tokens`",
           f"its value: {_AGAIN}"),
     Bound(_RECORD, ("results.*.mean_length", "results.*.truncated_share"),
           "means over the completions; counts of whole tokens and completions inside the task's limits"),

@@ -151,7 +151,7 @@ def _best(table: TaskTable, new: Collection[str]) -> EntryResults | None:
     means = {
         entry.entry: found.mean
         for entry in table.entries
-        if entry.entry not in new and not entry.evaluation_only and entry.complete
+        if entry.entry not in new and not entry.evaluation_only and entry.complete and entry.control is None
         and (found := measured(entry, metric)) is not None and found.mean is not None
     }  # fmt: skip
     if not means:

@@ -118,11 +118,18 @@ def seeds_text(entry: EntryResults) -> str:
     return f"{share}: {', '.join(others)}" if others else share
 
 
+def entry_title(*tasks: EntryResults) -> str:
+    """Returns the name of an entry on one or several tasks; a control is called one, and an oracle too."""
+    if any(entry.oracle for entry in tasks):
+        return f"{tasks[0].entry} (oracle)"
+    return f"{tasks[0].entry} (control)" if tasks[0].control else tasks[0].entry
+
+
 def entry_lines(entries: Iterable[EntryResults]) -> list[tuple[str, EntryResults]]:
     """Returns the lines of a table with their titles: each entry, and below it what it is through its own filter."""
     lines = []
     for entry in entries:
-        lines.append((entry.entry, entry))
+        lines.append((entry_title(entry), entry))
         if (acting := entry.through_filter()) is not None:
             lines.append((filtered_title(entry.entry), acting))
     return lines

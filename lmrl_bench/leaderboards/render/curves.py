@@ -44,7 +44,7 @@ def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     """Returns the learning curves of a task: mean and 95 % t band over seeds, or the runs.
 
     Values between evaluations are interpolated on a common grid; below three seeds each run is
-    drawn for itself. Dashed lines are the entries that train nothing.
+    drawn for itself. Dashed lines are the initial policies.
     """
     style = styles(leaderboard)
     filtered = {entry.entry for entry in table.entries if entry.filtered}
@@ -112,11 +112,12 @@ def _marks(one: _Drawn, x: Axis, y: Axis, style: dict[str, str]) -> list[str]:
 
 
 def _untrained(table: TaskTable) -> dict[str, float]:
-    """The mean validation reward of the entries that train nothing."""
+    """The mean validation reward of the entries that train nothing and are no controls."""
     return {
         entry.entry: sum(split.reward.points) / split.reward.n
         for entry in table.entries
         if entry.evaluation_only
+        and entry.control is None
         and (split := entry.splits.get("validation"))
         and split.reward.points
     }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from lmrl_bench.leaderboards.estimates import LeaderboardOverview
-from lmrl_bench.leaderboards.ranking import DAGGER, UNFILTERED
+from lmrl_bench.leaderboards.ranking import DAGGER, UNFILTERED, filtered_title
 from lmrl_bench.leaderboards.render.columns import (
     NOTHING,
     Column,
@@ -94,7 +94,7 @@ def csv_wide(leaderboard: LeaderboardTable) -> str:
         by_key = {column.key: column for column in columns(table, everything=True)}
         for title, entry in entry_lines(table.entries):
             done = (entry.counts["completed"], len(entry.runs))
-            filtered = "no" if title == entry.entry else "yes"
+            filtered = "yes" if title == filtered_title(entry.entry) else "no"
             line = [table.task, entry.entry, entry.algorithm, filtered, *done]
             lines.append([*line, *(v for key in keys for v in _wide(by_key.get(key), entry))])
     return _csv(lines)

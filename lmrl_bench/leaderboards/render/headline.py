@@ -42,6 +42,9 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
                 f"That is without its token filter; through it {first.entry} scores "
                 f"{_with_interval(acting.iqm)}."
             )
+        above = _above(leaderboard, first.iqm)
+        if above:
+            lines.append(f"Controls, which have no rank, score higher: {joined(above)}.")
     if len(found.groups) > 1:
         second = entries[found.groups[1][0]]
         group = joined(found.groups[1])
@@ -58,6 +61,18 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
         )  # fmt: skip
         lines.append(f"{runs} as the floor.")
     return lines
+
+
+def _above(leaderboard: LeaderboardTable, first: Estimate) -> list[str]:
+    """The controls with a higher score than the first entry, with their scores."""
+    assert leaderboard.overview is not None
+    controls = {entry.entry for entry in leaderboard.tasks[0].entries if entry.control}
+    oracles = {e.entry for table in leaderboard.tasks for e in table.entries if e.oracle}
+    return [
+        f"{entry.name} {number(entry.iqm.value, 2)}{' (oracle)' if entry.entry in oracles else ''}"
+        for entry in leaderboard.overview.entries
+        if entry.entry in controls and entry.iqm is not None and entry.iqm.value > first.value
+    ]
 
 
 def facts(leaderboard: LeaderboardTable) -> list[tuple[str, str]]:

@@ -11,6 +11,7 @@ from lmrl_bench.leaderboards.render.columns import (
     columns,
     decimals,
     entry_lines,
+    entry_title,
     seeds_text,
 )
 from lmrl_bench.leaderboards.render.headline import facts, lead
@@ -20,6 +21,7 @@ from lmrl_bench.leaderboards.render.words import (
     LEGEND,
     VERDICT_HEADS,
     check_command,
+    control_note,
     decoding_note,
     fidelity_note,
     filtered_note,
@@ -49,6 +51,7 @@ def markdown(leaderboard: LeaderboardTable) -> str:
         tuning_note(leaderboard),
         *_overview(leaderboard),
         untrained_note(leaderboard),
+        control_note(leaderboard),
         decoding_note(leaderboard),
         *_findings(leaderboard),
         *(_whole(leaderboard.overview) if leaderboard.overview else []),
@@ -85,7 +88,8 @@ def _overview(leaderboard: LeaderboardTable) -> list[str]:
     lines = []
     for position, entry_name in enumerate(leaderboard.entries):
         entries = [table.entries[position] for table in leaderboard.tasks]
-        lines.append([_escape(entry_name), *map(_overview_cell, leaderboard.tasks, entries)])
+        title = entry_title(*entries)
+        lines.append([_escape(title), *map(_overview_cell, leaderboard.tasks, entries)])
         if any(entry.filtered for entry in entries):
             acting = [entry.through_filter() or entry for entry in entries]
             cells = map(_overview_cell, leaderboard.tasks, acting)

@@ -23,6 +23,7 @@ from lmrl_bench.leaderboards.render.columns import (
     columns,
     decimals,
     entry_lines,
+    entry_title,
     number,
     seeds_text,
 )
@@ -42,6 +43,7 @@ from lmrl_bench.leaderboards.render.words import (
     VERDICT_HEADS,
     cells_words,
     check_command,
+    control_note,
     decoding_note,
     fidelity_note,
     filtered_note,
@@ -84,7 +86,7 @@ def page(leaderboard: LeaderboardTable, curves: Mapping[str, str]) -> str:
         gray=sum(name == OTHER for name in style.values()),
         tuning=tuning_note(leaderboard),
         caption=" ".join(
-            filter(None, (note(leaderboard) for note in (table_caption, untrained_note, decoding_note)))
+            filter(None, (note(leaderboard) for note in (table_caption, untrained_note, control_note, decoding_note)))
         ),
         filtered=_emphasized(filtered_note(entry for table in leaderboard.tasks for entry in table.entries)),
         verdict_heads=VERDICT_HEADS,
@@ -128,7 +130,7 @@ def _ranking_lines(leaderboard: LeaderboardTable) -> list[dict[str, Any]]:
         found = entries.get(entry_name)
         first_of_group = found is not None and found.group not in (None, group)
         group = found.group if found else None
-        line = _line(leaderboard, entry_name, entry_name, found, style[entry_name])
+        line = _line(leaderboard, entry_name, entry_title(*of_tasks), found, style[entry_name])
         cells = map(_primary_cell, firsts, of_tasks)
         lines.append({**line, "cells": list(cells), "first": first_of_group and bool(lines)})
         if any(entry.filtered for entry in of_tasks):

@@ -24,11 +24,12 @@ def order(leaderboard: LeaderboardTable) -> list[str]:
 
 
 def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
-    """Returns a class per entry: the baselines' gray, or one of eight colors.
+    """Returns a class per entry: the gray of baselines and controls, or one of eight colors.
 
     Of more than eight entries the best have the colors, and the others are a thin gray.
     """
-    references = leaderboard.baselines.names()
+    controls = [entry.entry for entry in leaderboard.tasks[0].entries if entry.control]
+    references = [*leaderboard.baselines.names(), *controls]
     others = [entry_name for entry_name in leaderboard.entries if entry_name not in references]
     if len(others) > COLORS:
         others = [entry_name for entry_name in order(leaderboard) if entry_name not in references]

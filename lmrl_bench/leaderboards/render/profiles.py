@@ -58,7 +58,7 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
     """Returns a measure of the test split against the KL to the initial policy; None if no entry has it.
 
     Small marks are seeds, the large one is their mean. The zero-shot entry is left out: it has no
-    drift, and far from the others it would squeeze them.
+    drift, and far from the others it would squeeze them. So are controls, which do not drift.
 
     Args:
         leaderboard: The leaderboard.
@@ -70,6 +70,8 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
     for entry in table.entries:
         summary = measured(entry, measure)
         if not summary or not summary.n or entry.entry == leaderboard.baselines.zero_shot:
+            continue
+        if entry.control:  # its KL is not that of its answers
             continue
         if entry.tested and entry.tested.kl_to_reference:
             found[entry.entry] = (entry.tested.kl_to_reference.points, summary.points)

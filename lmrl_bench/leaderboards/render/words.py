@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from lmrl_bench.leaderboards.ranking import DAGGER, filtered_title
 from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.render.verification import LEGEND_LINE
-from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
+from lmrl_bench.leaderboards.table import ControlKind, EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import Flag
 from lmrl_bench.stats.intervals import MINIMUM_SEEDS
 
@@ -18,6 +18,13 @@ FLAGS: dict[Flag, str] = {
     "truncated_share": "hardly any completion ended by itself",
 }
 """The meaning of each exceeded bound, in words."""
+CONTROLS: dict[ControlKind, str] = {
+    "text": "answers that no policy wrote",
+    "reward": "the reward picks one of several completions",
+    "policy": "the initial policy, answering in another way",
+    "decoding": "decoded unlike the other entries",
+}
+"""What each kind of control is, in words."""
 LEGEND = (
     "Numbers are mean ± half of the 95 % Student-t interval over training seeds (n = seeds). "
     "Episodes are averaged inside each seed's number; they are not the sample.",
@@ -31,6 +38,9 @@ LEGEND = (
     "in the table overlap, which is the stricter question.",
     "Entries that train nothing evaluate a policy as it is, once per seed: their interval is over "
     "evaluation sampling only, and must not be read as the spread of a training.",
+    "*(control)* marks what can be had without training, or without decoding alike: it has no rank and is never marked "
+    "best. An entry that does not beat the controls has shown little. *(oracle)* is a control that reads the reference "
+    "texts: a bound, not a method.",
     "↑ more is better, ↓ less is better; without an arrow, neither is. **Held-out* metrics are not part of the reward: "
     "where the reward rises and they fall, the reward was exploited.",
     "*KL*: nats per episode to the policy that the entry started from. *tokens per completion*: mean length of the "
@@ -66,6 +76,27 @@ def untrained_note(leaderboard: LeaderboardTable) -> str:
         f"Entries that train nothing: {', '.join(names)}. Their intervals are over evaluation "
         "sampling only."
     )
+
+
+def control_note(leaderboard: LeaderboardTable) -> str:
+    """Returns which entries are controls, with the reason, or an empty text."""
+    found: dict[str, list[str]] = {}
+    for entry in leaderboard.tasks[0].entries:
+        if entry.control is not None:
+            found.setdefault(CONTROLS[entry.control], []).append(entry.entry)
+    if not found:
+        return ""
+    parts = [f"{', '.join(names)}: {words}" for words, names in found.items()]
+    text = f"Controls, which have no rank and are never marked best. {'; '.join(parts)}."
+    oracles = [
+        table.task for table in leaderboard.tasks if any(entry.oracle for entry in table.entries)
+    ]
+    if oracles:
+        text += (
+            f" On {', '.join(oracles)} the reward reads the reference texts, so its choice is an oracle, "
+            "which nobody could use."
+        )
+    return text
 
 
 def decoding_note(leaderboard: LeaderboardTable) -> str:
