@@ -187,7 +187,7 @@ def test_what_stands_above_the_tables(visit):
     page = visit()
     lead = page.locator(".lead").inner_text()
     assert lead.startswith("ppo leads over all 2 tasks: its score is ")
-    assert "Without a rank, because runs are missing: nlpo †." in lead
+    assert "Without a rank, because runs are missing: nlpo." in lead
     assert "1 run failed or diverged and counts as the floor." in lead
     facts = page.locator(".facts").inner_text()
     assert "3 per entry. Provisional: a firm rank needs at least 5." in facts
