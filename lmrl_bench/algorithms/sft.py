@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from torch import Tensor
 
 from lmrl_bench.algorithms.functional import token_weights, weighted_sum
@@ -48,6 +48,9 @@ class SFTConfig(AlgorithmConfig):
     """Settings of supervised fine-tuning."""
 
     epochs: int = Field(3, gt=0, description="passes over the task's SFT samples")
+    max_samples: int | None = Field(
+        None, gt=0, description="learn from the first of the task's SFT samples only; null: from all"
+    )
     max_steps: int | None = Field(
         None, gt=0, description="largest number of steps, even if epochs are left"
     )
@@ -70,6 +73,14 @@ class SFTConfig(AlgorithmConfig):
     micro_batch_tokens: int = Field(
         8192, gt=0, description="padded tokens computed at once; never changes the gradient"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out an unused limit, so that digests of runs without one do not change."""
+        fields: dict[str, Any] = handler(self)
+        if self.max_samples is None:
+            del fields["max_samples"]
+        return fields
 
 
 class SFT:
@@ -107,7 +118,7 @@ class SFT:
         self._seed = seed
         self._codec = core.codec
         self._behavior = policy.make_behavior()
-        self._train = core.task.sft_samples()
+        self._train = core.task.sft_samples()[: config.max_samples]
         self._validation = core.task.matching("validation")[: config.validation_samples]
         self._steps_per_epoch = math.ceil(len(self._train) / config.batch_size)
         self.total_steps = sft_steps(

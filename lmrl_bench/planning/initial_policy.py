@@ -262,7 +262,7 @@ def training_words(task: Task, recipe: Recipe) -> str:
     """Returns what training the SFT policy takes, how to shorten it and how to skip it."""
     config: RunConfig = recipe.source.config
     policy, settings = config.policy, config.algorithm.model_dump()
-    samples = len(task.sft_samples())
+    samples = len(task.sft_samples()[: settings.get("max_samples")])
     steps = sft_steps(samples, settings["epochs"], settings["batch_size"], settings["max_steps"])
     file = settings_file(task, "sft", policy.model)
     adapter = f", with a LoRA adapter of rank {policy.adapter.rank}" if policy.adapter else ""

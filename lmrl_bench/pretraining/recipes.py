@@ -1,4 +1,4 @@
-"""Hyper-parameters of the two pretraining runs, which the training log repeats."""
+"""Hyper-parameters of the pretraining runs, which the training log repeats."""
 
 from __future__ import annotations
 
@@ -66,5 +66,30 @@ class Seq2SeqRecipe:
     optimizer: OptimizerRecipe = _SEQ2SEQ_OPTIMIZER
 
 
+@dataclass(frozen=True)
+class SkillRecipe:
+    """A small model on a mixture of skills, byte by byte, with a loss on the answers only."""
+
+    family: str
+    seq2seq: bool
+    optimizer: OptimizerRecipe
+    vocabulary_size: int
+    n_layers: int
+    feed_forward_size: int
+    hidden_size: int = 128
+    n_heads: int = 4
+    sequence_length: int = 32
+    batch_size: int = 64
+    dropout: float = 0.0
+
+
 CAUSAL: Final = CausalRecipe()
 SEQ2SEQ: Final = Seq2SeqRecipe()
+
+# Vocabularies are the 256 bytes and the special tokens: nothing is merged. The numbers of steps stop while the wanted
+# skill is present and unreliable: there is something to elicit, and something to strengthen.
+SKILL_POLICIES: Final = {
+    "nano-letters": SkillRecipe("letters", False, OptimizerRecipe(1_000, 2e-3), 258, 4, 336),
+    "nano-digits": SkillRecipe("digits", False, OptimizerRecipe(700, 2e-3), 258, 4, 336),
+    "nano-letters-seq2seq": SkillRecipe("letters", True, OptimizerRecipe(800, 2e-3), 299, 3, 256),
+}

@@ -1,10 +1,11 @@
-"""Assembles the two runs from a recipe: texts, tokenizer, model and batches."""
+"""Assembles the runs on texts from a recipe: texts, tokenizer, model and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,15 @@ from lmrl_bench.pretraining.batches import (
     DenoisingExample,
     PackedBatches,
 )
+from lmrl_bench.pretraining.card import CAUSAL_CARD, SEQ2SEQ_CARD, CardText
 from lmrl_bench.pretraining.corpus import (
     Split,
     TranslationPair,
+    data_files,
     read_descriptions,
     read_reviews,
     read_translation_pairs,
+    sha256_of,
 )
 from lmrl_bench.pretraining.objectives import pack_documents
 from lmrl_bench.pretraining.recipes import CausalRecipe, OptimizerRecipe, Seq2SeqRecipe
@@ -49,7 +53,9 @@ class PretrainingRun:
         source: Training batches.
         validation: Validation batches by name.
         optimizer: Optimizer settings.
-        n_rows: Number of training rows by data set.
+        data: Facts about the training data, for the log.
+        card: Text of the model card.
+        measure: Returns further facts about the stored model, for log and card.
     """
 
     tokenizer: PreTrainedTokenizerFast
@@ -57,7 +63,9 @@ class PretrainingRun:
     source: BatchSource
     validation: Mapping[str, Sequence[Batch]]
     optimizer: OptimizerRecipe
-    n_rows: Mapping[str, int]
+    data: Mapping[str, Any]
+    card: CardText
+    measure: Callable[[PreTrainedModel], Mapping[str, Any]] = lambda _: {}
 
 
 def prepare_causal(recipe: CausalRecipe, reviews: Path, descriptions: Path) -> PretrainingRun:
@@ -86,7 +94,11 @@ def prepare_causal(recipe: CausalRecipe, reviews: Path, descriptions: Path) -> P
             ),
         },
         optimizer=recipe.optimizer,
-        n_rows={"reviews": len(reviews_of["train"]), "descriptions": len(documents_of["train"])},
+        data={
+            "reviews": train_rows(reviews, len(reviews_of["train"])),
+            "descriptions": train_rows(descriptions, len(documents_of["train"])),
+        },
+        card=CAUSAL_CARD,
     )
 
 
@@ -132,11 +144,18 @@ def prepare_seq2seq(recipe: Seq2SeqRecipe, pairs: Path, descriptions: Path) -> P
             for name, group in examples("validation").items()
         },
         optimizer=recipe.optimizer,
-        n_rows={
-            "documentation pairs": len(pairs_of["train"]),
-            "descriptions": len(documents_of["train"]),
+        data={
+            "documentation pairs": train_rows(pairs, len(pairs_of["train"])),
+            "descriptions": train_rows(descriptions, len(documents_of["train"])),
         },
+        card=SEQ2SEQ_CARD,
     )
+
+
+def train_rows(path: Path, count: int) -> dict[str, Any]:
+    """Returns what the log says about a data set that a run trains on."""
+    sha256 = {file.name: sha256_of(file) for file in data_files(path)}
+    return {"split": "train", "rows": count, "sha256": sha256}
 
 
 def _by_split(rows: list[tuple[Split, str]]) -> dict[Split, list[str]]:

@@ -111,7 +111,7 @@ def train(
         batch = {name: ids.to(device) for name, ids in source.batch(progress.step).items()}
         losses.append(_update(model, optimizers, batch, recipe, progress.step))
         progress.step += 1
-        progress.tokens += tokens_in(batch)
+        progress.tokens += tokens_in(batch, seq2seq=model.config.is_encoder_decoder)
         now, cpu_now = time.perf_counter(), time.process_time()
         progress.wall_seconds += now - wall
         progress.cpu_seconds += cpu_now - cpu

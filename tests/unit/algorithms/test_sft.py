@@ -7,7 +7,7 @@ import pytest
 import torch
 from fixtures.training import largest_difference, make_algorithm, weights_of
 
-from lmrl_bench.algorithms.sft import reference_batch
+from lmrl_bench.algorithms.sft import SFTConfig, reference_batch
 
 
 @pytest.mark.parametrize("family", ["gpt2", "t5"])
@@ -65,6 +65,16 @@ def test_max_steps_and_micro_batches():
     split.learn()
     # Parameters themselves differ: AdamW's steps are as large for a gradient that is nothing but rounding.
     assert whole.validation_loss() == pytest.approx(split.validation_loss(), abs=1e-5)
+
+
+def test_max_samples_are_the_first_ones_and_no_limit_leaves_no_trace():
+    algorithm = make_algorithm("sft", max_samples=4, epochs=3, batch_size=3)
+    seen = {sample.id for step in range(algorithm.total_steps) for sample in algorithm.samples(step)}
+    assert seen == {f"train-{row}" for row in range(4)}
+    assert algorithm.total_steps == 6
+    # Digests of runs and of shipped SFT policies contain the settings.
+    assert "max_samples" not in SFTConfig().model_dump(mode="json")
+    assert SFTConfig(max_samples=4).model_dump(mode="json")["max_samples"] == 4
 
 
 def test_eos_is_learned_and_several_references_take_turns():

@@ -8,6 +8,7 @@ from lmrl_bench.pretraining.batches import (
     DenoisingBatches,
     DenoisingExample,
     PackedBatches,
+    collate_answers,
     collate_corrupted,
     tokens_in,
 )
@@ -67,4 +68,13 @@ def test_collation_pads_and_ends_both_sides():
     assert batch["input_ids"].tolist() == [[5, 1_000, 1], [7, 1, 0]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]]
     assert batch["labels"].tolist() == [[1_000, 6, 1, IGNORED_LABEL], [1_000, 8, 9, 1]]
-    assert tokens_in(batch) == 5 + 7
+    assert tokens_in(batch, seq2seq=True) == 5 + 7
+
+
+def test_a_causal_batch_predicts_answers_only_and_reads_each_token_once():
+    batch = collate_answers([[5, 6], [7]], [[8], [9, 10, 11]], eos_id=1, pad_id=0)
+    assert batch["input_ids"].tolist() == [[5, 6, 8, 1, 0], [7, 9, 10, 11, 1]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    ignored = IGNORED_LABEL
+    assert batch["labels"].tolist() == [[ignored, ignored, 8, 1, ignored], [ignored, 9, 10, 11, 1]]
+    assert tokens_in(batch, seq2seq=False) == 4 + 5

@@ -82,9 +82,7 @@ def test_run_learns_and_the_written_folder_is_the_model(kind, texts, tmp_path):
     progress = train(run.model, run.source, run.optimizer, tmp_path / "checkpoint.pt")
     assert progress.step == 30
     assert progress.curve[-1]["loss"] < 5.6
-    write_policy(
-        run, f"tiny-{kind}", {}, {"descriptions": texts["debian"]}, progress, tmp_path / "out"
-    )
+    write_policy(run, f"tiny-{kind}", {}, progress, tmp_path / "out")
     loader = AutoModelForCausalLM if kind == "causal" else AutoModelForSeq2SeqLM
     reloaded = loader.from_pretrained(tmp_path / "out")
     assert reloaded.dtype == torch.float32
@@ -122,5 +120,5 @@ def test_rounding_that_hurts_is_refused_and_leaves_nothing(texts, tmp_path, monk
     monkeypatch.setattr(export, "MAXIMUM_LOSS_CHANGE", -1.0)
     run = prepare("causal", texts)
     with pytest.raises(PolicyError, match="float16 changes the validation loss"):
-        write_policy(run, "tiny", {}, {}, Progress(), tmp_path / "out")
+        write_policy(run, "tiny", {}, Progress(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
