@@ -49,7 +49,9 @@ class SFTConfig(AlgorithmConfig):
 
     epochs: int = Field(3, gt=0, description="passes over the task's SFT samples")
     max_samples: int | None = Field(
-        None, gt=0, description="learn from the first of the task's SFT samples only; null: from all"
+        None,
+        gt=0,
+        description="learn from the first of the task's SFT samples only; null: from all",
     )
     max_steps: int | None = Field(
         None, gt=0, description="largest number of steps, even if epochs are left"

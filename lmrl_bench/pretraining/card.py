@@ -14,7 +14,7 @@ _SAMPLE_TOKENS: Final = 40
 
 @dataclass(frozen=True)
 class CardText:
-    """What a card says that the log does not.
+    """The part of a card that the log does not have.
 
     Attributes:
         command: Arguments of `python -m lmrl_bench.pretraining` that make the policy.

@@ -89,7 +89,7 @@ SEQ2SEQ: Final = Seq2SeqRecipe()
 # Vocabularies are the 256 bytes and the special tokens: nothing is merged. The numbers of steps stop while the wanted
 # skill is present and unreliable: there is something to elicit, and something to strengthen.
 SKILL_POLICIES: Final = {
-    "nano-letters": SkillRecipe("letters", False, OptimizerRecipe(1_000, 2e-3), 258, 4, 336),
-    "nano-digits": SkillRecipe("digits", False, OptimizerRecipe(700, 2e-3), 258, 4, 336),
-    "nano-letters-seq2seq": SkillRecipe("letters", True, OptimizerRecipe(800, 2e-3), 299, 3, 256),
+    "nano-letters": SkillRecipe("letters", False, OptimizerRecipe(700, 2e-3), 258, 4, 336),
+    "nano-digits": SkillRecipe("digits", False, OptimizerRecipe(500, 2e-3), 258, 4, 336),
+    "nano-letters-seq2seq": SkillRecipe("letters", True, OptimizerRecipe(500, 2e-3), 299, 3, 256),
 }

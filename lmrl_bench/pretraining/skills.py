@@ -130,7 +130,8 @@ def task_rows(name: str) -> dict[Split, list[dict[str, Any]]]:
     seen: set[str] = set()
     splits: dict[Split, list[dict[str, Any]]] = {}
     for split in reversed(SPLITS):  # the held-out splits first: they are random among all strings
-        rng, rows = generator(0, "skills", name, split), []
+        rng = generator(0, "skills", name, split)
+        rows: list[dict[str, Any]] = []
         while len(rows) < ROWS[split]:
             text = draw_texts(family.alphabet, task.lengths, 1, rng, seen)[0]
             seen.add(text)

@@ -222,7 +222,7 @@ class PolicySpec(_Strict):
     """Policies that fit the task."""
 
     default: str = Field(
-        description="a shipped policy (nano-causal, nano-seq2seq), a download, a folder, or a hub id"
+        description="a shipped policy (nano-causal, nano-seq2seq, nano-letters, …), a download, a folder, or a hub id"
     )
     kinds: Annotated[list[Literal["causal", "seq2seq"]], Field(min_length=1)]
 

@@ -69,7 +69,9 @@ def test_max_steps_and_micro_batches():
 
 def test_max_samples_are_the_first_ones_and_no_limit_leaves_no_trace():
     algorithm = make_algorithm("sft", max_samples=4, epochs=3, batch_size=3)
-    seen = {sample.id for step in range(algorithm.total_steps) for sample in algorithm.samples(step)}
+    seen = {
+        sample.id for step in range(algorithm.total_steps) for sample in algorithm.samples(step)
+    }
     assert seen == {f"train-{row}" for row in range(4)}
     assert algorithm.total_steps == 6
     # Digests of runs and of shipped SFT policies contain the settings.

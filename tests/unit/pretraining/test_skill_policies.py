@@ -101,7 +101,10 @@ def test_shares_of_answers_count_what_a_policy_writes():
     tokenizer = AutoTokenizer.from_pretrained(SHIPPED / "nano-letters")
     found = answer_shares(Stub(), tokenizer, FAMILIES["letters"], ["bca"] * 4)
     expected = {"copy": 0.25, "reverse": 0.0, "descending": 0.25, "ascending": 0.25}
-    assert found == {"sampled": expected | {"no skill": 0.25}, "greedy": expected | {"no skill": 0.25}}
+    assert found == {
+        "sampled": expected | {"no skill": 0.25},
+        "greedy": expected | {"no skill": 0.25},
+    }
 
 
 def loaded(name):
@@ -112,7 +115,7 @@ def loaded(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_shipped_base_has_all_skills_and_none_reliably(name):
-    """Room for RL: the wanted answer is among the sampled ones, and greedy decoding is no short cut."""
+    """Room for RL: the wanted answer is among the sampled ones, and greedy decoding does not find it."""
     model, tokenizer = loaded(name)
     recipe = SKILL_POLICIES[name]
     task = next(key for key, task in SKILL_TASKS.items() if task.family == recipe.family)
@@ -129,7 +132,9 @@ def test_the_shipped_base_has_all_skills_and_none_reliably(name):
 def test_the_log_of_a_shipped_base_is_that_of_its_recipe_and_excludes_the_shipped_prompts(name):
     log = json.loads((SHIPPED / name / "training.json").read_text())
     recipe = SKILL_POLICIES[name]
-    assert log["hyperparameters"]["optimizer"]["n_steps"] == recipe.optimizer.n_steps == log["steps"]
+    assert (
+        log["hyperparameters"]["optimizer"]["n_steps"] == recipe.optimizer.n_steps == log["steps"]
+    )
     assert log["hyperparameters"]["family"] == recipe.family
     facts = log["data"][recipe.family]
     assert facts["excluded_prompts"] == len(held_out_texts(recipe.family))

