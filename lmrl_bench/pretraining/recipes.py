@@ -91,5 +91,5 @@ SEQ2SEQ: Final = Seq2SeqRecipe()
 SKILL_POLICIES: Final = {
     "nano-letters": SkillRecipe("letters", False, OptimizerRecipe(700, 2e-3), 258, 4, 336),
     "nano-digits": SkillRecipe("digits", False, OptimizerRecipe(500, 2e-3), 258, 4, 336),
-    "nano-letters-seq2seq": SkillRecipe("letters", True, OptimizerRecipe(500, 2e-3), 299, 3, 256),
+    "nano-letters-seq2seq": SkillRecipe("letters", True, OptimizerRecipe(800, 2e-3), 299, 3, 256),
 }
