@@ -17,36 +17,22 @@ is that of the policy itself, 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
 from lmrl_bench.algorithms.controls import Selection
-from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.records.record import Control
-
-
-class BestOfNConfig(AlgorithmConfig):
-    """Settings of best-of-n."""
-
-    candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
 
 
 class BestOfN(Selection):
     """Samples n completions per prompt in evaluations and keeps the best."""
 
-    config_class: ClassVar[type[AlgorithmConfig]] = BestOfNConfig
     control: ClassVar[Control | None] = "reward"
     summary: ClassVar[str] = (
         "best-of-n (arXiv 2009.01325): no training, the reward picks of n completions; an oracle (pass@n) where it "
         "reads the references"
     )
-    config: BestOfNConfig  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.candidates = self.config.candidates
 
     def choose(self, rewards: Tensor, texts: Sequence[str]) -> int:
         """Returns the first completion with the largest reward."""

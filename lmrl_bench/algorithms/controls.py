@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.algorithms.no_training import NoTraining
 from lmrl_bench.core.errors import AlgorithmError
 from lmrl_bench.data.episodes import Completions
@@ -17,17 +19,26 @@ from lmrl_bench.envs.core import EpisodeCore, Outcome
 from lmrl_bench.records.record import Control
 
 
+class SelectionConfig(AlgorithmConfig):
+    """Settings of a control that chooses."""
+
+    candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
+
+
 class Selection(NoTraining, ABC):
     """Draws several completions to each prompt in evaluations, and answers with one of them.
 
     Greedy evaluations draw one, as all would be the same. The cost is tokens, which the record counts:
     `events.candidate_tokens` is what the evaluations of the test split generated.
-
-    Attributes:
-        candidates: Completions per prompt.
     """
 
-    candidates: int
+    config_class: ClassVar[type[AlgorithmConfig]] = SelectionConfig
+    config: SelectionConfig  # type: ignore[assignment]
+
+    @property
+    def candidates(self) -> int:
+        """Completions per prompt."""
+        return self.config.candidates
 
     @abstractmethod
     def choose(self, rewards: Tensor, texts: Sequence[str]) -> int:

@@ -14,35 +14,21 @@ the tokens. `kl_to_reference` is that of the policy itself, 0.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import Field
 from torch import Tensor
 
 from lmrl_bench.algorithms.controls import Selection
-from lmrl_bench.algorithms.interface import AlgorithmConfig
 from lmrl_bench.records.record import Control
-
-
-class MajorityOfNConfig(AlgorithmConfig):
-    """Settings of majority-of-n."""
-
-    candidates: int = Field(8, ge=1, description="n, completions per prompt in evaluations")
 
 
 class MajorityOfN(Selection):
     """Samples n completions per prompt in evaluations and keeps the most frequent text."""
 
-    config_class: ClassVar[type[AlgorithmConfig]] = MajorityOfNConfig
     control: ClassVar[Control | None] = "policy"
     summary: ClassVar[str] = (
         "majority-of-n, self-consistency (arXiv 2203.11171): no training, the most frequent of n completions"
     )
-    config: MajorityOfNConfig  # type: ignore[assignment]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.candidates = self.config.candidates
 
     def choose(self, rewards: Tensor, texts: Sequence[str]) -> int:
         """Returns the first completion with the most frequent text."""

@@ -37,8 +37,9 @@ class TrivialConfig(AlgorithmConfig):
     strategy: Literal["constant", "copy-prompt", "first-words"] = Field(
         "constant", description="what every answer is"
     )
-    texts: tuple[str, ...] = Field(
-        (), description="candidates of `constant`; default: references of the training split"
+    texts: list[str] = Field(
+        default_factory=list,
+        description="candidates of `constant`; default: references of the training split",
     )
     words: int = Field(10, ge=1, description="of the prompt, for `first-words`")
     search_rows: int = Field(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lmrl_bench.leaderboards.ranking import filtered_title
-from lmrl_bench.leaderboards.table import EntryResults, Summary, TaskTable
+from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, Summary, TaskTable
 
 NOTHING = "\N{EN DASH}"
 GREEDY = "test-greedy"
@@ -123,6 +123,12 @@ def entry_title(*tasks: EntryResults) -> str:
     if any(entry.oracle for entry in tasks):
         return f"{tasks[0].entry} (oracle)"
     return f"{tasks[0].entry} (control)" if tasks[0].control else tasks[0].entry
+
+
+def whole_titles(leaderboard: LeaderboardTable) -> dict[str, str]:
+    """Returns the title of each entry over all tasks, by its name."""
+    of_entries = zip(*(table.entries for table in leaderboard.tasks), strict=True)
+    return {tasks[0].entry: entry_title(*tasks) for tasks in of_entries}
 
 
 def entry_lines(entries: Iterable[EntryResults]) -> list[tuple[str, EntryResults]]:

@@ -64,15 +64,19 @@ def lead(leaderboard: LeaderboardTable) -> list[str]:
 
 
 def _above(leaderboard: LeaderboardTable, first: Estimate) -> list[str]:
-    """The controls with a higher score than the first entry, with their scores."""
+    """The controls with a higher score than the first entry, the best first."""
     assert leaderboard.overview is not None
     controls = {entry.entry for entry in leaderboard.tasks[0].entries if entry.control}
     oracles = {e.entry for table in leaderboard.tasks for e in table.entries if e.oracle}
-    return [
-        f"{entry.name} {number(entry.iqm.value, 2)}{' (oracle)' if entry.entry in oracles else ''}"
+    found = [
+        (
+            -entry.iqm.value,
+            f"{entry.name} {number(entry.iqm.value, 2)}{' (oracle)' * (entry.entry in oracles)}",
+        )
         for entry in leaderboard.overview.entries
         if entry.entry in controls and entry.iqm is not None and entry.iqm.value > first.value
     ]
+    return [text for _, text in sorted(found)]
 
 
 def facts(leaderboard: LeaderboardTable) -> list[tuple[str, str]]:

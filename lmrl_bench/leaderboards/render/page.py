@@ -26,6 +26,7 @@ from lmrl_bench.leaderboards.render.columns import (
     entry_title,
     number,
     seeds_text,
+    whole_titles,
 )
 from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
 from lmrl_bench.leaderboards.render.intervals import (
@@ -195,6 +196,7 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> dict[st
         "intervals": Markup(overall_svg(leaderboard, found)),
         "profile": Markup(profile_svg(leaderboard, found)),
         "shown": shown,
+        "names": whole_titles(leaderboard),
         "matrix": _matrix(found),
         "wins": wins,
         "separated": len(separated),

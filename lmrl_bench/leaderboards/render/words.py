@@ -19,7 +19,7 @@ FLAGS: dict[Flag, str] = {
 }
 """The meaning of each exceeded bound, in words."""
 CONTROLS: dict[ControlKind, str] = {
-    "text": "answers that no policy wrote",
+    "text": "answers that no policy wrote, the same for every seed",
     "reward": "the reward picks one of several completions",
     "policy": "the initial policy, answering in another way",
     "decoding": "decoded unlike the other entries",

@@ -56,4 +56,4 @@ def test_sql_examples(tmp_path, monkeypatch):
 def test_the_example_leaderboard_is_valid():
     (text,) = blocks("leaderboards/README.md", "yaml")
     leaderboard = LeaderboardSpec.model_validate(parse_yaml(text, "README.md").data)
-    assert len(cells(leaderboard)) == 24
+    assert len(cells(leaderboard)) == 42

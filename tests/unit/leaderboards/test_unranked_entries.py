@@ -94,12 +94,15 @@ def test_every_page_says_what_the_controls_are(files):
     assert note in files["index.html"]
     assert "sft-t0.5 at temperature 0.5" in files["README.md"]
     assert "| sft-top-p, filtered † |" in files["README.md"]
+    whole = files["README.md"].split("## All tasks together")[1].split("## ")[0]
+    assert "| best-of-8 (oracle) |" in whole
+    assert "| constant (control) |" in whole
 
 
 def test_the_headline_names_the_controls_that_no_entry_beats(table):
     (line,) = [line for line in lead(table) if line.startswith("Controls")]
     assert line.startswith("Controls, which have no rank, score higher: best-of-8 ")
-    assert "(oracle), constant " in line
+    assert "(oracle), constant " in line  # the best first
     assert "sft-top-p" not in line
 
 
