@@ -26,6 +26,7 @@ class EntryOverview(_Strict):
         description="the entry's name; '<entry>, filtered †' for the entry through its own token filter"
     )
     entry: str
+    title: str = Field(description="the name as tables show it: of a control, with that word")
     ranked: bool = Field(
         description="false for a control, and for an entry through its token filter, shown below the entry without it"
     )

@@ -121,6 +121,7 @@ def overview(leaderboard: LeaderboardTable, replicates: int | None = None) -> Le
             EntryOverview(
                 name=entry.name,
                 entry=entry.entry,
+                title=entry.title,
                 ranked=entry.ranked,
                 collapsed=entry.collapsed,
                 missing=entry.missing,

@@ -16,6 +16,13 @@ UNFILTERED: Final = "test-unfiltered"
 DAGGER: Final = "\N{DAGGER}"
 
 
+def entry_title(*tasks: EntryResults) -> str:
+    """Returns the name of an entry on one or several tasks; a control is called one, and an oracle too."""
+    if any(entry.oracle for entry in tasks):
+        return f"{tasks[0].entry} (oracle)"
+    return f"{tasks[0].entry} (control)" if tasks[0].control else tasks[0].entry
+
+
 def filtered_title(entry_name: str) -> str:
     """Returns the name of an entry's numbers through its own token filter, as they stand on every page."""
     return f"{entry_name}, filtered {DAGGER}"

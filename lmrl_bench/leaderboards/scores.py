@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lmrl_bench.core.errors import RecordError
-from lmrl_bench.leaderboards.ranking import filtered_title, measured
+from lmrl_bench.leaderboards.ranking import entry_title, filtered_title, measured
 from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, TaskTable
 from lmrl_bench.records.record import TaskInfo
 from lmrl_bench.stats.aggregates import FloatArray
@@ -47,6 +47,7 @@ class ScoredEntry:
     Attributes:
         name: The name of the entry; see `filtered_title` for an entry as it acts, through its token filter.
         entry: The name of the entry on the leaderboard.
+        title: The name as tables show it: of a control, with that word.
         ranked: False for a control, and for an entry through its token filter, which stands on the leaderboard a
             second time.
         scores: Task to one score per seed of the leaderboard, ascending, because the order of the seeds
@@ -57,6 +58,7 @@ class ScoredEntry:
 
     name: str
     entry: str
+    title: str
     ranked: bool
     scores: dict[str, list[float] | None]
     collapsed: int
@@ -99,7 +101,8 @@ def scored_entries(leaderboard: LeaderboardTable, scales: dict[str, Scale]) -> l
         if any(entry.filtered for entry in of_tasks.values()):
             acting = {task: entry.through_filter() or entry for task, entry in of_tasks.items()}
             scored = _scored(entry_name, acting, leaderboard, scales)
-            entries.append(replace(scored, name=filtered_title(entry_name), ranked=False))
+            name = filtered_title(entry_name)
+            entries.append(replace(scored, name=name, title=name, ranked=False))
     return entries
 
 
@@ -115,6 +118,7 @@ def _scored(
     return ScoredEntry(
         name=entry_name,
         entry=entry_name,
+        title=entry_title(*entries.values()),
         ranked=all(entry.control is None for entry in entries.values()),
         scores={
             task: _scores(entry, info[task].primary_metric, scales[task])

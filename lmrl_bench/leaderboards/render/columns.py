@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lmrl_bench.leaderboards.ranking import filtered_title
-from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable, Summary, TaskTable
+from lmrl_bench.leaderboards.ranking import entry_title, filtered_title
+from lmrl_bench.leaderboards.table import EntryResults, Summary, TaskTable
 
 NOTHING = "\N{EN DASH}"
 GREEDY = "test-greedy"
@@ -116,19 +116,6 @@ def seeds_text(entry: EntryResults) -> str:
     share = f"{entry.counts['completed']}/{len(entry.runs)}"
     others = [f"seed {run.seed} {run.status}" for run in entry.runs if run.status != "completed"]
     return f"{share}: {', '.join(others)}" if others else share
-
-
-def entry_title(*tasks: EntryResults) -> str:
-    """Returns the name of an entry on one or several tasks; a control is called one, and an oracle too."""
-    if any(entry.oracle for entry in tasks):
-        return f"{tasks[0].entry} (oracle)"
-    return f"{tasks[0].entry} (control)" if tasks[0].control else tasks[0].entry
-
-
-def whole_titles(leaderboard: LeaderboardTable) -> dict[str, str]:
-    """Returns the title of each entry over all tasks, by its name."""
-    of_entries = zip(*(table.entries for table in leaderboard.tasks), strict=True)
-    return {tasks[0].entry: entry_title(*tasks) for tasks in of_entries}
 
 
 def entry_lines(entries: Iterable[EntryResults]) -> list[tuple[str, EntryResults]]:

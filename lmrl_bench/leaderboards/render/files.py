@@ -16,7 +16,6 @@ from lmrl_bench.leaderboards.render.columns import (
     columns,
     decimals,
     entry_lines,
-    whole_titles,
 )
 from lmrl_bench.leaderboards.render.headline import scale_words
 from lmrl_bench.leaderboards.render.intervals import estimate_text
@@ -177,7 +176,6 @@ def _latex_table(leaderboard: LeaderboardTable, table: TaskTable) -> str:
 
 def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> str:
     """The aggregates over all tasks; bold is the leading group of ties."""
-    names = whole_titles(leaderboard)
     body = []
     for entry in found.entries:
         texts = [
@@ -187,7 +185,7 @@ def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> s
         if entry.group == 1:
             texts[0] = rf"\textbf{{{texts[0]}}}"
         rank = f"{entry.rank[0]}--{entry.rank[1]}" if entry.rank else "--"
-        body.append([_tex(names.get(entry.name, entry.name)), rank, *texts, str(entry.collapsed)])
+        body.append([_tex(entry.title), rank, *texts, str(entry.collapsed)])
     caption = (
         f"{leaderboard.title}, all tasks: interquartile mean, mean and optimality gap of scores ("
         f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
-from lmrl_bench.leaderboards.ranking import filtered_title
+from lmrl_bench.leaderboards.ranking import entry_title, filtered_title
 from lmrl_bench.leaderboards.render.columns import (
     cell_text,
     columns,
     decimals,
     entry_lines,
-    entry_title,
     seeds_text,
-    whole_titles,
 )
 from lmrl_bench.leaderboards.render.headline import facts, lead
 from lmrl_bench.leaderboards.render.intervals import estimate_text
@@ -55,7 +53,7 @@ def markdown(leaderboard: LeaderboardTable) -> str:
         control_note(leaderboard),
         decoding_note(leaderboard),
         *_findings(leaderboard),
-        *(_whole(leaderboard, leaderboard.overview) if leaderboard.overview else []),
+        *(_whole(leaderboard.overview) if leaderboard.overview else []),
     ]
     for table in leaderboard.tasks:
         parts += _task(leaderboard, table)
@@ -111,15 +109,14 @@ def _overview_cell(table: TaskTable, entry: EntryResults) -> str:
     )
 
 
-def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> list[str]:
+def _whole(found: LeaderboardOverview) -> list[str]:
     """All tasks together: ranks, groups of ties, aggregates, and the matrix of improvements."""
-    names = whole_titles(leaderboard)
     entries = {entry.name: entry for entry in found.entries}
     order = [entry_name for group in found.groups for entry_name in group]
     order += [entry.name for entry in found.entries if entry.name not in order]
     lines = [
         [
-            _escape(names.get(name, name)),
+            _escape(entry.title),
             f"{entry.rank[0]}-{entry.rank[1]}" if entry.rank else "",
             str(entry.group or ""),
             *map(_estimate, (entry.iqm, entry.mean, entry.optimality_gap)),

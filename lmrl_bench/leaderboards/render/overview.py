@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import Estimate, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import significant_tests
+from lmrl_bench.leaderboards.ranking import entry_title
 from lmrl_bench.leaderboards.render.columns import places_of, summary_text
 from lmrl_bench.leaderboards.spec import LeaderboardSpec
 from lmrl_bench.leaderboards.table import EntryResults, LeaderboardTable
@@ -30,10 +31,10 @@ def standings(table: LeaderboardTable) -> list[dict[str, str]]:
     """Returns entry × task: the primary metric as mean ± half of its interval, and what is missing."""
     found = []
     for entry_name in table.entries:
-        line = {"entry": entry_name}
-        for task in table.tasks:
+        tasks = [next(e for e in t.entries if e.entry == entry_name) for t in table.tasks]
+        line = {"entry": entry_title(*tasks)}
+        for task, entry in zip(table.tasks, tasks, strict=True):
             metric = task.info.primary_metric if task.info else ""
-            entry = next(entry for entry in task.entries if entry.entry == entry_name)
             line[f"{task.task} {metric}".strip()] = _standing(entry, metric)
         found.append(line)
     return found
@@ -83,7 +84,7 @@ def overview_text(found: LeaderboardOverview) -> str:
 def _entries(found: LeaderboardOverview) -> list[list[str]]:
     return [
         [
-            entry.name,
+            entry.title,
             f"{entry.rank[0]}-{entry.rank[1]}" if entry.rank else "",
             _text(entry.iqm),
             _text(entry.mean),

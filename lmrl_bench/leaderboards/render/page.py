@@ -15,7 +15,7 @@ from markupsafe import Markup, escape
 from lmrl_bench.core.wording import counted
 from lmrl_bench.leaderboards.estimates import EntryOverview, LeaderboardOverview
 from lmrl_bench.leaderboards.overview import PAIRED_ENTRIES, significant_tests
-from lmrl_bench.leaderboards.ranking import filtered_title
+from lmrl_bench.leaderboards.ranking import entry_title, filtered_title
 from lmrl_bench.leaderboards.render.columns import (
     NOTHING,
     Column,
@@ -23,10 +23,8 @@ from lmrl_bench.leaderboards.render.columns import (
     columns,
     decimals,
     entry_lines,
-    entry_title,
     number,
     seeds_text,
-    whole_titles,
 )
 from lmrl_bench.leaderboards.render.headline import PROVISIONAL, facts, lead, scale_words
 from lmrl_bench.leaderboards.render.intervals import (
@@ -196,7 +194,6 @@ def _whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> dict[st
         "intervals": Markup(overall_svg(leaderboard, found)),
         "profile": Markup(profile_svg(leaderboard, found)),
         "shown": shown,
-        "names": whole_titles(leaderboard),
         "matrix": _matrix(found),
         "wins": wins,
         "separated": len(separated),

@@ -327,6 +327,8 @@ CHEATS: dict[str, Cheat] = {
     "record.json: traits.filters_tokens: of one that filters nothing": everywhere(
         "traits|filters_tokens", True
     ),
+    "record.json: traits.control: of one that is none": everywhere("traits|control", "policy"),
+    "record.json: traits.control: to be without a KL": everywhere("traits|control", "text"),
     "record.json: policy.model: another": everywhere("policy|model", "nano-causal"),
     "record.json: policy.init: another": everywhere("policy|init", "sft"),
     "record.json: policy.revision: one of a folder": everywhere("policy|revision", "main"),
@@ -360,6 +362,7 @@ CHEATS: dict[str, Cheat] = {
     ),
     "record.json: results.reward_components: left out": record("results|test|reward_components", {}),
     "record.json: results.kl_to_reference: as text": record("results|test|kl_to_reference", "nan"),
+    "record.json: results.kl_to_reference: left out": record("results|test|kl_to_reference", None),
     "record.json: results.kl_to_reference: minus 90": record("results|test|kl_to_reference", -90.0),
     "record.json: results.kl_to_reference: of the start itself": record(
         "results|test|kl_to_reference", 5.0, ["toy/start/1"]
@@ -466,6 +469,7 @@ CHEATS: dict[str, Cheat] = {
     "curves.jsonl: validation.tokens: another": point("tokens", 7, at=0),
     "curves.jsonl: validation.metric: beyond its bounds": point("metric/chrf", 180.0),
     "curves.jsonl: validation.metric: a further one": point("metric/mine", 1.0, at=0),
+    "curves.jsonl: validation.kl_to_reference: left out": point("kl_to_reference", None, at=0),
     "curves.jsonl: validation.kl_to_reference: before training": point("kl_to_reference", 4.0, at=0),
     "curves.jsonl: validation.kl_to_reference: minus 90": point("kl_to_reference", -90.0),
     "curves.jsonl: validation.mean_length: longer than allowed": point("mean_length", 500.0),

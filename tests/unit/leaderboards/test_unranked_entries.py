@@ -10,6 +10,7 @@ from lmrl_bench.leaderboards.build import render
 from lmrl_bench.leaderboards.collect import collect
 from lmrl_bench.leaderboards.overview import with_statistics
 from lmrl_bench.leaderboards.render.headline import lead
+from lmrl_bench.leaderboards.render.overview import overview_text, standings
 from lmrl_bench.leaderboards.spec import cells
 
 SPEC = fake_spec(
@@ -81,8 +82,10 @@ def test_an_oracle_is_called_one_where_the_reward_reads_the_references(table, fi
     assert "| best-of-8 (oracle) |" in of_first
     assert "| best-of-8 (control) |" in of_second
     assert f"On {first} the reward reads the reference texts" in text
-    for name in ("index.html", "table.tex"):
-        assert "best-of-8 (oracle)" in files[name]
+    texts = [overview_text(table.overview), str(standings(table))]
+    for text in (files["index.html"], files["table.tex"], *texts):
+        assert "best-of-8 (oracle)" in text
+        assert "constant (control)" in text
 
 
 def test_every_page_says_what_the_controls_are(files):
