@@ -160,7 +160,7 @@ def filtered_note(entries: Iterable[EntryResults]) -> str:
     return (
         f"{DAGGER} {', '.join(names)} {verb} through a token filter that the other entries do not have; "
         "the filter alone can raise sampled scores, so numbers through it are not ranked. Ranked is the same policy, "
-        "decoded like the other entries."
+        "decoded like the other entries. Learning curves are through the filter."
     )
 
 
