@@ -1,4 +1,4 @@
-"""What controls share: entries that learn nothing, and answer in another way than with one completion of the policy."""
+"""Base classes of controls, which learn nothing and answer in another way than with one completion of the policy."""
 
 from __future__ import annotations
 

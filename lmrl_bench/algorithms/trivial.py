@@ -99,7 +99,7 @@ class Trivial(Written):
 
     @cached_property
     def _template(self) -> tuple[int, int]:
-        """How many words all prompts of the training split begin with, and how many they end with."""
+        """Counts of the words that all prompts of the training split begin with, and end with."""
         prompts = [sample.prompt.split() for sample in self._task.samples("train")]
         if all(words == prompts[0] for words in prompts):
             return 0, 0  # nothing tells the template from the data

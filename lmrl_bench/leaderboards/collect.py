@@ -273,7 +273,7 @@ def _entry_results(
 
 
 def _control(entry: LeaderboardEntry, found: EntryResults, expected: ExpectedRun) -> dict[str, Any]:
-    """Whether an entry is ranked: not if it is a control, nor if it is decoded unlike the others."""
+    """Returns why an entry is not ranked, and whether it is an oracle; own decodings are not ranked."""
     own = (entry.config.get("evaluation") or {}).get("temperature")
     decoding = "decoding" if own is not None else None
     return {"control": found.control or decoding, "oracle": expected.oracle}

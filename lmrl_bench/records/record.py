@@ -298,7 +298,7 @@ SEAL = "content_sha256"
 
 
 Control = Literal["text", "reward", "policy"]
-"""What a control shows: answers without a policy, the reward's choice, or another decoding of the initial policy."""
+"""Kinds of controls: answers without a policy, the reward's choice, or another decoding of the initial policy."""
 
 
 class AlgorithmTraits(_Strict):

@@ -112,7 +112,7 @@ def _marks(one: _Drawn, x: Axis, y: Axis, style: dict[str, str]) -> list[str]:
 
 
 def _untrained(table: TaskTable) -> dict[str, float]:
-    """The mean validation reward of the entries that train nothing and are no controls."""
+    """The mean validation reward of the entries that train nothing, without controls."""
     return {
         entry.entry: sum(split.reward.points) / split.reward.n
         for entry in table.entries

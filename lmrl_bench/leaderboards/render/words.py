@@ -24,7 +24,7 @@ CONTROLS: dict[ControlKind, str] = {
     "policy": "the initial policy, answering in another way",
     "decoding": "decoded unlike the other entries",
 }
-"""What each kind of control is, in words."""
+"""Each kind of control, in words."""
 LEGEND = (
     "Numbers are mean ± half of the 95 % Student-t interval over training seeds (n = seeds). "
     "Episodes are averaged inside each seed's number; they are not the sample.",
