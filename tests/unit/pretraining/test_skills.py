@@ -123,5 +123,5 @@ def test_held_out_texts_are_those_of_every_task_of_the_family():
         for split in ("validation", "test")
         for row in stored(name, split)
     }
-    assert held_out == expected
+    assert len(held_out ^ expected) == 0  # a difference of sets this large takes minutes to print
     assert len(held_out_texts("digits")) == 1_536
