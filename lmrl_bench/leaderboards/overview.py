@@ -96,7 +96,7 @@ def overview(leaderboard: LeaderboardTable, replicates: int | None = None) -> Le
 
     groups = tie_groups(order, beats)
     ranks = rank_intervals(ranked, beats)
-    thresholds = _thresholds(complete)
+    thresholds = _thresholds({name: complete[name] for name in ranked})
     summed = {
         name: {
             "iqm": _estimate(statistic_interval(drawn[name], interquartile_mean)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lmrl_bench.leaderboards.ranking import filtered_title
+from lmrl_bench.leaderboards.ranking import DAGGER
 from lmrl_bench.leaderboards.render.columns import number
 from lmrl_bench.leaderboards.render.palette import OTHER, name_labels, styles
 from lmrl_bench.leaderboards.render.svg import (
@@ -47,7 +47,8 @@ def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
     drawn for itself. Dashed lines are the initial policies.
     """
     style = styles(leaderboard)
-    filtered = {entry.entry for entry in table.entries if entry.filtered}
+    # Training validates an entry as it acts.
+    titles = {entry.entry: f"{entry.entry} {DAGGER}" for entry in table.entries if entry.filtered}
     drawn = [_drawn(curve) for curve in table.curves]
     drawn.sort(key=lambda one: style[one.entry] != OTHER)  # gray below color
     levels = _untrained(table)
@@ -70,11 +71,10 @@ def curves_svg(leaderboard: LeaderboardTable, table: TaskTable) -> str:
         if inside:
             ends[label] = (x.end + 6, y(level))
     for one in drawn:
-        # Training validates an entry as it acts.
-        title = filtered_title(one.entry) if one.entry in filtered else one.entry
+        title = titles.get(one.entry, one.entry)
         parts.append(group(one.entry, style[one.entry], title, _marks(one, x, y, style)))
         ends[one.entry] = (x.end + 6, y(one.values[0][-1]))
-    parts += name_labels(leaderboard, ends, y)
+    parts += name_labels(leaderboard, ends, y, titles)
     label = f"Validation reward by generated tokens on {table.task}, mean and 95 % band over seeds"
     return document(WIDTH, _HEIGHT, label, parts)
 

@@ -170,7 +170,7 @@ def _latex_table(leaderboard: LeaderboardTable, table: TaskTable) -> str:
         "seeds; bold: the best and all entries that Welch's interval of the difference does not "
         f"separate from it. {filtered_note(table.entries).replace('*', '')}"
     ).strip()
-    heads = ["EntryResults", *(_tex(column.title) for column, _ in shown)]
+    heads = ["Entry", *(_tex(column.title) for column, _ in shown)]
     return _latex_float(caption, f"{leaderboard.name}-{table.task}", heads, body)
 
 
@@ -191,7 +191,7 @@ def _latex_whole(leaderboard: LeaderboardTable, found: LeaderboardOverview) -> s
         f"{scale_words(found)}) with 95 % intervals from a stratified bootstrap over "
         f"{found.seeds} seeds, widened for their number; bold: the leading group of ties."
     )
-    heads = ["EntryResults", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
+    heads = ["Entry", "Rank", "IQM", "Mean", "Gap", "Collapsed"]
     return _latex_float(caption, f"{leaderboard.name}-all", heads, body)
 
 

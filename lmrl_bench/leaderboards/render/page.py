@@ -241,7 +241,8 @@ def _section(
                     _cell(column, places, entry, column is shown[0][0]) for column, places in shown
                 ],
                 "seeds": seeds_text(entry),
-                "sources": _sources(entry),
+                # The line through the filter is of the same runs.
+                "sources": [] if title == filtered_title(entry.entry) else _sources(entry),
                 "badge": badge(entry),
                 "checked": checked(entry),
             }

@@ -38,7 +38,10 @@ def styles(leaderboard: LeaderboardTable) -> dict[str, str]:
 
 
 def name_labels(
-    leaderboard: LeaderboardTable, places: Mapping[str, tuple[float, float]], y: Axis
+    leaderboard: LeaderboardTable,
+    places: Mapping[str, tuple[float, float]],
+    y: Axis,
+    titles: Mapping[str, str],
 ) -> list[str]:
     """Returns the names of entries next to their marks, moved apart; gray entries have a tooltip only.
 
@@ -46,6 +49,7 @@ def name_labels(
         leaderboard: The leaderboard.
         places: The pixel next to which each name belongs.
         y: The scale, whose ends bound the names.
+        titles: What is written where it is not the entry's name.
     """
     style = styles(leaderboard)
     shown = [entry_name for entry_name in places if style[entry_name] != OTHER]
@@ -56,8 +60,9 @@ def name_labels(
         group(
             entry_name,
             style[entry_name],
-            entry_name,
-            [words(places[entry_name][0], height, shortened(entry_name, 14), "label")],
+            title,
+            [words(places[entry_name][0], height, shortened(title, 14), "label")],
         )
         for entry_name, height in zip(shown, heights, strict=True)
+        for title in [titles.get(entry_name, entry_name)]
     ]

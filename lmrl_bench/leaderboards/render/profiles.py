@@ -96,5 +96,5 @@ def drift_svg(leaderboard: LeaderboardTable, table: TaskTable, measure: str) -> 
             )
         )
         places[entry_name] = (middle[0] + 9, middle[1])
-    parts += name_labels(leaderboard, places, y)
+    parts += name_labels(leaderboard, places, y, {})
     return document(WIDTH, _HEIGHT, f"{measure} against KL on {table.task}", parts)

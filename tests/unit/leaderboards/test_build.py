@@ -147,10 +147,11 @@ def test_nobody_takes_the_filtered_entry_for_an_unfiltered_one(files):
     assert re.search(
         r'<th scope="row">(<span class="swatch s\d"></span>)?nlpo, filtered †</th>', page
     )
+    assert page.count("<summary>nlpo: ") == 2  # its runs, once in each task
     assert '<li data-entry="nlpo"><h4>nlpo' in page  # the sample viewer names completions
     assert r"nlpo, filtered $\dagger$ &" in files["table.tex"]
     assert r"$\dagger$ nlpo acts through a token filter" in files["table.tex"]
-    assert "nlpo, filtered †" in files["curves-imdb-continuation.svg"]
+    assert ">nlpo †</text>" in files["curves-imdb-continuation.svg"]
     for line in csv.DictReader(io.StringIO(files["table.csv"])):
         own = line["entry"] == "nlpo" and line["decoding"] not in ("", "test-unfiltered")
         if line["decoding"]:
