@@ -113,7 +113,6 @@ class TextAlgorithm(ABC):
         self.sampling_rng = torch.Generator().manual_seed(derive_seed(seed, "sampling"))
         self.shuffle_rng = torch.Generator().manual_seed(derive_seed(seed, "shuffle"))
         self.token_filter = self.make_token_filter()
-        self.candidates = 1
         self.collector = self.make_collector()
         self.parameters = self.trained_parameters()
         self.optimizer = self.make_optimizer()
