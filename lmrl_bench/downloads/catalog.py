@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 # Tasks whose data is part of the repository: they do not depend on a package registry.
-EMBEDDED_TASKS = ("debian-synopsis", "docs-en-de", "wordnet-concept2text")
+EMBEDDED_TASKS = (
+    "debian-synopsis",
+    "digits",
+    "docs-en-de",
+    "letters",
+    "letters-hard",
+    "wordnet-concept2text",
+)
 
 
 @dataclass(frozen=True)
